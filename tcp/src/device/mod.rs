@@ -1,0 +1,66 @@
+//! One queue of frames. Knows frames, rings and bursts; never IP, TCP or ports.
+
+pub mod umem;
+
+use std::time::Duration;
+
+pub use umem::Frame;
+
+/// The most frames that one call of [`Device::receive`] hands out.
+pub const BURST: usize = 64;
+
+/// Frames on their way; its capacity is set at start and never grows on the packet path.
+pub type Burst = Vec<Frame>;
+
+/// One queue of frames: four verbs for the four rings of AF_XDP, and a way to sleep.
+///
+/// A frame is always in exactly one place: in the device (free, or in one of its rings) or in the hand that took it.
+pub trait Device {
+    /// RX: appends at most `limit` received frames to `into`; the number appended.
+    fn receive(&mut self, into: &mut Burst, limit: usize) -> usize;
+
+    /// FILL: takes back frames that carry nothing any more. Drains `frames`.
+    fn recycle(&mut self, frames: &mut Burst);
+
+    /// COMPLETION: takes back what was sent, and appends at most `limit` free, empty frames to `into`; the number appended.
+    fn alloc(&mut self, into: &mut Burst, limit: usize) -> usize;
+
+    /// TX: submits the frames in order with at most one kick. What the ring has no room for is recycled, and counted in
+    /// [`RingCounts::tx_ring_full`]. Drains `frames`; the number submitted.
+    fn transmit(&mut self, frames: &mut Burst) -> usize;
+
+    /// Sleeps until there is something to receive, at most for `timeout`. A device without a kernel behind it returns at once.
+    fn wait(&mut self, timeout: Duration);
+
+    /// What the rings lost so far, from our side and from the kernel's (`XDP_STATISTICS`).
+    fn ring_counts(&mut self) -> RingCounts;
+
+    /// Where the frames are, as far as the device can see.
+    fn census(&self) -> Census;
+}
+
+/// Losses at the rings since the device was made, in frames.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RingCounts {
+    /// The kernel had a packet for the RX ring and no room in it.
+    pub rx_ring_full: u64,
+    /// The kernel had a packet and no frame in the fill ring.
+    pub fill_ring_empty: u64,
+    /// The kernel dropped a packet on its way to the RX ring for another reason (larger than a frame, mostly).
+    pub rx_dropped: u64,
+    /// The kernel found a TX descriptor it could not take.
+    pub tx_invalid: u64,
+    /// We had a frame to send and no room in the TX ring.
+    pub tx_ring_full: u64,
+}
+
+/// The law of frames: `free + rings + held = total`, where the caller knows what it holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Census {
+    /// All frames of the device's memory.
+    pub total: usize,
+    /// In the device's own free list.
+    pub free: usize,
+    /// In one of the four rings, or on the simulated wire.
+    pub rings: usize,
+}

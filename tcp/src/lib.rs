@@ -1,0 +1,22 @@
+//! synmill: a TCP endpoint on AF_XDP.
+//!
+//! A worker owns queues. It reads a burst of frames, parses each into a segment, finds the connection, applies
+//! RFC 9293, writes the answer into the same frame and sends it. The map, from the wire inwards and out again:
+//!
+//! - [`device`]: one queue of frames: real AF_XDP rings, or two in-memory ends of a faulty link.
+//! - [`wire`]: bytes to values and back: Ethernet, VLAN, ARP, IPv4, IPv6, ICMP, TCP and their checksums.
+//! - [`flow`]: which connection a packet belongs to, and which connection a deadline belongs to.
+//! - [`proto`]: TCP itself, as pure functions over a control block.
+//! - [`service`]: what is said over a connection.
+//! - [`endpoint`]: one core's TCP: joins the four above.
+//! - [`worker`]: the loop body that moves bursts between a device and an endpoint.
+//! - [`stats`]: the one list of counters, and the laws they obey.
+//! - [`time`]: the clock's value, as everything but the worker's loop sees it.
+
+pub mod device;
+pub mod flow;
+pub mod proto;
+pub mod service;
+pub mod stats;
+pub mod time;
+pub mod wire;

@@ -1,0 +1,3 @@
+//! The `synmill` command: arguments -> configuration -> launch -> report.
+
+fn main() {}

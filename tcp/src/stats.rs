@@ -1,0 +1,259 @@
+//! The one list of counters, per-worker cells with a single writer, and the laws the counts obey. Knows names and numbers.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+/// A counter with one writer and any number of readers: a plain load and store, never a locked instruction.
+#[derive(Debug, Default)]
+pub struct Cell(AtomicU64);
+
+impl Cell {
+    /// Adds `count`; only ever called by the cell's one writer.
+    #[inline]
+    pub fn add(&self, count: u64) {
+        self.0.store(self.0.load(Relaxed).wrapping_add(count), Relaxed);
+    }
+
+    /// Takes `count` away (gauges only).
+    #[inline]
+    pub fn sub(&self, count: u64) {
+        self.0.store(self.0.load(Relaxed).wrapping_sub(count), Relaxed);
+    }
+
+    /// Overwrites the value (gauges, and counts read from elsewhere).
+    #[inline]
+    pub fn set(&self, value: u64) {
+        self.0.store(value, Relaxed);
+    }
+
+    /// The present value.
+    #[must_use]
+    #[inline]
+    pub fn get(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+}
+
+macro_rules! counters {
+    (
+        counters { $($(#[doc = $doc:literal])+ $name:ident,)+ }
+        drops { $($(#[doc = $drop_doc:literal])+ $variant:ident = $drop_name:ident,)+ }
+    ) => {
+        /// One worker's counters.
+        #[derive(Debug, Default)]
+        pub struct Counters {
+            $($(#[doc = $doc])+ pub $name: Cell,)+
+            $($(#[doc = $drop_doc])+ pub $drop_name: Cell,)+
+        }
+
+        /// The counters of one or several workers at a moment.
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+        pub struct Snapshot {
+            $($(#[doc = $doc])+ pub $name: u64,)+
+            $($(#[doc = $drop_doc])+ pub $drop_name: u64,)+
+        }
+
+        /// Why something received was dropped; each reason is a counter of its own.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum DropReason {
+            $($(#[doc = $drop_doc])+ $variant,)+
+        }
+
+        impl DropReason {
+            /// All of them.
+            pub const ALL: &[Self] = &[$(Self::$variant,)+];
+
+            /// The counter's name.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$variant => stringify!($drop_name),)+ }
+            }
+        }
+
+        impl Counters {
+            /// Counts one drop.
+            #[inline]
+            pub fn drop_for(&self, reason: DropReason) {
+                match reason { $(DropReason::$variant => self.$drop_name.add(1),)+ }
+            }
+
+            /// All values at this moment. Read one after the other: sums close only when the writer has stopped.
+            #[must_use]
+            pub fn snapshot(&self) -> Snapshot {
+                Snapshot { $($name: self.$name.get(),)+ $($drop_name: self.$drop_name.get(),)+ }
+            }
+        }
+
+        impl Snapshot {
+            /// Adds another worker's counts.
+            pub fn merge(&mut self, other: &Self) {
+                $(self.$name += other.$name;)+
+                $(self.$drop_name += other.$drop_name;)+
+            }
+
+            /// Name and value of each counter but the drops, in the list's order.
+            pub fn counts(&self) -> impl Iterator<Item = (&'static str, u64)> + use<> {
+                [$((stringify!($name), self.$name),)+].into_iter()
+            }
+
+            /// Name and value of each drop counter, in the list's order.
+            pub fn drops(&self) -> impl Iterator<Item = (&'static str, u64)> + use<> {
+                [$((stringify!($drop_name), self.$drop_name),)+].into_iter()
+            }
+        }
+    };
+}
+
+counters! {
+    counters {
+        /// Connections opened by us: CLOSED to SYN-SENT (RFC 4022 tcpActiveOpens).
+        active_opens,
+        /// Connections opened by peers: LISTEN to SYN-RECEIVED (RFC 4022 tcpPassiveOpens).
+        passive_opens,
+        /// SYN-SENT or SYN-RECEIVED to CLOSED or LISTEN (RFC 4022 tcpAttemptFails).
+        attempt_fails,
+        /// ESTABLISHED or CLOSE-WAIT to CLOSED (RFC 4022 tcpEstabResets).
+        estab_resets,
+        /// Connections in ESTABLISHED or CLOSE-WAIT now (RFC 4022 tcpCurrEstab).
+        curr_estab,
+        /// Connections in the table now, in any state.
+        curr_connections,
+        /// Connections in SYN-RECEIVED now.
+        curr_half_open,
+        /// Connections in TIME-WAIT now.
+        curr_time_wait,
+        /// Segments received whole, with a good checksum (RFC 4022 tcpInSegs less tcpInErrs).
+        in_segs,
+        /// Segments sent, retransmissions not counted (RFC 4022 tcpOutSegs).
+        out_segs,
+        /// Segments sent that carry something sent before (RFC 4022 tcpRetransSegs).
+        retrans_segs,
+        /// Segments received with a bad checksum or a malformed header (RFC 4022 tcpInErrs).
+        in_errs,
+        /// Segments sent with RST (RFC 4022 tcpOutRsts); counted in `out_segs` too.
+        out_rsts,
+        /// Bytes of text delivered to services.
+        in_bytes,
+        /// Bytes of text sent, retransmissions not counted.
+        out_bytes,
+
+        /// Handshakes completed: to ESTABLISHED from SYN-SENT or SYN-RECEIVED.
+        established,
+        /// Connections ended with both FINs acknowledged.
+        ended_closed,
+        /// Connections ended by the peer's RST.
+        ended_reset_by_peer,
+        /// Connections ended by our RST.
+        ended_reset_by_us,
+        /// Connections ended because the peer stopped answering.
+        ended_timed_out,
+        /// TIME-WAIT records given up early, for a new connection.
+        ended_evicted_time_wait,
+        /// Half-open connections given up early, for a new connection.
+        ended_evicted_half_open,
+
+        /// SYN or SYN,ACK sent again.
+        retrans_syn,
+        /// Segments sent again because a retransmission timer ran out.
+        retrans_timeout,
+        /// Segments sent again after three duplicate acknowledgements, or in the recovery that follows.
+        retrans_fast,
+        /// Zero-window probes sent.
+        window_probes,
+        /// Segments received out of order and kept.
+        in_out_of_order,
+        /// Segments received that carry nothing new.
+        in_duplicates,
+        /// Acknowledgements held back and sent by their timer.
+        delayed_acks,
+        /// Segments whose checksum field held only the pseudo-header's sum, accepted on request.
+        in_partial_checksums,
+        /// TIME-WAIT records reopened by a new SYN.
+        time_wait_reopened,
+
+        /// Frames received from the device.
+        in_frames,
+        /// Received frames that were answered, connection or not.
+        frames_answered,
+        /// Received frames that needed no answer, or not yet.
+        frames_absorbed,
+        /// Received frames passed on to the worker that owns the flow.
+        frames_handed_out,
+        /// Frames received from other workers, which saw them first.
+        frames_handed_in,
+        /// Frames sent that answer no received one: timers, further data, probes.
+        frames_originated,
+        /// ARP requests and neighbour solicitations answered.
+        neighbour_answers,
+        /// ICMP and ICMPv6 echo requests answered.
+        echo_answers,
+
+        /// The kernel had a packet and no room in the RX ring (XDP_STATISTICS).
+        rx_ring_full,
+        /// The kernel had a packet and no frame in the fill ring (XDP_STATISTICS).
+        fill_ring_empty,
+        /// The kernel dropped a packet before the RX ring: larger than a frame, mostly (XDP_STATISTICS).
+        rx_dropped,
+        /// The kernel refused a TX descriptor (XDP_STATISTICS).
+        tx_invalid,
+        /// A frame to be sent found no room in the TX ring.
+        tx_ring_full,
+        /// There was something to send and no free frame to write it into.
+        no_free_frame,
+        /// A transfer wanted a record of its own for congestion or reordering, and the pool was empty.
+        no_transfer_record,
+    }
+    drops {
+        /// Shorter than its headers say, or than Ethernet's.
+        Truncated = drop_truncated,
+        /// An EtherType that is not ours, or more than two VLAN tags.
+        EtherType = drop_ethertype,
+        /// An IP header that contradicts itself: version, header length or total length.
+        IpHeader = drop_ip_header,
+        /// A wrong IPv4 header checksum.
+        IpChecksum = drop_ip_checksum,
+        /// An IP fragment.
+        Fragment = drop_fragment,
+        /// Neither TCP nor anything answered.
+        Protocol = drop_protocol,
+        /// More IPv6 extension headers than the bound, or one that is malformed.
+        ExtensionHeaders = drop_extension_headers,
+        /// A TCP header length below 20 bytes or beyond the packet.
+        TcpHeader = drop_tcp_header,
+        /// A TCP option whose length is a lie.
+        TcpOptions = drop_tcp_options,
+        /// A wrong TCP checksum.
+        TcpChecksum = drop_tcp_checksum,
+        /// From its own destination (land).
+        Land = drop_land,
+        /// A source or destination that no host may have: multicast, broadcast, loopback, unspecified.
+        Martian = drop_martian,
+        /// Port 0.
+        PortZero = drop_port_zero,
+        /// No control bit at all.
+        FlagsNone = drop_flags_none,
+        /// Control bits that exclude each other: SYN with FIN or RST, FIN without ACK, all six.
+        FlagsInvalid = drop_flags_invalid,
+        /// A malformed ARP, neighbour discovery or ICMP message.
+        Malformed = drop_malformed,
+        /// To an address or port that no listener and no connection has, and that may not be answered.
+        NotOurs = drop_not_ours,
+        /// An RST outside the window.
+        RstOutOfWindow = drop_rst_out_of_window,
+        /// An RST, or a segment that would be answered by one, for no connection.
+        NoConnection = drop_no_connection,
+        /// A segment without ACK where RFC 9293 asks for one.
+        NoAck = drop_no_ack,
+        /// Text that found no room: the window was full, or no record or frame was left to keep it in.
+        TextNoRoom = drop_text_no_room,
+        /// A SYN that found the half-open connections' share used up.
+        SynBacklog = drop_syn_backlog,
+        /// A SYN that found the table full of established connections.
+        TableFull = drop_table_full,
+        /// A SYN while the endpoint drains.
+        Draining = drop_draining,
+        /// More distinct next hops or local addresses than the tables hold.
+        TooManyPaths = drop_too_many_paths,
+        /// For another worker, whose inbox was full.
+        HandOverFull = drop_hand_over_full,
+    }
+}

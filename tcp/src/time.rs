@@ -1,0 +1,80 @@
+//! Time as a value: nanoseconds since the process chose its zero. Knows no clock.
+
+use std::ops::{Add, Sub};
+use std::time::Duration;
+
+/// A point in time, in nanoseconds since an arbitrary zero. Read once a turn by the worker's loop, and then only passed on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Instant(u64);
+
+impl Instant {
+    /// The zero.
+    pub const ZERO: Self = Self(0);
+
+    /// From nanoseconds since the zero.
+    #[must_use]
+    pub const fn from_nanos(nanos: u64) -> Self {
+        Self(nanos)
+    }
+
+    /// Nanoseconds since the zero.
+    #[must_use]
+    pub const fn as_nanos(self) -> u64 {
+        self.0
+    }
+
+    /// The same point in whole milliseconds modulo 2^32.
+    #[must_use]
+    #[inline]
+    pub const fn millis(self) -> Millis {
+        Millis((self.0 / 1_000_000) as u32)
+    }
+}
+
+impl Add<Duration> for Instant {
+    type Output = Self;
+
+    fn add(self, duration: Duration) -> Self {
+        Self(self.0 + duration.as_nanos() as u64)
+    }
+}
+
+impl Sub for Instant {
+    type Output = Duration;
+
+    fn sub(self, earlier: Self) -> Duration {
+        Duration::from_nanos(self.0.saturating_sub(earlier.0))
+    }
+}
+
+/// Milliseconds modulo 2^32, as deadlines and RFC 7323's timestamps carry them: no order but the one around a given point,
+/// right as long as the two are less than 24 days apart.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(transparent)]
+pub struct Millis(pub u32);
+
+impl Millis {
+    /// Is this point at or before `now`?
+    #[must_use]
+    #[inline]
+    pub const fn is_due(self, now: Self) -> bool {
+        now.0.wrapping_sub(self.0) as i32 >= 0
+    }
+
+    /// Milliseconds from `earlier` to this point; 0 when it is not earlier.
+    #[must_use]
+    #[inline]
+    pub const fn since(self, earlier: Self) -> u32 {
+        let difference = self.0.wrapping_sub(earlier.0);
+        if (difference as i32) < 0 { 0 } else { difference }
+    }
+}
+
+impl Add<u32> for Millis {
+    type Output = Self;
+
+    #[inline]
+    fn add(self, millis: u32) -> Self {
+        Self(self.0.wrapping_add(millis))
+    }
+}

@@ -1,0 +1,1 @@
+//! What the project's commands and its tests share: the lab.
