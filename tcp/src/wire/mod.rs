@@ -1,7 +1,26 @@
 //! Bytes to values and back. Knows byte layouts and the values of `proto` and `flow`; never state, connections, devices or time.
 
+mod arp;
+mod checksum;
+mod ethernet;
+mod icmp;
+mod ip;
+mod ipv4;
+mod ipv6;
+mod ndp;
+mod options;
+mod tcp;
+#[cfg(test)]
+mod tests;
+
 use crate::flow::FlowKey;
 use crate::proto::Segment;
+use crate::stats::DropReason;
+
+pub use arp::{ArpRequest, answer_arp};
+pub use icmp::{EchoRequest, answer_echo};
+pub use ndp::{NeighbourSolicitation, answer_neighbour};
+pub use tcp::{emit, header_len};
 
 /// An Ethernet address.
 pub type Mac = [u8; 6];
@@ -48,4 +67,57 @@ pub struct TcpPacket {
     pub text_start: u16,
     /// The checksum field held only the pseudo-header's sum, as a virtual device's peer leaves it for hardware that is not there.
     pub partial_checksum: bool,
+}
+
+/// What [`parse`] lets pass.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Checks {
+    /// Accept a TCP checksum field that holds the pseudo-header's sum: what a virtual device leaves to hardware. Such a
+    /// packet's text is unchecked.
+    pub accept_partial_checksums: bool,
+}
+
+/// A packet that may be answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Packet {
+    /// A TCP segment.
+    Tcp(TcpPacket),
+    /// For [`answer_arp`], if the target is ours.
+    ArpRequest(ArpRequest),
+    /// For [`answer_neighbour`], if the target is ours.
+    NeighbourSolicitation(NeighbourSolicitation),
+    /// For [`answer_echo`], if the destination is ours.
+    EchoRequest(EchoRequest),
+}
+
+/// Reads a received frame and checks all of it that needs no state: lengths, checksums, addresses, ports, control bits,
+/// options. Bytes beyond the IP datagram are the link's padding and ignored.
+///
+/// # Errors
+/// Why the frame is to be dropped. Nothing of it may be used then.
+#[inline]
+pub fn parse(frame: &[u8], checks: Checks) -> Result<Packet, DropReason> {
+    let (link, ether_type, rest) = ethernet::parse(frame)?;
+    let start = frame.len() - rest.len();
+    let datagram = match ether_type {
+        ethernet::IPV4 => ipv4::parse(rest, start)?,
+        ethernet::IPV6 => ipv6::parse(rest, start)?,
+        ethernet::ARP => return arp::parse(link, rest).map(Packet::ArpRequest),
+        _ => return Err(DropReason::EtherType),
+    };
+    match (datagram.protocol, ether_type) {
+        (ip::TCP, _) => {
+            // A segment to a group is for nobody (RFC 9293 section 3.9.2.3), neither in IP's terms nor in Ethernet's.
+            if ethernet::is_group(&link.destination)
+                || !ip::is_host(&datagram.source)
+                || !ip::is_host(&datagram.destination)
+            {
+                return Err(DropReason::Martian);
+            }
+            tcp::parse(link, &datagram, checks).map(Packet::Tcp)
+        }
+        (ip::ICMP, ethernet::IPV4) => icmp::parse(link, &datagram),
+        (ip::ICMPV6, ethernet::IPV6) => icmp::parse_v6(link, &datagram),
+        _ => Err(DropReason::Protocol),
+    }
 }

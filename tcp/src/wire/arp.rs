@@ -1,0 +1,67 @@
+//! ARP, RFC 826, for IPv4 over Ethernet. Knows requests and replies; never who has an address.
+
+use super::ethernet::{self, is_group};
+use super::{Link, Mac, ip};
+use crate::flow::Address;
+use crate::stats::DropReason;
+
+/// Bytes of a message.
+const LEN: usize = 28;
+/// Hardware type Ethernet, protocol type IPv4, six and four bytes of address.
+const ETHERNET_IPV4: [u8; 6] = [0, 1, 8, 0, 6, 4];
+const REQUEST: [u8; 2] = [0, 1];
+const REPLY: [u8; 2] = [0, 2];
+
+/// Somebody asks who has an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ArpRequest {
+    /// As received.
+    pub link: Link,
+    /// Where the answer goes.
+    pub sender_mac: Mac,
+    /// Who asks; 0.0.0.0 in a probe (RFC 5227 section 2.1.1).
+    pub sender: Address,
+    /// The address asked for.
+    pub target: Address,
+}
+
+/// Checks a request. Replies, and announcements (sender and target the same), are not answered.
+pub(super) fn parse(link: Link, bytes: &[u8]) -> Result<ArpRequest, DropReason> {
+    let message = bytes.first_chunk::<LEN>().ok_or(DropReason::Truncated)?;
+    let (&hardware, message) = message.split_first_chunk::<6>().ok_or(DropReason::Truncated)?;
+    let &[o0, o1, m0, m1, m2, m3, m4, m5, s0, s1, s2, s3, _, _, _, _, _, _, t0, t1, t2, t3] =
+        message.first_chunk::<22>().ok_or(DropReason::Truncated)?;
+    if hardware != ETHERNET_IPV4 {
+        return Err(DropReason::Malformed);
+    }
+    let sender_mac = [m0, m1, m2, m3, m4, m5];
+    let (sender, target) = (Address::v4([s0, s1, s2, s3]), Address::v4([t0, t1, t2, t3]));
+    if [o0, o1] != REQUEST || sender == target {
+        return Err(DropReason::Protocol);
+    }
+    let is_probe = sender == Address::v4([0; 4]);
+    if is_group(&sender_mac) || !ip::is_host(&target) || !(is_probe || ip::is_host(&sender)) {
+        return Err(DropReason::Martian);
+    }
+    Ok(ArpRequest { link, sender_mac, sender, target })
+}
+
+/// Writes the reply that says `mac` has the address asked for; returns its length, that of the request without padding.
+/// Returns 0, with nothing written, if `frame` is shorter than that.
+#[must_use]
+pub fn answer_arp(frame: &mut [u8], request: &ArpRequest, mac: Mac) -> usize {
+    let (Some(sender), Some(target)) = (request.sender.as_v4(), request.target.as_v4()) else {
+        return 0;
+    };
+    let end = ethernet::header_len(&request.link) + LEN;
+    let Some(frame) = frame.get_mut(..end) else {
+        return 0;
+    };
+    let link = Link { destination: request.sender_mac, source: mac, tags: request.link.tags };
+    let mut at = ethernet::emit(frame, &link, ethernet::ARP);
+    for field in [&ETHERNET_IPV4[..], &REPLY, &mac, &target, &request.sender_mac, &sender] {
+        frame[at..at + field.len()].copy_from_slice(field);
+        at += field.len();
+    }
+    end
+}

@@ -1,0 +1,76 @@
+//! Ethernet II and VLAN tags. Knows the link header; never what it carries.
+
+use super::{Link, Mac, Tag};
+use crate::stats::DropReason;
+
+/// EtherType of IPv4.
+pub(super) const IPV4: u16 = 0x0800;
+/// EtherType of ARP.
+pub(super) const ARP: u16 = 0x0806;
+/// EtherType of IPv6.
+pub(super) const IPV6: u16 = 0x86dd;
+/// TPID of IEEE 802.1Q.
+const C_TAG: u16 = 0x8100;
+/// TPID of IEEE 802.1ad.
+const S_TAG: u16 = 0x88a8;
+
+/// Two addresses and an EtherType.
+const HEADER_LEN: usize = 14;
+/// A TPID and a TCI.
+const TAG_LEN: usize = 4;
+
+/// Has the address its group bit set: multicast or broadcast?
+#[inline]
+pub(super) const fn is_group(address: &Mac) -> bool {
+    address[0] & 1 != 0
+}
+
+/// The link header, the EtherType behind up to two tags, and the rest. A third tag's TPID comes back as EtherType.
+#[inline]
+pub(super) fn parse(frame: &[u8]) -> Result<(Link, u16, &[u8]), DropReason> {
+    let (header, mut rest) = frame.split_first_chunk::<HEADER_LEN>().ok_or(DropReason::Truncated)?;
+    let [d0, d1, d2, d3, d4, d5, s0, s1, s2, s3, s4, s5, t0, t1] = *header;
+    let mut link = Link {
+        destination: [d0, d1, d2, d3, d4, d5],
+        source: [s0, s1, s2, s3, s4, s5],
+        tags: [Tag::default(); 2],
+    };
+    // An answer would go to the whole group.
+    if is_group(&link.source) {
+        return Err(DropReason::Martian);
+    }
+    let mut ether_type = u16::from_be_bytes([t0, t1]);
+    for tag in &mut link.tags {
+        if ether_type != C_TAG && ether_type != S_TAG {
+            break;
+        }
+        let (&[c0, c1, t0, t1], behind) = rest.split_first_chunk::<TAG_LEN>().ok_or(DropReason::Truncated)?;
+        *tag = Tag { tpid: ether_type, tci: u16::from_be_bytes([c0, c1]) };
+        ether_type = u16::from_be_bytes([t0, t1]);
+        rest = behind;
+    }
+    Ok((link, ether_type, rest))
+}
+
+/// Bytes of the link header, tags included.
+#[inline]
+pub(super) const fn header_len(link: &Link) -> usize {
+    HEADER_LEN + TAG_LEN * ((link.tags[0].tpid != 0) as usize + (link.tags[1].tpid != 0) as usize)
+}
+
+/// Writes the link header; returns its length. `frame` is at least that long.
+#[inline]
+pub(super) fn emit(frame: &mut [u8], link: &Link, ether_type: u16) -> usize {
+    frame[..6].copy_from_slice(&link.destination);
+    frame[6..12].copy_from_slice(&link.source);
+    let mut at = 12;
+    for tag in link.tags {
+        if tag.tpid != 0 {
+            frame[at..at + 2].copy_from_slice(&tag.tpid.to_be_bytes());
+            frame[at + 2..at + 4].copy_from_slice(&tag.tci.to_be_bytes());
+            at += TAG_LEN;
+        }
+    }
+    frame[at..at + 2].copy_from_slice(&ether_type.to_be_bytes());
+    at + 2
+}

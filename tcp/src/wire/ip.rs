@@ -1,0 +1,78 @@
+//! What IPv4 and IPv6 have in common: a datagram, which addresses a host may have, and a header for an answer.
+
+use super::{Link, ethernet, ipv4, ipv6};
+use crate::flow::Address;
+
+/// Protocol number of ICMP.
+pub(super) const ICMP: u8 = 1;
+/// Protocol number of TCP.
+pub(super) const TCP: u8 = 6;
+/// Protocol number of ICMPv6.
+pub(super) const ICMPV6: u8 = 58;
+
+/// TTL and hop limit of what we send.
+pub(super) const HOP_LIMIT: u8 = 64;
+
+/// A checked datagram.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Datagram<'a> {
+    /// Source address.
+    pub(super) source: Address,
+    /// Destination address.
+    pub(super) destination: Address,
+    /// Of the payload, behind all extension headers.
+    pub(super) protocol: u8,
+    /// TTL or hop limit, as received.
+    pub(super) hop_limit: u8,
+    /// Where the payload starts in the frame.
+    pub(super) payload_start: usize,
+    /// The payload, without the link's padding. At most 65,535 bytes.
+    pub(super) payload: &'a [u8],
+}
+
+/// May a host on some link have this address? Not if it is multicast, limited broadcast, loopback or unspecified.
+/// As Linux, 0.0.0.0/8 and 240.0.0.0/4 are ordinary, but for their first and last address.
+#[inline]
+pub(super) fn is_host(address: &Address) -> bool {
+    match address.as_v4() {
+        Some(octets) => !matches!(octets[0], 127 | 224..=239) && octets != [0; 4] && octets != [255; 4],
+        // ::/127 is the unspecified address and loopback.
+        None => address.octets()[0] != 0xff && u128::from_be_bytes(address.octets()) > 1,
+    }
+}
+
+/// Are datagrams from `source` to `destination` IPv4?
+#[inline]
+fn is_v4(source: &Address, destination: &Address) -> Option<([u8; 4], [u8; 4])> {
+    source.as_v4().zip(destination.as_v4())
+}
+
+/// Bytes of link and network header.
+#[inline]
+pub(super) fn header_len(link: &Link, source: &Address, destination: &Address) -> usize {
+    let network = if is_v4(source, destination).is_some() { ipv4::HEADER_LEN } else { ipv6::HEADER_LEN };
+    ethernet::header_len(link) + network
+}
+
+/// Writes link and network header for `payload_len` bytes of `protocol`; returns their length. `frame` is at least that long.
+#[inline]
+pub(super) fn emit(
+    frame: &mut [u8],
+    link: &Link,
+    [source, destination]: [&Address; 2],
+    protocol: u8,
+    hop_limit: u8,
+    payload_len: u16,
+) -> usize {
+    if let Some((source, destination)) = is_v4(source, destination) {
+        let at = ethernet::emit(frame, link, ethernet::IPV4);
+        let header = ipv4::header(source, destination, protocol, hop_limit, payload_len);
+        frame[at..at + ipv4::HEADER_LEN].copy_from_slice(&header);
+        at + ipv4::HEADER_LEN
+    } else {
+        let at = ethernet::emit(frame, link, ethernet::IPV6);
+        let header = ipv6::header(source.octets(), destination.octets(), protocol, hop_limit, payload_len);
+        frame[at..at + ipv6::HEADER_LEN].copy_from_slice(&header);
+        at + ipv6::HEADER_LEN
+    }
+}

@@ -1,0 +1,90 @@
+//! IPv6, RFC 8200. Knows the header and how to step over extension headers; never what they carry.
+
+use super::ip::Datagram;
+use crate::flow::Address;
+use crate::stats::DropReason;
+
+/// Bytes of the header.
+pub(super) const HEADER_LEN: usize = 40;
+
+/// Extension headers stepped over, at most.
+const MAX_EXTENSION_HEADERS: usize = 8;
+
+const HOP_BY_HOP: u8 = 0;
+const ROUTING: u8 = 43;
+const FRAGMENT: u8 = 44;
+const DESTINATION_OPTIONS: u8 = 60;
+
+/// Checks the header and steps over extension headers. `start` is where `bytes` stands in the frame.
+#[inline]
+pub(super) fn parse(bytes: &[u8], start: usize) -> Result<Datagram<'_>, DropReason> {
+    let (header, rest) = bytes.split_first_chunk::<HEADER_LEN>().ok_or(DropReason::Truncated)?;
+    let (fixed, addresses) = header.split_at(8);
+    let (Some(&[first, _, _, _, l0, l1, protocol, hop_limit]), Some(&source), Some(&destination)) =
+        (fixed.first_chunk::<8>(), addresses.first_chunk::<16>(), addresses.last_chunk::<16>())
+    else {
+        return Err(DropReason::Truncated);
+    };
+    if first >> 4 != 6 {
+        return Err(DropReason::IpHeader);
+    }
+    let payload = rest.get(..usize::from(u16::from_be_bytes([l0, l1]))).ok_or(DropReason::Truncated)?;
+    let (source, destination) = (Address::v6(source), Address::v6(destination));
+    // Mapped addresses name IPv4 hosts and have no place on the wire (RFC 4291 section 2.5.5.2); here they would pass for them.
+    if source.is_v4() || destination.is_v4() {
+        return Err(DropReason::Martian);
+    }
+    let mut datagram =
+        Datagram { source, destination, protocol, hop_limit, payload_start: start + HEADER_LEN, payload };
+    if is_extension_header(protocol) {
+        skip_extension_headers(&mut datagram)?;
+    }
+    Ok(datagram)
+}
+
+#[inline]
+const fn is_extension_header(protocol: u8) -> bool {
+    matches!(protocol, HOP_BY_HOP | ROUTING | FRAGMENT | DESTINATION_OPTIONS)
+}
+
+/// Moves `datagram` to the first header that is no extension header.
+#[cold]
+fn skip_extension_headers(datagram: &mut Datagram<'_>) -> Result<(), DropReason> {
+    for nth in 0..=MAX_EXTENSION_HEADERS {
+        if !is_extension_header(datagram.protocol) {
+            return Ok(());
+        }
+        let &[next, length, _, segments_left, ..] =
+            datagram.payload.first_chunk::<8>().ok_or(DropReason::Truncated)?;
+        match datagram.protocol {
+            FRAGMENT => return Err(DropReason::Fragment),
+            // Only right behind the IPv6 header (RFC 8200 section 4.1).
+            HOP_BY_HOP if nth > 0 => return Err(DropReason::ExtensionHeaders),
+            // Not yet at its last stop, and we are no router (RFC 8200 section 4.4).
+            ROUTING if segments_left != 0 => return Err(DropReason::ExtensionHeaders),
+            _ => {}
+        }
+        let length = (usize::from(length) + 1) * 8;
+        datagram.payload = datagram.payload.get(length..).ok_or(DropReason::ExtensionHeaders)?;
+        datagram.payload_start += length;
+        datagram.protocol = next;
+    }
+    Err(DropReason::ExtensionHeaders)
+}
+
+/// A header: traffic class and flow label 0.
+#[inline]
+pub(super) fn header(
+    source: [u8; 16],
+    destination: [u8; 16],
+    protocol: u8,
+    hop_limit: u8,
+    payload_len: u16,
+) -> [u8; HEADER_LEN] {
+    let [l0, l1] = payload_len.to_be_bytes();
+    let mut header = [0; HEADER_LEN];
+    header[..8].copy_from_slice(&[0x60, 0, 0, 0, l0, l1, protocol, hop_limit]);
+    header[8..24].copy_from_slice(&source);
+    header[24..].copy_from_slice(&destination);
+    header
+}

@@ -1,0 +1,125 @@
+//! The TCP header, RFC 9293 section 3.1. Knows its bytes and which of them no peer may send; never a connection's state.
+
+use super::checksum::Sum;
+use super::ip::{self, Datagram};
+use super::{Checks, Link, TcpPacket, options};
+use crate::flow::FlowKey;
+use crate::proto::{Flags, Options, Segment, SeqNum, WireWindow};
+use crate::stats::DropReason;
+
+/// Bytes of a header without options.
+const HEADER_LEN: usize = 20;
+
+/// The six control bits of [`Flags`]. CWR, ECE and the reserved bits are ignored (RFC 9293 section 3.1).
+const CONTROL_BITS: u8 = 0x3f;
+
+/// Checks a segment as far as that needs no state. The datagram's addresses are a host's.
+#[inline]
+pub(super) fn parse(link: Link, datagram: &Datagram<'_>, checks: Checks) -> Result<TcpPacket, DropReason> {
+    let bytes = datagram.payload;
+    let (header, rest) = bytes.split_first_chunk::<HEADER_LEN>().ok_or(DropReason::Truncated)?;
+    let [p0, p1, q0, q1, s0, s1, s2, s3, a0, a1, a2, a3, offset, flags, w0, w1, c0, c1, u0, u1] = *header;
+    let header_len = usize::from(offset >> 4) * 4;
+    let (options, text) = header_len
+        .checked_sub(HEADER_LEN)
+        .and_then(|options_len| rest.split_at_checked(options_len))
+        .ok_or(DropReason::TcpHeader)?;
+
+    // An IP payload is at most 65,535 bytes long.
+    let pseudo = Sum::pseudo_header(&datagram.source, &datagram.destination, ip::TCP, bytes.len() as u16);
+    let is_valid = pseudo.bytes(bytes).is_valid();
+    let partial_checksum = !is_valid && checks.accept_partial_checksums && pseudo.folded() == [c0, c1];
+    if !is_valid && !partial_checksum {
+        return Err(DropReason::TcpChecksum);
+    }
+
+    let key = FlowKey {
+        local: datagram.destination,
+        remote: datagram.source,
+        local_port: u16::from_be_bytes([q0, q1]),
+        remote_port: u16::from_be_bytes([p0, p1]),
+    };
+    let flags = Flags(flags & CONTROL_BITS);
+    check_ports(&key)?;
+    check_flags(flags)?;
+    let segment = Segment {
+        seq: SeqNum(u32::from_be_bytes([s0, s1, s2, s3])),
+        ack: SeqNum(u32::from_be_bytes([a0, a1, a2, a3])),
+        flags,
+        window: WireWindow(u16::from_be_bytes([w0, w1])),
+        urgent: u16::from_be_bytes([u0, u1]),
+        text_len: text.len() as u16,
+        options: options::parse(options, flags.has(Flags::SYN))?,
+    };
+    // Link header, IP header and eight extension headers end below 20,000.
+    let text_start = (datagram.payload_start + header_len) as u16;
+    Ok(TcpPacket { link, key, segment, text_start, partial_checksum })
+}
+
+#[inline]
+fn check_ports(key: &FlowKey) -> Result<(), DropReason> {
+    if key.local_port == 0 || key.remote_port == 0 {
+        return Err(DropReason::PortZero);
+    }
+    if key.local_port == key.remote_port && key.local == key.remote {
+        return Err(DropReason::Land);
+    }
+    Ok(())
+}
+
+#[inline]
+const fn check_flags(flags: Flags) -> Result<(), DropReason> {
+    if flags.0 == 0 {
+        return Err(DropReason::FlagsNone);
+    }
+    let syn_and_end = flags.has(Flags::SYN) && flags.has_any(Flags::FIN.with(Flags::RST));
+    if syn_and_end || flags.has(Flags::FIN) && !flags.has(Flags::ACK) {
+        return Err(DropReason::FlagsInvalid);
+    }
+    Ok(())
+}
+
+/// Bytes before the text of a segment with `options` from `key.local` to `key.remote`.
+#[must_use]
+#[inline]
+pub fn header_len(link: &Link, key: &FlowKey, options: &Options) -> usize {
+    ip::header_len(link, &key.local, &key.remote) + HEADER_LEN + options::len(options)
+}
+
+/// Writes all headers of `segment` from `key.local` to `key.remote` and their checksums, in front of the text that stands
+/// at [`header_len`] already. Returns the frame's length, without padding to Ethernet's minimum.
+///
+/// # Panics
+/// If headers and text do not fit into `frame`, or not into an IP datagram: the caller chose the text's length.
+#[inline]
+pub fn emit(frame: &mut [u8], link: &Link, key: &FlowKey, segment: &Segment) -> usize {
+    let options_len = options::len(&segment.options);
+    let header_len = HEADER_LEN + options_len;
+    let text_len = usize::from(segment.text_len);
+    let start = ip::header_len(link, &key.local, &key.remote);
+    let end = start + header_len + text_len;
+    assert!(end <= frame.len() && end <= usize::from(u16::MAX), "no room for {text_len} bytes of text");
+    let frame = &mut frame[..end];
+    let length = (end - start) as u16;
+    ip::emit(frame, link, [&key.local, &key.remote], ip::TCP, ip::HOP_LIMIT, length);
+
+    let [p0, p1] = key.local_port.to_be_bytes();
+    let [q0, q1] = key.remote_port.to_be_bytes();
+    let [s0, s1, s2, s3] = segment.seq.0.to_be_bytes();
+    let [a0, a1, a2, a3] = segment.ack.0.to_be_bytes();
+    let [w0, w1] = segment.window.0.to_be_bytes();
+    let [u0, u1] = segment.urgent.to_be_bytes();
+    let offset = (header_len as u8 / 4) << 4;
+    let flags = segment.flags.0 & CONTROL_BITS;
+    let bytes = &mut frame[start..];
+    bytes[..HEADER_LEN].copy_from_slice(&[
+        p0, p1, q0, q1, s0, s1, s2, s3, a0, a1, a2, a3, offset, flags, w0, w1, 0, 0, u0, u1,
+    ]);
+    if options_len > 0 {
+        let options = options::layout(&segment.options);
+        bytes[HEADER_LEN..header_len].copy_from_slice(&options[..options_len]);
+    }
+    let checksum = Sum::pseudo_header(&key.local, &key.remote, ip::TCP, length).bytes(bytes).checksum();
+    bytes[16..18].copy_from_slice(&checksum);
+    end
+}
