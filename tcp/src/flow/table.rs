@@ -1,0 +1,230 @@
+//! The index: from a flow's hash to the slot of its connection. Knows fingerprints and slot numbers; never what a slot holds.
+//!
+//! A line of 64 bytes has seven entries of 8 bytes {fingerprint, slot} and a count of the entries that belong to this line
+//! or an earlier one and found their place further on. A search ends at the first line with a count of 0. So an entry never
+//! moves once it is in, removal leaves no tombstones, and another worker may search the index at any moment without a lock:
+//! it finds an entry for as long as it is there. (An entry in place of the count would bring the eighth slot and cost all that.)
+
+use std::sync::Arc;
+use std::sync::atomic::{
+    AtomicU64,
+    Ordering::{Acquire, Relaxed, Release},
+};
+
+const ENTRIES: usize = 7;
+/// Entries are filled up to this share of a line on average: 5.6 of 7.
+const LOAD_PERCENT: usize = 80;
+
+#[derive(Debug, Default)]
+#[repr(C, align(64))]
+struct Line {
+    entries: [AtomicU64; ENTRIES],
+    overflow: AtomicU64,
+}
+
+const _: () = assert!(size_of::<Line>() == 64, "a search touches one cache line a step");
+
+/// The table is as full as it was made for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Full;
+
+/// One worker's index. It alone writes; [`FlowIndex`] reads.
+#[derive(Debug)]
+pub struct FlowTable {
+    index: FlowIndex,
+    len: usize,
+    capacity: usize,
+}
+
+/// A view of a worker's index for the other workers.
+#[derive(Clone, Debug)]
+pub struct FlowIndex {
+    lines: Arc<[Line]>,
+}
+
+/// The low half of the hash, and the slot's number plus one, so that 0 is no entry.
+#[inline]
+const fn entry(hash: u64, slot: u32) -> u64 {
+    hash << 32 | (slot as u64 + 1)
+}
+
+impl FlowIndex {
+    /// The line where a hash is at home: its high half, spread over all lines.
+    #[inline]
+    fn home(&self, hash: u64) -> usize {
+        (((hash >> 32) * self.lines.len() as u64) >> 32) as usize
+    }
+
+    #[inline]
+    fn next(&self, line: usize) -> usize {
+        if line + 1 == self.lines.len() { 0 } else { line + 1 }
+    }
+
+    /// The place of the entry with this hash whose slot `is_it`.
+    #[inline]
+    fn search(&self, hash: u64, mut is_it: impl FnMut(u32) -> bool) -> Option<(usize, usize, u32)> {
+        let mut at = self.home(hash);
+        for _ in 0..self.lines.len() {
+            let line = &self.lines[at];
+            for (position, entry) in line.entries.iter().enumerate() {
+                let entry = entry.load(Acquire);
+                if entry >> 32 == hash & 0xffff_ffff && entry != 0 {
+                    let slot = (entry as u32).wrapping_sub(1);
+                    if is_it(slot) {
+                        return Some((at, position, slot));
+                    }
+                }
+            }
+            if line.overflow.load(Relaxed) == 0 {
+                return None;
+            }
+            at = self.next(at);
+        }
+        None
+    }
+
+    /// Is there an entry with this hash, as far as 32 bits of fingerprint tell? A stranger's flow passes once in some
+    /// 10^8 searches.
+    #[must_use]
+    pub fn may_contain(&self, hash: u64) -> bool {
+        self.search(hash, |_| true).is_some()
+    }
+}
+
+impl FlowTable {
+    /// Room for `capacity` flows.
+    #[must_use]
+    pub fn new(capacity: usize) -> Self {
+        let lines = (capacity * 100).div_ceil(ENTRIES * LOAD_PERCENT).max(2);
+        let lines = std::iter::repeat_with(Line::default).take(lines).collect();
+        Self { index: FlowIndex { lines }, len: 0, capacity }
+    }
+
+    /// The view for other workers.
+    #[must_use]
+    pub fn index(&self) -> FlowIndex {
+        self.index.clone()
+    }
+
+    /// Flows in the table.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Is there none?
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Bytes of memory.
+    #[must_use]
+    pub fn memory_bytes(&self) -> usize {
+        size_of_val(&*self.index.lines)
+    }
+
+    /// Asks for the line that a search for this hash starts with.
+    #[inline]
+    pub fn prefetch(&self, hash: u64) {
+        super::prefetch(&self.index.lines[self.index.home(hash)]);
+    }
+
+    /// The slot with this fingerprint whose connection `is_it`.
+    #[inline]
+    pub fn find(&self, hash: u64, is_it: impl FnMut(u32) -> bool) -> Option<u32> {
+        self.index.search(hash, is_it).map(|(_, _, slot)| slot)
+    }
+
+    /// Enters a flow that is not in the table.
+    ///
+    /// # Errors
+    /// [`Full`] when the table holds as many as it was made for.
+    pub fn insert(&mut self, hash: u64, slot: u32) -> Result<(), Full> {
+        if self.len == self.capacity {
+            return Err(Full);
+        }
+        let mut at = self.index.home(hash);
+        loop {
+            let line = &self.index.lines[at];
+            if let Some(free) = line.entries.iter().find(|entry| entry.load(Relaxed) == 0) {
+                free.store(entry(hash, slot), Release);
+                self.len += 1;
+                return Ok(());
+            }
+            // There is room further on: capacity is below the number of entries.
+            line.overflow.store(line.overflow.load(Relaxed) + 1, Relaxed);
+            at = self.index.next(at);
+        }
+    }
+
+    /// Takes a flow out; whether it was in.
+    pub fn remove(&mut self, hash: u64, slot: u32) -> bool {
+        let Some((found, position, _)) = self.index.search(hash, |candidate| candidate == slot) else {
+            return false;
+        };
+        self.index.lines[found].entries[position].store(0, Release);
+        let mut at = self.index.home(hash);
+        while at != found {
+            let overflow = &self.index.lines[at].overflow;
+            overflow.store(overflow.load(Relaxed) - 1, Relaxed);
+            at = self.index.next(at);
+        }
+        self.len -= 1;
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn a_full_table_refuses_and_takes_again_after_a_removal() {
+        let mut table = FlowTable::new(3);
+        for slot in 0..3 {
+            assert_eq!(table.insert(u64::from(slot), slot), Ok(()));
+        }
+        assert_eq!(table.insert(9, 9), Err(Full));
+        assert!(table.remove(1, 1));
+        assert!(!table.remove(1, 1));
+        assert_eq!(table.insert(9, 9), Ok(()));
+        assert_eq!(table.find(9, |slot| slot == 9), Some(9));
+    }
+
+    proptest! {
+        /// Against a map, with hashes from so small a range that lines overflow and wrap around the end.
+        #[test]
+        fn it_holds_what_a_map_holds(operations in prop::collection::vec((0u32..96, any::<bool>(), 0u64..4), 1..600)) {
+            let mut table = FlowTable::new(80);
+            let mut model = HashMap::new();
+            let reader = table.index();
+            for (slot, insert, crowd) in operations {
+                let hash = (crowd * 0x4000_0000) << 32 | u64::from(slot % 5);
+                if insert && !model.contains_key(&slot) {
+                    prop_assert_eq!(table.insert(hash, slot).is_ok(), model.len() < 80);
+                    if model.len() < 80 {
+                        model.insert(slot, hash);
+                    }
+                } else if let Some(hash) = model.remove(&slot) {
+                    prop_assert!(table.remove(hash, slot));
+                }
+                prop_assert_eq!(table.len(), model.len());
+            }
+            for (slot, hash) in &model {
+                prop_assert_eq!(table.find(*hash, |candidate| candidate == *slot), Some(*slot));
+                prop_assert!(reader.may_contain(*hash));
+            }
+            for slot in 0..96 {
+                if let Some(hash) = model.remove(&slot) {
+                    prop_assert!(table.remove(hash, slot));
+                }
+            }
+            prop_assert!(table.index.lines.iter().all(|line| line.overflow.load(Relaxed) == 0));
+        }
+    }
+}

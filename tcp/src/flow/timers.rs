@@ -1,0 +1,392 @@
+//! Which connection has a deadline when. Knows slots and milliseconds; never what a deadline is for.
+//!
+//! Two rings of buckets: 128 of 4 ms, and behind them 127 of 512 ms. Timers are lazy: a connection's deadline is its own, and
+//! the wheel holds an entry that comes up no later. A deadline that moves later costs nothing: when its entry comes up early,
+//! it is armed again. The connection remembers in one byte which bucket holds its entry ([`Armed`]); an entry that comes up
+//! from another bucket is stale and dropped.
+
+use crate::time::Millis;
+
+const FINE_MS_LOG2: u32 = 2;
+const COARSE_MS_LOG2: u32 = 9;
+const BUCKETS: u64 = 128;
+/// One coarse bucket fewer, so that a bucket's number plus one fits a byte.
+const COARSE_BUCKETS: u64 = 127;
+const HEADS: usize = (BUCKETS + COARSE_BUCKETS) as usize;
+const CHUNK: usize = 14;
+const NO_CHUNK: u32 = u32::MAX;
+
+/// Which bucket holds a connection's entry: 0 for none, else the bucket's number plus one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(transparent)]
+pub struct Armed(u8);
+
+/// Entries of a bucket, one cache line of them.
+#[derive(Clone, Copy, Debug)]
+#[repr(C, align(64))]
+struct Chunk {
+    slots: [u32; CHUNK],
+    len: u32,
+    next: u32,
+}
+
+/// The wheel. All its memory is allocated at the start.
+#[derive(Debug)]
+pub struct Timers {
+    /// The present, in milliseconds since the first; grows without wrapping.
+    now: u64,
+    now_millis: Millis,
+    /// Buckets before these ticks were emptied.
+    fine_done: u64,
+    coarse_done: u64,
+    heads: [u32; HEADS],
+    chunks: Box<[Chunk]>,
+    free: u32,
+    /// The chain that is being read, and the bucket it came from.
+    reading: u32,
+    reading_bucket: Armed,
+    /// Entries, stale ones included.
+    len: usize,
+}
+
+impl Timers {
+    /// For `capacity` connections, from `now` on.
+    #[must_use]
+    pub fn new(capacity: usize, now: Millis) -> Self {
+        // An entry for each connection, half as many stale ones, and a chunk begun in each bucket.
+        let count = (capacity + capacity / 2).div_ceil(CHUNK) + HEADS + 1;
+        let chunks = (0..count as u32)
+            .map(|number| Chunk {
+                slots: [0; CHUNK],
+                len: 0,
+                next: if number + 1 < count as u32 { number + 1 } else { NO_CHUNK },
+            })
+            .collect();
+        Self {
+            now: 0,
+            now_millis: now,
+            fine_done: 0,
+            coarse_done: 0,
+            heads: [NO_CHUNK; HEADS],
+            chunks,
+            free: 0,
+            reading: NO_CHUNK,
+            reading_bucket: Armed(0),
+            len: 0,
+        }
+    }
+
+    /// Bytes of memory.
+    #[must_use]
+    pub fn memory_bytes(&self) -> usize {
+        size_of_val(&*self.chunks)
+    }
+
+    /// Makes sure that an entry for `slot` comes up at or before `deadline`, and says in `armed` where. When the wheel is full
+    /// of stale entries, returns false: [`Timers::sweep`], and arm again.
+    #[must_use]
+    #[inline]
+    pub fn arm(&mut self, slot: u32, armed: &mut Armed, deadline: Millis) -> bool {
+        let wanted = self.bucket_for(deadline);
+        if armed.0 != 0 && self.comes_up(*armed) <= self.comes_up(wanted) {
+            return true;
+        }
+        if !self.push(wanted, slot) {
+            return false;
+        }
+        *armed = wanted;
+        true
+    }
+
+    /// The latest bucket that still comes up in time: a fine one once its last millisecond has passed, so that the deadline
+    /// is due; a coarse one when its first begins, so that the entry can still move to a fine one.
+    #[inline]
+    fn bucket_for(&self, deadline: Millis) -> Armed {
+        let ahead = i64::from(deadline.0.wrapping_sub(self.now_millis.0) as i32).max(0) as u64;
+        let at = self.now + ahead;
+        let fine = (at >> FINE_MS_LOG2).max(self.fine_done);
+        if fine < self.fine_done + BUCKETS {
+            return Armed((fine % BUCKETS) as u8 + 1);
+        }
+        let coarse = at >> COARSE_MS_LOG2;
+        if coarse < self.coarse_done {
+            return Armed(((self.fine_done + BUCKETS - 1) % BUCKETS) as u8 + 1);
+        }
+        let coarse = coarse.min(self.coarse_done + COARSE_BUCKETS - 1);
+        Armed((BUCKETS + coarse % COARSE_BUCKETS) as u8 + 1)
+    }
+
+    /// When a bucket will be emptied, in milliseconds.
+    #[inline]
+    fn comes_up(&self, bucket: Armed) -> u64 {
+        let number = u64::from(bucket.0 - 1);
+        if number < BUCKETS {
+            let ahead = (number + BUCKETS - self.fine_done % BUCKETS) % BUCKETS;
+            (self.fine_done + ahead + 1) << FINE_MS_LOG2
+        } else {
+            let done = self.coarse_done % COARSE_BUCKETS;
+            let ahead = (number - BUCKETS + COARSE_BUCKETS - done) % COARSE_BUCKETS;
+            (self.coarse_done + ahead) << COARSE_MS_LOG2
+        }
+    }
+
+    fn push(&mut self, bucket: Armed, slot: u32) -> bool {
+        let head = self.heads[usize::from(bucket.0 - 1)];
+        if head != NO_CHUNK {
+            let chunk = &mut self.chunks[head as usize];
+            if (chunk.len as usize) < CHUNK {
+                chunk.slots[chunk.len as usize] = slot;
+                chunk.len += 1;
+                self.len += 1;
+                return true;
+            }
+        }
+        let number = self.free;
+        if number == NO_CHUNK {
+            return false;
+        }
+        let chunk = &mut self.chunks[number as usize];
+        self.free = chunk.next;
+        chunk.slots[0] = slot;
+        chunk.len = 1;
+        chunk.next = head;
+        self.heads[usize::from(bucket.0 - 1)] = number;
+        self.len += 1;
+        true
+    }
+
+    /// The next entry that has come up by `now`, and the mark its connection bears if the entry is not stale. The caller
+    /// clears that mark, and arms the connection again when its deadline is still to come.
+    pub fn poll(&mut self, now: Millis) -> Option<(u32, Armed)> {
+        let elapsed = now.since(self.now_millis);
+        self.now += u64::from(elapsed);
+        if elapsed > 0 {
+            self.now_millis = now;
+        }
+        loop {
+            if self.reading != NO_CHUNK {
+                let chunk = &mut self.chunks[self.reading as usize];
+                if chunk.len > 0 {
+                    chunk.len -= 1;
+                    self.len -= 1;
+                    return Some((chunk.slots[chunk.len as usize], self.reading_bucket));
+                }
+                let emptied = self.reading;
+                self.reading = chunk.next;
+                chunk.next = self.free;
+                self.free = emptied;
+                continue;
+            }
+            if self.len == 0 {
+                self.fine_done = self.now >> FINE_MS_LOG2;
+                self.coarse_done = (self.now >> COARSE_MS_LOG2) + 1;
+                return None;
+            }
+            let bucket = if self.coarse_done << COARSE_MS_LOG2 <= self.now {
+                let bucket = BUCKETS + self.coarse_done % COARSE_BUCKETS;
+                self.coarse_done += 1;
+                bucket
+            } else if (self.fine_done + 1) << FINE_MS_LOG2 <= self.now {
+                let bucket = self.fine_done % BUCKETS;
+                self.fine_done += 1;
+                bucket
+            } else {
+                return None;
+            };
+            self.reading_bucket = Armed(bucket as u8 + 1);
+            self.reading = std::mem::replace(&mut self.heads[bucket as usize], NO_CHUNK);
+        }
+    }
+
+    /// When the wheel next wants to be polled, if it holds anything: at the latest so many milliseconds from the last poll.
+    #[must_use]
+    pub fn next_poll_ms(&self) -> Option<u32> {
+        if self.reading != NO_CHUNK {
+            return Some(0);
+        }
+        (0..HEADS)
+            .filter(|bucket| self.heads[*bucket] != NO_CHUNK)
+            .map(|bucket| self.comes_up(Armed(bucket as u8 + 1)).saturating_sub(self.now) as u32)
+            .min()
+    }
+
+    /// Drops every stale entry, so that at most one a connection stays. `connections` are all that slots number.
+    pub fn sweep<C: AsMut<Armed>>(&mut self, connections: &mut [C]) {
+        for bucket in 0..self.heads.len() {
+            let mark = Armed(bucket as u8 + 1);
+            let mut chunk = std::mem::replace(&mut self.heads[bucket], NO_CHUNK);
+            while chunk != NO_CHUNK {
+                let Chunk { slots, len, next } = self.chunks[chunk as usize];
+                self.chunks[chunk as usize].next = self.free;
+                self.free = chunk;
+                self.len -= len as usize;
+                for slot in &slots[..len as usize] {
+                    let armed = connections[*slot as usize].as_mut();
+                    // A second entry in the same bucket finds the mark taken off.
+                    if *armed == mark {
+                        *armed = Armed::default();
+                        // There is room: the chunk that held the entry was freed just now.
+                        let kept = self.push(mark, *slot);
+                        debug_assert!(kept, "sweeping frees before it fills");
+                    }
+                }
+                chunk = next;
+            }
+            self.restore(mark, connections);
+        }
+    }
+
+    /// Puts the marks back that [`Timers::sweep`] took off to tell doubles apart.
+    fn restore<C: AsMut<Armed>>(&self, mark: Armed, connections: &mut [C]) {
+        let mut chunk = self.heads[usize::from(mark.0 - 1)];
+        while chunk != NO_CHUNK {
+            let Chunk { slots, len, next } = &self.chunks[chunk as usize];
+            for slot in &slots[..*len as usize] {
+                *connections[*slot as usize].as_mut() = mark;
+            }
+            chunk = *next;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// A connection as far as the wheel goes, and what it expects of it.
+    #[derive(Clone, Default)]
+    struct Connection {
+        armed: Armed,
+        deadline: Option<Millis>,
+    }
+
+    impl AsMut<Armed> for Connection {
+        fn as_mut(&mut self) -> &mut Armed {
+            &mut self.armed
+        }
+    }
+
+    struct Harness {
+        timers: Timers,
+        connections: Vec<Connection>,
+        now: Millis,
+        sweeps: usize,
+    }
+
+    impl Harness {
+        fn new(capacity: usize, start: u32) -> Self {
+            Self {
+                timers: Timers::new(capacity, Millis(start)),
+                connections: vec![Connection::default(); capacity],
+                now: Millis(start),
+                sweeps: 0,
+            }
+        }
+
+        fn set(&mut self, slot: usize, in_ms: u32) {
+            let deadline = self.now + in_ms;
+            self.connections[slot].deadline = Some(deadline);
+            self.arm(slot, deadline);
+        }
+
+        fn arm(&mut self, slot: usize, deadline: Millis) {
+            if !self.timers.arm(slot as u32, &mut self.connections[slot].armed, deadline) {
+                self.timers.sweep(&mut self.connections);
+                self.sweeps += 1;
+                assert!(self.timers.arm(slot as u32, &mut self.connections[slot].armed, deadline));
+            }
+        }
+
+        /// Polls as an endpoint does; the slots whose deadline was found due.
+        fn advance(&mut self, by_ms: u32) -> Vec<usize> {
+            self.now = self.now + by_ms;
+            let mut fired = Vec::new();
+            while let Some((slot, mark)) = self.timers.poll(self.now) {
+                let slot = slot as usize;
+                if self.connections[slot].armed != mark {
+                    continue;
+                }
+                self.connections[slot].armed = Armed::default();
+                match self.connections[slot].deadline {
+                    Some(deadline) if deadline.is_due(self.now) => {
+                        self.connections[slot].deadline = None;
+                        fired.push(slot);
+                    }
+                    Some(deadline) => self.arm(slot, deadline),
+                    None => {}
+                }
+            }
+            fired
+        }
+    }
+
+    #[test]
+    fn deadlines_come_up_in_time_from_milliseconds_to_hours() {
+        for start in [0, 1, 511, u32::MAX - 5000] {
+            for in_ms in
+                [0, 1, 3, 4, 40, 200, 507, 508, 511, 512, 513, 1000, 60_000, 65_535, 120_000, 7_200_000]
+            {
+                let mut harness = Harness::new(4, start);
+                harness.advance(3);
+                harness.set(1, in_ms);
+                let mut waited = 0;
+                while harness.advance(1).is_empty() {
+                    waited += 1;
+                    assert!(waited <= in_ms + 8, "{in_ms} from {start}");
+                }
+                assert!(waited + 1 >= in_ms, "{in_ms} from {start} fired after {waited}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_deadline_that_only_moves_later_keeps_one_entry() {
+        let mut harness = Harness::new(1, 0);
+        for _ in 0..10_000 {
+            harness.set(0, 200);
+            assert!(harness.advance(1).is_empty());
+        }
+        assert!(harness.timers.len <= 1);
+        assert_eq!(harness.sweeps, 0);
+    }
+
+    #[test]
+    fn stale_entries_are_swept_when_the_wheel_is_full() {
+        let mut harness = Harness::new(64, 0);
+        for round in 0..2000u32 {
+            for slot in 0..64 {
+                // First far, then near: leaves the far entry behind.
+                harness.set(slot, 30_000 + round);
+                harness.set(slot, 8);
+            }
+            harness.advance(16);
+        }
+        assert!(harness.sweeps > 0);
+        harness.set(7, 100);
+        assert_eq!((0..30).flat_map(|_| harness.advance(4)).collect::<Vec<_>>(), [7]);
+    }
+
+    proptest! {
+        #[test]
+        fn no_deadline_is_lost_and_none_fires_early(
+            start in any::<u32>(),
+            steps in prop::collection::vec((0usize..24, 0u32..100_000, 0u32..3, 0u32..900), 1..300),
+        ) {
+            let mut harness = Harness::new(24, start);
+            for (slot, in_ms, scale, by_ms) in steps {
+                harness.set(slot, in_ms >> (4 * scale));
+                let before: Vec<_> = harness.connections.iter().map(|connection| connection.deadline).collect();
+                for fired in harness.advance(by_ms) {
+                    prop_assert!(before[fired].is_some_and(|deadline| deadline.is_due(harness.now)));
+                }
+                for connection in &harness.connections {
+                    if let Some(deadline) = connection.deadline {
+                        prop_assert!(harness.now.since(deadline) <= 4, "overdue by {}", harness.now.since(deadline));
+                    }
+                }
+            }
+        }
+    }
+}
