@@ -1,0 +1,50 @@
+//! Initial sequence numbers, RFC 6528: a clock plus a keyed function of the connection's name.
+
+use std::hash::{Hash, Hasher};
+
+use siphasher::sip::SipHasher24;
+
+use super::SeqNum;
+use crate::time::Instant;
+
+/// The secret of RFC 6528's function F: chosen at start, told to nobody.
+#[derive(Clone, Copy)]
+pub struct IsnSecret {
+    hasher: SipHasher24,
+}
+
+impl IsnSecret {
+    /// From 128 random bits.
+    #[must_use]
+    pub fn new(key: [u64; 2]) -> Self {
+        Self { hasher: SipHasher24::new_with_keys(key[0], key[1]) }
+    }
+
+    /// `ISN = M + F(localip, localport, remoteip, remoteport, secret)`; M moves once in 4 us (RFC 9293 section 3.4.1).
+    #[must_use]
+    pub fn isn(&self, connection: &impl Hash, now: Instant) -> SeqNum {
+        let mut hasher = self.hasher;
+        connection.hash(&mut hasher);
+        SeqNum((now.as_nanos() / 4000) as u32) + hasher.finish() as u32
+    }
+}
+
+impl std::fmt::Debug for IsnSecret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("IsnSecret(..)")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_connection_s_numbers_follow_the_clock_and_two_connections_share_nothing() {
+        let secret = IsnSecret::new([1, 2]);
+        let at = |name: u32, micros: u64| secret.isn(&name, Instant::from_nanos(micros * 1000));
+        assert_eq!(at(7, 4000) - at(7, 0), 1000);
+        assert_ne!(at(7, 0), at(8, 0));
+        assert_ne!(at(7, 0), IsnSecret::new([1, 3]).isn(&7u32, Instant::ZERO));
+    }
+}

@@ -1,0 +1,418 @@
+//! SEGMENT ARRIVES, RFC 9293 section 3.10.7: what a segment means to a connection, check by check in the RFC's order.
+//!
+//! Text and FIN are only judged here: whether text finds a place is the endpoint's to say, and it reports back through
+//! [`Tcb::receive`] and [`Tcb::receive_fin`].
+
+use super::tcb::{FIN_WAIT_2_MS, Flag};
+use super::{Flags, Segment, SeqNum, State, Tcb, Timer, Transfer, WireWindow};
+use crate::stats::DropReason;
+use crate::time::Millis;
+
+/// Doublings of a probe's interval that an answer leaves standing: the interval stays near its ceiling, and as many as
+/// [`super::timeouts::DATA_RETRIES`] less these may go unanswered.
+const PROBE_BACKOFF: u8 = 9;
+
+/// What one end fixes for all its connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Environment {
+    /// The largest text that fits our MTU without options, in bytes.
+    pub local_mss: u16,
+    /// 2 MSL in milliseconds.
+    pub time_wait_ms: u32,
+}
+
+/// How a connection ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// Both FINs were acknowledged.
+    Closed,
+    /// The peer sent RST; before ESTABLISHED that is a refusal.
+    ResetByPeer,
+    /// We sent RST.
+    ResetByUs,
+    /// The peer stopped answering.
+    TimedOut,
+}
+
+/// What becomes of the segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Disposition {
+    /// It is acceptable: what it acknowledges is taken, text and FIN wait to be received.
+    Accepted,
+    /// It is not acceptable, and is answered with an acknowledgement of what is.
+    Acknowledge,
+    /// It is an old SYN of this very handshake: SYN,ACK goes again.
+    RepeatHandshake,
+    /// It is answered with this RST; the connection stays as it is.
+    Refuse(Segment),
+    /// It ends the connection.
+    End(End),
+    /// A SYN that may open a new connection in place of this one in TIME-WAIT.
+    Reopen,
+    /// It is dropped.
+    Drop(DropReason),
+}
+
+/// Text that lies in the window: `len` bytes that start `skip` bytes into the segment's text, at number `seq`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Text {
+    /// The number of its first byte.
+    pub seq: SeqNum,
+    /// Bytes of the segment's text before it, received earlier.
+    pub skip: u16,
+    /// Bytes.
+    pub len: u16,
+}
+
+/// A segment, judged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Arrival {
+    /// What becomes of it.
+    pub disposition: Disposition,
+    /// Bytes of our stream that it acknowledges for the first time.
+    pub acked: u32,
+    /// The third of three equal acknowledgements repairs a loss: this may be one (RFC 5681 section 2).
+    pub is_duplicate_ack: bool,
+    /// It carries text, none of which can be taken: the peer is told what can.
+    pub must_acknowledge: bool,
+    /// Text to be received.
+    pub text: Option<Text>,
+    /// The number of a FIN to be received once all text before it is.
+    pub fin: Option<SeqNum>,
+}
+
+impl Arrival {
+    const fn of(disposition: Disposition) -> Self {
+        Self {
+            disposition,
+            acked: 0,
+            is_duplicate_ack: false,
+            must_acknowledge: false,
+            text: None,
+            fin: None,
+        }
+    }
+}
+
+/// The RST for a segment that belongs to no connection, section 3.10.7.1; none for an RST.
+#[must_use]
+pub fn refusal(seg: &Segment) -> Option<Segment> {
+    if seg.flags.has(Flags::RST) {
+        None
+    } else if seg.flags.has(Flags::ACK) {
+        Some(Segment { seq: seg.ack, flags: Flags::RST, ..Segment::default() })
+    } else {
+        Some(Segment { ack: seg.end(), flags: Flags::RST.with(Flags::ACK), ..Segment::default() })
+    }
+}
+
+fn refuse(seg: &Segment) -> Arrival {
+    Arrival::of(refusal(seg).map_or(Disposition::Drop(DropReason::NoConnection), Disposition::Refuse))
+}
+
+impl Tcb {
+    /// Section 3.10.7.3 and 3.10.7.4, for a segment of this connection. `transfer` is the connection's record, if it has one.
+    pub fn segment_arrives(
+        &mut self,
+        mut transfer: Option<&mut Transfer>,
+        seg: &Segment,
+        environment: &Environment,
+        now: Millis,
+    ) -> Arrival {
+        if self.state() == State::SynSent {
+            return self.arrives_in_syn_sent(seg, environment, now);
+        }
+        if self.state() == State::TimeWait && self.may_reopen(seg) {
+            return Arrival::of(Disposition::Reopen);
+        }
+        let window = self.rcv_wnd(transfer.as_deref());
+        if let Some(disposition) = self
+            .check_sequence(seg, window, environment, now)
+            .or_else(|| self.check_rst(seg))
+            .or_else(|| self.check_syn(seg))
+        {
+            return Arrival::of(disposition);
+        }
+        if !seg.flags.has(Flags::ACK) {
+            return Arrival::of(Disposition::Drop(DropReason::NoAck));
+        }
+        self.note_timestamp(seg);
+        let mut arrival = Arrival::of(Disposition::Accepted);
+        if let Some(disposition) =
+            self.check_ack(transfer.as_deref_mut(), seg, environment, now, &mut arrival)
+        {
+            return Arrival { disposition, ..arrival };
+        }
+        self.check_text(seg, window, &mut arrival);
+        arrival
+    }
+
+    /// Section 3.10.7.3.
+    fn arrives_in_syn_sent(&mut self, seg: &Segment, environment: &Environment, now: Millis) -> Arrival {
+        let has_ack = seg.flags.has(Flags::ACK);
+        // First, the ACK bit: it must acknowledge our SYN and nothing else.
+        if has_ack && seg.ack != self.snd_nxt() {
+            return refuse(seg);
+        }
+        // Second, the RST bit: believed only with an acceptable acknowledgement.
+        if seg.flags.has(Flags::RST) {
+            return Arrival::of(if has_ack {
+                Disposition::End(End::ResetByPeer)
+            } else {
+                Disposition::Drop(DropReason::RstOutOfWindow)
+            });
+        }
+        // Fourth, the SYN bit.
+        if !seg.flags.has(Flags::SYN) {
+            return Arrival::of(Disposition::Drop(DropReason::NoAck));
+        }
+        self.learn(seg, environment.local_mss);
+        if has_ack {
+            self.sample_from_ack(None, seg, now);
+            self.set_snd_una(seg.ack);
+            self.set_backoff(0);
+            self.clear_timer();
+            self.set_state(State::Established);
+            self.set_flag(Flag::AckPending, true);
+            Arrival::of(Disposition::Accepted)
+        } else {
+            // Simultaneous open: our SYN and theirs have crossed.
+            self.set_state(State::SynReceived);
+            self.set_backoff(0);
+            self.start_retransmit(None, now);
+            Arrival::of(Disposition::RepeatHandshake)
+        }
+    }
+
+    /// TIME-WAIT gives way to a SYN that cannot be an old one: RFC 1122 section 4.2.2.13 by its number, RFC 6191 by its timestamp.
+    fn may_reopen(&self, seg: &Segment) -> bool {
+        if !seg.flags.has(Flags::SYN) || seg.flags.has_any(Flags::RST.with(Flags::ACK)) {
+            return false;
+        }
+        if seg.seq.after(self.rcv_nxt()) {
+            return true;
+        }
+        match seg.options.timestamps {
+            Some(timestamps) if self.flag(Flag::Timestamps) => {
+                (timestamps.value.wrapping_sub(self.ts_recent()) as i32) > 0
+            }
+            _ => false,
+        }
+    }
+
+    /// First, the sequence number: the four cases of section 3.4.
+    fn check_sequence(
+        &mut self,
+        seg: &Segment,
+        window: u32,
+        environment: &Environment,
+        now: Millis,
+    ) -> Option<Disposition> {
+        let nxt = self.rcv_nxt();
+        let len = seg.len();
+        let acceptable = match (len, window) {
+            (0, 0) => seg.seq == nxt,
+            (0, _) => seg.seq.is_within(nxt, window),
+            (_, 0) => false,
+            _ => seg.seq.is_within(nxt, window) || (seg.seq + (len - 1)).is_within(nxt, window),
+        };
+        // With the window shut, text is not acceptable, but a valid ACK, URG or RST still is (section 3.10.7.4).
+        if acceptable || (window == 0 && seg.seq == nxt) {
+            return None;
+        }
+        if seg.flags.has(Flags::RST) {
+            return Some(Disposition::Drop(DropReason::RstOutOfWindow));
+        }
+        if self.state() == State::SynReceived && seg.flags.has(Flags::SYN) && seg.seq + 1 == nxt {
+            return Some(Disposition::RepeatHandshake);
+        }
+        if self.state() == State::TimeWait && seg.flags.has(Flags::FIN) {
+            // The peer has not seen our last acknowledgement: it goes again, and 2 MSL start again.
+            self.enter_time_wait(environment.time_wait_ms, now);
+        }
+        Some(Disposition::Acknowledge)
+    }
+
+    /// Second, the RST bit: only the very next number resets; others in the window get a challenge (RFC 5961 section 3.2).
+    fn check_rst(&self, seg: &Segment) -> Option<Disposition> {
+        if !seg.flags.has(Flags::RST) {
+            return None;
+        }
+        if seg.seq != self.rcv_nxt() {
+            return Some(Disposition::Acknowledge);
+        }
+        // In TIME-WAIT both directions are closed already: the wait is cut short, nothing is lost.
+        Some(Disposition::End(if self.state() == State::TimeWait { End::Closed } else { End::ResetByPeer }))
+    }
+
+    /// Fourth, the SYN bit: in the window it is wrong; the challenge lets a restarted peer reset us (RFC 5961 section 4.2).
+    fn check_syn(&self, seg: &Segment) -> Option<Disposition> {
+        seg.flags.has(Flags::SYN).then_some(Disposition::Acknowledge)
+    }
+
+    /// RFC 7323 section 4.3: the timestamp to echo is that of the segment which the next acknowledgement answers.
+    fn note_timestamp(&mut self, seg: &Segment) {
+        let Some(timestamps) = seg.options.timestamps else { return };
+        let is_newer = (timestamps.value.wrapping_sub(self.ts_recent()) as i32) >= 0;
+        if self.flag(Flag::Timestamps)
+            && is_newer
+            && seg.seq.at_or_before(self.rcv_nxt())
+            && !self.flag(Flag::AckPending)
+        {
+            self.set_ts_recent(timestamps.value);
+        }
+    }
+
+    /// Fifth, the ACK field.
+    fn check_ack(
+        &mut self,
+        transfer: Option<&mut Transfer>,
+        seg: &Segment,
+        environment: &Environment,
+        now: Millis,
+        arrival: &mut Arrival,
+    ) -> Option<Disposition> {
+        if self.state() == State::SynReceived {
+            if seg.ack != self.snd_nxt() {
+                return Some(refuse(seg).disposition);
+            }
+            self.sample_from_ack(None, seg, now);
+            self.set_snd_una(seg.ack);
+            self.set_backoff(0);
+            self.clear_timer();
+            self.set_state(State::Established);
+            self.take_window(seg);
+            return None;
+        }
+        if seg.ack.after(self.snd_nxt()) {
+            // It acknowledges what was never sent.
+            return Some(Disposition::Acknowledge);
+        }
+        if seg.ack.after(self.snd_una()) {
+            return self.advance(transfer, seg, environment, now, arrival);
+        }
+        if seg.ack == self.snd_una() {
+            let same_window = seg.window.bytes(self.snd_scale()) == self.snd_wnd();
+            arrival.is_duplicate_ack =
+                seg.is_empty() && self.flight() > 0 && same_window && self.state() != State::TimeWait;
+            if seg.seq.at_or_after(self.rcv_nxt()) {
+                self.take_window(seg);
+                self.answer_to_probe();
+            }
+        }
+        None
+    }
+
+    /// New numbers are acknowledged.
+    fn advance(
+        &mut self,
+        mut transfer: Option<&mut Transfer>,
+        seg: &Segment,
+        environment: &Environment,
+        now: Millis,
+        arrival: &mut Arrival,
+    ) -> Option<Disposition> {
+        let acked = seg.ack - self.snd_una();
+        let is_all = seg.ack == self.snd_nxt();
+        let fin_acked = is_all && self.state().fin_is_out();
+        arrival.acked = acked - u32::from(fin_acked);
+        self.sample_from_ack(transfer.as_deref_mut(), seg, now);
+        self.set_snd_una(seg.ack);
+        self.take_window(seg);
+        let mss = u32::from(self.mss());
+        let flight = self.flight();
+        let resend = match transfer.as_deref_mut() {
+            Some(transfer) => transfer.on_ack(acked, seg.ack, flight, mss),
+            // Without a record, a repair after a timeout goes on segment by segment.
+            None => self.backoff() > 0 && !is_all,
+        };
+        self.set_flag(Flag::Resend, resend);
+        self.set_flag(Flag::Timed, false);
+        if is_all {
+            self.set_backoff(0);
+            self.clear_timer();
+        } else {
+            let backoff = if transfer.is_none() && resend { 1 } else { 0 };
+            self.set_backoff(backoff);
+            self.start_retransmit(transfer.as_deref(), now);
+        }
+        if fin_acked {
+            match self.state() {
+                State::FinWait1 => {
+                    self.set_state(State::FinWait2);
+                    self.set_timer(Timer::Linger, now + FIN_WAIT_2_MS);
+                }
+                State::Closing => self.enter_time_wait(environment.time_wait_ms, now),
+                State::LastAck => return Some(Disposition::End(End::Closed)),
+                _ => {}
+            }
+        }
+        None
+    }
+
+    /// A round trip was measured: by the timestamp's echo, or by how long the timer of a number sent once has run
+    /// (Karn's rule, RFC 6298 section 3).
+    fn sample_from_ack(&mut self, transfer: Option<&mut Transfer>, seg: &Segment, now: Millis) {
+        let sample = match seg.options.timestamps {
+            Some(timestamps) if self.flag(Flag::Timestamps) && timestamps.echo != 0 => {
+                Some(now.since(Millis(timestamps.echo)))
+            }
+            _ => match self.timer() {
+                (Timer::Retransmit, deadline) if self.flag(Flag::Timed) && self.backoff() == 0 => {
+                    let rto = self.rtt(transfer.as_deref()).rto_ms(0);
+                    Some(rto.saturating_sub(deadline.since(now)))
+                }
+                _ => None,
+            },
+        };
+        if let Some(sample_ms) = sample {
+            self.sample_rtt(transfer, sample_ms);
+        }
+    }
+
+    /// SND.WND takes the segment's word. Only called for segments that are not older than the last: that stands in for SND.WL1
+    /// and SND.WL2.
+    fn take_window(&mut self, seg: &Segment) {
+        self.set_snd_wnd(WireWindow(seg.window.0));
+    }
+
+    /// The peer lives: probes that go unanswered are counted from the start, and an open window needs none.
+    fn answer_to_probe(&mut self) {
+        if self.timer().0 == Timer::Persist {
+            if self.snd_wnd() > 0 {
+                self.clear_timer();
+            }
+            self.set_backoff(self.backoff().min(PROBE_BACKOFF));
+        }
+    }
+
+    /// Seventh and eighth: which text lies in the window, and whether FIN does. Urgent data is delivered in line.
+    fn check_text(&self, seg: &Segment, window: u32, arrival: &mut Arrival) {
+        let takes_text = self.state().may_receive();
+        if !takes_text || (seg.text_len == 0 && !seg.flags.has(Flags::FIN)) {
+            return;
+        }
+        let nxt = self.rcv_nxt();
+        let right = nxt + window;
+        let end = seg.seq + u32::from(seg.text_len);
+        if seg.flags.has(Flags::FIN) && end.at_or_after(nxt) && end.at_or_before(right) {
+            arrival.fin = Some(end);
+        }
+        let start = if seg.seq.before(nxt) { nxt } else { seg.seq };
+        let end = if end.after(right) { right } else { end };
+        if start.before(end) {
+            arrival.text =
+                Some(Text { seq: start, skip: (start - seg.seq) as u16, len: (end - start) as u16 });
+        } else {
+            // A probe of a shut window, or numbers received before beside a FIN.
+            arrival.must_acknowledge = seg.text_len > 0;
+        }
+    }
+
+    /// One more acknowledgement of the same number: a third starts the repair. For the transfer's record.
+    pub fn on_duplicate_ack(&mut self, transfer: &mut Transfer) {
+        if transfer.on_duplicate_ack(self.snd_una(), self.snd_nxt(), u32::from(self.mss())) {
+            self.set_flag(Flag::Resend, true);
+        }
+    }
+}

@@ -1,0 +1,629 @@
+//! The transmission control block: RFC 9293 section 3.3.1's variables in half a cache line, and what a connection sends next.
+
+use super::transfer::{INITIAL_WINDOW_SEGMENTS, Recovery};
+use super::{Flags, Options, Rtt, Segment, SeqNum, Timestamps, Transfer, WireWindow};
+use crate::time::Millis;
+
+/// The receive window in bytes: what a peer may have out to us.
+pub const RECEIVE_WINDOW: u32 = 65536;
+/// The shift we offer for our window (RFC 7323 section 2); Linux's usual one.
+pub const RECEIVE_SCALE: u8 = 7;
+/// How long an acknowledgement may wait for company: Linux's TCP_DELACK_MIN; RFC 9293 section 3.8.6.3 allows 500 ms.
+pub const DELAYED_ACK_MS: u32 = 40;
+/// How long FIN-WAIT-2 waits for the peer's FIN: Linux's tcp_fin_timeout.
+pub const FIN_WAIT_2_MS: u32 = 60_000;
+/// Options of a segment with timestamps, padded.
+pub const TIMESTAMPS_LEN: u16 = 12;
+/// What may be sent to a peer that named no MSS, RFC 9293 section 3.7.1.
+pub const DEFAULT_MSS: u16 = 536;
+/// No segment is cut smaller than this, whatever MSS the peer names (Linux's TCP_MIN_SND_MSS).
+pub const MIN_MSS: u16 = 48;
+
+/// A connection's state, RFC 9293 section 3.3.2. LISTEN is a listener's, not a connection's.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum State {
+    /// No connection: an unused record.
+    #[default]
+    Closed = 0,
+    /// We have sent SYN.
+    SynSent,
+    /// SYN came, and our SYN,ACK is out.
+    SynReceived,
+    /// Open.
+    Established,
+    /// Our FIN is out.
+    FinWait1,
+    /// Our FIN is acknowledged.
+    FinWait2,
+    /// The peer's FIN has come.
+    CloseWait,
+    /// Both FINs are out; ours is not acknowledged.
+    Closing,
+    /// The peer's FIN came first, and ours is out.
+    LastAck,
+    /// Over, and still here to answer.
+    TimeWait,
+}
+
+impl State {
+    /// All, in the order of their numbers.
+    pub const ALL: [Self; 10] = [
+        Self::Closed,
+        Self::SynSent,
+        Self::SynReceived,
+        Self::Established,
+        Self::FinWait1,
+        Self::FinWait2,
+        Self::CloseWait,
+        Self::Closing,
+        Self::LastAck,
+        Self::TimeWait,
+    ];
+
+    /// The RFC's name.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Closed => "CLOSED",
+            Self::SynSent => "SYN-SENT",
+            Self::SynReceived => "SYN-RECEIVED",
+            Self::Established => "ESTABLISHED",
+            Self::FinWait1 => "FIN-WAIT-1",
+            Self::FinWait2 => "FIN-WAIT-2",
+            Self::CloseWait => "CLOSE-WAIT",
+            Self::Closing => "CLOSING",
+            Self::LastAck => "LAST-ACK",
+            Self::TimeWait => "TIME-WAIT",
+        }
+    }
+
+    /// Is our FIN out and not yet acknowledged?
+    #[must_use]
+    #[inline]
+    pub const fn fin_is_out(self) -> bool {
+        matches!(self, Self::FinWait1 | Self::Closing | Self::LastAck)
+    }
+
+    /// May the service's stream be sent?
+    #[must_use]
+    #[inline]
+    pub const fn may_send(self) -> bool {
+        matches!(self, Self::Established | Self::CloseWait)
+    }
+
+    /// Can the peer still send text?
+    #[must_use]
+    #[inline]
+    pub const fn may_receive(self) -> bool {
+        matches!(self, Self::Established | Self::FinWait1 | Self::FinWait2)
+    }
+
+    /// ESTABLISHED or CLOSE-WAIT: what RFC 4022's tcpCurrEstab counts.
+    #[must_use]
+    #[inline]
+    pub const fn is_open(self) -> bool {
+        matches!(self, Self::Established | Self::CloseWait)
+    }
+}
+
+/// What the connection's one deadline is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Timer {
+    /// No deadline.
+    None = 0,
+    /// RFC 6298's retransmission timer; in SYN-SENT and SYN-RECEIVED too.
+    Retransmit,
+    /// RFC 9293 section 3.8.6.1: the peer's window is shut.
+    Persist,
+    /// RFC 9293 section 3.8.6.3. Runs only while nothing of ours is out, so that it never stands in the way of a retransmission.
+    DelayedAck,
+    /// 2 MSL in TIME-WAIT, or the wait for the peer's FIN in FIN-WAIT-2.
+    Linger,
+}
+
+const TIMERS: [Timer; 5] = [Timer::None, Timer::Retransmit, Timer::Persist, Timer::DelayedAck, Timer::Linger];
+
+/// One bit each in [`Tcb`]'s flags.
+#[derive(Clone, Copy)]
+pub(super) enum Flag {
+    /// Timestamps were negotiated, RFC 7323.
+    Timestamps = 1,
+    /// Window scaling was negotiated, RFC 7323.
+    WindowScale = 2,
+    /// The peer permits SACK, RFC 2018.
+    Sack = 4,
+    /// `rtt` is the number of a [`Transfer`] record.
+    Transfer = 8,
+    /// Received text is not acknowledged yet.
+    AckPending = 16,
+    /// The retransmission timer was started by the oldest number out, sent once: its running time is a round trip.
+    Timed = 32,
+    /// The first unacknowledged segment must go again.
+    Resend = 64,
+    /// We sent the first SYN.
+    Active = 128,
+}
+
+/// The control block: 32 bytes, half of a connection's line.
+///
+/// | bytes | what |
+/// |---|---|
+/// | 0-15 | SND.UNA, SND.NXT, RCV.NXT, TS.Recent |
+/// | 16-23 | deadline in ms; round-trip times, or the number of the transfer record that holds them |
+/// | 24-27 | SND.WND as on the wire; the most text a segment to the peer may carry |
+/// | 28-31 | state and SND.WND's shift; back-off and timer; flags; the timer wheel's mark |
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub struct Tcb {
+    snd_una: SeqNum,
+    snd_nxt: SeqNum,
+    rcv_nxt: SeqNum,
+    ts_recent: u32,
+    deadline: Millis,
+    rtt: u32,
+    snd_wnd: WireWindow,
+    mss: u16,
+    state_and_scale: u8,
+    backoff_and_timer: u8,
+    flags: u8,
+    /// The wheel's own mark: which bucket holds this connection's entry.
+    pub armed: crate::flow::Armed,
+}
+
+const _: () = assert!(size_of::<Tcb>() == 32, "the control block is half a cache line");
+
+/// A segment to be sent: where its text comes from, and its header less what every segment says alike.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Outgoing {
+    /// SEG.SEQ
+    pub seq: SeqNum,
+    /// Control bits.
+    pub flags: Flags,
+    /// Where the text starts in the stream, counted from SND.UNA.
+    pub text_at: u32,
+    /// Bytes of text.
+    pub text_len: u16,
+    /// Was it sent before?
+    pub again: bool,
+}
+
+/// What the user has for the connection to send, counted from SND.UNA.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stream {
+    /// Bytes ready, those that are out included.
+    pub bytes: u64,
+    /// Does FIN follow them?
+    pub fin: bool,
+}
+
+impl Tcb {
+    /// Takes the numbers that a handshake starts with.
+    pub(super) fn start(state: State, iss: SeqNum, flags: u8) -> Self {
+        let mut tcb = Self { snd_una: iss, snd_nxt: iss + 1, mss: DEFAULT_MSS, flags, ..Self::default() };
+        tcb.set_state(state);
+        tcb
+    }
+
+    /// The state.
+    #[must_use]
+    #[inline]
+    pub const fn state(&self) -> State {
+        State::ALL[(self.state_and_scale & 15) as usize]
+    }
+
+    #[inline]
+    pub(super) const fn set_state(&mut self, state: State) {
+        self.state_and_scale = self.state_and_scale & 0xf0 | state as u8;
+    }
+
+    /// SND.UNA
+    #[must_use]
+    #[inline]
+    pub const fn snd_una(&self) -> SeqNum {
+        self.snd_una
+    }
+
+    /// SND.NXT
+    #[must_use]
+    #[inline]
+    pub const fn snd_nxt(&self) -> SeqNum {
+        self.snd_nxt
+    }
+
+    /// RCV.NXT
+    #[must_use]
+    #[inline]
+    pub const fn rcv_nxt(&self) -> SeqNum {
+        self.rcv_nxt
+    }
+
+    #[inline]
+    pub(super) const fn set_snd_una(&mut self, una: SeqNum) {
+        self.snd_una = una;
+    }
+
+    #[inline]
+    pub(super) const fn set_rcv_nxt(&mut self, nxt: SeqNum) {
+        self.rcv_nxt = nxt;
+    }
+
+    /// TS.Recent, RFC 7323 section 4.3.
+    #[inline]
+    pub(super) const fn ts_recent(&self) -> u32 {
+        self.ts_recent
+    }
+
+    #[inline]
+    pub(super) const fn set_ts_recent(&mut self, value: u32) {
+        self.ts_recent = value;
+    }
+
+    /// SND.WND in bytes.
+    #[must_use]
+    #[inline]
+    pub const fn snd_wnd(&self) -> u32 {
+        self.snd_wnd.bytes(self.snd_scale())
+    }
+
+    /// The shift of SND.WND, in bits.
+    #[inline]
+    pub(super) const fn snd_scale(&self) -> u8 {
+        self.state_and_scale >> 4
+    }
+
+    #[inline]
+    pub(super) const fn set_snd_wnd(&mut self, window: WireWindow) {
+        self.snd_wnd = window;
+    }
+
+    /// Numbers that are out: sent and not acknowledged, SYN and FIN counted.
+    #[must_use]
+    #[inline]
+    pub fn flight(&self) -> u32 {
+        self.snd_nxt - self.snd_una
+    }
+
+    /// The most text in a segment to the peer, in bytes.
+    #[must_use]
+    #[inline]
+    pub const fn mss(&self) -> u16 {
+        self.mss
+    }
+
+    #[inline]
+    pub(super) const fn flag(&self, flag: Flag) -> bool {
+        self.flags & flag as u8 != 0
+    }
+
+    #[inline]
+    pub(super) const fn set_flag(&mut self, flag: Flag, on: bool) {
+        if on {
+            self.flags |= flag as u8;
+        } else {
+            self.flags &= !(flag as u8);
+        }
+    }
+
+    /// Did we send the first SYN?
+    #[must_use]
+    #[inline]
+    pub const fn is_active(&self) -> bool {
+        self.flag(Flag::Active)
+    }
+
+    /// Is received text still unacknowledged?
+    #[must_use]
+    #[inline]
+    pub const fn ack_is_pending(&self) -> bool {
+        self.flag(Flag::AckPending)
+    }
+
+    /// Retransmissions in a row without an answer.
+    #[must_use]
+    #[inline]
+    pub const fn backoff(&self) -> u8 {
+        self.backoff_and_timer & 15
+    }
+
+    #[inline]
+    pub(super) const fn set_backoff(&mut self, backoff: u8) {
+        self.backoff_and_timer = self.backoff_and_timer & 0xf0 | backoff & 15;
+    }
+
+    /// The running timer, and when it is due.
+    #[must_use]
+    #[inline]
+    pub const fn timer(&self) -> (Timer, Millis) {
+        (TIMERS[(self.backoff_and_timer >> 4) as usize], self.deadline)
+    }
+
+    #[inline]
+    pub(super) const fn set_timer(&mut self, timer: Timer, deadline: Millis) {
+        self.backoff_and_timer = self.backoff_and_timer & 15 | (timer as u8) << 4;
+        self.deadline = deadline;
+    }
+
+    #[inline]
+    pub(super) const fn clear_timer(&mut self) {
+        self.set_timer(Timer::None, self.deadline);
+    }
+
+    /// The number of the connection's transfer record, if it has one.
+    #[must_use]
+    #[inline]
+    pub const fn transfer(&self) -> Option<u32> {
+        if self.flag(Flag::Transfer) { Some(self.rtt) } else { None }
+    }
+
+    /// Moves the round-trip times out into a new transfer record, and remembers its number.
+    pub fn attach_transfer(&mut self, number: u32) -> Transfer {
+        debug_assert!(self.transfer().is_none(), "a connection has one transfer record");
+        let rtt = Rtt::from_bits(self.rtt);
+        self.rtt = number;
+        self.set_flag(Flag::Transfer, true);
+        Transfer::new(rtt, u32::from(self.mss), self.snd_una, RECEIVE_WINDOW)
+    }
+
+    /// Takes the round-trip times back; the record is free again.
+    pub fn detach_transfer(&mut self, transfer: &Transfer) {
+        self.set_flag(Flag::Transfer, false);
+        self.rtt = transfer.rtt.to_bits();
+    }
+
+    pub(super) fn rtt(&self, transfer: Option<&Transfer>) -> Rtt {
+        transfer.map_or(Rtt::from_bits(self.rtt), |transfer| transfer.rtt)
+    }
+
+    pub(super) fn sample_rtt(&mut self, transfer: Option<&mut Transfer>, sample_ms: u32) {
+        if let Some(transfer) = transfer {
+            transfer.rtt.sample(sample_ms);
+        } else {
+            let mut rtt = Rtt::from_bits(self.rtt);
+            rtt.sample(sample_ms);
+            self.rtt = rtt.to_bits();
+        }
+    }
+
+    /// RCV.WND in bytes.
+    #[must_use]
+    #[inline]
+    pub fn rcv_wnd(&self, transfer: Option<&Transfer>) -> u32 {
+        RECEIVE_WINDOW - transfer.map_or(0, |transfer| transfer.held_bytes.min(RECEIVE_WINDOW))
+    }
+
+    /// Learns what a SYN says: its options against ours, its window (never scaled, RFC 7323 section 2.2).
+    /// `local_mss` is the largest text that fits our side's MTU without options.
+    pub(super) fn learn(&mut self, seg: &Segment, local_mss: u16) {
+        let mss = seg.options.mss.unwrap_or(DEFAULT_MSS).clamp(MIN_MSS, local_mss);
+        self.set_flag(Flag::Timestamps, seg.options.timestamps.is_some());
+        self.set_flag(Flag::WindowScale, seg.options.window_scale.is_some());
+        self.set_flag(Flag::Sack, seg.options.sack_permitted);
+        self.mss = if self.flag(Flag::Timestamps) { mss - TIMESTAMPS_LEN } else { mss };
+        if let Some(timestamps) = seg.options.timestamps {
+            self.ts_recent = timestamps.value;
+        }
+        let scale = seg.options.window_scale.unwrap_or(0).min(14);
+        self.state_and_scale = self.state_and_scale & 15 | scale << 4;
+        self.snd_wnd = WireWindow(seg.window.0 >> scale);
+        self.rcv_nxt = seg.seq + 1;
+    }
+
+    /// A header around `outgoing`: acknowledgement, window and options as every segment of the connection carries them.
+    #[must_use]
+    pub fn segment(
+        &self,
+        outgoing: &Outgoing,
+        transfer: Option<&mut Transfer>,
+        local_mss: u16,
+        now: Millis,
+    ) -> Segment {
+        let syn = outgoing.flags.has(Flags::SYN);
+        let offers_all = syn && !outgoing.flags.has(Flags::ACK);
+        let timestamps = (offers_all || self.flag(Flag::Timestamps))
+            .then_some(Timestamps { value: now.0, echo: if offers_all { 0 } else { self.ts_recent } });
+        let mut options = Options { timestamps, ..Options::NONE };
+        if syn {
+            options.mss = Some(local_mss);
+            options.window_scale = (offers_all || self.flag(Flag::WindowScale)).then_some(RECEIVE_SCALE);
+            options.sack_permitted = offers_all || self.flag(Flag::Sack);
+        }
+        let window = self.rcv_wnd(transfer.as_deref());
+        let scale = if !syn && self.flag(Flag::WindowScale) { RECEIVE_SCALE } else { 0 };
+        if let Some(transfer) = transfer {
+            transfer.advertised = window;
+        }
+        Segment {
+            seq: outgoing.seq,
+            ack: if outgoing.flags.has(Flags::ACK) { self.rcv_nxt } else { SeqNum(0) },
+            flags: outgoing.flags,
+            window: WireWindow((window >> scale).min(0xffff) as u16),
+            urgent: 0,
+            text_len: outgoing.text_len,
+            options,
+        }
+    }
+
+    /// An acknowledgement and nothing else.
+    #[must_use]
+    pub const fn bare_ack(&self) -> Outgoing {
+        Outgoing { seq: self.snd_nxt, flags: Flags::ACK, text_at: 0, text_len: 0, again: false }
+    }
+
+    /// The SYN or SYN,ACK of the handshake.
+    #[must_use]
+    pub fn handshake(&self) -> Outgoing {
+        let flags = if self.state() == State::SynSent { Flags::SYN } else { Flags::SYN.with(Flags::ACK) };
+        Outgoing { seq: self.snd_una, flags, text_at: 0, text_len: 0, again: self.backoff() > 0 }
+    }
+
+    /// Linux's zero-window probe: a number that is already acknowledged, so that the peer answers with its window.
+    #[must_use]
+    pub fn probe(&self) -> Outgoing {
+        Outgoing { seq: self.snd_una - 1, flags: Flags::ACK, text_at: 0, text_len: 0, again: false }
+    }
+
+    /// An RST of our own accord, RFC 9293 section 3.10.5.
+    #[must_use]
+    pub fn reset(&self) -> Outgoing {
+        Outgoing {
+            seq: self.snd_nxt,
+            flags: Flags::RST.with(Flags::ACK),
+            text_at: 0,
+            text_len: 0,
+            again: false,
+        }
+    }
+
+    /// Bytes of text that may be out at once: the peer's window and the network's.
+    #[inline]
+    fn send_limit(&self, transfer: Option<&Transfer>) -> u32 {
+        let mss = u32::from(self.mss);
+        let allowance = transfer.map_or(INITIAL_WINDOW_SEGMENTS * mss, |transfer| transfer.allowance(mss));
+        allowance.min(self.snd_wnd())
+    }
+
+    /// Would the stream be held back only because there is no transfer record to grow a window in?
+    #[must_use]
+    pub fn wants_transfer(&self, stream: Stream) -> bool {
+        self.transfer().is_none() && stream.bytes > u64::from(INITIAL_WINDOW_SEGMENTS * u32::from(self.mss))
+    }
+
+    /// The next segment of the stream that may be sent now, retransmissions first; `None` when there is nothing or no room.
+    /// Advances SND.NXT, moves the state when FIN goes out, and runs the timers. Every segment carries the acknowledgement.
+    pub fn poll_segment(
+        &mut self,
+        transfer: Option<&mut Transfer>,
+        stream: Stream,
+        now: Millis,
+    ) -> Option<Outgoing> {
+        let state = self.state();
+        if !state.may_send() && !state.fin_is_out() {
+            return None;
+        }
+        if self.flag(Flag::Resend) {
+            self.set_flag(Flag::Resend, false);
+            if self.flight() > 0 {
+                return Some(self.cut(0, u32::from(self.mss), stream, true));
+            }
+        }
+        if let Some(transfer) = transfer {
+            if let Recovery::Timeout { recover, next } = transfer.recovery {
+                if next.before(recover) && recover.at_or_before(self.snd_nxt) {
+                    return self.poll_timeout_recovery(transfer, recover, next, stream);
+                }
+            }
+            return self.poll_new(Some(transfer), stream, now);
+        }
+        self.poll_new(None, stream, now)
+    }
+
+    /// What was out when the timer ran out goes again, as fast as slow start lets it.
+    fn poll_timeout_recovery(
+        &mut self,
+        transfer: &mut Transfer,
+        recover: SeqNum,
+        next: SeqNum,
+        stream: Stream,
+    ) -> Option<Outgoing> {
+        let next = if next.before(self.snd_una) { self.snd_una } else { next };
+        let at = next - self.snd_una;
+        let room = self.send_limit(Some(transfer)).max(1).saturating_sub(at);
+        if room == 0 || (at > 0 && room < u32::from(self.mss)) {
+            return None;
+        }
+        let outgoing = self.cut(at, room, stream, true);
+        let sent = u32::from(outgoing.text_len) + u32::from(outgoing.flags.has(Flags::FIN));
+        if sent == 0 {
+            // The stream is shorter than what was sent: its service broke its word. Nothing is left to repeat.
+            transfer.recovery = Recovery::Timeout { recover, next: recover };
+            return None;
+        }
+        transfer.recovery = Recovery::Timeout { recover, next: next + sent };
+        Some(outgoing)
+    }
+
+    /// Data never sent before, and FIN after the last of it.
+    fn poll_new(&mut self, transfer: Option<&mut Transfer>, stream: Stream, now: Millis) -> Option<Outgoing> {
+        if !self.state().may_send() {
+            return None;
+        }
+        let flight = self.flight();
+        let waiting = stream.bytes.saturating_sub(u64::from(flight));
+        if waiting == 0 && !stream.fin {
+            return None;
+        }
+        let limit = self.send_limit(transfer.as_deref());
+        let room = limit.saturating_sub(flight);
+        if waiting > 0 {
+            let whole = u64::from(self.mss).min(waiting) as u32;
+            // Silly windows are avoided by waiting for room for a whole segment, unless nothing is out that could bring it.
+            if room == 0 || (room < whole && flight > 0) {
+                if flight == 0 && self.snd_wnd() == 0 {
+                    self.start_persist(transfer.as_deref(), now);
+                }
+                return None;
+            }
+        }
+        let outgoing = self.cut(flight, room, stream, false);
+        let fin = outgoing.flags.has(Flags::FIN);
+        self.snd_nxt += u32::from(outgoing.text_len) + u32::from(fin);
+        if fin {
+            self.set_state(if self.state() == State::Established { State::FinWait1 } else { State::LastAck });
+        }
+        if flight == 0 {
+            self.set_flag(Flag::Timed, true);
+            self.set_backoff(0);
+            self.start_retransmit(transfer.as_deref(), now);
+        }
+        Some(outgoing)
+    }
+
+    /// The segment that starts `at` bytes after SND.UNA, of at most `room` bytes and at most an MSS.
+    fn cut(&self, at: u32, room: u32, stream: Stream, again: bool) -> Outgoing {
+        let left = stream.bytes.saturating_sub(u64::from(at));
+        let mut end = u64::from(room.min(u32::from(self.mss))).min(left);
+        if again {
+            // What goes again never carries more than what was out, less a FIN.
+            let out = self.flight() - u32::from(self.state().fin_is_out());
+            end = end.min(u64::from(out.saturating_sub(at)));
+        }
+        let text_len = end as u16;
+        let last = u64::from(at) + end == stream.bytes;
+        let fin = last && stream.fin && (!again || self.state().fin_is_out());
+        let mut flags = Flags::ACK;
+        if text_len > 0 && last {
+            flags = flags.with(Flags::PSH);
+        }
+        if fin {
+            flags = flags.with(Flags::FIN);
+        }
+        Outgoing { seq: self.snd_una + at, flags, text_at: at, text_len, again }
+    }
+
+    #[inline]
+    pub(super) fn start_retransmit(&mut self, transfer: Option<&Transfer>, now: Millis) {
+        let rto = self.rtt(transfer).rto_ms(self.backoff());
+        self.set_timer(Timer::Retransmit, now + rto);
+    }
+
+    pub(super) fn start_persist(&mut self, transfer: Option<&Transfer>, now: Millis) {
+        if self.timer().0 != Timer::Persist {
+            self.set_backoff(0);
+            let rto = self.rtt(transfer).rto_ms(0);
+            self.set_timer(Timer::Persist, now + rto);
+        }
+    }
+
+    /// A segment with the acknowledgement has gone out: none is owed any more.
+    #[inline]
+    pub fn ack_sent(&mut self) {
+        if self.flag(Flag::AckPending) {
+            self.set_flag(Flag::AckPending, false);
+            if self.timer().0 == Timer::DelayedAck {
+                self.clear_timer();
+            }
+        }
+    }
+}
