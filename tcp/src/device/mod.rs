@@ -1,5 +1,6 @@
 //! One queue of frames. Knows frames, rings and bursts; never IP, TCP or ports.
 
+pub mod pair;
 pub mod umem;
 
 use std::time::Duration;
@@ -63,4 +64,17 @@ pub struct Census {
     pub free: usize,
     /// In one of the four rings, or on the simulated wire.
     pub rings: usize,
+}
+
+/// The shortest frame that is sent: an Ethernet header. The kernel takes shorter ones and never completes them.
+const SHORTEST: usize = 14;
+
+/// How many of `free` frames go to the fill side now, of whose `fill_size` places `filled` are taken.
+///
+/// A quarter of all frames (`total`) is kept for sending. But with less than a burst to receive into, half of what is free
+/// goes there nevertheless: acknowledgements must come in, or what waits for them is held for ever.
+fn refill_quota(total: usize, free: usize, filled: usize, fill_size: usize) -> usize {
+    let spare = free.saturating_sub(total / 4);
+    let floor = if filled < BURST { free.div_ceil(2).min(BURST - filled) } else { 0 };
+    spare.max(floor).min(fill_size - filled)
 }

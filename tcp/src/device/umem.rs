@@ -6,7 +6,11 @@
 
 use std::fmt;
 use std::ops::{Deref, DerefMut};
-use std::ptr::NonNull;
+use std::ptr::{self, NonNull};
+
+/// Where a packet written by us starts in its chunk, in bytes: the kernel's `XDP_PACKET_HEADROOM`, in memory devices too, so that
+/// a frame holds as much in a simulation as on a NIC.
+pub const HEADROOM: usize = 256;
 
 /// One chunk of a device's memory, holding at most one packet.
 ///
@@ -22,8 +26,8 @@ pub struct Frame {
     home: u8,
 }
 
-// SAFETY: a frame is the only handle to its chunk (`Region::frame` is called once for each number that is at home), so
-// moving it to another thread moves the access with it.
+// SAFETY: a frame is the only handle to its chunk (`Region::take` refuses a number that is away), so moving it to another
+// thread moves the access with it.
 unsafe impl Send for Frame {}
 
 impl Frame {
@@ -71,8 +75,8 @@ impl Deref for Frame {
 
     #[inline]
     fn deref(&self) -> &[u8] {
-        // SAFETY: `Region::frame` made the chunk `size` bytes of initialised memory that outlives the frame and that no one
-        // else accesses; `start + len <= size` is kept by `set_len` and by `Region::frame`.
+        // SAFETY: `Region::take` made the chunk `size` bytes of initialised memory that outlives the frame and that no one
+        // else accesses; `start + len <= size` is kept by `set_len` and by `Region::take`.
         unsafe { std::slice::from_raw_parts(self.chunk.as_ptr().add(self.start as usize), self.len as usize) }
     }
 }
@@ -90,5 +94,200 @@ impl DerefMut for Frame {
 impl fmt::Debug for Frame {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Frame({}:{} {}+{})", self.home, self.number, self.start, self.len)
+    }
+}
+
+/// The memory of one device, cut into chunks of one size: the only maker of frames, and the only one who takes them back.
+///
+/// It knows which chunks have a frame out in someone's hand. Whether a chunk that has none is free or in a ring shared with
+/// the kernel is the device's knowledge, and the promise of its unsafe ring calls.
+pub(super) struct Region {
+    base: NonNull<u8>,
+    count: u32,
+    frame_size: u16,
+    home: u8,
+    out: u32,
+    /// One bit a chunk: set while a frame of it exists.
+    away: Box<[u64]>,
+    backing: Backing,
+}
+
+/// Who owns the memory.
+enum Backing {
+    /// A boxed slice of this many bytes, turned into the raw pointer `base`.
+    Heap(usize),
+    /// The mapping of an xsk-rs UMEM, alive as long as this handle.
+    #[cfg(feature = "xdp")]
+    Umem(std::mem::ManuallyDrop<xsk_rs::Umem>),
+}
+
+// SAFETY: the region owns its memory, and the frames cut from it are handles of their own; nothing in it is tied to a thread.
+unsafe impl Send for Region {}
+
+impl Region {
+    /// `count` zeroed chunks of `frame_size` bytes on the heap.
+    ///
+    /// # Panics
+    /// If `count` is not in `1..=2^32 - 1`, or `frame_size` not in `HEADROOM + 1..=65535`: both are the programmer's choice.
+    pub(super) fn heap(count: usize, frame_size: usize, home: u8) -> Self {
+        let bytes = count * frame_size;
+        let memory = Box::into_raw(vec![0_u8; bytes].into_boxed_slice());
+        let base = NonNull::new(memory.cast::<u8>()).expect("a box is not null");
+        Self::new(base, count, frame_size, home, Backing::Heap(bytes))
+    }
+
+    fn new(base: NonNull<u8>, count: usize, frame_size: usize, home: u8, backing: Backing) -> Self {
+        assert!(count > 0, "a region without frames");
+        assert!(frame_size > HEADROOM, "a frame of {frame_size} bytes holds no packet");
+        Self {
+            base,
+            count: u32::try_from(count).expect("fewer than 2^32 frames"),
+            frame_size: u16::try_from(frame_size).expect("frames below 64 KiB"),
+            home,
+            out: 0,
+            away: vec![0; count.div_ceil(64)].into_boxed_slice(),
+            backing,
+        }
+    }
+
+    /// All chunks.
+    pub(super) const fn count(&self) -> usize {
+        self.count as usize
+    }
+
+    /// Chunks whose frame is in someone's hand.
+    pub(super) const fn out(&self) -> usize {
+        self.out as usize
+    }
+
+    /// Names the device among others bound together.
+    ///
+    /// # Panics
+    /// If frames are out: they would carry the old name.
+    pub(super) fn set_home(&mut self, home: u8) {
+        assert!(self.out == 0, "a device renamed while {} of its frames are out", self.out);
+        self.home = home;
+    }
+
+    /// The frame of chunk `number`, with a packet of `len` bytes from `start`.
+    ///
+    /// # Panics
+    /// If there is no such chunk, if its frame is out already, or if the packet does not fit the chunk.
+    #[inline]
+    pub(super) fn take(&mut self, number: u32, start: usize, len: usize) -> Frame {
+        assert!(number < self.count, "chunk {number} of {}", self.count);
+        assert!(start + len <= self.frame_size as usize, "a packet at {start}+{len} in {}", self.frame_size);
+        let (word, bit) = (&mut self.away[number as usize / 64], 1 << (number % 64));
+        assert!(*word & bit == 0, "chunk {number} was taken twice");
+        *word |= bit;
+        self.out += 1;
+        Frame {
+            chunk: self.chunk(number),
+            number,
+            start: start as u16,
+            len: len as u16,
+            size: self.frame_size,
+            home: self.home,
+        }
+    }
+
+    /// Ends a frame; its number is at home again.
+    ///
+    /// # Panics
+    /// If the frame was cut from another region.
+    #[inline]
+    #[expect(clippy::needless_pass_by_value, reason = "taking the frame by value is what ends it")]
+    pub(super) fn give_back(&mut self, frame: Frame) -> u32 {
+        let Frame { chunk, number, .. } = frame;
+        // A region with frames out is never freed, so equal addresses mean the same region.
+        assert!(number < self.count && chunk == self.chunk(number), "frame {number} is of another device");
+        self.away[number as usize / 64] &= !(1 << (number % 64));
+        self.out -= 1;
+        number
+    }
+
+    #[inline]
+    fn chunk(&self, number: u32) -> NonNull<u8> {
+        // SAFETY: `number < count` was checked by both callers, and the memory is `count * frame_size` bytes from `base`.
+        unsafe { self.base.add(number as usize * self.frame_size as usize) }
+    }
+}
+
+impl Drop for Region {
+    fn drop(&mut self) {
+        if self.out > 0 {
+            // A frame out there would dangle. Its memory (and the UMEM, with its socket) stays until the process ends.
+            return;
+        }
+        match &mut self.backing {
+            Backing::Heap(bytes) => {
+                let memory = ptr::slice_from_raw_parts_mut(self.base.as_ptr(), *bytes);
+                // SAFETY: `heap` made this pointer of this length from a box, and no frame of it is left.
+                drop(unsafe { Box::from_raw(memory) });
+            }
+            #[cfg(feature = "xdp")]
+            // SAFETY: this is the only drop of the handle, which is not used afterwards, and no frame of its memory is left.
+            Backing::Umem(umem) => unsafe { std::mem::ManuallyDrop::drop(umem) },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_frame_is_a_window_into_its_own_chunk() {
+        let mut region = Region::heap(4, 2048, 7);
+        let mut frames: Vec<_> = (0..4).map(|number| region.take(number, HEADROOM, 0)).collect();
+        for (fill, frame) in frames.iter_mut().enumerate() {
+            assert_eq!((frame.len(), frame.start(), frame.capacity(), frame.home()), (0, HEADROOM, 1792, 7));
+            frame.set_len(1792);
+            frame.fill(fill as u8 + 1);
+        }
+        for (fill, frame) in frames.iter().enumerate() {
+            assert!(frame.iter().all(|&byte| byte == fill as u8 + 1));
+        }
+        assert_eq!(region.out(), 4);
+        for frame in frames {
+            region.give_back(frame);
+        }
+        assert_eq!(region.out(), 0);
+    }
+
+    #[test]
+    #[should_panic(expected = "chunk 1 was taken twice")]
+    fn a_chunk_has_one_frame() {
+        let mut region = Region::heap(2, 2048, 0);
+        let _first = region.take(1, HEADROOM, 0);
+        let _second = region.take(1, HEADROOM, 0);
+    }
+
+    #[test]
+    #[should_panic(expected = "a packet of 1793 bytes in a frame of 1792")]
+    fn a_packet_ends_in_its_chunk() {
+        let mut region = Region::heap(1, 2048, 0);
+        region.take(0, HEADROOM, 0).set_len(1793);
+    }
+
+    #[test]
+    #[should_panic(expected = "frame 0 is of another device")]
+    fn a_frame_goes_home_only() {
+        let mut region = Region::heap(1, 2048, 0);
+        Region::heap(1, 2048, 0).give_back(region.take(0, HEADROOM, 0));
+    }
+
+    #[test]
+    fn a_frame_outlives_its_region() {
+        let mut region = Region::heap(2, 2048, 0);
+        let mut frame = region.take(1, HEADROOM, 4);
+        drop(region);
+        frame.copy_from_slice(b"here");
+        assert_eq!(&*frame, b"here");
+    }
+
+    #[test]
+    fn a_frame_is_small() {
+        assert_eq!(size_of::<Frame>(), 24);
     }
 }
