@@ -115,3 +115,91 @@ pub(super) fn layout(options: &Options) -> [u8; MAX_LEN] {
     }
     bytes
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const T: [u8; 10] = [8, 10, 0, 0, 0, 1, 0, 0, 0, 2];
+    const TIMES: Option<Timestamps> = Some(Timestamps { value: 1, echo: 2 });
+
+    fn padded(bytes: &[u8]) -> Vec<u8> {
+        let mut bytes = bytes.to_vec();
+        bytes.resize(bytes.len().next_multiple_of(4), END);
+        bytes
+    }
+
+    #[test]
+    fn good_ones() {
+        let none = Options::NONE;
+        let times = Options { timestamps: TIMES, ..none };
+        let table: &[(&str, &[u8], bool, Options)] = &[
+            ("none", &[], true, none),
+            ("only NOPs", &[1; 40], true, none),
+            ("timestamps, the common layout", &[&[1, 1], &T[..]].concat(), false, times),
+            ("timestamps first", &[&T[..], &[1, 1]].concat(), false, times),
+            (
+                "timestamps and SACK",
+                &[&[1, 1], &T[..], &[1, 1, 5, 10, 0, 0, 0, 1, 0, 0, 0, 2]].concat(),
+                false,
+                times,
+            ),
+            ("twelve bytes of something else", &[1, 1, 253, 10, 0, 0, 0, 1, 0, 0, 0, 2], false, none),
+            ("MSS", &[2, 4, 5, 0xb4], true, Options { mss: Some(1460), ..none }),
+            ("MSS of 0", &[2, 4, 0, 0], true, none),
+            ("MSS without SYN", &[2, 4, 5, 0xb4], false, none),
+            ("the largest shift", &[3, 3, 14], true, Options { window_scale: Some(14), ..none }),
+            ("a shift too far", &[3, 3, 15], true, Options { window_scale: Some(14), ..none }),
+            ("a shift far too far", &[3, 3, 255], true, Options { window_scale: Some(14), ..none }),
+            ("a shift without SYN", &[3, 3, 7], false, none),
+            ("SACK-permitted", &[4, 2], true, Options { sack_permitted: true, ..none }),
+            ("SACK-permitted without SYN", &[4, 2], false, none),
+            ("END stops", &[0, 2, 0, 0], true, none),
+            ("END stops after MSS", &[2, 4, 5, 0xb4, 0, 3, 3, 7], true, Options { mss: Some(1460), ..none }),
+            ("unknown, then MSS", &[254, 4, 9, 9, 2, 4, 5, 0xb4], true, Options { mss: Some(1460), ..none }),
+            ("unknown without a value", &[254, 2, 4, 2], true, Options { sack_permitted: true, ..none }),
+            ("unknown to the last byte", &[&[254, 40], &[0; 38][..]].concat(), true, none),
+        ];
+        for (name, bytes, is_syn, expected) in table {
+            assert_eq!(parse(&padded(bytes), *is_syn), Ok(*expected), "{name}");
+        }
+    }
+
+    #[test]
+    fn bad_lengths() {
+        let table: &[(&str, &[u8])] = &[
+            ("0", &[254, 0, 0, 0]),
+            ("1", &[254, 1, 0, 0]),
+            ("one too many", &[254, 5, 0, 0]),
+            ("255", &[254, 255, 0, 0]),
+            ("no length", &[1, 1, 1, 254]),
+            ("no value", &[1, 1, 2, 4]),
+            ("MSS of 3", &[2, 3, 5, 0]),
+            ("MSS of 2", &[2, 2, 5, 0]),
+            ("window scale of 4", &[3, 4, 7, 0]),
+            ("SACK-permitted of 3", &[4, 3, 0, 0]),
+            ("timestamps of 9", &[1, 1, 8, 9, 0, 0, 0, 1, 0, 0, 0, 0]),
+            ("timestamps of 11", &[1, 1, 8, 11, 0, 0, 0, 1, 0, 0, 0, 0]),
+            ("timestamps of 0", &[1, 1, 8, 0, 0, 0, 0, 1, 0, 0, 0, 0]),
+        ];
+        for (name, bytes) in table {
+            assert_eq!(parse(bytes, true), Err(DropReason::TcpOptions), "{name}");
+            assert_eq!(parse(bytes, false), Err(DropReason::TcpOptions), "{name}, without SYN");
+        }
+    }
+
+    #[test]
+    fn laid_out_as_linux_does() {
+        let all = Options { mss: Some(1460), window_scale: Some(7), sack_permitted: true, timestamps: TIMES };
+        let table: &[(Options, &[u8])] = &[
+            (all, &[2, 4, 5, 0xb4, 4, 2, 8, 10, 0, 0, 0, 1, 0, 0, 0, 2, 1, 3, 3, 7]),
+            (Options { timestamps: None, ..all }, &[2, 4, 5, 0xb4, 1, 1, 4, 2, 1, 3, 3, 7]),
+            (Options { timestamps: None, sack_permitted: false, ..all }, &[2, 4, 5, 0xb4, 1, 3, 3, 7]),
+            (Options { timestamps: TIMES, ..Options::NONE }, &[1, 1, 8, 10, 0, 0, 0, 1, 0, 0, 0, 2]),
+            (Options::NONE, &[]),
+        ];
+        for (options, bytes) in table {
+            assert_eq!(layout(options)[..len(options)], **bytes, "{options:?}");
+        }
+    }
+}

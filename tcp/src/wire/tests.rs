@@ -2,6 +2,7 @@
 
 use proptest::prelude::*;
 
+use super::checksum::Sum;
 use super::*;
 use crate::flow::Address;
 use crate::proto::{Flags, Options, SeqNum, Timestamps, WireWindow};
@@ -139,5 +140,707 @@ fn every_layout_of_options() {
                 }
             }
         }
+    }
+}
+
+/// A SYN,ACK; its checksums were computed apart from this code, and tcpdump shows it as
+/// `Flags [S.], cksum 0x0efa (correct), options [mss 1460,sackOK,TS val 287454020 ecr 1432778632,nop,wscale 7]`.
+#[test]
+fn golden_syn_ack() {
+    let timestamps = Some(Timestamps { value: 0x1122_3344, echo: 0x5566_7788 });
+    let segment = Segment {
+        seq: SeqNum(0x0102_0304),
+        ack: SeqNum(0xffff_fff1),
+        flags: Flags::SYN.with(Flags::ACK),
+        window: WireWindow(64240),
+        options: Options { mss: Some(1460), window_scale: Some(7), sack_permitted: true, timestamps },
+        ..Segment::default()
+    };
+    #[rustfmt::skip]
+    let v4 = [
+        0x02, 0x00, 0x00, 0x00, 0x00, 0x01, 0x02, 0x00, 0x00, 0x00, 0x00, 0x02, 0x08, 0x00,
+        0x45, 0x00, 0x00, 0x3c, 0x00, 0x00, 0x40, 0x00, 0x40, 0x06, 0xae, 0x94,
+        0xc6, 0x12, 0x00, 0x02, 0xc6, 0x12, 0x00, 0x01,
+        0x00, 0x50, 0x9c, 0x40, 0x01, 0x02, 0x03, 0x04, 0xff, 0xff, 0xff, 0xf1,
+        0xa0, 0x12, 0xfa, 0xf0, 0x0e, 0xfa, 0x00, 0x00,
+        0x02, 0x04, 0x05, 0xb4, 0x04, 0x02, 0x08, 0x0a,
+        0x11, 0x22, 0x33, 0x44, 0x55, 0x66, 0x77, 0x88, 0x01, 0x03, 0x03, 0x07,
+    ];
+    #[rustfmt::skip]
+    let v6_tagged = [
+        0x02, 0x00, 0x00, 0x00, 0x00, 0x01, 0x02, 0x00, 0x00, 0x00, 0x00, 0x02,
+        0x88, 0xa8, 0x00, 0x64, 0x81, 0x00, 0xe0, 0x0a, 0x86, 0xdd,
+        0x60, 0x00, 0x00, 0x00, 0x00, 0x28, 0x06, 0x40,
+        0xfd, 0x00, 0x00, 0x18, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x02,
+        0xfd, 0x00, 0x00, 0x18, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x01,
+        0x00, 0x50, 0x9c, 0x40, 0x01, 0x02, 0x03, 0x04, 0xff, 0xff, 0xff, 0xf1,
+        0xa0, 0x12, 0xfa, 0xf0, 0xa0, 0xed, 0x00, 0x00,
+        0x02, 0x04, 0x05, 0xb4, 0x04, 0x02, 0x08, 0x0a,
+        0x11, 0x22, 0x33, 0x44, 0x55, 0x66, 0x77, 0x88, 0x01, 0x03, 0x03, 0x07,
+    ];
+    assert_eq!(frame(&link(0).reversed(), &reversed(&v4_key()), &segment), v4);
+    assert_eq!(frame(&link(2).reversed(), &reversed(&v6_key()), &segment), v6_tagged);
+    for (bytes, key, tags) in [(&v4[..], v4_key(), 0), (&v6_tagged, v6_key(), 2)] {
+        let packet = tcp(bytes, STRICT).unwrap();
+        assert_eq!((packet.segment, packet.key, packet.link), (segment, key, link(tags).reversed()));
+    }
+}
+
+/// An ACK with `text_len` bytes of text and timestamps.
+fn ack(text_len: u16) -> Segment {
+    Segment {
+        seq: SeqNum(0xffff_ff00),
+        ack: SeqNum(77),
+        flags: Flags::ACK.with(Flags::PSH),
+        window: WireWindow(501),
+        text_len,
+        options: Options { timestamps: Some(Timestamps { value: 5, echo: 6 }), ..Options::NONE },
+        ..Segment::default()
+    }
+}
+
+fn syn() -> Segment {
+    let options = Options { mss: Some(1460), window_scale: Some(7), sack_permitted: true, ..ack(0).options };
+    Segment { seq: SeqNum(1000), flags: Flags::SYN, window: WireWindow(64240), options, ..Segment::default() }
+}
+
+/// Where IPv4 starts in an untagged frame, and where what it carries starts.
+const IP: usize = 14;
+const V4: usize = IP + 20;
+const V6: usize = IP + 40;
+
+/// Makes the checksums of an untagged, whole frame right again, options of IPv4 included. `at` is where the payload starts.
+fn repair(frame: &mut [u8], at: usize) {
+    let is_v4 = frame[IP] >> 4 == 4;
+    let (pseudo, protocol) = if is_v4 {
+        frame[IP + 10..IP + 12].fill(0);
+        let checksum = Sum::ZERO.bytes(&frame[IP..at]).checksum();
+        frame[IP + 10..IP + 12].copy_from_slice(&checksum);
+        (Sum::ZERO.bytes(&frame[IP + 12..IP + 20]), frame[IP + 9])
+    } else {
+        let protocol = if frame[IP + 6] == ip::ICMPV6 { ip::ICMPV6 } else { ip::TCP };
+        (Sum::ZERO.bytes(&frame[IP + 8..IP + 40]), protocol)
+    };
+    let length = (frame.len() - at) as u16;
+    let (pseudo, field) = match protocol {
+        ip::ICMP => (Sum::ZERO, at + 2),
+        ip::ICMPV6 => (pseudo.word(length).word(protocol.into()), at + 2),
+        _ => (pseudo.word(length).word(ip::TCP.into()), at + 16),
+    };
+    frame[field..field + 2].fill(0);
+    let checksum = pseudo.bytes(&frame[at..]).checksum();
+    frame[field..field + 2].copy_from_slice(&checksum);
+}
+
+/// A whole IPv6 frame with `headers` between the IPv6 header, whose next header is `first`, and an ACK.
+fn with_extension_headers(first: u8, headers: &[u8]) -> Vec<u8> {
+    let mut frame = frame(&link(0), &v6_key(), &ack(5));
+    frame.splice(V6..V6, headers.iter().copied());
+    frame[IP + 6] = first;
+    let length = (frame.len() - V6) as u16;
+    frame[IP + 4..IP + 6].copy_from_slice(&length.to_be_bytes());
+    frame
+}
+
+/// A whole IPv4 frame with `options` in its IP header.
+fn with_ip_options(mut frame: Vec<u8>, options: &[u8]) -> Vec<u8> {
+    frame.splice(V4..V4, options.iter().copied());
+    frame[IP] = 0x45 + (options.len() / 4) as u8;
+    let length = (frame.len() - IP) as u16;
+    frame[IP + 2..IP + 4].copy_from_slice(&length.to_be_bytes());
+    repair(&mut frame, V4 + options.len());
+    frame
+}
+
+/// Any IP frame, as `emit` would not write it.
+fn datagram(
+    link: &Link,
+    source: Address,
+    destination: Address,
+    protocol: u8,
+    hops: u8,
+    payload: &[u8],
+) -> Vec<u8> {
+    let start = ip::header_len(link, &source, &destination);
+    let mut frame = vec![0; start];
+    ip::emit(&mut frame, link, [&source, &destination], protocol, hops, payload.len() as u16);
+    frame.extend_from_slice(payload);
+    frame
+}
+
+fn echo_request(key: &FlowKey, tags: usize, data: &[u8]) -> Vec<u8> {
+    let (kind, protocol) = if key.local.is_v4() { (8, ip::ICMP) } else { (128, ip::ICMPV6) };
+    let mut message = vec![kind, 0, 0, 0, 0x12, 0x34, 0, 9];
+    message.extend_from_slice(data);
+    let pseudo = Sum::pseudo_header(&key.local, &key.remote, protocol, message.len() as u16);
+    let sum = if key.local.is_v4() { Sum::ZERO } else { pseudo };
+    let checksum = sum.bytes(&message).checksum();
+    message[2..4].copy_from_slice(&checksum);
+    datagram(&link(tags), key.local, key.remote, protocol, 61, &message)
+}
+
+fn arp_request(tags: usize) -> Vec<u8> {
+    let mut frame = vec![0; ethernet::header_len(&link(tags))];
+    ethernet::emit(&mut frame, &Link { destination: [0xff; 6], ..link(tags) }, ethernet::ARP);
+    frame.extend([0, 1, 8, 0, 6, 4, 0, 1, 2, 0, 0, 0, 0, 1, 198, 18, 0, 1, 0, 0, 0, 0, 0, 0, 198, 18, 0, 2]);
+    frame
+}
+
+/// ff02::1:ff00:2
+const SOLICITED_NODE: Address = Address::v6([0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0xff, 0, 0, 2]);
+const SOURCE_OPTION: [u8; 8] = [1, 1, 2, 0, 0, 0, 0, 1];
+
+fn solicitation_with(source: Address, destination: Address, hops: u8, message: &[u8]) -> Vec<u8> {
+    let link = Link { destination: [0x33, 0x33, 0xff, 0, 0, 2], ..link(0) };
+    let mut frame = datagram(&link, source, destination, ip::ICMPV6, hops, message);
+    repair(&mut frame, V6);
+    frame
+}
+
+fn solicitation(source: Address, options: &[u8]) -> Vec<u8> {
+    let target = v6_key().remote.octets();
+    let message = [&[135, 0, 0, 0, 0, 0, 0, 0], &target[..], options].concat();
+    solicitation_with(source, SOLICITED_NODE, 255, &message)
+}
+
+const UNSPECIFIED: Address = Address::v6([0; 16]);
+
+/// Stepped over: hop-by-hop options, routing at its last stop, destination options; 40 bytes in all.
+const EXTENSION_HEADERS: [u8; 40] = [
+    43, 0, 1, 4, 0, 0, 0, 0, // hop-by-hop options
+    60, 0, 0, 0, 0, 0, 0, 0, // routing
+    6, 2, 1, 20, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, // destination options
+];
+
+/// One whole packet of each kind, without padding.
+fn good_packets() -> Vec<Vec<u8>> {
+    let mut packets = vec![
+        with_extension_headers(0, &EXTENSION_HEADERS),
+        with_ip_options(frame(&link(0), &v4_key(), &ack(9)), &[1; 40]),
+        with_ip_options(echo_request(&v4_key(), 0, b"abc"), &[1; 4]),
+        solicitation(v6_key().local, &SOURCE_OPTION),
+        solicitation(v6_key().local, &[]),
+        solicitation(UNSPECIFIED, &[]),
+    ];
+    for tags in 0..3 {
+        packets.push(arp_request(tags));
+        for key in [v4_key(), v6_key()] {
+            packets.push(frame(&link(tags), &key, &syn()));
+            packets.push(frame(&link(tags), &key, &ack(0)));
+            packets.push(frame(&link(tags), &key, &ack(101)));
+            packets.push(frame(&link(tags), &key, &Segment { options: Options::NONE, ..ack(0) }));
+            packets.push(echo_request(&key, tags, b"sixteen bytes ok"));
+        }
+    }
+    packets
+}
+
+#[test]
+fn every_truncation_is_dropped() {
+    for packet in good_packets() {
+        assert!(parse(&packet, STRICT).is_ok(), "{packet:02x?}");
+        for len in 0..packet.len() {
+            assert_eq!(parse(&packet[..len], STRICT), Err(DropReason::Truncated), "{len} of {packet:02x?}");
+            assert_eq!(parse(&packet[..len], LENIENT), Err(DropReason::Truncated), "{len} of {packet:02x?}");
+        }
+    }
+}
+
+/// Without the link header, which no checksum covers.
+fn without_link(packet: Packet) -> Packet {
+    let link = link(0);
+    match packet {
+        Packet::Tcp(packet) => Packet::Tcp(TcpPacket { link, ..packet }),
+        Packet::ArpRequest(request) => Packet::ArpRequest(ArpRequest { link, ..request }),
+        Packet::NeighbourSolicitation(packet) => {
+            Packet::NeighbourSolicitation(NeighbourSolicitation { link, source_mac: CLIENT, ..packet })
+        }
+        Packet::EchoRequest(request) => Packet::EchoRequest(EchoRequest { link, ..request }),
+    }
+}
+
+/// What a flipped bit may change unseen: MAC addresses and TCIs, and IPv6's traffic class, flow label and hop limit, and the
+/// content of extension headers. None of these is read as anything but the way back.
+#[test]
+fn every_flipped_bit_is_seen_or_harmless() {
+    for packet in good_packets() {
+        let good = parse(&packet, STRICT).unwrap();
+        if matches!(good, Packet::ArpRequest(_)) {
+            continue; // Has no checksum.
+        }
+        let mut flipped = packet.clone();
+        for bit in 0..packet.len() * 8 {
+            let (byte, mask) = (bit / 8, 1 << (bit % 8));
+            flipped[byte] ^= mask;
+            if let Ok(got) = parse(&flipped, STRICT) {
+                assert_eq!(without_link(got), without_link(good), "bit {bit} of {packet:02x?}");
+                if let Packet::Tcp(got) = got {
+                    let text = usize::from(got.text_start)..;
+                    assert_eq!(flipped[text.clone()], packet[text], "bit {bit} of {packet:02x?}");
+                }
+            }
+            flipped[byte] ^= mask;
+        }
+    }
+}
+
+#[test]
+fn a_partial_checksum_is_accepted_on_request_only() {
+    for (key, at) in [(v4_key(), V4), (v6_key(), V6)] {
+        let mut frame = frame(&link(0), &key, &ack(11));
+        let whole = tcp(&frame, LENIENT).unwrap();
+        let length = (frame.len() - at) as u16;
+        let partial = Sum::pseudo_header(&key.local, &key.remote, ip::TCP, length).folded();
+        frame[at + 16..at + 18].copy_from_slice(&partial);
+        assert_eq!(tcp(&frame, STRICT), Err(DropReason::TcpChecksum));
+        assert_eq!(tcp(&frame, LENIENT), Ok(TcpPacket { partial_checksum: true, ..whole }));
+        frame[at + 17] ^= 1;
+        assert_eq!(tcp(&frame, LENIENT), Err(DropReason::TcpChecksum));
+    }
+}
+
+#[test]
+fn legal_rarities_pass() {
+    let urgent = Segment { flags: Flags::ACK.with(Flags::URG), urgent: 3, ..ack(4) };
+    assert_eq!(tcp(&frame(&link(0), &v4_key(), &urgent), STRICT).map(|packet| packet.segment), Ok(urgent));
+    // ECN set-up (RFC 3168 section 6.1.1) and reserved bits.
+    let mut ecn = frame(&link(0), &v4_key(), &syn());
+    ecn[V4 + 12] |= 0x0f;
+    ecn[V4 + 13] |= 0xc0;
+    repair(&mut ecn, V4);
+    assert_eq!(tcp(&ecn, STRICT).map(|packet| packet.segment), Ok(syn()));
+    // A port to itself at another host, and another port at the same host.
+    for key in [
+        FlowKey { remote_port: v4_key().local_port, ..v4_key() },
+        FlowKey { remote: v4_key().local, ..v4_key() },
+        FlowKey { local: Address::v4([240, 0, 0, 1]), ..v4_key() },
+    ] {
+        assert_eq!(tcp(&frame(&link(0), &key, &syn()), STRICT).map(|packet| packet.key), Ok(reversed(&key)));
+    }
+    for packet in [
+        with_extension_headers(0, &EXTENSION_HEADERS),
+        with_extension_headers(
+            60,
+            &[[60, 0, 0, 0, 0, 0, 0, 0].repeat(7), vec![6, 0, 0, 0, 0, 0, 0, 0]].concat(),
+        ),
+        with_ip_options(frame(&link(0), &v4_key(), &ack(5)), &[7, 4, 0, 0]),
+    ] {
+        let got = tcp(&packet, STRICT).unwrap();
+        assert_eq!(got.segment, ack(5));
+        assert_eq!(packet[got.text_start.into()..], text(5));
+    }
+}
+
+/// A good frame after `change`, its checksums right again.
+fn changed(key: &FlowKey, segment: &Segment, change: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
+    let mut frame = frame(&link(0), key, segment);
+    change(&mut frame);
+    repair(&mut frame, if key.local.is_v4() { V4 } else { V6 });
+    frame
+}
+
+fn flags(bits: u8) -> Vec<u8> {
+    frame(&link(0), &v4_key(), &Segment { flags: Flags(bits), ..ack(0) })
+}
+
+fn from_to(local: Address, remote: Address) -> Vec<u8> {
+    frame(&link(0), &FlowKey { local, remote, ..v4_key() }, &ack(0))
+}
+
+#[test]
+fn hostile_packets_are_dropped_for_their_reason() {
+    use DropReason as R;
+    let (v4, v6) = (v4_key(), v6_key());
+    let ack = ack(0);
+    let v4_frame = |change: fn(&mut Vec<u8>)| changed(&v4_key(), &self::ack(0), change);
+    let v6_frame = |change: fn(&mut Vec<u8>)| {
+        let mut frame = frame(&link(0), &v6_key(), &self::ack(0));
+        change(&mut frame);
+        frame
+    };
+    let with_link = |link: Link| frame(&link, &v4_key(), &self::ack(0));
+    let echo_to = |key: FlowKey| echo_request(&key, 0, b"data");
+    let v6_host = |octets: [u8; 4]| {
+        Address::v6([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, octets[0], octets[1], octets[2], octets[3]])
+    };
+    let v6_multicast = Address::v6([0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]);
+    let arp = |at: usize, bytes: &[u8]| {
+        let mut frame = arp_request(0);
+        frame[IP + at..IP + at + bytes.len()].copy_from_slice(bytes);
+        frame
+    };
+    let target = v6.remote.octets();
+    let solicit = |message: &[u8]| solicitation_with(v6_key().local, SOLICITED_NODE, 255, message);
+
+    let table: Vec<(&str, R, Vec<u8>)> = vec![
+        ("nothing", R::Truncated, vec![]),
+        ("13 bytes", R::Truncated, vec![0; 13]),
+        ("802.3 length", R::EtherType, vec![0; 60]),
+        ("a third tag", R::EtherType, {
+            let mut frame = with_link(link(2));
+            frame.splice(12..12, [0x81, 0, 0, 1]);
+            frame
+        }),
+        ("multicast MAC source", R::Martian, with_link(Link { source: [3, 0, 0, 0, 0, 1], ..link(0) })),
+        ("broadcast MAC destination", R::Martian, with_link(Link { destination: [0xff; 6], ..link(0) })),
+        (
+            "multicast MAC destination",
+            R::Martian,
+            with_link(Link { destination: [1, 0, 0x5e, 0, 0, 1], ..link(0) }),
+        ),
+        // IPv4
+        ("version 6 in IPv4", R::IpHeader, v4_frame(|frame| frame[IP] = 0x65)),
+        ("version 0", R::IpHeader, v4_frame(|frame| frame[IP] = 0x05)),
+        ("header of 16", R::IpHeader, v4_frame(|frame| frame[IP] = 0x44)),
+        ("header of 0", R::IpHeader, v4_frame(|frame| frame[IP] = 0x40)),
+        ("header beyond the datagram", R::IpHeader, {
+            let mut frame = v4_frame(|_| ());
+            frame[IP + 3] = 40;
+            frame[IP] = 0x4b;
+            frame
+        }),
+        ("total length 0", R::IpHeader, v4_frame(|frame| frame[IP + 3] = 0)),
+        ("total length 19", R::IpHeader, v4_frame(|frame| frame[IP + 3] = 19)),
+        ("total length beyond the frame", R::Truncated, v4_frame(|frame| frame[IP + 3] += 1)),
+        ("total length 65535", R::Truncated, v4_frame(|frame| frame[IP + 2..IP + 4].fill(0xff))),
+        ("no TCP header", R::Truncated, v4_frame(|frame| frame[IP + 3] = 39)),
+        ("IP checksum", R::IpChecksum, {
+            let mut frame = v4_frame(|_| ());
+            frame[IP + 10] ^= 0x10;
+            frame
+        }),
+        ("IP checksum of 0", R::IpChecksum, {
+            let mut frame = v4_frame(|_| ());
+            frame[IP + 10..IP + 12].fill(0);
+            frame
+        }),
+        ("first fragment", R::Fragment, v4_frame(|frame| frame[IP + 6] = 0x20)),
+        ("last fragment", R::Fragment, v4_frame(|frame| frame[IP + 7] = 1)),
+        (
+            "fragment at the far end",
+            R::Fragment,
+            v4_frame(|frame| frame[IP + 6..IP + 8].copy_from_slice(&[0x1f, 0xff])),
+        ),
+        ("UDP", R::Protocol, v4_frame(|frame| frame[IP + 9] = 17)),
+        ("ICMPv6 over IPv4", R::Protocol, v4_frame(|frame| frame[IP + 9] = 58)),
+        ("hop-by-hop options over IPv4", R::Protocol, v4_frame(|frame| frame[IP + 9] = 0)),
+        // IPv6
+        ("version 4 in IPv6", R::IpHeader, v6_frame(|frame| frame[IP] = 0x40)),
+        ("payload length beyond the frame", R::Truncated, v6_frame(|frame| frame[IP + 5] += 1)),
+        ("payload length 0", R::Truncated, v6_frame(|frame| frame[IP + 4..IP + 6].fill(0))),
+        (
+            "payload length one short",
+            R::TcpChecksum,
+            v6_frame(|frame| {
+                frame[V6 + 12] = 0x50;
+                frame[IP + 5] -= 1;
+            }),
+        ),
+        ("no next header", R::Protocol, v6_frame(|frame| frame[IP + 6] = 59)),
+        ("authentication header", R::Protocol, v6_frame(|frame| frame[IP + 6] = 51)),
+        ("ICMP over IPv6", R::Protocol, v6_frame(|frame| frame[IP + 6] = 1)),
+        ("IPv6 fragment", R::Fragment, with_extension_headers(44, &[6, 0, 0, 1, 0, 0, 0, 1])),
+        ("atomic fragment", R::Fragment, with_extension_headers(44, &[6, 0, 0, 0, 0, 0, 0, 1])),
+        ("nine extension headers", R::ExtensionHeaders, {
+            with_extension_headers(
+                60,
+                &[[60, 0, 0, 0, 0, 0, 0, 0].repeat(8), vec![6, 0, 0, 0, 0, 0, 0, 0]].concat(),
+            )
+        }),
+        ("hop-by-hop options not first", R::ExtensionHeaders, {
+            with_extension_headers(60, &[0, 0, 0, 0, 0, 0, 0, 0, 6, 0, 0, 0, 0, 0, 0, 0])
+        }),
+        (
+            "routing with a stop left",
+            R::ExtensionHeaders,
+            with_extension_headers(43, &[6, 0, 0, 1, 0, 0, 0, 0]),
+        ),
+        ("extension header beyond the packet", R::ExtensionHeaders, {
+            with_extension_headers(60, &[6, 255, 0, 0, 0, 0, 0, 0])
+        }),
+        ("half an extension header", R::Truncated, {
+            let mut frame = with_extension_headers(60, &[]);
+            frame.truncate(V6 + 7);
+            frame[IP + 4..IP + 6].copy_from_slice(&[0, 7]);
+            frame
+        }),
+        // Addresses
+        ("from multicast", R::Martian, from_to(Address::v4([224, 0, 0, 1]), v4.remote)),
+        ("to multicast", R::Martian, from_to(v4.local, Address::v4([239, 255, 255, 255]))),
+        ("from broadcast", R::Martian, from_to(Address::v4([255; 4]), v4.remote)),
+        ("to broadcast", R::Martian, from_to(v4.local, Address::v4([255; 4]))),
+        ("from loopback", R::Martian, from_to(Address::v4([127, 0, 0, 1]), v4.remote)),
+        ("to loopback", R::Martian, from_to(v4.local, Address::v4([127, 255, 255, 254]))),
+        ("from unspecified", R::Martian, from_to(Address::v4([0; 4]), v4.remote)),
+        ("to unspecified", R::Martian, from_to(v4.local, Address::v4([0; 4]))),
+        ("from ff02::1", R::Martian, from_to(v6_multicast, v6.remote)),
+        ("to ff02::1", R::Martian, from_to(v6.local, v6_multicast)),
+        ("from ::1", R::Martian, from_to(v6_host([0, 0, 0, 1]), v6.remote)),
+        ("to ::1", R::Martian, from_to(v6.local, v6_host([0, 0, 0, 1]))),
+        ("from ::", R::Martian, from_to(UNSPECIFIED, v6.remote)),
+        ("to ::", R::Martian, from_to(v6.local, UNSPECIFIED)),
+        ("from ::ffff:198.18.0.1", R::Martian, from_to(v4.local, v6.remote)),
+        ("to ::ffff:198.18.0.2", R::Martian, from_to(v6.local, v4.remote)),
+        ("land", R::Land, {
+            frame(&link(0), &FlowKey { remote: v4.local, remote_port: v4.local_port, ..v4 }, &syn())
+        }),
+        ("land over IPv6", R::Land, {
+            frame(&link(0), &FlowKey { remote: v6.local, remote_port: v6.local_port, ..v6 }, &syn())
+        }),
+        // TCP
+        ("header of 16 words", R::TcpHeader, v4_frame(|frame| frame[V4 + 12] = 0xf0)),
+        ("header of 4 words", R::TcpHeader, v4_frame(|frame| frame[V4 + 12] = 0x40)),
+        ("header of 0 words", R::TcpHeader, v4_frame(|frame| frame[V4 + 12] = 0)),
+        ("checksum", R::TcpChecksum, {
+            let mut frame = v4_frame(|_| ());
+            frame[V4 + 16] ^= 1;
+            frame
+        }),
+        ("checksum of 0", R::TcpChecksum, {
+            let mut frame = v4_frame(|_| ());
+            frame[V4 + 16..V4 + 18].fill(0);
+            frame
+        }),
+        ("from port 0", R::PortZero, frame(&link(0), &FlowKey { local_port: 0, ..v4 }, &ack)),
+        ("to port 0", R::PortZero, frame(&link(0), &FlowKey { remote_port: 0, ..v6 }, &ack)),
+        ("no flags", R::FlagsNone, flags(0)),
+        ("SYN FIN", R::FlagsInvalid, flags(0x03)),
+        ("SYN FIN ACK", R::FlagsInvalid, flags(0x13)),
+        ("SYN RST", R::FlagsInvalid, flags(0x06)),
+        ("SYN RST ACK", R::FlagsInvalid, flags(0x16)),
+        ("FIN", R::FlagsInvalid, flags(0x01)),
+        ("FIN RST", R::FlagsInvalid, flags(0x05)),
+        ("FIN PSH URG", R::FlagsInvalid, flags(0x29)),
+        ("all six", R::FlagsInvalid, flags(0x3f)),
+        ("option length", R::TcpOptions, v4_frame(|frame| frame[V4 + 23] = 0)),
+        // ARP
+        ("ARP for another hardware", R::Malformed, arp(1, &[6])),
+        ("ARP for another protocol", R::Malformed, arp(2, &[0x86, 0xdd])),
+        ("ARP address lengths", R::Malformed, arp(4, &[4, 6])),
+        ("ARP reply", R::Protocol, arp(7, &[2])),
+        ("ARP announcement", R::Protocol, arp(24, &[198, 18, 0, 1])),
+        ("ARP from a multicast MAC", R::Martian, arp(8, &[3])),
+        ("ARP from multicast", R::Martian, arp(14, &[224])),
+        ("ARP for broadcast", R::Martian, arp(24, &[255; 4])),
+        ("ARP for 0.0.0.0", R::Martian, arp(24, &[0; 4])),
+        // ICMP
+        ("echo checksum", R::Malformed, {
+            let mut frame = echo_to(v4);
+            frame[V4 + 9] ^= 1;
+            frame
+        }),
+        ("ICMPv6 echo checksum", R::Malformed, {
+            let mut frame = echo_to(v6);
+            frame[V6 + 9] ^= 1;
+            frame
+        }),
+        ("empty ICMP", R::Malformed, datagram(&link(0), v4.local, v4.remote, ip::ICMP, 64, &[])),
+        (
+            "short echo",
+            R::Malformed,
+            datagram(&link(0), v4.local, v4.remote, ip::ICMP, 64, &[8, 0, 0xf7, 0xff]),
+        ),
+        (
+            "unreachable",
+            R::Protocol,
+            datagram(&link(0), v4.local, v4.remote, ip::ICMP, 64, &[3, 0, 0xfc, 0xff]),
+        ),
+        ("ICMPv6's echo over IPv4", R::Protocol, {
+            datagram(&link(0), v4.local, v4.remote, ip::ICMP, 64, &[128, 0, 0x7f, 0xff, 0, 0, 0, 0])
+        }),
+        ("echo to broadcast", R::Martian, echo_to(FlowKey { remote: Address::v4([255; 4]), ..v4 })),
+        ("echo from multicast", R::Martian, echo_to(FlowKey { local: Address::v4([224, 0, 0, 9]), ..v4 })),
+        ("echo to ff02::1", R::Martian, echo_to(FlowKey { remote: v6_multicast, ..v6 })),
+        ("echo to itself", R::Land, echo_to(FlowKey { remote: v4.local, ..v4 })),
+        // Neighbour discovery
+        ("solicitation from afar", R::Malformed, {
+            solicitation_with(
+                v6.local,
+                SOLICITED_NODE,
+                254,
+                &[&[135, 0, 0, 0, 0, 0, 0, 0], &target[..]].concat(),
+            )
+        }),
+        (
+            "solicitation with a code",
+            R::Malformed,
+            solicit(&[&[135, 1, 0, 0, 0, 0, 0, 0], &target[..]].concat()),
+        ),
+        ("short solicitation", R::Malformed, solicit(&[&[135, 0, 0, 0, 0, 0, 0, 0], &target[..15]].concat())),
+        ("solicitation option of 0", R::Malformed, solicitation(v6.local, &[1, 0, 2, 0, 0, 0, 0, 1])),
+        ("solicitation option of 16", R::Malformed, solicitation(v6.local, &[14, 2, 0, 0, 0, 0, 0, 0])),
+        ("solicitation option of 1 byte", R::Malformed, solicitation(v6.local, &[14])),
+        ("address option of 16", R::Malformed, {
+            solicitation(v6.local, &[1, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0])
+        }),
+        ("detection with an address option", R::Malformed, solicitation(UNSPECIFIED, &SOURCE_OPTION)),
+        ("detection to one host", R::Malformed, {
+            solicitation_with(
+                UNSPECIFIED,
+                v6.remote,
+                255,
+                &[&[135, 0, 0, 0, 0, 0, 0, 0], &target[..]].concat(),
+            )
+        }),
+        ("solicitation for multicast", R::Martian, {
+            solicit(&[&[135, 0, 0, 0, 0, 0, 0, 0], &v6_multicast.octets()[..]].concat())
+        }),
+        ("solicitation from multicast", R::Martian, solicitation(v6_multicast, &[])),
+        ("solicitation answered to a group", R::Martian, solicitation(v6.local, &[1, 1, 3, 0, 0, 0, 0, 1])),
+        ("solicitation by the target", R::Land, solicitation(v6.remote, &[])),
+        ("advertisement", R::Protocol, solicit(&[&[136, 0, 0, 0, 0, 0, 0, 0], &target[..]].concat())),
+    ];
+    for (name, reason, frame) in table {
+        assert_eq!(parse(&frame, STRICT), Err(reason), "{name}");
+        assert_eq!(parse(&frame, LENIENT), Err(reason), "{name}");
+    }
+}
+
+#[test]
+fn arp_requests_are_answered() {
+    for tags in 0..3 {
+        for probe in [false, true] {
+            let mut frame = arp_request(tags);
+            let at = frame.len() - 28;
+            if probe {
+                frame[at + 14..at + 18].fill(0);
+            }
+            frame.extend([0; 18]);
+            let Ok(Packet::ArpRequest(request)) = parse(&frame, STRICT) else { panic!("not a request") };
+            assert_eq!(request.target, v4_key().remote);
+            assert_eq!(answer_arp(&mut frame, &request, SERVER), at + 28);
+            assert_eq!((&frame[..6], &frame[6..12]), (&CLIENT[..], &SERVER[..]));
+            let sender = if probe { [0; 4] } else { [198, 18, 0, 1] };
+            let expected =
+                [&[0, 1, 8, 0, 6, 4, 0, 2, 2, 0, 0, 0, 0, 2, 198, 18, 0, 2, 2, 0, 0, 0, 0, 1][..], &sender]
+                    .concat();
+            assert_eq!(frame[at..at + 28], expected);
+            let (link, ether_type, _) = ethernet::parse(&frame).unwrap();
+            assert_eq!((link, ether_type), (self::link(tags).reversed(), ethernet::ARP));
+            assert_eq!(answer_arp(&mut frame[..at + 27], &request, SERVER), 0);
+        }
+    }
+}
+
+#[test]
+fn solicitations_are_answered() {
+    let key = v6_key();
+    let all_nodes = Address::v6([0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]);
+    for (source, options, mac, destination, flags) in [
+        (key.local, &SOURCE_OPTION[..], CLIENT, key.local, 0x60),
+        (key.local, &[1, 1, 2, 0, 0, 0, 0, 9], [2, 0, 0, 0, 0, 9], key.local, 0x60),
+        (key.local, &[], CLIENT, key.local, 0x60),
+        (UNSPECIFIED, &[], [0x33, 0x33, 0, 0, 0, 1], all_nodes, 0x20),
+    ] {
+        let mut frame = solicitation(source, options);
+        let Ok(Packet::NeighbourSolicitation(request)) = parse(&frame, STRICT) else {
+            panic!("not a solicitation")
+        };
+        assert_eq!((request.source, request.target), (source, key.remote));
+        frame.resize(128, 0x77);
+        let len = answer_neighbour(&mut frame, &request, SERVER);
+        assert_eq!(len, V6 + 32);
+        assert_eq!((&frame[..6], &frame[6..12]), (&mac[..], &SERVER[..]));
+        let (_, _, rest) = ethernet::parse(&frame[..len]).unwrap();
+        let answer = ipv6::parse(rest, IP).unwrap();
+        assert_eq!((answer.source, answer.destination, answer.hop_limit), (key.remote, destination, 255));
+        assert_eq!(answer.payload[..2], [136, 0]);
+        assert_eq!(answer.payload[4..8], [flags, 0, 0, 0]);
+        assert_eq!(answer.payload[8..24], key.remote.octets());
+        assert_eq!(answer.payload[24..], [2, 1, 2, 0, 0, 0, 0, 2]);
+        // Past its checksum.
+        assert_eq!(parse(&frame[..len], STRICT), Err(DropReason::Protocol));
+        assert_eq!(answer_neighbour(&mut frame[..len - 1], &request, SERVER), 0);
+    }
+}
+
+#[test]
+fn echo_requests_are_answered() {
+    for data_len in [0, 1, 2, 56, 1400] {
+        let data = text(data_len);
+        let mut requests = vec![(with_ip_options(echo_request(&v4_key(), 0, &data), &[1; 8]), v4_key(), 0)];
+        for tags in 0..3 {
+            requests.push((echo_request(&v4_key(), tags, &data), v4_key(), tags));
+            requests.push((echo_request(&v6_key(), tags, &data), v6_key(), tags));
+        }
+        for (mut frame, key, tags) in requests {
+            let received = frame.len();
+            frame.extend([0x77; 9]);
+            let Ok(Packet::EchoRequest(request)) = parse(&frame, STRICT) else { panic!("not a request") };
+            assert_eq!((request.source, request.destination), (key.local, key.remote));
+            assert_eq!(answer_echo(&mut frame[..received - 1], &request), 0);
+            let len = answer_echo(&mut frame, &request);
+            assert!(len <= received);
+            let frame = &frame[..len];
+            let (link, _, rest) = ethernet::parse(frame).unwrap();
+            assert_eq!(link, self::link(tags).reversed());
+            let v4 = key.local.is_v4();
+            let answer = if v4 { ipv4::parse(rest, 0) } else { ipv6::parse(rest, 0) }.unwrap();
+            assert_eq!((answer.source, answer.destination, answer.hop_limit), (key.remote, key.local, 64));
+            assert_eq!(answer.payload[..2], [if v4 { 0 } else { 129 }, 0]);
+            assert_eq!(answer.payload[4..8], [0x12, 0x34, 0, 9]);
+            assert_eq!(answer.payload[8..], data);
+            // Past its checksum.
+            assert_eq!(parse(frame, STRICT), Err(DropReason::Protocol));
+        }
+    }
+}
+
+/// What holds for any bytes at all.
+fn check_any(bytes: &[u8]) {
+    for checks in [STRICT, LENIENT] {
+        let Ok(packet) = parse(bytes, checks) else { continue };
+        let mut frame = bytes.to_vec();
+        match packet {
+            Packet::Tcp(packet) => {
+                let end = usize::from(packet.text_start) + usize::from(packet.segment.text_len);
+                assert!(end <= bytes.len());
+                assert!(packet.segment.options.window_scale.is_none_or(|shift| shift <= 14));
+                assert_eq!(packet.key.local.is_v4(), packet.key.remote.is_v4());
+            }
+            Packet::ArpRequest(request) => assert!(answer_arp(&mut frame, &request, SERVER) <= bytes.len()),
+            Packet::NeighbourSolicitation(request) => {
+                assert!(answer_neighbour(&mut frame, &request, SERVER) <= bytes.len());
+            }
+            Packet::EchoRequest(request) => {
+                assert!((1..=bytes.len()).contains(&answer_echo(&mut frame, &request)))
+            }
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(4096))]
+
+    #[test]
+    fn any_bytes_at_all(bytes in prop::collection::vec(any::<u8>(), 0..200), ether_type in 0usize..6) {
+        let mut bytes = bytes;
+        let types = [0x0800u16, 0x86dd, 0x0806, 0x8100, 0x88a8];
+        if let (Some(value), true) = (types.get(ether_type), bytes.len() >= 16) {
+            bytes[12..14].copy_from_slice(&value.to_be_bytes());
+            bytes[14] = if *value == 0x0800 { 0x45 } else { 0x60 };
+            bytes[6] &= 0xfe;
+        }
+        check_any(&bytes);
+    }
+
+    /// Good packets with a few bytes overwritten and their checksums repaired: what gets past the checksums.
+    #[test]
+    fn any_change_to_a_good_packet(
+        pick in any::<prop::sample::Index>(),
+        changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6),
+    ) {
+        let packets: Vec<_> = good_packets().into_iter().filter(|packet| packet[12] == 8 || packet[12] == 0x86).collect();
+        let mut packet = packets[pick.index(packets.len())].clone();
+        let is_v4 = packet[12] == 8 && packet[13] == 0;
+        for (at, value) in changes {
+            let at = IP + at.index(packet.len() - IP);
+            packet[at] = value;
+        }
+        let at = if is_v4 { IP + usize::from(packet[IP] & 15) * 4 } else { V6 };
+        if packet[13] != 6 && (V4..=packet.len().saturating_sub(20)).contains(&at) {
+            repair(&mut packet, at);
+        }
+        check_any(&packet);
     }
 }
