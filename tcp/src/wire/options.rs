@@ -13,9 +13,6 @@ const TIMESTAMPS: u8 = 8;
 /// The largest shift; a larger one counts as this (RFC 7323 section 2.3).
 const MAX_WINDOW_SCALE: u8 = 14;
 
-/// MSS, SACK-permitted with timestamps, NOP with window scale.
-pub(super) const MAX_LEN: usize = 20;
-
 /// All options of a header. What belongs on a SYN only is ignored elsewhere; an MSS of 0 counts as none, as in Linux.
 #[inline]
 pub(super) fn parse(bytes: &[u8], is_syn: bool) -> Result<Options, DropReason> {
@@ -86,14 +83,14 @@ pub(super) const fn len(options: &Options) -> usize {
 }
 
 /// Lays `options` out as Linux does: MSS, SACK-permitted and timestamps (NOPs for what is not there), NOP and window scale.
-/// The first [`len`] bytes count.
+/// `into` is [`len`] bytes long.
 #[inline]
-pub(super) fn layout(options: &Options) -> [u8; MAX_LEN] {
-    let mut bytes = [0; MAX_LEN];
-    let mut at = 0;
-    let mut put = |four: [u8; 4]| {
-        bytes[at..at + 4].copy_from_slice(&four);
-        at += 4;
+pub(super) fn emit(into: &mut [u8], options: &Options) {
+    let mut words = into.as_chunks_mut::<4>().0.iter_mut();
+    let mut put = |word: [u8; 4]| {
+        if let Some(into) = words.next() {
+            *into = word;
+        }
     };
     if let Some(mss) = options.mss {
         let [m0, m1] = mss.to_be_bytes();
@@ -113,7 +110,6 @@ pub(super) fn layout(options: &Options) -> [u8; MAX_LEN] {
     if let Some(shift) = options.window_scale {
         put([NOP, WINDOW_SCALE, 3, shift]);
     }
-    bytes
 }
 
 #[cfg(test)]
@@ -199,7 +195,9 @@ mod tests {
             (Options::NONE, &[]),
         ];
         for (options, bytes) in table {
-            assert_eq!(layout(options)[..len(options)], **bytes, "{options:?}");
+            let mut got = vec![0xa5; len(options)];
+            emit(&mut got, options);
+            assert_eq!(got, *bytes, "{options:?}");
         }
     }
 }

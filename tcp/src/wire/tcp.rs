@@ -93,8 +93,7 @@ pub fn header_len(link: &Link, key: &FlowKey, options: &Options) -> usize {
 /// If headers and text do not fit into `frame`, or not into an IP datagram: the caller chose the text's length.
 #[inline]
 pub fn emit(frame: &mut [u8], link: &Link, key: &FlowKey, segment: &Segment) -> usize {
-    let options_len = options::len(&segment.options);
-    let header_len = HEADER_LEN + options_len;
+    let header_len = HEADER_LEN + options::len(&segment.options);
     let text_len = usize::from(segment.text_len);
     let start = ip::header_len(link, &key.local, &key.remote);
     let end = start + header_len + text_len;
@@ -115,10 +114,7 @@ pub fn emit(frame: &mut [u8], link: &Link, key: &FlowKey, segment: &Segment) -> 
     bytes[..HEADER_LEN].copy_from_slice(&[
         p0, p1, q0, q1, s0, s1, s2, s3, a0, a1, a2, a3, offset, flags, w0, w1, 0, 0, u0, u1,
     ]);
-    if options_len > 0 {
-        let options = options::layout(&segment.options);
-        bytes[HEADER_LEN..header_len].copy_from_slice(&options[..options_len]);
-    }
+    options::emit(&mut bytes[HEADER_LEN..header_len], &segment.options);
     let checksum = Sum::pseudo_header(&key.local, &key.remote, ip::TCP, length).bytes(bytes).checksum();
     bytes[16..18].copy_from_slice(&checksum);
     end
