@@ -41,16 +41,16 @@ pub(super) fn is_host(address: &Address) -> bool {
     }
 }
 
-/// Are datagrams from `source` to `destination` IPv4?
+/// Both as IPv4 addresses, if datagrams between them are IPv4.
 #[inline]
-fn is_v4(source: &Address, destination: &Address) -> Option<([u8; 4], [u8; 4])> {
+fn both_v4(source: &Address, destination: &Address) -> Option<([u8; 4], [u8; 4])> {
     source.as_v4().zip(destination.as_v4())
 }
 
 /// Bytes of link and network header.
 #[inline]
 pub(super) fn header_len(link: &Link, source: &Address, destination: &Address) -> usize {
-    let network = if is_v4(source, destination).is_some() { ipv4::HEADER_LEN } else { ipv6::HEADER_LEN };
+    let network = if both_v4(source, destination).is_some() { ipv4::HEADER_LEN } else { ipv6::HEADER_LEN };
     ethernet::header_len(link) + network
 }
 
@@ -64,7 +64,7 @@ pub(super) fn emit(
     hop_limit: u8,
     payload_len: u16,
 ) -> usize {
-    if let Some((source, destination)) = is_v4(source, destination) {
+    if let Some((source, destination)) = both_v4(source, destination) {
         let at = ethernet::emit(frame, link, ethernet::IPV4);
         let header = ipv4::header(source, destination, protocol, hop_limit, payload_len);
         frame[at..at + ipv4::HEADER_LEN].copy_from_slice(&header);
