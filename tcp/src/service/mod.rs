@@ -1,6 +1,23 @@
 //! What is said over a connection. Knows payload bytes and a small memo per connection; never sequence numbers, segments
 //! or frames.
 
+mod builtin;
+mod close;
+mod discard;
+#[cfg(test)]
+mod driver;
+mod echo;
+pub mod pattern;
+mod reset;
+mod source;
+
+pub use builtin::{BuiltIn, Invalid};
+pub use close::Close;
+pub use discard::Discard;
+pub use echo::Echo;
+pub use reset::Reset;
+pub use source::Source;
+
 /// Eight bytes of a service's own for each connection, zero when it opens.
 ///
 /// The memo describes the outgoing stream from its first unacknowledged byte on: [`Service::on_acked`] moves that point.

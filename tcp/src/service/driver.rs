@@ -1,0 +1,121 @@
+//! One connection in memory, for the tests of services. Knows text and acknowledgements; never TCP.
+
+use super::{Memo, Service, Taken, Then};
+
+/// Talks to a service: offers it text, takes its stream in random pieces, acknowledges random amounts, and checks that
+/// every byte written again is the byte written before.
+pub(crate) struct Conversation<'a, S> {
+    service: &'a S,
+    memo: Memo,
+    /// Text said and not yet taken.
+    offered: Vec<u8>,
+    /// The outgoing stream as seen so far, from its first byte on.
+    stream: Vec<u8>,
+    acked: usize,
+    /// Bytes of the stream that came from [`Taken::Echo`].
+    echoed: bool,
+    closed: bool,
+    random: u64,
+}
+
+impl<'a, S: Service> Conversation<'a, S> {
+    /// An established connection; `seed` decides the pieces.
+    pub(crate) fn open(service: &'a S, seed: u64) -> Self {
+        let mut memo = Memo::default();
+        service.on_open(&mut memo);
+        let random = seed.wrapping_mul(2).wrapping_add(1);
+        let (offered, stream) = (Vec::new(), Vec::new());
+        Self { service, memo, offered, stream, acked: 0, echoed: false, closed: false, random }
+    }
+
+    /// The peer says `text`.
+    pub(crate) fn say(&mut self, text: &[u8]) {
+        self.offered.extend_from_slice(text);
+        self.offer();
+    }
+
+    /// The peer closes; told to the service once all text is taken.
+    pub(crate) fn close(&mut self) {
+        self.closed = true;
+        self.offer();
+    }
+
+    /// Bytes said and not taken.
+    pub(crate) fn untaken(&self) -> usize {
+        self.offered.len()
+    }
+
+    fn offer(&mut self) {
+        if !self.offered.is_empty() {
+            match self.service.on_data(&mut self.memo, &self.offered) {
+                Taken::Bytes(n) => {
+                    let refused = n < self.offered.len();
+                    assert!(!refused || self.pending() > 0, "text refused and no acknowledgement to come");
+                    self.offered.drain(..n);
+                }
+                Taken::Echo => {
+                    self.echoed = true;
+                    self.stream.append(&mut self.offered);
+                }
+            }
+        }
+        if self.offered.is_empty() && self.closed {
+            self.closed = false;
+            self.service.on_peer_closed(&mut self.memo);
+        }
+    }
+
+    fn pending(&self) -> u64 {
+        self.service.pending(&self.memo).bytes
+    }
+
+    fn below(&mut self, bound: usize) -> usize {
+        // xorshift64 (Marsaglia 2003).
+        self.random ^= self.random << 13;
+        self.random ^= self.random >> 7;
+        self.random ^= self.random << 17;
+        (self.random % bound.max(1) as u64) as usize
+    }
+
+    /// Sends the next piece, sends an old one again, and acknowledges some of it. False when there was nothing to do.
+    pub(crate) fn turn(&mut self) -> bool {
+        let ready = self.pending() as usize;
+        if self.echoed {
+            assert_eq!(ready, 0, "an echo has no bytes of its own");
+            return false;
+        }
+        let sent = self.stream.len() - self.acked;
+        assert!(sent <= ready, "bytes sent are no longer pending");
+        let fresh = (ready - sent).min(1 + self.below(3000));
+        let mut piece = vec![0xEE; fresh];
+        self.service.write(&self.memo, sent as u64, &mut piece);
+        self.stream.append(&mut piece);
+        let sent = sent + fresh;
+        if sent == 0 {
+            return false;
+        }
+        let from = self.below(sent);
+        let len = 1 + self.below(sent - from);
+        let mut again = vec![0xEE; len];
+        self.service.write(&self.memo, from as u64, &mut again);
+        assert!(again == self.stream[self.acked + from..][..len], "a retransmission differs at {from}");
+        // Mostly pieces; now and then everything, so that runs end.
+        let acked = if self.below(4) == 0 { sent } else { self.below(sent + 1) };
+        if acked > 0 {
+            self.service.on_acked(&mut self.memo, acked as u64);
+            self.acked += acked;
+            self.offer();
+        }
+        true
+    }
+
+    /// Runs until all is said and acknowledged: the whole stream since the opening, and what follows it.
+    pub(crate) fn run(&mut self) -> (Vec<u8>, Then) {
+        for _ in 0..1_000_000 {
+            if !self.turn() {
+                return (self.stream.clone(), self.service.pending(&self.memo).then);
+            }
+        }
+        panic!("the conversation does not end");
+    }
+}
