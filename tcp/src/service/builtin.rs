@@ -1,14 +1,17 @@
 //! The built-in services by their names on the command line. Knows the syntax of SERVICE; never what a service says.
 
 use std::fmt;
+use std::io;
+use std::path::Path;
 use std::str::FromStr;
 
-use super::{Close, Discard, Echo, Memo, Pending, Reset, Service, Source, Taken};
+use super::{BODY_MAX, Close, Discard, Echo, Http, Memo, Pending, Reset, Service, Source, Taken};
 
 /// The longest stream of `source:SIZE`: 1 TiB.
 const SOURCE_MAX: u64 = 1 << 40;
 
-/// A built-in service, chosen by name: `close`, `reset`, `discard`, `echo`, `hold`, `source:SIZE`.
+/// A built-in service, chosen by name: `close`, `reset`, `discard`, `echo`, `hold`, `source:SIZE`, `http:SIZE` or
+/// `http-file:PATH`.
 ///
 /// SIZE is a number of bytes, optionally in units of K, M, G or T (also KiB and so on, in either case): powers of 1024.
 #[derive(Clone, Debug)]
@@ -25,13 +28,18 @@ pub enum BuiltIn {
     Hold(Discard),
     /// `source:SIZE`: SIZE bytes, then FIN.
     Source(Source),
+    /// `http:SIZE` or `http-file:PATH`: HTTP/1.1 with one body for every target.
+    Http(Http),
 }
 
 /// Why a SERVICE of the command line is refused: one line each.
 #[derive(Debug, thiserror::Error)]
 pub enum Invalid {
     /// No service has this name.
-    #[error("no service `{0}`; there are close, reset, discard, echo, hold, source:SIZE")]
+    #[error(
+        "no service `{0}`; there are close, reset, discard, echo, hold, source:SIZE (up to 1T), http:SIZE (up to 4G), \
+         http-file:PATH"
+    )]
     Name(String),
     /// SIZE is not a number of bytes.
     #[error("`{0}` is no SIZE: write a number of bytes such as 0, 512, 64K or 1MiB (K = 1024)")]
@@ -45,6 +53,14 @@ pub enum Invalid {
         max: u64,
         /// What was asked for, in bytes.
         size: u64,
+    },
+    /// The file to serve cannot be read.
+    #[error("http-file:{path}: {reason}")]
+    File {
+        /// The path as given.
+        path: String,
+        /// Why.
+        reason: io::Error,
     },
 }
 
@@ -63,8 +79,14 @@ impl FromStr for BuiltIn {
             ("echo", None) => Ok(Self::Echo(Echo)),
             ("hold", None) => Ok(Self::Hold(Discard)),
             ("source", Some(size)) => {
-                Ok(Self::Source(Source { size: parse_size("source", size, SOURCE_MAX)? }))
+                parse_size("source", size, SOURCE_MAX).map(|size| Self::Source(Source { size }))
             }
+            ("http", Some(size)) => {
+                parse_size("http", size, BODY_MAX).map(|size| Self::Http(Http::of_size(size)))
+            }
+            ("http-file", Some(path)) => Http::of_file(Path::new(path))
+                .map(Self::Http)
+                .map_err(|reason| Invalid::File { path: path.to_owned(), reason }),
             _ => Err(Invalid::Name(text.to_owned())),
         }
     }
@@ -79,6 +101,10 @@ impl fmt::Display for BuiltIn {
             Self::Echo(_) => f.write_str("echo"),
             Self::Hold(_) => f.write_str("hold"),
             Self::Source(source) => write!(f, "source:{}", Size(source.size)),
+            Self::Http(http) => match http.source() {
+                Ok(size) => write!(f, "http:{}", Size(size)),
+                Err(path) => write!(f, "http-file:{}", path.display()),
+            },
         }
     }
 }
@@ -127,6 +153,7 @@ macro_rules! dispatch {
             Self::Discard($service) | Self::Hold($service) => $call,
             Self::Echo($service) => $call,
             Self::Source($service) => $call,
+            Self::Http($service) => $call,
         }
     };
 }
@@ -172,17 +199,9 @@ mod tests {
 
     #[test]
     fn every_name_is_shown_as_it_is_written() {
-        for text in [
-            "close",
-            "reset",
-            "discard",
-            "echo",
-            "hold",
-            "source:0",
-            "source:512",
-            "source:100M",
-            "source:1T",
-        ] {
+        let names = "close reset discard echo hold source:0 source:512 source:100M source:1T http:0 http:1K http:4G \
+                     http-file:Cargo.toml";
+        for text in names.split_whitespace() {
             assert_eq!(text.parse::<BuiltIn>().expect(text).to_string(), text);
         }
     }
@@ -211,7 +230,7 @@ mod tests {
 
     #[test]
     fn refusals_say_what_to_write_instead() {
-        for text in ["", "closed", "close:", "close:1", "source", "Close", "hold "] {
+        for text in ["", "closed", "close:", "close:1", "source", "http", "http-file", "Close", "hold "] {
             let line = error(text);
             assert!(line.contains(&format!("`{text}`")) && line.contains("source:SIZE"), "{line}");
             assert!(!line.contains('\n'));
@@ -221,6 +240,10 @@ mod tests {
             "`x` is no SIZE: write a number of bytes such as 0, 512, 64K or 1MiB (K = 1024)"
         );
         assert_eq!(error("source:2T"), "source: SIZE is at most 1T, not 2T");
+        assert_eq!(error("http:5G"), "http: SIZE is at most 4G, not 5G");
+        assert_eq!(error("http:4294967297"), "http: SIZE is at most 4G, not 4294967297");
+        assert_eq!(error("http-file:/no/such"), "http-file:/no/such: No such file or directory (os error 2)");
+        assert_eq!(error("http-file:/"), "http-file:/: not a regular file");
         assert!(error("source:99999999999999999999T").starts_with("source: SIZE is at most 1T"));
     }
 
@@ -233,10 +256,11 @@ mod tests {
             ("echo", 2, Then::CloseAfterPeer),
             ("hold", 0, Then::CloseAfterPeer),
             ("source:1K", 1024, Then::Close),
+            ("http:1K", 83, Then::Close),
         ] {
             let service: BuiltIn = text.parse().expect(text);
             let mut talk = Conversation::open(&service, 3);
-            talk.say(b"hi");
+            talk.say(b"\x01\n");
             talk.close();
             let (stream, last) = talk.run();
             assert_eq!((stream.len(), last), (len, then), "{text}");

@@ -1,5 +1,48 @@
 //! What is said over a connection. Knows payload bytes and a small memo per connection; never sequence numbers, segments
 //! or frames.
+//!
+//! # A service of your own
+//!
+//! A service is a value with rules; what differs from connection to connection is the eight bytes of its [`Memo`]. Three
+//! questions decide it:
+//!
+//! 1. *What is said?* The outgoing stream must be a function of memo and position, because [`Service::write`] is asked for
+//!    the same bytes again when they are lost. Position 0 is the first byte that the peer has not acknowledged.
+//! 2. *What must be remembered?* Enough to know the stream from there on. [`Service::on_acked`] moves the start.
+//! 3. *Who closes?* [`Then`] says what follows the last byte.
+//!
+//! This one sends one line to everybody and closes; it remembers how much of it has been acknowledged:
+//!
+//! ```
+//! use synmill::service::{Memo, Pending, Service, Taken, Then};
+//!
+//! struct Fortune(&'static [u8]);
+//!
+//! impl Service for Fortune {
+//!     fn on_data(&self, _: &mut Memo, text: &[u8]) -> Taken {
+//!         Taken::Bytes(text.len())
+//!     }
+//!     fn on_acked(&self, memo: &mut Memo, bytes: u64) {
+//!         *memo = Memo::of(memo.get() + bytes);
+//!     }
+//!     fn pending(&self, memo: &Memo) -> Pending {
+//!         Pending { bytes: self.0.len() as u64 - memo.get(), then: Then::Close }
+//!     }
+//!     fn write(&self, memo: &Memo, at: u64, into: &mut [u8]) {
+//!         let from = (memo.get() + at) as usize;
+//!         into.copy_from_slice(&self.0[from..from + into.len()]);
+//!     }
+//! }
+//!
+//! let (service, mut memo) = (Fortune(b"A ship in harbour is safe.\n"), Memo::default());
+//! service.on_acked(&mut memo, 10);
+//! let mut text = [0; 7];
+//! service.write(&memo, 0, &mut text);
+//! assert_eq!(&text, b"harbour");
+//! ```
+//!
+//! `tcp/examples/fortune.rs` is this service, and `tcp/examples/counter.rs` is one that listens too: it answers each line
+//! with a number, and leaves text untaken when it owes too much.
 
 mod builtin;
 mod close;
@@ -7,6 +50,7 @@ mod discard;
 #[cfg(test)]
 mod driver;
 mod echo;
+mod http;
 pub mod pattern;
 mod reset;
 mod source;
@@ -15,6 +59,7 @@ pub use builtin::{BuiltIn, Invalid};
 pub use close::Close;
 pub use discard::Discard;
 pub use echo::Echo;
+pub use http::{BODY_MAX, Http};
 pub use reset::Reset;
 pub use source::Source;
 
@@ -53,11 +98,12 @@ pub struct Pending {
 /// What follows the last byte of [`Pending`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Then {
-    /// Nothing for now: the service waits for the peer.
+    /// Nothing for now: the service waits for the peer, and decides in [`Service::on_peer_closed`] what its FIN means.
     Wait,
     /// The service has said all: FIN follows, now.
     Close,
-    /// The service has said all that the peer's text so far asks for, and closes when the peer has.
+    /// The service has said all that the peer's text so far asks for: FIN follows once the peer has sent its own, all text
+    /// before it was taken and all that it asked for was said.
     CloseAfterPeer,
     /// The connection is aborted: RST follows, now.
     Reset,
@@ -67,10 +113,12 @@ pub enum Then {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Taken {
     /// So many bytes from the start of the text were used up. The rest is offered again, in front of what follows it, once
-    /// the peer has acknowledged something; meanwhile the receive window closes.
+    /// the peer has acknowledged something; meanwhile the receive window closes. Text may therefore be left only while
+    /// [`Pending::bytes`] is not zero: otherwise no acknowledgement would come.
     Bytes(usize),
     /// All of it, and the same bytes join the outgoing stream: the endpoint keeps the received frames until the peer has
-    /// acknowledged them. For a service that cannot write its stream again.
+    /// acknowledged them. For a service that cannot write its stream again; it has no [`Pending::bytes`] of its own, and
+    /// its [`Service::write`] is never called.
     Echo,
 }
 
@@ -78,7 +126,7 @@ pub enum Taken {
 ///
 /// One value serves every connection of a worker: it holds what they have in common, the memo holds what they have not.
 pub trait Service {
-    /// The connection is established.
+    /// The connection is established. Called once, before everything else.
     fn on_open(&self, memo: &mut Memo) {
         let _ = memo;
     }
@@ -87,6 +135,7 @@ pub trait Service {
     fn on_data(&self, memo: &mut Memo, text: &[u8]) -> Taken;
 
     /// The peer has acknowledged the first `bytes` bytes of the outgoing stream: the memo starts that much later.
+    /// FIN is not counted, so this is never more than [`Pending::bytes`].
     fn on_acked(&self, memo: &mut Memo, bytes: u64) {
         let _ = (memo, bytes);
     }

@@ -1,0 +1,268 @@
+//! `http:SIZE` and `http-file:PATH`: answers GET and HEAD over HTTP/1.1. Knows requests, responses and how much of them
+//! is unacknowledged; never a buffer, a clock or the file system after its start.
+//!
+//! A benchmark responder: every target has the same body. GET and HEAD are answered with 200 on a connection that
+//! stays open unless the client says otherwise (RFC 9112 section 9.3). All else gets an error with an empty body, after
+//! which the connection closes and what follows is read and ignored:
+//!
+//! | status | when |
+//! |---|---|
+//! | 400 | request line or header line malformed, folded line, Host missing in HTTP/1.1 or given twice |
+//! | 405 | another method, with `Allow: GET, HEAD` |
+//! | 413 | the request has content: `Content-Length` is not 0 |
+//! | 414 | target longer than 8 KiB |
+//! | 431 | header section of 16 KiB or more |
+//! | 501 | `Transfer-Encoding`, or a method longer than 64 bytes |
+//! | 505 | a major version other than 1 |
+//!
+//! There is no `Date` (RFC 9110 section 6.6.1 has it for servers with a clock), so a response is the same each time.
+//!
+//! The memo, from its lowest bit on:
+//!
+//! ```text
+//! |      33 bits      | 4 bits |        27 bits         |
+//! |  unacknowledged   | reply  | place within a request |
+//! ```
+//!
+//! The unacknowledged bytes are a run of one reply, repeated, and perhaps begun already: counted from its end, each
+//! position says which byte it is. A request with another reply is left untaken until the run is acknowledged.
+
+mod request;
+
+use std::fmt;
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::{Memo, Pending, Service, Taken, Then, pattern};
+use request::{Reply, Request};
+
+/// The longest body: 4 GiB.
+pub const BODY_MAX: u64 = 1 << 32;
+
+/// Bits of the unacknowledged bytes in the memo, enough for the longest body and its header section.
+const UNACKED_BITS: u32 = 33;
+const REPLY_BITS: u32 = 4;
+const RUN_MAX: u64 = (1 << UNACKED_BITS) - 1;
+const _: () = assert!(UNACKED_BITS + REPLY_BITS + Request::BITS == u64::BITS);
+const _: () = assert!(BODY_MAX + 4096 < RUN_MAX);
+const _: () = assert!(Reply::ALL.len() <= 1 << REPLY_BITS);
+
+/// An HTTP/1.1 server with one body for every target.
+#[derive(Clone)]
+pub struct Http {
+    body: Body,
+    /// The header section of each reply, by its number.
+    heads: Arc<[Box<[u8]>]>,
+}
+
+#[derive(Clone)]
+enum Body {
+    /// So many bytes of [`pattern`].
+    Pattern(u64),
+    /// A file's bytes, and where they came from.
+    File(PathBuf, Arc<[u8]>),
+}
+
+impl Http {
+    /// A server of `size` bytes of [`pattern`], at most [`BODY_MAX`].
+    ///
+    /// # Panics
+    ///
+    /// When `size` is more than that.
+    #[must_use]
+    pub fn of_size(size: u64) -> Self {
+        assert!(size <= BODY_MAX, "a body of {size} bytes is too long");
+        Self::of(Body::Pattern(size), size)
+    }
+
+    /// A server of a regular file's bytes, read once, now.
+    ///
+    /// # Errors
+    ///
+    /// When the file cannot be read, is not a regular file, or is longer than [`BODY_MAX`].
+    pub fn of_file(path: &Path) -> io::Result<Self> {
+        // Looked at before it is opened: opening a FIFO would wait for its writer.
+        if !path.metadata()?.is_file() {
+            return Err(io::Error::other("not a regular file"));
+        }
+        let mut bytes = Vec::new();
+        File::open(path)?.take(BODY_MAX + 1).read_to_end(&mut bytes)?;
+        let size = bytes.len() as u64;
+        if size > BODY_MAX {
+            return Err(io::Error::other("longer than 4 GiB"));
+        }
+        Ok(Self::of(Body::File(path.to_owned(), bytes.into()), size))
+    }
+
+    fn of(body: Body, size: u64) -> Self {
+        Self { body, heads: Reply::ALL.iter().map(|&reply| head(reply, size)).collect() }
+    }
+
+    /// Where the body comes from: its size, or its file.
+    pub(super) fn source(&self) -> Result<u64, &Path> {
+        match &self.body {
+            Body::Pattern(size) => Ok(*size),
+            Body::File(path, _) => Err(path),
+        }
+    }
+
+    /// Bytes of a whole response. Never zero.
+    #[inline]
+    fn len(&self, reply: Reply) -> u64 {
+        let body = match &self.body {
+            _ if !reply.has_body() => 0,
+            Body::Pattern(size) => *size,
+            Body::File(_, bytes) => bytes.len() as u64,
+        };
+        self.heads[reply as usize].len() as u64 + body
+    }
+}
+
+impl fmt::Debug for Http {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Http").field(&self.source()).finish()
+    }
+}
+
+/// The header section of a reply to a request for a body of `size` bytes.
+fn head(reply: Reply, size: u64) -> Box<[u8]> {
+    let status = match reply {
+        Reply::Get | Reply::Head | Reply::GetKeep | Reply::HeadKeep | Reply::GetClose | Reply::HeadClose => {
+            "200 OK"
+        }
+        Reply::BadRequest => "400 Bad Request",
+        Reply::MethodNotAllowed => "405 Method Not Allowed\r\nAllow: GET, HEAD",
+        Reply::ContentTooLarge => "413 Content Too Large",
+        Reply::UriTooLong => "414 URI Too Long",
+        Reply::HeadersTooLarge => "431 Request Header Fields Too Large",
+        Reply::NotImplemented => "501 Not Implemented",
+        Reply::VersionNotSupported => "505 HTTP Version Not Supported",
+    };
+    let (kind, length) = match status {
+        "200 OK" => ("Content-Type: application/octet-stream\r\n", size),
+        _ => ("", 0),
+    };
+    let connection = match reply {
+        Reply::Get | Reply::Head => "",
+        Reply::GetKeep | Reply::HeadKeep => "Connection: keep-alive\r\n",
+        _ => "Connection: close\r\n",
+    };
+    format!("HTTP/1.1 {status}\r\nServer: synmill\r\n{kind}Content-Length: {length}\r\n{connection}\r\n")
+        .into_bytes()
+        .into()
+}
+
+/// The memo, unpacked.
+struct State {
+    /// Bytes of the run not yet acknowledged.
+    unacked: u64,
+    /// What the run repeats; without meaning when it is empty.
+    reply: Reply,
+    request: Request,
+}
+
+impl State {
+    #[inline]
+    fn unpack(memo: Memo) -> Self {
+        let bits = memo.get();
+        let reply = (bits >> UNACKED_BITS) as usize & ((1 << REPLY_BITS) - 1);
+        Self {
+            unacked: bits & RUN_MAX,
+            // Only numbers of replies are ever packed.
+            reply: Reply::ALL[reply.min(Reply::ALL.len() - 1)],
+            request: Request::unpack(bits >> (UNACKED_BITS + REPLY_BITS)),
+        }
+    }
+
+    #[inline]
+    fn pack(&self) -> Memo {
+        let reply = (self.reply as u64) << UNACKED_BITS;
+        Memo::of(self.unacked | reply | self.request.pack() << (UNACKED_BITS + REPLY_BITS))
+    }
+}
+
+impl Service for Http {
+    #[inline]
+    fn on_data(&self, memo: &mut Memo, text: &[u8]) -> Taken {
+        let mut state = State::unpack(*memo);
+        let mut taken = text.len();
+        for (i, &byte) in text.iter().enumerate() {
+            match state.request.step(byte) {
+                Ok(next) => state.request = next,
+                Err(reply) => {
+                    let len = self.len(reply);
+                    let joins = state.reply == reply && state.unacked + len <= RUN_MAX;
+                    if state.unacked > 0 && !joins {
+                        // The byte that ends the request is offered again when some of the run is acknowledged.
+                        taken = i;
+                        break;
+                    }
+                    state.unacked += len;
+                    state.reply = reply;
+                    state.request = Request::default();
+                    if reply.closes() {
+                        state.request = Request::CLOSED;
+                        break;
+                    }
+                }
+            }
+        }
+        *memo = state.pack();
+        Taken::Bytes(taken)
+    }
+
+    #[inline]
+    fn on_acked(&self, memo: &mut Memo, bytes: u64) {
+        let mut state = State::unpack(*memo);
+        debug_assert!(bytes <= state.unacked, "more acknowledged than sent");
+        state.unacked = state.unacked.saturating_sub(bytes);
+        *memo = state.pack();
+    }
+
+    /// A request that is not complete gets no response.
+    fn on_peer_closed(&self, memo: &mut Memo) {
+        *memo = State { request: Request::CLOSED, ..State::unpack(*memo) }.pack();
+    }
+
+    #[inline]
+    fn pending(&self, memo: &Memo) -> Pending {
+        let state = State::unpack(*memo);
+        Pending {
+            bytes: state.unacked,
+            then: if state.request.is_closed() { Then::Close } else { Then::Wait },
+        }
+    }
+
+    #[inline]
+    fn write(&self, memo: &Memo, at: u64, into: &mut [u8]) {
+        let State { unacked, reply, .. } = State::unpack(*memo);
+        let head = &self.heads[reply as usize];
+        let len = self.len(reply);
+        // The run ends where a response ends.
+        let to_end = (unacked - at) % len;
+        let mut position = if to_end == 0 { 0 } else { len - to_end };
+        let mut rest = into;
+        while !rest.is_empty() {
+            let (end, in_head) =
+                if position < head.len() as u64 { (head.len() as u64, true) } else { (len, false) };
+            let n = usize::try_from(end - position).map_or(rest.len(), |left| left.min(rest.len()));
+            let (part, after) = rest.split_at_mut(n);
+            if in_head {
+                part.copy_from_slice(&head[position as usize..][..n]);
+            } else {
+                let from = position - head.len() as u64;
+                match &self.body {
+                    Body::Pattern(_) => pattern::fill(from, part),
+                    Body::File(_, bytes) => part.copy_from_slice(&bytes[from as usize..][..n]),
+                }
+            }
+            position = if position + n as u64 == len { 0 } else { position + n as u64 };
+            rest = after;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

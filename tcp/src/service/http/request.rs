@@ -1,0 +1,369 @@
+//! Reads requests byte by byte (RFC 9112). Knows one request's place and flags, 27 bits in all; never a buffer, a
+//! response's bytes or a connection.
+//!
+//! A request may come split anywhere, so the place within it is kept between two bytes, as one small number. The words
+//! that matter are matched against [`WORDS`]: there the place is the offset of the byte that must come next. Every
+//! other place has a number above them.
+
+/// Longest method read to its end. A longer one is none that could be named in `Allow`.
+pub(super) const METHOD_MAX: u16 = 64;
+/// Longest request target: 8 KiB.
+pub(super) const TARGET_MAX: u16 = 8 << 10;
+/// Longest header section, the empty line at its end included: one byte less than 16 KiB, so the count has 14 bits.
+pub(super) const HEADERS_MAX: u16 = (16 << 10) - 1;
+
+/// How a request is answered. The number is what a connection's memo keeps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(super) enum Reply {
+    /// 200 to GET.
+    Get,
+    /// 200 to HEAD.
+    Head,
+    /// 200 to GET of HTTP/1.0 that asks to keep the connection: it must be told.
+    GetKeep,
+    /// The same to HEAD.
+    HeadKeep,
+    /// 200 to GET, and the connection closes.
+    GetClose,
+    /// The same to HEAD.
+    HeadClose,
+    /// 400: the request is malformed.
+    BadRequest,
+    /// 405: a method other than GET and HEAD.
+    MethodNotAllowed,
+    /// 413: the request has content.
+    ContentTooLarge,
+    /// 414: the target is longer than [`TARGET_MAX`].
+    UriTooLong,
+    /// 431: the header section is longer than [`HEADERS_MAX`].
+    HeadersTooLarge,
+    /// 501: a transfer coding, or a method longer than [`METHOD_MAX`].
+    NotImplemented,
+    /// 505: a major version other than 1.
+    VersionNotSupported,
+}
+
+impl Reply {
+    /// Every reply, by its number.
+    pub(super) const ALL: [Self; 13] = [
+        Self::Get,
+        Self::Head,
+        Self::GetKeep,
+        Self::HeadKeep,
+        Self::GetClose,
+        Self::HeadClose,
+        Self::BadRequest,
+        Self::MethodNotAllowed,
+        Self::ContentTooLarge,
+        Self::UriTooLong,
+        Self::HeadersTooLarge,
+        Self::NotImplemented,
+        Self::VersionNotSupported,
+    ];
+
+    /// Whether the connection closes after it.
+    pub(super) const fn closes(self) -> bool {
+        self as u8 >= Self::GetClose as u8
+    }
+
+    /// Whether the body follows the header section.
+    pub(super) const fn has_body(self) -> bool {
+        matches!(self, Self::Get | Self::GetKeep | Self::GetClose)
+    }
+}
+
+/// The words that are recognised, each with the byte that ends it.
+const WORDS: &[u8] = b"GET HEAD HTTP/host:connection:content-length:transfer-encoding:close,keep-alive,";
+const GET: u8 = 0;
+const HEAD: u8 = 4;
+const HTTP: u8 = 9;
+const HOST: u8 = 14;
+const CONNECTION: u8 = 19;
+const CONTENT_LENGTH: u8 = 30;
+const TRANSFER_ENCODING: u8 = 45;
+const CLOSE: u8 = 63;
+const KEEP_ALIVE: u8 = 69;
+const END: u8 = 80;
+
+/// Words of which one is expected at the same place.
+const METHODS: &[u8] = &[GET, HEAD];
+const NAMES: &[u8] = &[HOST, CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING];
+const OPTIONS: &[u8] = &[CLOSE, KEEP_ALIVE];
+
+// The first place in a request is the first byte of its method: zero, as in a fresh memo.
+const START: u8 = GET;
+/// After CR of an empty line before the request.
+const START_CR: u8 = END;
+const OTHER_METHOD: u8 = END + 1;
+/// Within the target; the count tells its first byte.
+const TARGET: u8 = END + 2;
+const MAJOR: u8 = END + 3;
+const DOT: u8 = END + 4;
+const MINOR: u8 = END + 5;
+const LINE_END: u8 = END + 6;
+const LINE_CR: u8 = END + 7;
+/// First byte of a header line.
+const HEADER: u8 = END + 8;
+const OTHER_NAME: u8 = END + 9;
+const VALUE: u8 = END + 10;
+const VALUE_CR: u8 = END + 11;
+/// Before an option of `Connection`: white space and commas.
+const OPTION: u8 = END + 12;
+/// Within an option of `Connection` that means nothing here, up to the next comma.
+const OTHER_OPTION: u8 = END + 13;
+/// Before the digits of `Content-Length`.
+const LENGTH: u8 = END + 14;
+/// Within them, all zero so far.
+const LENGTH_ZERO: u8 = END + 15;
+/// After them.
+const LENGTH_END: u8 = END + 16;
+/// After CR of the empty line that ends the header section.
+const END_CR: u8 = END + 17;
+/// After a request whose response closes the connection: nothing is read any more.
+const CLOSED: u8 = END + 18;
+
+const IS_HEAD: u8 = 1;
+const IS_OTHER_METHOD: u8 = 1 << 1;
+const IS_OLD: u8 = 1 << 2;
+const HAS_HOST: u8 = 1 << 3;
+const WANTS_CLOSE: u8 = 1 << 4;
+const WANTS_KEEP: u8 = 1 << 5;
+
+/// The place within a request, between two of its bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Request {
+    /// An offset in [`WORDS`] or one of the numbers above: 7 bits.
+    at: u8,
+    /// Bytes read of the method, of the target or of the header section: 14 bits.
+    count: u16,
+    /// What is known of the request: 6 bits.
+    flags: u8,
+}
+
+impl Request {
+    /// Bits of [`Request::pack`].
+    pub(super) const BITS: u32 = 27;
+
+    /// Nothing is read any more.
+    pub(super) const CLOSED: Self = Self { at: CLOSED, count: 0, flags: 0 };
+
+    pub(super) fn is_closed(self) -> bool {
+        self.at == CLOSED
+    }
+
+    /// The place as a number below `1 << Self::BITS`; zero at the start of a request.
+    pub(super) fn pack(self) -> u64 {
+        u64::from(self.at) | u64::from(self.count) << 7 | u64::from(self.flags) << 21
+    }
+
+    /// The place that [`Request::pack`] made this number of.
+    pub(super) fn unpack(bits: u64) -> Self {
+        Self { at: (bits & 0x7f) as u8, count: (bits >> 7 & 0x3fff) as u16, flags: (bits >> 21 & 0x3f) as u8 }
+    }
+
+    /// Reads one byte: the place after it, or the reply that the request gets with it.
+    #[inline]
+    pub(super) fn step(mut self, byte: u8) -> Result<Self, Reply> {
+        if self.at >= HEADER || (HOST..END).contains(&self.at) {
+            if self.at == CLOSED {
+                return Ok(self);
+            }
+            if self.count == HEADERS_MAX {
+                return Err(Reply::HeadersTooLarge);
+            }
+            self.count += 1;
+            self.header_byte(byte)
+        } else {
+            self.line_byte(byte)
+        }
+    }
+
+    /// A byte of the request line, RFC 9112 section 3.
+    #[inline]
+    fn line_byte(mut self, byte: u8) -> Result<Self, Reply> {
+        self.at = match (self.at, byte) {
+            // Empty lines before a request line are skipped (section 2.2).
+            (START, b'\r') => START_CR,
+            (START | START_CR, b'\n') => START,
+            (START_CR, _) => return Err(Reply::BadRequest),
+
+            (GET..HTTP | OTHER_METHOD, _) => return self.method_byte(byte),
+
+            (TARGET, b' ') if self.count > 0 => HTTP,
+            (TARGET, b'!'..=b'~') if self.count == TARGET_MAX => return Err(Reply::UriTooLong),
+            (TARGET, b'!'..=b'~') => {
+                self.count += 1;
+                TARGET
+            }
+
+            (HTTP..HOST, _) if byte == WORDS[usize::from(self.at)] => {
+                if byte == b'/' {
+                    MAJOR
+                } else {
+                    self.at + 1
+                }
+            }
+            (MAJOR, b'1') => DOT,
+            (MAJOR, b'0'..=b'9') => return Err(Reply::VersionNotSupported),
+            (DOT, b'.') => MINOR,
+            (MINOR, b'0') => {
+                self.flags |= IS_OLD;
+                LINE_END
+            }
+            // A higher minor version is read as the highest known one (RFC 9110 section 2.5).
+            (MINOR, b'1'..=b'9') => LINE_END,
+            (LINE_END, b'\r') => LINE_CR,
+            (LINE_END | LINE_CR, b'\n') if self.flags & IS_OTHER_METHOD != 0 => {
+                return Err(Reply::MethodNotAllowed);
+            }
+            (LINE_END | LINE_CR, b'\n') => {
+                self.count = 0;
+                HEADER
+            }
+            _ => return Err(Reply::BadRequest),
+        };
+        Ok(self)
+    }
+
+    #[inline]
+    fn method_byte(mut self, byte: u8) -> Result<Self, Reply> {
+        let known = if self.at == OTHER_METHOD { None } else { follow(self.at, byte, METHODS) };
+        if byte == b' ' && self.count > 0 {
+            self.flags = match known {
+                Some(HEAD) => 0,
+                Some(HTTP) => IS_HEAD,
+                _ => IS_OTHER_METHOD,
+            };
+            self.at = TARGET;
+            self.count = 0;
+        } else if !is_token(byte) {
+            return Err(Reply::BadRequest);
+        } else if self.count == METHOD_MAX {
+            return Err(Reply::NotImplemented);
+        } else {
+            self.at = known.unwrap_or(OTHER_METHOD);
+            self.count += 1;
+        }
+        Ok(self)
+    }
+
+    /// A byte of the header section, RFC 9112 section 5.
+    #[inline]
+    fn header_byte(mut self, byte: u8) -> Result<Self, Reply> {
+        self.at = match (self.at, byte) {
+            (VALUE, b' '..=b'~' | b'\t' | 0x80..) => VALUE,
+
+            (HEADER, b'\r') => END_CR,
+            (HEADER | END_CR, b'\n') => return Err(self.reply()),
+            (HEADER, _) => return self.name_byte(HOST, byte),
+            (HOST..CLOSE | OTHER_NAME, _) => return self.name_byte(self.at, byte),
+
+            (VALUE_CR, b'\n') => HEADER,
+            (VALUE | LENGTH_ZERO | LENGTH_END, b'\r') => VALUE_CR,
+            (VALUE | LENGTH_ZERO | LENGTH_END, b'\n') => HEADER,
+
+            (CLOSE..END | OPTION | OTHER_OPTION, _) => return self.option_byte(byte),
+
+            (LENGTH, b' ' | b'\t') => LENGTH,
+            (LENGTH | LENGTH_ZERO, b'0') => LENGTH_ZERO,
+            (LENGTH | LENGTH_ZERO, b'1'..=b'9') => return Err(Reply::ContentTooLarge),
+            (LENGTH_ZERO | LENGTH_END, b' ' | b'\t') => LENGTH_END,
+            _ => return Err(Reply::BadRequest),
+        };
+        Ok(self)
+    }
+
+    /// A byte of a field name or the colon after it.
+    #[inline]
+    fn name_byte(mut self, at: u8, byte: u8) -> Result<Self, Reply> {
+        let first = self.at == HEADER;
+        let known = if at == OTHER_NAME { None } else { follow(at, byte.to_ascii_lowercase(), NAMES) };
+        self.at = match (byte, known) {
+            (b':', Some(CONNECTION)) => {
+                // A second Host is an error (section 3.2).
+                if self.flags & HAS_HOST != 0 {
+                    return Err(Reply::BadRequest);
+                }
+                self.flags |= HAS_HOST;
+                VALUE
+            }
+            (b':', Some(CONTENT_LENGTH)) => OPTION,
+            (b':', Some(TRANSFER_ENCODING)) => LENGTH,
+            (b':', Some(CLOSE)) => return Err(Reply::NotImplemented),
+            (b':', _) if !first => VALUE,
+            _ if is_token(byte) => known.unwrap_or(OTHER_NAME),
+            // White space before the colon, a folded line, or a line without a colon.
+            _ => return Err(Reply::BadRequest),
+        };
+        Ok(self)
+    }
+
+    /// A byte of the list in `Connection` (RFC 9110 section 7.6.1).
+    #[inline]
+    fn option_byte(mut self, byte: u8) -> Result<Self, Reply> {
+        let delimits = matches!(byte, b',' | b' ' | b'\t' | b'\r' | b'\n');
+        let before = self.at;
+        if delimits {
+            self.flags |= match before {
+                at if at == KEEP_ALIVE - 1 => WANTS_CLOSE,
+                at if at == END - 1 => WANTS_KEEP,
+                _ => 0,
+            };
+        }
+        self.at = match byte {
+            b',' => OPTION,
+            b' ' | b'\t' if before == OPTION => OPTION,
+            b' ' | b'\t' => OTHER_OPTION,
+            b'\r' => VALUE_CR,
+            b'\n' => HEADER,
+            b'!'..=b'~' | 0x80.. => match before {
+                OTHER_OPTION => OTHER_OPTION,
+                OPTION => follow(CLOSE, byte.to_ascii_lowercase(), OPTIONS).unwrap_or(OTHER_OPTION),
+                at => follow(at, byte.to_ascii_lowercase(), OPTIONS).unwrap_or(OTHER_OPTION),
+            },
+            _ => return Err(Reply::BadRequest),
+        };
+        Ok(self)
+    }
+
+    /// The reply at the end of the header section.
+    fn reply(self) -> Reply {
+        let has = |flag| self.flags & flag != 0;
+        let (old, keep) = (has(IS_OLD), has(WANTS_KEEP));
+        if !old && !has(HAS_HOST) {
+            return Reply::BadRequest;
+        }
+        // RFC 9112 section 9.3.
+        match (has(IS_HEAD), has(WANTS_CLOSE) || (old && !keep), old) {
+            (false, true, _) => Reply::GetClose,
+            (true, true, _) => Reply::HeadClose,
+            (false, false, true) => Reply::GetKeep,
+            (true, false, true) => Reply::HeadKeep,
+            (false, false, false) => Reply::Get,
+            (true, false, false) => Reply::Head,
+        }
+    }
+}
+
+/// The place after `byte` at a place within one of the words, or none when none of them goes on with it. The place after
+/// a word's last byte is the start of the next word.
+#[inline]
+fn follow(at: u8, byte: u8, words: &[u8]) -> Option<u8> {
+    if WORDS[usize::from(at)] == byte {
+        return Some(at + 1);
+    }
+    // Another word may begin as this one does: `connection` and `content-length`.
+    let start = words.iter().rev().find(|&&start| start <= at)?;
+    let read = &WORDS[usize::from(*start)..usize::from(at)];
+    words.iter().filter(|&&other| other > *start).find_map(|&other| {
+        let rest = WORDS[usize::from(other)..].strip_prefix(read)?;
+        (rest.first() == Some(&byte)).then_some(other + read.len() as u8 + 1)
+    })
+}
+
+/// Whether the byte may be in a token (RFC 9110 section 5.6.2).
+#[inline]
+fn is_token(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+}
