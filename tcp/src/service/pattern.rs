@@ -6,7 +6,7 @@
 /// shifted, lost or repeated therefore has another hash.
 #[must_use]
 pub fn byte(position: u64) -> u8 {
-    word(position / 8)[(position % 8) as usize]
+    word(position / 8).to_le_bytes()[(position % 8) as usize]
 }
 
 /// Fills `into` with the pattern from `position` on.
@@ -17,21 +17,25 @@ pub fn fill(position: u64, into: &mut [u8]) {
     let first = if skip == 0 { 0 } else { (8 - skip).min(into.len()) };
     let (start, rest) = into.split_at_mut(first);
     if first > 0 {
-        start.copy_from_slice(&word(index)[skip..skip + first]);
+        start.copy_from_slice(&word(index).to_le_bytes()[skip..skip + first]);
         index += 1;
     }
-    let mut words = rest.chunks_exact_mut(8);
-    for chunk in &mut words {
-        chunk.copy_from_slice(&word(index));
-        index += 1;
+    // A sum instead of a product each time: the same words.
+    let mut next = word(index);
+    let (words, end) = rest.as_chunks_mut::<8>();
+    for bytes in words {
+        *bytes = next.to_le_bytes();
+        next = next.wrapping_add(STEP);
     }
-    let end = words.into_remainder();
-    end.copy_from_slice(&word(index)[..end.len()]);
+    end.copy_from_slice(&next.to_le_bytes()[..end.len()]);
 }
 
+/// 2^64 divided by the golden ratio, made odd: no short period in the high bytes.
+const STEP: u64 = 0x9E37_79B9_7F4A_7C15;
+
 #[inline]
-const fn word(index: u64) -> [u8; 8] {
-    index.wrapping_add(1).wrapping_mul(0x9E37_79B9_7F4A_7C15).to_le_bytes()
+const fn word(index: u64) -> u64 {
+    index.wrapping_add(1).wrapping_mul(STEP)
 }
 
 #[cfg(test)]

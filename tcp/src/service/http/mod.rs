@@ -187,27 +187,21 @@ impl Service for Http {
     #[inline]
     fn on_data(&self, memo: &mut Memo, text: &[u8]) -> Taken {
         let mut state = State::unpack(*memo);
-        let mut taken = text.len();
-        for (i, &byte) in text.iter().enumerate() {
-            match state.request.step(byte) {
-                Ok(next) => state.request = next,
-                Err(reply) => {
-                    let len = self.len(reply);
-                    let joins = state.reply == reply && state.unacked + len <= RUN_MAX;
-                    if state.unacked > 0 && !joins {
-                        // The byte that ends the request is offered again when some of the run is acknowledged.
-                        taken = i;
-                        break;
-                    }
-                    state.unacked += len;
-                    state.reply = reply;
-                    state.request = Request::default();
-                    if reply.closes() {
-                        state.request = Request::CLOSED;
-                        break;
-                    }
-                }
+        let mut taken = 0;
+        loop {
+            let (read, reply) = state.request.read(&text[taken..]);
+            taken += read;
+            let Some(reply) = reply else { break };
+            let len = self.len(reply);
+            let joins = state.reply == reply && state.unacked + len <= RUN_MAX;
+            if state.unacked > 0 && !joins {
+                // The byte that ends the request is offered again when some of the run is acknowledged.
+                break;
             }
+            taken += 1;
+            state.unacked += len;
+            state.reply = reply;
+            state.request = if reply.closes() { Request::CLOSED } else { Request::default() };
         }
         *memo = state.pack();
         Taken::Bytes(taken)

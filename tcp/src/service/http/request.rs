@@ -75,6 +75,8 @@ impl Reply {
 
 /// The words that are recognised, each with the byte that ends it.
 const WORDS: &[u8] = b"GET HEAD HTTP/host:connection:content-length:transfer-encoding:close,keep-alive,";
+/// The bytes that end words; no word has them within.
+const ENDS: &[u8] = b" /:,";
 const GET: u8 = 0;
 const HEAD: u8 = 4;
 const HTTP: u8 = 9;
@@ -162,13 +164,62 @@ impl Request {
         Self { at: (bits & 0x7f) as u8, count: (bits >> 7 & 0x3fff) as u16, flags: (bits >> 21 & 0x3f) as u8 }
     }
 
+    /// Reads up to the byte that ends the request: how many bytes come before it, and the reply that it brings. The place
+    /// is then before that byte, so that it can be read again. Without a reply all was read.
+    #[inline]
+    pub(super) fn read(&mut self, text: &[u8]) -> (usize, Option<Reply>) {
+        let mut place = *self;
+        let mut read = 0;
+        let reply = loop {
+            read += place.skip(&text[read..]);
+            let Some(&byte) = text.get(read) else { break None };
+            match place.step(byte) {
+                Ok(next) => place = next,
+                Err(reply) => break Some(reply),
+            }
+            read += 1;
+        };
+        *self = place;
+        (read, reply)
+    }
+
+    /// Reads bytes that need no decision, as far as the bounds allow: how many. This is most of a request.
+    #[inline]
+    fn skip(&mut self, text: &[u8]) -> usize {
+        match self.at {
+            ..END => {
+                // The word goes on as expected. Its end, and letters of the other case, are left to `step`.
+                let word = &WORDS[usize::from(self.at)..];
+                let same = |(byte, expected): &(&u8, &u8)| byte == expected && !ENDS.contains(byte);
+                let n = text.iter().zip(word).take(self.room(HEADERS_MAX)).take_while(same).count();
+                self.at += n as u8;
+                self.count += n as u16;
+                n
+            }
+            TARGET => self.skip_while(text, TARGET_MAX, |byte| byte.is_ascii_graphic()),
+            OTHER_NAME => self.skip_while(text, HEADERS_MAX, is_token),
+            VALUE => self.skip_while(text, HEADERS_MAX, is_value),
+            CLOSED => text.len(),
+            _ => 0,
+        }
+    }
+
+    #[inline]
+    fn skip_while(&mut self, text: &[u8], max: u16, stays: impl Fn(u8) -> bool) -> usize {
+        let n = text.iter().take(self.room(max)).take_while(|&&byte| stays(byte)).count();
+        self.count += n as u16;
+        n
+    }
+
+    #[inline]
+    fn room(self, max: u16) -> usize {
+        usize::from(max.saturating_sub(self.count))
+    }
+
     /// Reads one byte: the place after it, or the reply that the request gets with it.
     #[inline]
-    pub(super) fn step(mut self, byte: u8) -> Result<Self, Reply> {
+    fn step(mut self, byte: u8) -> Result<Self, Reply> {
         if self.at >= HEADER || (HOST..END).contains(&self.at) {
-            if self.at == CLOSED {
-                return Ok(self);
-            }
             if self.count == HEADERS_MAX {
                 return Err(Reply::HeadersTooLarge);
             }
@@ -191,11 +242,8 @@ impl Request {
             (GET..HTTP | OTHER_METHOD, _) => return self.method_byte(byte),
 
             (TARGET, b' ') if self.count > 0 => HTTP,
-            (TARGET, b'!'..=b'~') if self.count == TARGET_MAX => return Err(Reply::UriTooLong),
-            (TARGET, b'!'..=b'~') => {
-                self.count += 1;
-                TARGET
-            }
+            // All that may be in a target was skipped.
+            (TARGET, b'!'..=b'~') => return Err(Reply::UriTooLong),
 
             (HTTP..HOST, _) if byte == WORDS[usize::from(self.at)] => {
                 if byte == b'/' {
@@ -252,8 +300,6 @@ impl Request {
     #[inline]
     fn header_byte(mut self, byte: u8) -> Result<Self, Reply> {
         self.at = match (self.at, byte) {
-            (VALUE, b' '..=b'~' | b'\t' | 0x80..) => VALUE,
-
             (HEADER, b'\r') => END_CR,
             (HEADER | END_CR, b'\n') => return Err(self.reply()),
             (HEADER, _) => return self.name_byte(HOST, byte),
@@ -362,8 +408,29 @@ fn follow(at: u8, byte: u8, words: &[u8]) -> Option<u8> {
     })
 }
 
+/// Whether the byte may be in a field value (RFC 9110 section 5.5).
+#[inline]
+fn is_value(byte: u8) -> bool {
+    byte >= b' ' && byte != 0x7f || byte == b'\t'
+}
+
 /// Whether the byte may be in a token (RFC 9110 section 5.6.2).
 #[inline]
 fn is_token(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+    const TOKEN: [bool; 256] = {
+        let mut table = [false; 256];
+        let others = b"!#$%&'*+-.^_`|~";
+        let mut i = 0;
+        while i < 256 {
+            table[i] = (i as u8).is_ascii_alphanumeric();
+            i += 1;
+        }
+        i = 0;
+        while i < others.len() {
+            table[others[i] as usize] = true;
+            i += 1;
+        }
+        table
+    };
+    TOKEN[usize::from(byte)]
 }

@@ -20,13 +20,17 @@ fn ok(size: u64, extra: &str, with_body: bool) -> Vec<u8> {
     bytes
 }
 
-/// All that is answered to `text`, said in one piece, and what follows.
+/// All that is answered to `text`, and what follows: the same in one piece and byte by byte.
 fn answer(service: &Http, text: &[u8]) -> (Vec<u8>, Then) {
-    let mut talk = Conversation::open(service, 1);
-    talk.say(text);
-    let end = talk.run();
-    assert_eq!(talk.untaken(), 0);
-    end
+    let [whole, bytes] = [text.len().max(1), 1].map(|piece| {
+        let mut talk = Conversation::open(service, 1);
+        text.chunks(piece).for_each(|piece| talk.say(piece));
+        let end = talk.run();
+        assert_eq!(talk.untaken(), 0);
+        end
+    });
+    assert!(whole == bytes, "byte by byte the answer differs: {}", String::from_utf8_lossy(text));
+    whole
 }
 
 /// The status of the one response to `text`, 0 when there is none yet.
@@ -366,6 +370,25 @@ proptest! {
         let at = at.index(text.len());
         text[at] = byte;
         prop_assert!([0, 200, 400, 405, 505].contains(&status(&text)), "{:?}", text);
+    }
+
+    #[test]
+    fn pieces_of_a_damaged_pipeline_are_read_as_the_whole(
+        requests in prop::collection::vec(valid(), 1..4),
+        damage in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..3),
+        step in 1..9usize,
+    ) {
+        let service = Http::of_size(5);
+        let mut text: Vec<u8> = requests.into_iter().flat_map(|(request, ..)| request.into_bytes()).collect();
+        for (at, byte) in damage {
+            let at = at.index(text.len());
+            text[at] = byte;
+        }
+        let mut talk = Conversation::open(&service, 5);
+        for piece in text.chunks(step) {
+            talk.say(piece);
+        }
+        prop_assert_eq!(talk.run(), answer(&service, &text), "{:?}", text);
     }
 
     #[test]
