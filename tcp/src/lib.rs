@@ -14,9 +14,11 @@
 //! - [`time`]: the clock's value, as everything but the worker's loop sees it.
 
 pub mod device;
+pub mod endpoint;
 pub mod flow;
 pub mod proto;
 pub mod service;
 pub mod stats;
 pub mod time;
 pub mod wire;
+pub mod worker;

@@ -249,8 +249,6 @@ counters! {
         SynBacklog = drop_syn_backlog,
         /// A SYN that found the table full of established connections.
         TableFull = drop_table_full,
-        /// A SYN while the endpoint drains.
-        Draining = drop_draining,
         /// More distinct next hops or local addresses than the tables hold.
         TooManyPaths = drop_too_many_paths,
         /// For another worker, whose inbox was full.

@@ -41,6 +41,13 @@ impl Address {
         self.as_v4().is_some()
     }
 
+    /// Are the first `len` bits the same? For an IPv4 prefix that is the prefix's own length and 96.
+    #[must_use]
+    pub const fn shares_prefix(&self, other: &Self, len: u8) -> bool {
+        let difference = u128::from_be_bytes(self.0) ^ u128::from_be_bytes(other.0);
+        difference.leading_zeros() >= len as u32
+    }
+
     /// All sixteen octets, in the mapped form for IPv4.
     #[must_use]
     #[inline]

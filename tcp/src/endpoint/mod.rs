@@ -1,0 +1,883 @@
+//! One core's TCP: joins wire, flow, proto and a service. Knows all of these; never which device, which thread, or the wall
+//! clock.
+//!
+//! A burst is passed over three times: parse and hash, with the index lines on their way; look the connection's line up, with
+//! that on its way; then RFC 9293, segment by segment. What is to be sent goes to an [`Outbox`].
+
+mod connection;
+mod paths;
+mod receive;
+mod records;
+mod send;
+#[cfg(test)]
+mod tests;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use connection::{Connection, Connections};
+use paths::{Local, Paths};
+use records::Records;
+
+use crate::device::{BURST, Burst, Frame};
+use crate::flow::{Address, FlowHasher, FlowIndex, FlowKey, FlowTable, Timers};
+use crate::proto::segment_arrives::refusal;
+use crate::proto::{Arrival, Disposition, End, Environment, Flags, IsnSecret, State, Tcb, Timeout, Timer};
+use crate::service::{Pending, Service, Then};
+use crate::stats::{Counters, DropReason};
+use crate::time::{Instant, Millis};
+use crate::wire::{self, Checks, Link, Mac, Packet, TcpPacket};
+
+/// Deadlines handled in one turn, so that a burst never waits long behind them.
+const DEADLINES_PER_TURN: usize = 1024;
+/// Connections looked at in one turn while the endpoint drains.
+const DRAIN_PER_TURN: u32 = 1024;
+/// Segments one connection may send before the next has its turn.
+const SEGMENTS_PER_VISIT: usize = 16;
+
+/// A port that accepts connections, and what is said over them.
+#[derive(Clone, Debug)]
+pub struct Listener<S> {
+    /// Its address; the unspecified address of a family stands for all addresses of that family.
+    pub address: Address,
+    /// Its port.
+    pub port: u16,
+    /// What is said over its connections.
+    pub service: S,
+}
+
+/// What an endpoint is made of.
+#[derive(Clone, Debug)]
+pub struct Config<S> {
+    /// The listeners; the first that fits has the connection, exact addresses before wildcards.
+    pub listeners: Vec<Listener<S>>,
+    /// Prefixes of addresses that only synmill has: ARP, neighbour discovery and echo are answered for them, and closed ports
+    /// on them refuse with RST.
+    pub owned: Vec<(Address, u8)>,
+    /// The interface's Ethernet address.
+    pub mac: Mac,
+    /// The interface's MTU in bytes.
+    pub mtu: usize,
+    /// The most connections held at once, in all states.
+    pub max_connections: usize,
+    /// The most received frames kept for later, all connections together.
+    pub max_kept_frames: usize,
+    /// 2 MSL.
+    pub time_wait: Duration,
+    /// Accept segments whose checksum a virtual device left to hardware.
+    pub accept_partial_checksums: bool,
+    /// 256 random bits, the same for all workers that share flows.
+    pub seed: [u64; 4],
+}
+
+/// Frames on their way from an endpoint, and free ones on their way to it.
+#[derive(Debug)]
+pub struct Outbox {
+    /// To be sent.
+    pub transmit: Burst,
+    /// To be given back to the device.
+    pub recycle: Burst,
+    /// Free frames for what answers no received one; the worker fills it up before each turn.
+    pub free: Burst,
+    /// Frames whose flow another worker owns, with its number; to be copied there and recycled.
+    pub hand_over: Vec<(usize, Frame)>,
+}
+
+impl Outbox {
+    /// An empty outbox with room for a turn.
+    #[must_use]
+    pub fn new() -> Self {
+        Self {
+            transmit: Burst::with_capacity(4 * BURST),
+            recycle: Burst::with_capacity(4 * BURST),
+            free: Burst::with_capacity(2 * BURST),
+            hand_over: Vec::with_capacity(BURST),
+        }
+    }
+
+    /// Frames in it.
+    #[must_use]
+    pub fn frames(&self) -> usize {
+        self.transmit.len() + self.recycle.len() + self.free.len() + self.hand_over.len()
+    }
+}
+
+impl Default for Outbox {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// What became of a received frame: exactly one of these is counted.
+enum Fate {
+    Answered,
+    Absorbed,
+    Dropped(DropReason),
+    HandedOut,
+}
+
+/// A parsed segment between the passes.
+struct Work {
+    frame: Frame,
+    packet: TcpPacket,
+    hash: u64,
+}
+
+/// Why [`Endpoint::open`] opened nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OpenError {
+    /// A connection of that name exists.
+    Exists,
+    /// No slot is free.
+    TableFull,
+    /// Too many distinct addresses or next hops.
+    TooManyPaths,
+}
+
+/// One core's TCP.
+pub struct Endpoint<S> {
+    listeners: Vec<Listener<S>>,
+    owned: Vec<(Address, u8)>,
+    mac: Mac,
+    checks: Checks,
+    /// Of IPv4 and of IPv6.
+    environments: [Environment; 2],
+    hasher: FlowHasher,
+    isn: IsnSecret,
+    counters: Arc<Counters>,
+    table: FlowTable,
+    connections: Connections,
+    timers: Timers,
+    records: Records,
+    paths: Paths,
+    /// Connections with something to send, in turn.
+    ready: VecDeque<u32>,
+    /// Connections in the order they became half-open, and in the order they entered TIME-WAIT; stale entries are skipped.
+    half_open: VecDeque<u32>,
+    time_wait: VecDeque<u32>,
+    max_half_open: usize,
+    max_connections: usize,
+    siblings: Vec<(usize, FlowIndex)>,
+    work: Vec<Work>,
+    /// Set while the endpoint drains: the next slot to look at.
+    draining: Option<u32>,
+}
+
+impl<S: Service> Endpoint<S> {
+    /// Allocates everything the endpoint will ever use.
+    #[must_use]
+    pub fn new(config: Config<S>, now: Instant, counters: Arc<Counters>) -> Self {
+        let time_wait_ms = config.time_wait.as_millis().min(u128::from(u32::MAX / 4)) as u32;
+        let environment = |headers: usize| Environment {
+            local_mss: config.mtu.saturating_sub(headers).clamp(64, 0xffff - 1) as u16,
+            time_wait_ms,
+        };
+        let capacity = config.max_connections.max(1);
+        // A share of all: what a flood of SYNs may take from those that are established.
+        let max_half_open = (capacity / 4).max(capacity.min(1024));
+        let records = (capacity / 16).max(capacity.min(4096));
+        let [a, b, ..] = config.seed;
+        Self {
+            environments: [environment(40), environment(60)],
+            listeners: config.listeners,
+            owned: config.owned,
+            mac: config.mac,
+            checks: Checks { accept_partial_checksums: config.accept_partial_checksums },
+            hasher: FlowHasher::new(config.seed),
+            isn: IsnSecret::new([a.rotate_left(32), !b]),
+            counters,
+            table: FlowTable::new(capacity),
+            connections: Connections::new(capacity),
+            timers: Timers::new(capacity, now.millis()),
+            records: Records::new(records, config.max_kept_frames),
+            paths: Paths::new(),
+            ready: VecDeque::with_capacity(capacity.min(1 << 16)),
+            half_open: VecDeque::with_capacity(max_half_open),
+            time_wait: VecDeque::with_capacity(capacity),
+            max_half_open,
+            max_connections: capacity,
+            siblings: Vec::new(),
+            work: Vec::with_capacity(BURST),
+            draining: None,
+        }
+    }
+
+    /// Bytes of memory for connections.
+    #[must_use]
+    pub fn memory_bytes(&self) -> usize {
+        self.table.memory_bytes()
+            + self.connections.memory_bytes()
+            + self.timers.memory_bytes()
+            + self.records.memory_bytes()
+            + (self.time_wait.capacity() + self.half_open.capacity() + self.ready.capacity())
+                * size_of::<u32>()
+    }
+
+    /// This endpoint's index, for the other workers.
+    #[must_use]
+    pub fn index(&self) -> FlowIndex {
+        self.table.index()
+    }
+
+    /// The other workers, by number, whose flows may arrive here.
+    pub fn set_siblings(&mut self, siblings: Vec<(usize, FlowIndex)>) {
+        self.siblings = siblings;
+    }
+
+    /// The counters.
+    #[must_use]
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// Connections held, in all states.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.table.len()
+    }
+
+    /// Is none held?
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.table.is_empty()
+    }
+
+    /// Received frames kept for later; for the law of frames.
+    #[must_use]
+    pub fn frames_kept(&self) -> usize {
+        self.records.frames()
+    }
+
+    /// Transfer records in use.
+    #[must_use]
+    pub fn records_in_use(&self) -> usize {
+        self.records.in_use()
+    }
+
+    /// When [`Endpoint::on_tick`] wants to be called next, in milliseconds, if any deadline is set.
+    #[must_use]
+    pub fn next_tick_ms(&self) -> Option<u32> {
+        self.timers.next_poll_ms()
+    }
+
+    /// Has it something to send that only waits for frames or for its turn?
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        !self.ready.is_empty()
+    }
+
+    /// Takes a burst of received frames; `handed` when another worker saw them first and found their flow to be ours.
+    pub fn on_burst(&mut self, now: Instant, burst: &mut Burst, handed: bool, out: &mut Outbox) {
+        let counters = Arc::clone(&self.counters);
+        if handed {
+            counters.frames_handed_in.add(burst.len() as u64);
+        } else {
+            counters.in_frames.add(burst.len() as u64);
+        }
+        let mut work = std::mem::take(&mut self.work);
+        for mut frame in burst.drain(..) {
+            match wire::parse(&frame, self.checks) {
+                Ok(Packet::Tcp(packet)) => {
+                    let hash = self.hasher.hash(&packet.key);
+                    self.table.prefetch(hash);
+                    work.push(Work { frame, packet, hash });
+                }
+                other => {
+                    let (fate, len) = self.on_control(&mut frame, other);
+                    self.count(&fate);
+                    if len > 0 {
+                        frame.set_len(len);
+                        out.transmit.push(frame);
+                    } else {
+                        out.recycle.push(frame);
+                    }
+                }
+            }
+        }
+        for work in &work {
+            // The first with this fingerprint; whether it is the one is for the last pass to say.
+            if let Some(slot) = self.table.find(work.hash, |_| true) {
+                crate::flow::prefetch(&self.connections[slot]);
+            }
+        }
+        for work in work.drain(..) {
+            let fate = self.on_segment(now, work, handed, out);
+            self.count(&fate);
+        }
+        self.work = work;
+    }
+
+    fn count(&self, fate: &Fate) {
+        match fate {
+            Fate::Answered => self.counters.frames_answered.add(1),
+            Fate::Absorbed => self.counters.frames_absorbed.add(1),
+            // The worker counts it when the other's inbox has taken it.
+            Fate::HandedOut => {}
+            Fate::Dropped(reason) => self.counters.drop_for(*reason),
+        }
+    }
+
+    /// What is not TCP, or not well: ARP, neighbour discovery and echo, answered in the frame for addresses of our own.
+    fn on_control(&self, frame: &mut Frame, parsed: Result<Packet, DropReason>) -> (Fate, usize) {
+        let room = frame.capacity();
+        let len = frame.len();
+        let not_ours = (Fate::Dropped(DropReason::NotOurs), 0);
+        match parsed {
+            Ok(Packet::ArpRequest(request)) if self.owns(&request.target) => {
+                frame.set_len(room);
+                let len = wire::answer_arp(frame, &request, self.mac);
+                self.answered(&self.counters.neighbour_answers, len)
+            }
+            Ok(Packet::NeighbourSolicitation(solicitation)) if self.owns(&solicitation.target) => {
+                frame.set_len(room);
+                let len = wire::answer_neighbour(frame, &solicitation, self.mac);
+                self.answered(&self.counters.neighbour_answers, len)
+            }
+            Ok(Packet::EchoRequest(request)) if self.owns(&request.destination) => {
+                frame.set_len(len);
+                let len = wire::answer_echo(frame, &request);
+                self.answered(&self.counters.echo_answers, len)
+            }
+            Ok(_) => not_ours,
+            Err(reason) => {
+                if matches!(
+                    reason,
+                    DropReason::TcpHeader
+                        | DropReason::TcpOptions
+                        | DropReason::TcpChecksum
+                        | DropReason::PortZero
+                ) {
+                    self.counters.in_errs.add(1);
+                }
+                (Fate::Dropped(reason), 0)
+            }
+        }
+    }
+
+    fn answered(&self, counter: &crate::stats::Cell, len: usize) -> (Fate, usize) {
+        if len == 0 {
+            return (Fate::Dropped(DropReason::Malformed), 0);
+        }
+        counter.add(1);
+        (Fate::Answered, len)
+    }
+
+    /// Is it an address that only synmill has?
+    fn owns(&self, address: &Address) -> bool {
+        self.owned.iter().any(|(prefix, len)| prefix.shares_prefix(address, *len))
+    }
+
+    fn environment(&self, address: &Address) -> &Environment {
+        &self.environments[usize::from(!address.is_v4())]
+    }
+
+    /// The slot of a flow.
+    #[inline]
+    fn find(&self, key: &FlowKey, hash: u64) -> Option<u32> {
+        self.table.find(hash, |slot| {
+            let connection = &self.connections[slot];
+            connection.is_called(key)
+                && self.paths.locals.get(usize::from(connection.local)).address == key.local
+        })
+    }
+
+    /// The full name of the connection in a slot.
+    fn key(&self, slot: u32) -> FlowKey {
+        let connection = &self.connections[slot];
+        connection.key(self.paths.locals.get(usize::from(connection.local)).address)
+    }
+
+    fn service(&self, slot: u32) -> &S {
+        let local = self.connections[slot].local;
+        &self.listeners[usize::from(self.paths.locals.get(usize::from(local)).listener)].service
+    }
+
+    /// The listener for a destination: exact before wildcard.
+    fn listener(&self, key: &FlowKey) -> Option<u16> {
+        let any = if key.local.is_v4() { Address::v4([0; 4]) } else { Address::v6([0; 16]) };
+        let position = |address: &Address| {
+            self.listeners
+                .iter()
+                .position(|listener| listener.port == key.local_port && listener.address == *address)
+        };
+        position(&key.local).or_else(|| position(&any)).map(|position| position as u16)
+    }
+
+    fn on_segment(&mut self, now: Instant, work: Work, handed: bool, out: &mut Outbox) -> Fate {
+        let packet = &work.packet;
+        if packet.link.destination != self.mac {
+            out.recycle.push(work.frame);
+            return Fate::Dropped(DropReason::NotOurs);
+        }
+        if let Some(slot) = self.find(&packet.key, work.hash) {
+            self.segment_counted(packet);
+            return self.on_connection_segment(now, slot, work, out);
+        }
+        if !handed {
+            if let Some((worker, _)) = self.siblings.iter().find(|(_, index)| index.may_contain(work.hash)) {
+                out.hand_over.push((*worker, work.frame));
+                return Fate::HandedOut;
+            }
+        }
+        self.segment_counted(packet);
+        let listener = self.listener(&packet.key);
+        if listener.is_none() && !self.owns(&packet.key.local) {
+            out.recycle.push(work.frame);
+            return Fate::Dropped(DropReason::NotOurs);
+        }
+        let flags = packet.segment.flags;
+        match listener {
+            // Section 3.10.7.2: a listener takes SYN, ignores RST, and refuses the rest. One that drains refuses SYN too.
+            Some(listener)
+                if flags.has(Flags::SYN)
+                    && !flags.has_any(Flags::RST.with(Flags::ACK))
+                    && self.draining.is_none() =>
+            {
+                self.on_syn(now, listener, work, out)
+            }
+            _ => self.refuse(work, out),
+        }
+    }
+
+    fn segment_counted(&self, packet: &TcpPacket) {
+        self.counters.in_segs.add(1);
+        if packet.partial_checksum {
+            self.counters.in_partial_checksums.add(1);
+        }
+    }
+
+    /// RST for what belongs to no connection, section 3.10.7.1.
+    fn refuse(&mut self, work: Work, out: &mut Outbox) -> Fate {
+        let Work { frame, packet, .. } = work;
+        let Some(reset) = refusal(&packet.segment) else {
+            out.recycle.push(frame);
+            return Fate::Dropped(DropReason::NoConnection);
+        };
+        self.emit(frame, &packet.link.reversed(), &packet.key, &reset, out);
+        Fate::Answered
+    }
+
+    /// Section 3.10.7.2: a SYN for a listener opens a connection in SYN-RECEIVED.
+    fn on_syn(&mut self, now: Instant, listener: u16, work: Work, out: &mut Outbox) -> Fate {
+        let TcpPacket { link, key, segment, .. } = work.packet;
+        let slot = if self.counters.curr_half_open.get() >= self.max_half_open as u64 {
+            Err(DropReason::SynBacklog)
+        } else {
+            self.claim(&key, listener, link.reversed(), out)
+        };
+        let (slot, local, next_hop) = match slot {
+            Ok(claimed) => claimed,
+            Err(reason) => {
+                out.recycle.push(work.frame);
+                return Fate::Dropped(reason);
+            }
+        };
+        let iss = self.isn.isn(&key, now);
+        let tcb = Tcb::accept(&segment, iss, self.environment(&key.local).local_mss, now.millis());
+        self.counters.passive_opens.add(1);
+        self.enter(slot, work.hash, &key, local, next_hop, tcb);
+        let handshake = self.connections[slot].tcb.handshake();
+        self.send(slot, &handshake, Some(work.frame), now.millis(), out);
+        self.arm(slot);
+        Fate::Answered
+    }
+
+    /// Active OPEN: SYN goes out with the next turn. `service` is the number of the listener entry whose service speaks;
+    /// `link` leads from us to the next hop.
+    ///
+    /// # Errors
+    /// [`OpenError`], and nothing was opened.
+    pub fn open(
+        &mut self,
+        now: Instant,
+        key: &FlowKey,
+        service: u16,
+        link: Link,
+        out: &mut Outbox,
+    ) -> Result<(), OpenError> {
+        let hash = self.hasher.hash(key);
+        if self.find(key, hash).is_some() {
+            return Err(OpenError::Exists);
+        }
+        let (slot, local, next_hop) = self.claim(key, service, link, out).map_err(|reason| match reason {
+            DropReason::TooManyPaths => OpenError::TooManyPaths,
+            _ => OpenError::TableFull,
+        })?;
+        let tcb = Tcb::open(self.isn.isn(key, now), now.millis());
+        self.counters.active_opens.add(1);
+        self.enter(slot, hash, key, local, next_hop, tcb);
+        let handshake = self.connections[slot].tcb.handshake();
+        self.send(slot, &handshake, None, now.millis(), out);
+        self.arm(slot);
+        Ok(())
+    }
+
+    /// A slot and the shared numbers for a new connection. Makes room if it must: the oldest TIME-WAIT goes first, then the
+    /// oldest half-open connection; never an established one.
+    fn claim(
+        &mut self,
+        key: &FlowKey,
+        listener: u16,
+        link: Link,
+        out: &mut Outbox,
+    ) -> Result<(u32, u16, u16), DropReason> {
+        let local = self.paths.locals.number(Local { address: key.local, listener });
+        let next_hop = self.paths.next_hops.number(link);
+        let (Some(local), Some(next_hop)) = (local, next_hop) else {
+            return Err(DropReason::TooManyPaths);
+        };
+        if self.table.len() == self.max_connections && !self.evict(out) {
+            return Err(DropReason::TableFull);
+        }
+        let slot = self.connections.take().ok_or(DropReason::TableFull)?;
+        Ok((slot, local, next_hop))
+    }
+
+    fn evict(&mut self, out: &mut Outbox) -> bool {
+        while let Some(slot) = self.time_wait.pop_front() {
+            if self.connections[slot].tcb.state() == State::TimeWait {
+                self.forget(slot, out);
+                self.counters.ended_evicted_time_wait.add(1);
+                return true;
+            }
+        }
+        while let Some(slot) = self.half_open.pop_front() {
+            if self.connections[slot].tcb.state() == State::SynReceived {
+                self.counters.attempt_fails.add(1);
+                self.forget(slot, out);
+                self.counters.ended_evicted_half_open.add(1);
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Puts a connection into its slot and into the table.
+    fn enter(&mut self, slot: u32, hash: u64, key: &FlowKey, local: u16, next_hop: u16, mut tcb: Tcb) {
+        tcb.armed = self.connections[slot].tcb.armed;
+        self.connections[slot] = Connection::new(key, local, next_hop, tcb);
+        let entered = self.table.insert(hash, slot);
+        assert_eq!(entered, Ok(()), "the table has a place for every slot");
+        self.counters.curr_connections.add(1);
+        self.state_changed(slot, State::Closed);
+    }
+
+    /// Keeps the gauges and the order of eviction after a change of state.
+    fn state_changed(&mut self, slot: u32, before: State) {
+        let after = self.connections[slot].tcb.state();
+        if before == after {
+            return;
+        }
+        let counters = &self.counters;
+        for (state, gauge) in
+            [(State::SynReceived, &counters.curr_half_open), (State::TimeWait, &counters.curr_time_wait)]
+        {
+            if before == state {
+                gauge.sub(1);
+            }
+            if after == state {
+                gauge.add(1);
+            }
+        }
+        if before.is_open() && !after.is_open() {
+            counters.curr_estab.sub(1);
+        } else if !before.is_open() && after.is_open() {
+            counters.curr_estab.add(1);
+        }
+        let queue = match after {
+            State::TimeWait => &mut self.time_wait,
+            State::SynReceived => &mut self.half_open,
+            _ => return,
+        };
+        if queue.len() == queue.capacity() {
+            queue.pop_front();
+        }
+        queue.push_back(slot);
+    }
+
+    /// Ends a connection and counts how.
+    fn end(&mut self, slot: u32, end: End, out: &mut Outbox) {
+        let counters = &self.counters;
+        match self.connections[slot].tcb.state() {
+            State::SynSent | State::SynReceived => counters.attempt_fails.add(1),
+            state if state.is_open() && end != End::Closed => counters.estab_resets.add(1),
+            _ => {}
+        }
+        match end {
+            End::Closed => counters.ended_closed.add(1),
+            End::ResetByPeer => counters.ended_reset_by_peer.add(1),
+            End::ResetByUs => counters.ended_reset_by_us.add(1),
+            End::TimedOut => counters.ended_timed_out.add(1),
+        }
+        self.forget(slot, out);
+    }
+
+    /// Takes a connection out of everything.
+    fn forget(&mut self, slot: u32, out: &mut Outbox) {
+        let before = self.connections[slot].tcb.state();
+        let hash = self.hasher.hash(&self.key(slot));
+        let removed = self.table.remove(hash, slot);
+        assert!(removed, "every connection is in the table");
+        if let Some(number) = self.connections[slot].tcb.transfer() {
+            self.records.put(number, &mut out.recycle);
+        }
+        self.connections.put(slot);
+        self.state_changed(slot, before);
+        self.counters.curr_connections.sub(1);
+    }
+
+    /// A segment of a connection of ours: what RFC 9293 makes of it, what the service makes of that, and the answer.
+    fn on_connection_segment(&mut self, now: Instant, slot: u32, work: Work, out: &mut Outbox) -> Fate {
+        let millis = now.millis();
+        let before = self.connections[slot].tcb.state();
+        let environment = *self.environment(&work.packet.key.local);
+        let segment = &work.packet.segment;
+        let connection = &mut self.connections[slot];
+        let transfer = connection.tcb.transfer().map(|number| &mut self.records.get_mut(number).transfer);
+        let arrival = connection.tcb.segment_arrives(transfer, segment, &environment, millis);
+        match arrival.disposition {
+            Disposition::Accepted => return self.on_accepted(slot, before, &arrival, work, now, out),
+            Disposition::Drop(reason) => {
+                out.recycle.push(work.frame);
+                return Fate::Dropped(reason);
+            }
+            Disposition::End(end) => {
+                self.end(slot, end, out);
+                out.recycle.push(work.frame);
+                return Fate::Absorbed;
+            }
+            Disposition::Refuse(reset) => {
+                self.emit(work.frame, &work.packet.link.reversed(), &work.packet.key, &reset, out);
+                return Fate::Answered;
+            }
+            Disposition::Reopen => return self.reopen(slot, work, now, out),
+            Disposition::Acknowledge => {
+                if segment.text_len > 0 {
+                    self.counters.in_duplicates.add(1);
+                }
+                let ack = self.connections[slot].tcb.bare_ack();
+                self.send(slot, &ack, Some(work.frame), millis, out);
+            }
+            Disposition::RepeatHandshake => {
+                let again = before == State::SynReceived;
+                let handshake = self.connections[slot].tcb.handshake();
+                let handshake = crate::proto::Outgoing { again, ..handshake };
+                self.send(slot, &handshake, Some(work.frame), millis, out);
+            }
+        }
+        self.state_changed(slot, before);
+        self.arm(slot);
+        Fate::Answered
+    }
+
+    /// A SYN that opens a new connection where an old one waits: its numbers start beyond the old one's.
+    fn reopen(&mut self, slot: u32, work: Work, now: Instant, out: &mut Outbox) -> Fate {
+        let beyond = self.connections[slot].tcb.snd_nxt() + 0x1_0001;
+        self.end(slot, End::Closed, out);
+        self.counters.time_wait_reopened.add(1);
+        let Some(listener) = self.listener(&work.packet.key).filter(|_| self.draining.is_none()) else {
+            return self.refuse(work, out);
+        };
+        let TcpPacket { link, key, segment, .. } = work.packet;
+        let (slot, local, next_hop) = match self.claim(&key, listener, link.reversed(), out) {
+            Ok(claimed) => claimed,
+            Err(reason) => {
+                out.recycle.push(work.frame);
+                return Fate::Dropped(reason);
+            }
+        };
+        let clock = self.isn.isn(&key, now);
+        let iss = if clock.after(beyond) { clock } else { beyond };
+        let tcb = Tcb::accept(&segment, iss, self.environment(&key.local).local_mss, now.millis());
+        self.counters.passive_opens.add(1);
+        self.enter(slot, work.hash, &key, local, next_hop, tcb);
+        let handshake = self.connections[slot].tcb.handshake();
+        self.send(slot, &handshake, Some(work.frame), now.millis(), out);
+        self.arm(slot);
+        Fate::Answered
+    }
+
+    /// An acceptable segment: acknowledged bytes, text and FIN go to the service, and the service's answer goes out.
+    fn on_accepted(
+        &mut self,
+        slot: u32,
+        before: State,
+        arrival: &Arrival,
+        work: Work,
+        now: Instant,
+        out: &mut Outbox,
+    ) -> Fate {
+        let millis = now.millis();
+        let mut must_acknowledge = arrival.must_acknowledge;
+        if matches!(before, State::SynSent | State::SynReceived) {
+            self.counters.established.add(1);
+            must_acknowledge |= before == State::SynSent;
+            let mut memo = self.connections[slot].memo;
+            self.service(slot).on_open(&mut memo);
+            self.connections[slot].memo = memo;
+        }
+        if arrival.acked > 0 {
+            self.on_acked(slot, arrival.acked, out);
+        }
+        if arrival.is_duplicate_ack {
+            self.on_duplicate_ack(slot);
+        }
+        let carried = arrival.text.is_some() || arrival.fin.is_some();
+        let (frame, fate) = if carried || self.has_held_text(slot) {
+            let received = self.receive(slot, arrival, work, millis, out);
+            must_acknowledge |= received.must_acknowledge;
+            (received.frame, received.fate)
+        } else {
+            (Some(work.frame), Fate::Absorbed)
+        };
+        let answered = self.respond(slot, frame, must_acknowledge, before, now, out);
+        match fate {
+            Fate::Absorbed if answered => Fate::Answered,
+            fate => fate,
+        }
+    }
+
+    /// Makes sure the connection's deadline will come up.
+    #[inline]
+    fn arm(&mut self, slot: u32) {
+        let tcb = &mut self.connections[slot].tcb;
+        let (timer, deadline) = tcb.timer();
+        if timer == Timer::None {
+            return;
+        }
+        if !self.timers.arm(slot, &mut tcb.armed, deadline) {
+            self.timers.sweep(self.connections.all_mut());
+            let armed = self.timers.arm(slot, &mut self.connections[slot].tcb.armed, deadline);
+            assert!(armed, "a swept wheel has room for an entry a connection");
+        }
+    }
+
+    /// Handles the deadlines that have come, as long as there are frames for what they send.
+    pub fn on_tick(&mut self, now: Instant, out: &mut Outbox) {
+        let millis = now.millis();
+        for _ in 0..DEADLINES_PER_TURN {
+            if out.free.is_empty() {
+                break;
+            }
+            let Some((slot, mark)) = self.timers.poll(millis) else { break };
+            if self.connections[slot].tcb.armed != mark {
+                continue;
+            }
+            self.connections[slot].tcb.armed = Default::default();
+            if self.connections.is_live(slot) {
+                self.on_deadline(slot, now, out);
+            }
+        }
+        self.drain_some(now);
+    }
+
+    fn on_deadline(&mut self, slot: u32, now: Instant, out: &mut Outbox) {
+        let millis: Millis = now.millis();
+        let connection = &mut self.connections[slot];
+        let transfer = connection.tcb.transfer().map(|number| &mut self.records.get_mut(number).transfer);
+        match connection.tcb.on_deadline(transfer, millis) {
+            Timeout::Nothing => {}
+            Timeout::End(end) => {
+                self.end(slot, end, out);
+                return;
+            }
+            Timeout::RepeatHandshake => {
+                let handshake = connection.tcb.handshake();
+                self.send(slot, &handshake, None, millis, out);
+            }
+            Timeout::Acknowledge => {
+                self.counters.delayed_acks.add(1);
+                let ack = connection.tcb.bare_ack();
+                self.send(slot, &ack, None, millis, out);
+            }
+            Timeout::Probe => {
+                self.counters.window_probes.add(1);
+                let probe = connection.tcb.probe();
+                self.send(slot, &probe, None, millis, out);
+            }
+            Timeout::Retransmit => {
+                self.attach_record(slot);
+                self.counters.retrans_timeout.add(1);
+                self.make_ready(slot);
+            }
+        }
+        self.arm(slot);
+    }
+
+    /// Sends what connections have ready, each a little in turn, as long as there are free frames.
+    pub fn poll_transmit(&mut self, now: Instant, out: &mut Outbox) {
+        while !out.free.is_empty() {
+            let Some(slot) = self.ready.pop_front() else { return };
+            if !self.connections[slot].is_ready() {
+                continue;
+            }
+            self.connections[slot].set_ready(false);
+            let before = self.connections[slot].tcb.state();
+            self.respond(slot, None, false, before, now, out);
+        }
+    }
+
+    /// The connection has something to send when its turn comes.
+    fn make_ready(&mut self, slot: u32) {
+        if !self.connections[slot].is_ready() {
+            self.connections[slot].set_ready(true);
+            self.ready.push_back(slot);
+        }
+    }
+
+    /// Takes no more connections, and closes each as soon as its service has said what was asked of it.
+    pub fn drain(&mut self) {
+        self.draining = Some(0);
+    }
+
+    /// Wakes every connection once, a part of them a turn, so that it sees that the endpoint drains.
+    fn drain_some(&mut self, _now: Instant) {
+        let Some(next) = self.draining else { return };
+        let end = next.saturating_add(DRAIN_PER_TURN).min(self.connections.used());
+        for slot in next..end {
+            if self.connections[slot].tcb.state().is_open() {
+                self.make_ready(slot);
+            }
+        }
+        self.draining = Some(end);
+    }
+
+    /// Is nothing left but TIME-WAIT?
+    #[must_use]
+    pub fn is_drained(&self) -> bool {
+        self.table.len() as u64 == self.counters.curr_time_wait.get()
+    }
+
+    /// Resets what is left but TIME-WAIT, as many connections as there are free frames; whether all are done.
+    pub fn abort(&mut self, now: Instant, out: &mut Outbox) -> bool {
+        for slot in 0..self.connections.used() {
+            if out.free.is_empty() {
+                return false;
+            }
+            let state = self.connections[slot].tcb.state();
+            if state != State::Closed && state != State::TimeWait {
+                let reset = self.connections[slot].tcb.reset();
+                self.send(slot, &reset, None, now.millis(), out);
+                self.end(slot, End::ResetByUs, out);
+            }
+        }
+        true
+    }
+
+    /// What the connection has to send, and what follows.
+    fn pending(&self, slot: u32) -> Pending {
+        let connection = &self.connections[slot];
+        let mut pending = self.service(slot).pending(&connection.memo);
+        if let Some(number) = connection.tcb.transfer() {
+            let record = self.records.get(number);
+            if record.kept_bytes > 0 {
+                pending.bytes = u64::from(record.kept_bytes);
+            }
+        }
+        if self.draining.is_some() && pending.bytes == 0 && pending.then == Then::Wait {
+            pending.then = Then::Close;
+        }
+        pending
+    }
+}

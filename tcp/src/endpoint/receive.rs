@@ -1,0 +1,326 @@
+//! The receiving half: text in and out of order to the service, and frames kept for later. Knows text and frames; never headers.
+
+use super::records::{Piece, Record};
+use super::{Endpoint, Fate, Outbox, Work};
+use crate::device::Frame;
+use crate::proto::{Arrival, RECEIVE_WINDOW, State, Text};
+use crate::service::{Service, Taken};
+use crate::stats::DropReason;
+use crate::time::Millis;
+
+/// What became of a segment's text.
+pub(super) struct Received {
+    /// The frame, unless it was kept.
+    pub(super) frame: Option<Frame>,
+    pub(super) must_acknowledge: bool,
+    pub(super) fate: Fate,
+}
+
+/// What became of text that was offered to the service.
+enum Offered {
+    /// So many bytes were taken.
+    Taken(u16),
+    /// All of it goes back to the peer: the frame is to be kept.
+    Echo,
+}
+
+impl<S: Service> Endpoint<S> {
+    pub(super) fn has_held_text(&self, slot: u32) -> bool {
+        self.connections[slot].tcb.transfer().is_some_and(|number| !self.records.get(number).held.is_empty())
+    }
+
+    /// The peer has acknowledged bytes of our stream.
+    pub(super) fn on_acked(&mut self, slot: u32, acked: u32, out: &mut Outbox) {
+        if let Some(number) = self.connections[slot].tcb.transfer() {
+            let (record, pieces) = self.records.split(number);
+            if record.kept_bytes > 0 {
+                let mut left = acked.min(record.kept_bytes);
+                record.kept_bytes -= left;
+                while left > 0 {
+                    let Some(front) = pieces.front(&record.kept) else { break };
+                    if u32::from(front.len) > left {
+                        front.trim(left as u16);
+                        break;
+                    }
+                    left -= u32::from(front.len);
+                    out.recycle.extend(pieces.pop(&mut record.kept).map(|piece| piece.frame));
+                }
+                return;
+            }
+        }
+        let mut memo = self.connections[slot].memo;
+        self.service(slot).on_acked(&mut memo, u64::from(acked));
+        self.connections[slot].memo = memo;
+    }
+
+    pub(super) fn on_duplicate_ack(&mut self, slot: u32) {
+        if let Some(number) = self.attach_record(slot) {
+            let transfer = &mut self.records.get_mut(number).transfer;
+            let before = transfer.recovery;
+            self.connections[slot].tcb.on_duplicate_ack(transfer);
+            if transfer.recovery != before {
+                self.counters.retrans_fast.add(1);
+            }
+        }
+    }
+
+    /// The connection's second record, made now if it has none; `None` when the pool is empty.
+    pub(super) fn attach_record(&mut self, slot: u32) -> Option<u32> {
+        if let Some(number) = self.connections[slot].tcb.transfer() {
+            return Some(number);
+        }
+        let Some(number) = self.records.take() else {
+            self.counters.no_transfer_record.add(1);
+            return None;
+        };
+        let transfer = self.connections[slot].tcb.attach_transfer(number);
+        self.records.start(number, transfer);
+        Some(number)
+    }
+
+    /// Gives the second record back when it holds nothing. While there are plenty, an open connection keeps its congestion window.
+    pub(super) fn release_if_idle(&mut self, slot: u32, out: &mut Outbox) {
+        let tcb = &mut self.connections[slot].tcb;
+        let Some(number) = tcb.transfer() else { return };
+        let may_keep = tcb.state().is_open() && !self.records.is_scarce();
+        if tcb.flight() == 0 && !may_keep && self.records.get(number).is_idle() {
+            tcb.detach_transfer(&self.records.get(number).transfer);
+            self.records.put(number, &mut out.recycle);
+        }
+    }
+
+    /// Seventh and eighth of section 3.10.7.4: text finds its place, then FIN.
+    pub(super) fn receive(
+        &mut self,
+        slot: u32,
+        arrival: &Arrival,
+        work: Work,
+        now: Millis,
+        out: &mut Outbox,
+    ) -> Received {
+        let mut received = Received { frame: None, must_acknowledge: false, fate: Fate::Absorbed };
+        let mut frame = Some(work.frame);
+        if let Some(text) = arrival.text {
+            let in_order = text.seq == self.connections[slot].tcb.rcv_nxt();
+            received = if in_order && !self.has_held_text(slot) {
+                self.receive_in_order(slot, text, work.packet.text_start, frame.take(), now)
+            } else {
+                self.hold(slot, text, work.packet.text_start, frame.take(), now)
+            };
+        }
+        received.frame = received.frame.or(frame);
+        received.must_acknowledge |= self.offer_held(slot, out);
+        self.receive_fin(slot, arrival, now, &mut received);
+        received
+    }
+
+    fn receive_fin(&mut self, slot: u32, arrival: &Arrival, now: Millis, received: &mut Received) {
+        let tcb = &self.connections[slot].tcb;
+        let early = tcb.transfer().and_then(|number| self.records.get(number).transfer.early_fin);
+        let Some(fin) = arrival.fin.or(early) else { return };
+        if !tcb.state().may_receive() {
+            return;
+        }
+        received.must_acknowledge = true;
+        if fin != tcb.rcv_nxt() {
+            // Text before it is still missing. Without a record for it, the peer will send it again.
+            if let Some(number) = self.attach_record(slot) {
+                self.records.get_mut(number).transfer.early_fin = Some(fin);
+            }
+            return;
+        }
+        let local = self.key(slot).local;
+        let time_wait_ms = self.environment(&local).time_wait_ms;
+        self.connections[slot].tcb.receive_fin(time_wait_ms, now);
+        if let Some(number) = self.connections[slot].tcb.transfer() {
+            self.records.get_mut(number).transfer.early_fin = None;
+        }
+        self.tell_peer_closed(slot);
+    }
+
+    /// Tells the service that the peer has said all, once all of it was taken.
+    fn tell_peer_closed(&mut self, slot: u32) {
+        let connection = &self.connections[slot];
+        let peer_closed = matches!(
+            connection.tcb.state(),
+            State::CloseWait | State::Closing | State::LastAck | State::TimeWait
+        );
+        if !peer_closed || self.has_held_text(slot) {
+            return;
+        }
+        let mut memo = connection.memo;
+        self.service(slot).on_peer_closed(&mut memo);
+        self.connections[slot].memo = memo;
+    }
+
+    fn offer(&mut self, slot: u32, text: &[u8]) -> Offered {
+        let mut memo = self.connections[slot].memo;
+        let taken = self.service(slot).on_data(&mut memo, text);
+        self.connections[slot].memo = memo;
+        match taken {
+            Taken::Bytes(bytes) => Offered::Taken(bytes.min(text.len()) as u16),
+            Taken::Echo => Offered::Echo,
+        }
+    }
+
+    /// Text in order with nothing held before it: straight to the service.
+    fn receive_in_order(
+        &mut self,
+        slot: u32,
+        text: Text,
+        text_start: u16,
+        frame: Option<Frame>,
+        now: Millis,
+    ) -> Received {
+        let Some(frame) = frame else {
+            return Received { frame: None, must_acknowledge: false, fate: Fate::Absorbed };
+        };
+        let start = text_start + text.skip;
+        let bytes = &frame[usize::from(start)..][..usize::from(text.len)];
+        match self.offer(slot, bytes) {
+            Offered::Taken(taken) if taken == text.len => {
+                self.counters.in_bytes.add(u64::from(taken));
+                let must_acknowledge = self.connections[slot].tcb.receive(u32::from(taken), now);
+                Received { frame: Some(frame), must_acknowledge, fate: Fate::Absorbed }
+            }
+            Offered::Taken(taken) => {
+                self.counters.in_bytes.add(u64::from(taken));
+                let _ = self.connections[slot].tcb.receive(u32::from(taken), now);
+                let rest =
+                    Text { seq: text.seq + u32::from(taken), skip: text.skip + taken, len: text.len - taken };
+                self.hold(slot, rest, text_start, Some(frame), now)
+            }
+            Offered::Echo => {
+                let piece = Piece { frame, seq: text.seq, start, len: text.len };
+                match self.keep(slot, piece) {
+                    Ok(()) => {
+                        let must_acknowledge = self.connections[slot].tcb.receive(u32::from(text.len), now);
+                        Received { frame: None, must_acknowledge, fate: Fate::Absorbed }
+                    }
+                    Err(piece) => self.hold(slot, text, text_start, Some(piece.frame), now),
+                }
+            }
+        }
+    }
+
+    /// Keeps text that goes back to the peer, unless enough of it waits already.
+    fn keep(&mut self, slot: u32, piece: Piece) -> Result<(), Piece> {
+        let Some(number) = self.attach_record(slot) else { return Err(piece) };
+        let (record, pieces) = self.records.split(number);
+        let len = u32::from(piece.len);
+        if record.kept.is_full() || record.kept_bytes + len > RECEIVE_WINDOW {
+            return Err(piece);
+        }
+        pieces.push(&mut record.kept, piece)?;
+        record.kept_bytes += len;
+        self.counters.in_bytes.add(u64::from(len));
+        Ok(())
+    }
+
+    /// Keeps text for later: it came out of order, or the service does not take it yet. What is in order counts as received.
+    fn hold(
+        &mut self,
+        slot: u32,
+        text: Text,
+        text_start: u16,
+        frame: Option<Frame>,
+        now: Millis,
+    ) -> Received {
+        let no_room =
+            |frame| Received { frame, must_acknowledge: true, fate: Fate::Dropped(DropReason::TextNoRoom) };
+        let Some(frame) = frame else { return no_room(None) };
+        let Some(number) = self.attach_record(slot) else { return no_room(Some(frame)) };
+        let (record, pieces) = self.records.split(number);
+        let in_order = text.seq == self.connections[slot].tcb.rcv_nxt();
+        if record.held.is_full() || pieces.is_exhausted() {
+            return no_room(Some(frame));
+        }
+        let piece = Piece { frame, seq: text.seq, start: text_start + text.skip, len: text.len };
+        if let Err(piece) = pieces.insert(&mut record.held, piece) {
+            self.counters.in_duplicates.add(1);
+            return Received { frame: Some(piece.frame), must_acknowledge: true, fate: Fate::Absorbed };
+        }
+        if !in_order {
+            self.counters.in_out_of_order.add(1);
+        }
+        let tcb = &mut self.connections[slot].tcb;
+        let mut nxt = tcb.rcv_nxt();
+        for piece in pieces.iter(&record.held) {
+            if piece.seq.after(nxt) {
+                break;
+            }
+            if piece.end().after(nxt) {
+                nxt = piece.end();
+            }
+        }
+        let bytes = nxt - tcb.rcv_nxt();
+        if bytes > 0 {
+            record.transfer.held_bytes += bytes;
+            let _ = tcb.receive(bytes, now);
+        }
+        Received { frame: None, must_acknowledge: true, fate: Fate::Absorbed }
+    }
+
+    /// Offers held text that is in order to the service; whether the peer should hear of the room that made.
+    fn offer_held(&mut self, slot: u32, out: &mut Outbox) -> bool {
+        let Some(number) = self.connections[slot].tcb.transfer() else { return false };
+        if self.records.get(number).held.is_empty() {
+            return false;
+        }
+        loop {
+            let (record, pieces) = self.records.split(number);
+            let delivered = self.connections[slot].tcb.rcv_nxt() - record.transfer.held_bytes;
+            let Some(front) = pieces.front(&record.held) else { break };
+            if front.seq.after(delivered) || (record.transfer.held_bytes == 0 && front.seq == delivered) {
+                break;
+            }
+            if front.end().at_or_before(delivered) {
+                // Overlap: received twice in part, and all of it delivered since.
+                out.recycle.extend(pieces.pop(&mut record.held).map(|piece| piece.frame));
+                continue;
+            }
+            let overlap = (delivered - front.seq) as u16;
+            front.trim(overlap);
+            let Some(mut piece) = pieces.pop(&mut record.held) else { break };
+            let len = piece.len;
+            let taken = match self.offer(slot, piece.text()) {
+                Offered::Taken(taken) => {
+                    self.counters.in_bytes.add(u64::from(taken));
+                    piece.trim(taken);
+                    if piece.len == 0 {
+                        out.recycle.push(piece.frame);
+                    } else {
+                        self.put_back(number, piece, out);
+                    }
+                    taken
+                }
+                Offered::Echo => match self.keep(slot, piece) {
+                    Ok(()) => len,
+                    Err(piece) => {
+                        self.put_back(number, piece, out);
+                        0
+                    }
+                },
+            };
+            self.records.get_mut(number).transfer.held_bytes -= u32::from(taken);
+            if taken < len {
+                break;
+            }
+        }
+        let record: &Record = self.records.get(number);
+        if record.held.is_empty() {
+            self.tell_peer_closed(slot);
+        }
+        let tcb = &self.connections[slot].tcb;
+        tcb.owes_window_update(&self.records.get(number).transfer)
+    }
+
+    /// Text just taken from the front goes back there.
+    fn put_back(&mut self, number: u32, piece: Piece, out: &mut Outbox) {
+        let (record, pieces) = self.records.split(number);
+        if let Err(piece) = pieces.insert(&mut record.held, piece) {
+            // Covered by the next piece: that one is as good.
+            out.recycle.push(piece.frame);
+        }
+    }
+}

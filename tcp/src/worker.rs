@@ -1,0 +1,261 @@
+//! The loop body that moves bursts between a device and an endpoint, and segments between workers. Knows a [`Device`], an
+//! [`Endpoint`] and `now`; never AF_XDP, eBPF or the command line.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
+use std::time::Duration;
+
+use crossbeam::queue::ArrayQueue;
+
+use crate::device::{BURST, Burst, Census, Device, Frame};
+use crate::endpoint::{Endpoint, Outbox};
+use crate::service::Service;
+use crate::stats::DropReason;
+use crate::time::Instant;
+
+/// Frames that wait in a worker's inbox, at most.
+const INBOX: usize = 256;
+/// The largest frame that can be handed over, in bytes: what a 4096-byte chunk holds.
+const HANDED_MAX: usize = 3840;
+/// Free frames at hand when a turn begins.
+const FREE: usize = 2 * BURST;
+/// Turns without work before the worker sleeps: some 100 us.
+const SPINS: u32 = 2000;
+/// The longest sleep, so that other workers' frames and the control's word are seen.
+const SLEEP: Duration = Duration::from_millis(1);
+/// Time between two looks at the rings' own counts.
+const RING_COUNTS_EVERY: Duration = Duration::from_millis(100);
+
+/// A frame's bytes on their way to another worker.
+struct Handed {
+    len: u16,
+    bytes: [u8; HANDED_MAX],
+}
+
+/// A worker's place among its siblings: its own inbox, and theirs.
+pub struct Seat {
+    number: usize,
+    inboxes: Vec<Arc<ArrayQueue<Handed>>>,
+}
+
+/// Makes siblings of endpoints that serve the same addresses: each can see which flows the others own, and hands their
+/// segments over.
+#[must_use]
+pub fn join<S: Service>(endpoints: &mut [Endpoint<S>]) -> Vec<Seat> {
+    let indexes: Vec<_> = endpoints.iter().map(Endpoint::index).enumerate().collect();
+    for (number, endpoint) in endpoints.iter_mut().enumerate() {
+        endpoint.set_siblings(indexes.iter().filter(|(other, _)| *other != number).cloned().collect());
+    }
+    let inboxes: Vec<_> = endpoints.iter().map(|_| Arc::new(ArrayQueue::new(INBOX))).collect();
+    (0..endpoints.len()).map(|number| Seat { number, inboxes: inboxes.clone() }).collect()
+}
+
+/// What a worker is told to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Phase {
+    /// Serve.
+    Running = 0,
+    /// Accept no more, finish what is open, then stop.
+    Draining,
+    /// Reset what is open, and stop.
+    Stopping,
+}
+
+/// How the control plane tells its workers what to do.
+#[derive(Debug, Default)]
+pub struct Control {
+    phase: AtomicU8,
+}
+
+impl Control {
+    /// Tells all workers. The phases only go forward.
+    pub fn set(&self, phase: Phase) {
+        self.phase.fetch_max(phase as u8, Relaxed);
+    }
+
+    /// What was told last.
+    #[must_use]
+    pub fn phase(&self) -> Phase {
+        match self.phase.load(Relaxed) {
+            0 => Phase::Running,
+            1 => Phase::Draining,
+            _ => Phase::Stopping,
+        }
+    }
+}
+
+/// A device and the endpoint that serves it.
+pub struct Worker<D, S> {
+    device: D,
+    endpoint: Endpoint<S>,
+    seat: Seat,
+    outbox: Outbox,
+    burst: Burst,
+}
+
+impl<D: Device, S: Service> Worker<D, S> {
+    /// A worker in its seat, which [`join`] gave out for this endpoint.
+    #[must_use]
+    pub fn new(device: D, endpoint: Endpoint<S>, seat: Seat) -> Self {
+        Self { device, endpoint, seat, outbox: Outbox::new(), burst: Burst::with_capacity(BURST) }
+    }
+
+    /// The endpoint.
+    #[must_use]
+    pub fn endpoint(&self) -> &Endpoint<S> {
+        &self.endpoint
+    }
+
+    /// The endpoint, for OPEN, and the outbox that goes with it.
+    pub fn endpoint_mut(&mut self) -> (&mut Endpoint<S>, &mut Outbox) {
+        (&mut self.endpoint, &mut self.outbox)
+    }
+
+    /// The device.
+    pub fn device_mut(&mut self) -> &mut D {
+        &mut self.device
+    }
+
+    /// Where all frames are: the device's census, and what the worker and its endpoint hold.
+    #[must_use]
+    pub fn census(&self) -> (Census, usize) {
+        (self.device.census(), self.outbox.frames() + self.burst.len() + self.endpoint.frames_kept())
+    }
+
+    /// One turn: receive a burst, answer it, take what siblings have handed over, handle deadlines, send. Whether there was
+    /// anything to do.
+    pub fn turn(&mut self, now: Instant) -> bool {
+        let wanted = FREE.saturating_sub(self.outbox.free.len());
+        self.device.alloc(&mut self.outbox.free, wanted);
+        let received = self.device.receive(&mut self.burst, BURST);
+        if received > 0 {
+            self.endpoint.on_burst(now, &mut self.burst, false, &mut self.outbox);
+            self.hand_over();
+        }
+        let handed = self.take_inbox(now);
+        self.endpoint.on_tick(now, &mut self.outbox);
+        self.endpoint.poll_transmit(now, &mut self.outbox);
+        let sent = self.flush();
+        received + handed + sent > 0
+    }
+
+    /// Gives the turn's frames back to the device; how many were to be sent.
+    fn flush(&mut self) -> usize {
+        let sent = self.outbox.transmit.len();
+        self.device.recycle(&mut self.outbox.recycle);
+        // Called with nothing to send, too: what the kernel has not sent yet wants another kick.
+        self.device.transmit(&mut self.outbox.transmit);
+        sent
+    }
+
+    /// Copies frames of other workers' flows into their inboxes. A full inbox is a counted drop.
+    fn hand_over(&mut self) {
+        let counters = self.endpoint.counters();
+        for (worker, frame) in self.outbox.hand_over.drain(..) {
+            let mut handed = Handed { len: frame.len() as u16, bytes: [0; HANDED_MAX] };
+            let fits = handed.bytes.get_mut(..frame.len()).map(|bytes| bytes.copy_from_slice(&frame));
+            if fits.is_some() && self.seat.inboxes[worker].push(handed).is_ok() {
+                counters.frames_handed_out.add(1);
+            } else {
+                counters.drop_for(DropReason::HandOverFull);
+            }
+            self.outbox.recycle.push(frame);
+        }
+    }
+
+    /// Takes what siblings saw of our flows, as far as there are free frames to copy it into.
+    fn take_inbox(&mut self, now: Instant) -> usize {
+        let inbox = &self.seat.inboxes[self.seat.number];
+        if inbox.is_empty() {
+            return 0;
+        }
+        while self.burst.len() < BURST && !self.outbox.free.is_empty() {
+            let Some(handed) = inbox.pop() else { break };
+            let len = usize::from(handed.len);
+            let Some(frame) = self.outbox.free.pop_if(|frame| frame.capacity() >= len) else {
+                self.endpoint.counters().frames_handed_in.add(1);
+                self.endpoint.counters().drop_for(DropReason::HandOverFull);
+                break;
+            };
+            self.burst.push(filled(frame, &handed.bytes[..len]));
+        }
+        let taken = self.burst.len();
+        self.endpoint.on_burst(now, &mut self.burst, true, &mut self.outbox);
+        taken
+    }
+
+    /// Turns until told to stop. `clock` reads the present, once a turn.
+    pub fn run(&mut self, control: &Control, clock: impl Fn() -> Instant) {
+        let mut idle = 0;
+        let mut counted = clock();
+        let mut draining = false;
+        loop {
+            let now = clock();
+            match control.phase() {
+                Phase::Running => {}
+                Phase::Draining => {
+                    if !draining {
+                        draining = true;
+                        self.endpoint.drain();
+                    }
+                    if self.endpoint.is_drained() {
+                        break;
+                    }
+                }
+                Phase::Stopping => {
+                    self.abort(now);
+                    break;
+                }
+            }
+            if self.turn(now) || self.endpoint.is_ready() {
+                idle = 0;
+            } else {
+                idle += 1;
+                std::hint::spin_loop();
+            }
+            if now - counted >= RING_COUNTS_EVERY {
+                counted = now;
+                self.count_rings();
+            }
+            if idle > SPINS {
+                let tick =
+                    self.endpoint.next_tick_ms().map_or(SLEEP, |tick| Duration::from_millis(u64::from(tick)));
+                self.device.wait(tick.min(SLEEP));
+            }
+        }
+        self.flush();
+        self.count_rings();
+    }
+
+    /// Resets every connection that is left, as far as frames come back to do it with.
+    fn abort(&mut self, now: Instant) {
+        // A connection takes one frame, so this many turns are enough unless the device has stopped sending.
+        for _ in 0..self.endpoint.len() + 1000 {
+            let wanted = FREE.saturating_sub(self.outbox.free.len());
+            self.device.alloc(&mut self.outbox.free, wanted);
+            let done = self.endpoint.abort(now, &mut self.outbox);
+            self.flush();
+            if done {
+                break;
+            }
+        }
+    }
+
+    /// Copies the rings' own counts into the counters.
+    fn count_rings(&mut self) {
+        let counts = self.device.ring_counts();
+        let counters = self.endpoint.counters();
+        counters.rx_ring_full.set(counts.rx_ring_full);
+        counters.fill_ring_empty.set(counts.fill_ring_empty);
+        counters.rx_dropped.set(counts.rx_dropped);
+        counters.tx_invalid.set(counts.tx_invalid);
+        counters.tx_ring_full.set(counts.tx_ring_full);
+    }
+}
+
+fn filled(mut frame: Frame, bytes: &[u8]) -> Frame {
+    frame.set_len(bytes.len());
+    frame.copy_from_slice(bytes);
+    frame
+}
