@@ -1,0 +1,200 @@
+//! `cargo xtask ebpf`: builds the XDP program's object, or checks that the committed one is as new as its sources. Knows tool
+//! chains and files; never what the program does.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use sha2::{Digest as _, Sha256};
+use synmill_xdp_ebpf::SOURCES_MARK;
+
+/// The committed object, below the workspace's root.
+pub const OBJECT: &str = "xdp-ebpf/object/steer.bpf.o";
+
+const TARGET: &str = "bpfel-unknown-none";
+
+/// The release that Debian's rustc packages are tried with.
+const DEBIAN_RUSTC: &str = "1.96.";
+
+/// What to type when no tool chain is found.
+const INSTALL: &str = "no tool chain for eBPF: install one of these two
+  rustup toolchain install nightly --component rust-src && cargo install bpf-linker
+  sudo apt-get install rustc-web rust-web-src llvm-22-dev && LLVM_PREFIX=/usr/lib/llvm-22 cargo install bpf-linker --no-default-features --features llvm-22";
+
+/// Builds [`OBJECT`] anew; with `check`, only says whether it has to be: an error if it is older than its sources. For the
+/// check no eBPF tool chain is needed.
+pub fn run(check: bool) -> Result<()> {
+    let root = root()?;
+    let committed = root.join(OBJECT);
+    if !check {
+        return write(&committed);
+    }
+    let object = fs::read(&committed).with_context(|| format!("{OBJECT}: run `cargo xtask ebpf`"))?;
+    ensure!(
+        carries(&object, &mark(&root)?),
+        "{OBJECT} is older than its sources in xdp-ebpf/: run `cargo xtask ebpf` and commit it"
+    );
+    Ok(())
+}
+
+/// Builds the object and puts it at `output`.
+pub fn write(output: &Path) -> Result<()> {
+    let root = root()?;
+    let mark = mark(&root)?;
+    let built = build(&root, &mark)?;
+    let object = fs::read(&built).with_context(|| format!("{}", built.display()))?;
+    ensure!(carries(&object, &mark), "{} does not carry the hash of its sources", built.display());
+    if let Some(folder) = output.parent() {
+        fs::create_dir_all(folder).with_context(|| format!("{}", folder.display()))?;
+    }
+    fs::write(output, &object).with_context(|| format!("{}", output.display()))?;
+    println!("{}: {} bytes", output.display(), object.len());
+    Ok(())
+}
+
+/// The workspace's root: the folder above this package's.
+fn root() -> Result<PathBuf> {
+    let package = Path::new(env!("CARGO_MANIFEST_DIR"));
+    Ok(package.parent().context("xtask has no folder above it")?.to_path_buf())
+}
+
+/// What an object built from the sources as they are now carries.
+fn mark(root: &Path) -> Result<String> {
+    Ok(format!("{SOURCES_MARK}{}", sources_hash(root)?))
+}
+
+fn carries(object: &[u8], mark: &str) -> bool {
+    object.windows(mark.len()).any(|window| window == mark.as_bytes())
+}
+
+/// SHA-256 in hexadecimal over what decides the object: the package's sources and manifest by name and content, and the
+/// locked versions of the eBPF crates.
+fn sources_hash(root: &Path) -> Result<String> {
+    let package = root.join("xdp-ebpf");
+    let mut files = vec![package.join("Cargo.toml")];
+    let mut folders = vec![package.join("src")];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).with_context(|| format!("{}", folder.display()))? {
+            let path = entry?.path();
+            if path.is_dir() { folders.push(path) } else { files.push(path) }
+        }
+    }
+    files.sort();
+    let mut hash = Sha256::new();
+    for file in files {
+        let name = file.strip_prefix(root).context("outside of the workspace")?;
+        let content = fs::read(&file).with_context(|| format!("{}", file.display()))?;
+        hash.update(format!("{} {}\n", name.display(), content.len()));
+        hash.update(content);
+    }
+    let lock = fs::read_to_string(root.join("Cargo.lock")).context("Cargo.lock")?;
+    for pin in pins(&lock) {
+        hash.update(pin);
+    }
+    Ok(hash.finalize().iter().fold(String::new(), |mut hex, octet| {
+        // Writing into a String cannot fail.
+        let _ = write!(hex, "{octet:02x}");
+        hex
+    }))
+}
+
+/// The entries of the lock file that end up in the object.
+fn pins(lock: &str) -> impl Iterator<Item = &str> {
+    lock.split("[[package]]\n").filter(|entry| {
+        let name = entry.lines().next().and_then(|line| line.strip_prefix("name = "));
+        name.is_some_and(|name| name.starts_with("\"aya-ebpf") || name.starts_with("\"aya-build"))
+    })
+}
+
+/// Builds the program with the first tool chain there is; the object's path.
+fn build(root: &Path, mark: &str) -> Result<PathBuf> {
+    ensure!(succeeds(Command::new("bpf-linker").arg("--version")), "{INSTALL}");
+    let mut cargo = if nightly_has_sources() {
+        let mut command = Command::new("rustup");
+        command.args(["run", "nightly", "cargo"]);
+        command
+    } else if debian_has_sources() {
+        let mut command = Command::new("cargo");
+        // Only with this does a stable compiler build its own library for another target.
+        command.env("RUSTC", "/usr/bin/rustc").env("RUSTC_BOOTSTRAP", "1");
+        command
+    } else {
+        bail!("{INSTALL}");
+    };
+    let folder = root.join("target/ebpf");
+    cargo
+        .args([
+            "build",
+            "--quiet",
+            "--locked",
+            "--release",
+            "--package",
+            "synmill-xdp-ebpf",
+            "--bin",
+            "steer",
+        ])
+        .args(["--features", "program", "-Zbuild-std=core", "--target", TARGET])
+        .args(["--config", "profile.release.lto=true", "--config", "profile.release.panic=\"abort\""])
+        .args(["--config", "profile.release.debug=false", "--target-dir"])
+        .arg(&folder)
+        .current_dir(root)
+        .env("SYNMILL_EBPF_SOURCES", mark)
+        // What the cargo that runs this one has set for its own tool chain.
+        .env_remove("RUSTUP_TOOLCHAIN")
+        .env_remove("RUSTFLAGS")
+        .env_remove("CARGO_ENCODED_RUSTFLAGS");
+    let status = cargo.status().with_context(|| format!("{}", cargo.get_program().display()))?;
+    ensure!(status.success(), "building the XDP program failed");
+    Ok(folder.join(TARGET).join("release/steer"))
+}
+
+fn nightly_has_sources() -> bool {
+    let printed = Command::new("rustup").args(["run", "nightly", "rustc", "--print", "sysroot"]).output();
+    printed.is_ok_and(|printed| printed.status.success() && has_sources(&printed.stdout))
+}
+
+fn debian_has_sources() -> bool {
+    let rustc = "/usr/bin/rustc";
+    let is_known = Command::new(rustc).arg("--version").output().is_ok_and(|printed| {
+        String::from_utf8_lossy(&printed.stdout).starts_with(&format!("rustc {DEBIAN_RUSTC}"))
+    });
+    is_known
+        && Command::new(rustc)
+            .args(["--print", "sysroot"])
+            .output()
+            .is_ok_and(|printed| has_sources(&printed.stdout))
+}
+
+/// Does the tool chain with this system root (as rustc prints it) have the source of its library?
+fn has_sources(sysroot: &[u8]) -> bool {
+    let sysroot = String::from_utf8_lossy(sysroot);
+    Path::new(sysroot.trim()).join("lib/rustlib/src/rust/library/core").is_dir()
+}
+
+fn succeeds(command: &mut Command) -> bool {
+    command.stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok_and(|status| status.success())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_committed_object_is_as_new_as_its_sources() {
+        run(true).unwrap();
+    }
+
+    #[test]
+    fn only_the_ebpf_crates_are_pins() {
+        let lock = "version = 4\n\n[[package]]\nname = \"aya\"\nversion = \"1\"\n\n\
+                    [[package]]\nname = \"aya-build\"\nversion = \"2\"\n\n\
+                    [[package]]\nname = \"aya-ebpf-macros\"\nversion = \"3\"\n";
+        let pins: Vec<_> = pins(lock).collect();
+        assert_eq!(
+            pins,
+            ["name = \"aya-build\"\nversion = \"2\"\n\n", "name = \"aya-ebpf-macros\"\nversion = \"3\"\n"]
+        );
+    }
+}
