@@ -10,6 +10,7 @@
 //! - [`service`]: what is said over a connection.
 //! - [`endpoint`]: one core's TCP: joins the four above.
 //! - [`worker`]: the loop body that moves bursts between a device and an endpoint.
+//! - `steer` (feature `xdp`): the XDP program: loaded, attached, and told what is ours.
 //! - [`stats`]: the one list of counters, and the laws they obey.
 //! - [`time`]: the clock's value, as everything but the worker's loop sees it.
 
@@ -19,6 +20,8 @@ pub mod flow;
 pub mod proto;
 pub mod service;
 pub mod stats;
+#[cfg(feature = "xdp")]
+pub mod steer;
 pub mod time;
 pub mod wire;
 pub mod worker;

@@ -1,0 +1,235 @@
+//! Why the XDP program could not be loaded or attached: the kernel's numbers in words. Knows errno values and `ip link`; never maps.
+
+use std::error::Error;
+use std::fmt;
+use std::io;
+use std::process::Command;
+
+use aya::maps::MapError;
+use aya::programs::ProgramError;
+use serde::Deserialize;
+use thiserror::Error;
+
+/// What went wrong, and how to mend it, in one line each.
+#[derive(Debug, Error)]
+pub enum SteerError {
+    /// EPERM: the process has neither root's rights nor the capabilities.
+    #[error(
+        "not permitted to {action}: this needs the capabilities CAP_BPF and CAP_NET_ADMIN; run it with sudo, \
+         or once: sudo setcap cap_bpf,cap_net_admin,cap_net_raw+ep {}",
+        own_path()
+    )]
+    Permission {
+        /// What was tried.
+        action: String,
+    },
+    /// Older than Linux 5.9.
+    #[error("this kernel has no bpf_link for XDP: Linux 5.9 or newer is needed")]
+    KernelTooOld,
+    /// The object cannot be read, or the kernel does not take its program or maps.
+    #[error("the XDP program does not load: {reason}")]
+    Object {
+        /// The kernel's or the loader's words, on one line.
+        reason: String,
+    },
+    /// The object has no such program or map, or one of another type.
+    #[error("the XDP object has no `{name}` as this version needs it: rebuild it with `cargo xtask ebpf`")]
+    Incomplete {
+        /// The program or the map.
+        name: &'static str,
+    },
+    /// A map did not take or give an entry.
+    #[error("the XDP program's map {map} (room for {room}) failed: {reason}")]
+    Map {
+        /// The map.
+        map: &'static str,
+        /// How many entries it has room for.
+        room: u32,
+        /// The kernel's words.
+        reason: String,
+    },
+    /// A prefix longer than an address.
+    #[error("a prefix of {prefix_len} bits is longer than its address: at most {most}")]
+    PrefixLength {
+        /// As given.
+        prefix_len: u32,
+        /// The address's own length.
+        most: u32,
+    },
+    /// No interface of this name in this network namespace.
+    #[error("there is no interface {interface} here: `ip -brief link` lists those there are")]
+    UnknownInterface {
+        /// As given.
+        interface: String,
+    },
+    /// EBUSY or EEXIST: one interface takes one XDP program, in one mode.
+    #[error(
+        "{interface} has an XDP program already, {holder}: stop the process that attached it, or `ip link set dev {interface} xdp off`"
+    )]
+    Occupied {
+        /// The interface.
+        interface: String,
+        /// The other program.
+        holder: Holder,
+    },
+    /// ERANGE: a frame and XDP's headroom have to fit into one page.
+    #[error(
+        "the MTU of {interface} is too large for XDP in its driver{}: `ip link set dev {interface} mtu 1500`, on both ends of \
+         a veth; a veth takes at most 3506 (pages of 4096 octets)",
+        known(", ", mtu)
+    )]
+    MtuTooLarge {
+        /// The interface.
+        interface: String,
+        /// Its MTU now, if it can be found.
+        mtu: Option<u32>,
+    },
+    /// EOPNOTSUPP: the driver has no native XDP, or not with its present settings.
+    #[error(
+        "the driver of {interface} has no native XDP (or not while LRO or GRO_HW are on): use --mode skb, or leave it to --mode auto"
+    )]
+    NoNativeXdp {
+        /// The interface.
+        interface: String,
+    },
+    /// ENOSPC or ENOMEM: the device has too few queues for XDP.
+    #[error(
+        "{interface} has too few queues for XDP: raise them with `ethtool -L {interface} combined N` \
+         (a veth needs as many receive queues as its peer has transmit queues)"
+    )]
+    TooFewQueues {
+        /// The interface.
+        interface: String,
+    },
+    /// Any other refusal.
+    #[error("{interface} does not take the XDP program: {reason}; the kernel log (dmesg) may say more")]
+    Refused {
+        /// The interface.
+        interface: String,
+        /// The kernel's words.
+        reason: String,
+    },
+    /// The kernel did not run the program on a packet of ours.
+    #[error("the kernel does not run the XDP program: {}", one_line(.0))]
+    TestRun(ProgramError),
+}
+
+impl SteerError {
+    pub(super) fn from_load(error: impl Error + 'static) -> Self {
+        match errno(&error) {
+            Some(libc::EPERM) => Self::Permission { action: "load the XDP program".into() },
+            _ => Self::Object { reason: one_line(&error) },
+        }
+    }
+
+    pub(super) fn from_map(map: &'static str, room: u32, error: &MapError) -> Self {
+        match errno(error) {
+            Some(libc::EPERM) => Self::Permission { action: format!("use the map {map}") },
+            _ => Self::Map { map, room, reason: one_line(error) },
+        }
+    }
+
+    pub(super) fn from_attach(interface: &str, error: &ProgramError) -> Self {
+        let interface = interface.to_owned();
+        if matches!(error, ProgramError::UnknownInterface { .. }) {
+            return Self::UnknownInterface { interface };
+        }
+        match errno(error) {
+            Some(libc::EPERM) => Self::Permission { action: format!("attach to {interface}") },
+            Some(libc::EBUSY | libc::EEXIST) => {
+                let holder = link_shown(&interface).and_then(|link| link.xdp);
+                Self::Occupied { holder: Holder::from(holder), interface }
+            }
+            Some(libc::ERANGE) => {
+                Self::MtuTooLarge { mtu: link_shown(&interface).and_then(|link| link.mtu), interface }
+            }
+            Some(libc::EOPNOTSUPP) => Self::NoNativeXdp { interface },
+            Some(libc::ENOSPC | libc::ENOMEM) => Self::TooFewQueues { interface },
+            _ => Self::Refused { interface, reason: one_line(error) },
+        }
+    }
+}
+
+/// The XDP program that an interface has already.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Holder {
+    /// The kernel's number for it, as `bpftool prog` has it, if it can be found.
+    pub id: Option<u32>,
+    /// Its name, if it has one and it can be found.
+    pub name: Option<String>,
+}
+
+impl fmt::Display for Holder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.id, &self.name) {
+            (Some(id), Some(name)) => write!(f, "id {id}, name {name}"),
+            (Some(id), None) => write!(f, "id {id}, without a name"),
+            (None, _) => write!(f, "which one `ip -details link` may tell"),
+        }
+    }
+}
+
+impl From<Option<XdpShown>> for Holder {
+    fn from(shown: Option<XdpShown>) -> Self {
+        shown
+            .and_then(|xdp| xdp.prog)
+            .map_or_else(Self::default, |prog| Self { id: Some(prog.id), name: prog.name })
+    }
+}
+
+/// What `ip -json -details link` shows of an interface, as far as it explains a refusal.
+#[derive(Deserialize)]
+struct LinkShown {
+    mtu: Option<u32>,
+    xdp: Option<XdpShown>,
+}
+
+#[derive(Deserialize)]
+struct XdpShown {
+    prog: Option<ProgramShown>,
+}
+
+#[derive(Deserialize)]
+struct ProgramShown {
+    id: u32,
+    name: Option<String>,
+}
+
+/// Asks `ip`, which is there wherever interfaces are set up; without it the message only says less.
+fn link_shown(interface: &str) -> Option<LinkShown> {
+    let shown =
+        Command::new("ip").args(["-json", "-details", "link", "show", "dev", interface]).output().ok()?;
+    serde_json::from_slice::<Vec<LinkShown>>(&shown.stdout).ok()?.pop()
+}
+
+/// The system's number for an error, wherever in the chain of causes it is.
+fn errno(error: &(dyn Error + 'static)) -> Option<i32> {
+    causes(error).find_map(|cause| cause.downcast_ref::<io::Error>()?.raw_os_error())
+}
+
+/// An error and its causes on one line, the verifier's log left out.
+fn one_line(error: &(dyn Error + 'static)) -> String {
+    let mut line = String::new();
+    for cause in causes(error) {
+        let text = cause.to_string();
+        let first =
+            text.split("Verifier output").next().and_then(|text| text.lines().next()).unwrap_or_default();
+        if !first.is_empty() && !line.contains(first) {
+            let separator = if line.is_empty() { "" } else { ": " };
+            line.extend([separator, first]);
+        }
+    }
+    line
+}
+
+fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+    std::iter::successors(Some(error), |error: &&'a (dyn Error + 'static)| (*error).source())
+}
+
+fn known(before: &str, value: &Option<u32>) -> String {
+    value.map_or_else(String::new, |value| format!("{before}{value}"))
+}
+
+fn own_path() -> String {
+    std::env::current_exe().map_or_else(|_| "PATH-OF-SYNMILL".into(), |path| path.display().to_string())
+}

@@ -1,0 +1,600 @@
+//! The XDP program, packet by packet, as BPF_PROG_TEST_RUN runs it in the kernel: each packet's action and the one counter that
+//! moved. And attaching it, in a network namespace of the test's own. Needs root.
+//!
+//! `SYNMILL_EBPF_OBJECT` names another object than the committed one.
+#![cfg(feature = "xdp")]
+
+use std::collections::BTreeMap;
+use std::os::fd::{AsFd as _, FromRawFd as _, OwnedFd};
+use std::path::PathBuf;
+use std::process::Command;
+
+use synmill::flow::Address;
+use synmill::steer::{AttachMode, Steer, SteerError};
+use synmill_xdp_ebpf::Outcome::{self, *};
+
+const XDP_PASS: u32 = 2;
+const XDP_REDIRECT: u32 = 4;
+
+// Ours: two listeners each, of which one on any address, and a range.
+const HOST_V4: [u8; 4] = [198, 18, 0, 2];
+const OTHER_V4: [u8; 4] = [198, 18, 0, 3];
+const OWNED_V4: [u8; 4] = [198, 19, 7, 9];
+const NOT_OWNED_V4: [u8; 4] = [198, 20, 0, 0];
+const HOST_V6: [u8; 16] = [0xfd, 0, 0, 0x18, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2];
+const OTHER_V6: [u8; 16] = [0xfd, 0, 0, 0x18, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 3];
+const OWNED_V6: [u8; 16] = [0xfd, 0, 0, 0x19, 0, 0, 0, 0, 0xaa, 0, 0, 0, 0, 0, 0, 9];
+const NOT_OWNED_V6: [u8; 16] = [0xfd, 0, 0, 0x19, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 9];
+/// The solicited-node address that a solicitation for `OWNED_V6` is sent to (RFC 4291 section 2.7.1).
+const SOLICITED_NODE: [u8; 16] = [0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0xff, 0, 0, 9];
+
+/// On `HOST_V4` and `HOST_V6` only.
+const EXACT: u16 = 8080;
+/// On every IPv4 address, and on every IPv6 address.
+const WILDCARD_V4: u16 = 80;
+const WILDCARD_V6: u16 = 81;
+const NOBODY: u16 = 82;
+
+const HOP_BY_HOP: u8 = 0;
+const ICMP: u8 = 1;
+const TCP: u8 = 6;
+const UDP: u8 = 17;
+const ROUTING: u8 = 43;
+const FRAGMENT: u8 = 44;
+const AUTHENTICATION: u8 = 51;
+const ICMPV6: u8 = 58;
+const NO_NEXT_HEADER: u8 = 59;
+const DESTINATION_OPTIONS: u8 = 60;
+
+/// The program with its maps filled, and a socket on queue 0 unless it is to have none.
+struct Program {
+    steer: Steer,
+    _socket: Option<OwnedFd>,
+}
+
+impl Program {
+    fn load() -> Self {
+        let mut program = Self::without_socket();
+        let socket = xsk();
+        program.steer.set_socket(0, socket.as_fd()).unwrap();
+        program._socket = Some(socket);
+        program
+    }
+
+    fn without_socket() -> Self {
+        let mut steer = load();
+        for (address, port) in [
+            (Address::v4(HOST_V4), EXACT),
+            (Address::v6(HOST_V6), EXACT),
+            (Address::v4([0; 4]), WILDCARD_V4),
+            (Address::v6([0; 16]), WILDCARD_V6),
+        ] {
+            steer.add_listener(address, port).unwrap();
+        }
+        steer.add_owned(Address::v4([198, 19, 0, 0]), 16).unwrap();
+        let [head @ .., _, _, _, _, _, _, _, _] = OWNED_V6;
+        let mut prefix = [0; 16];
+        prefix[..8].copy_from_slice(&head);
+        steer.add_owned(Address::v6(prefix), 64).unwrap();
+        Self { steer, _socket: None }
+    }
+
+    /// One packet moves one counter by one, and the action is that outcome's.
+    #[track_caller]
+    fn check(&mut self, name: &str, packet: &[u8], expected: Outcome) {
+        let before = self.counts();
+        let action = self.steer.test_run(packet).unwrap();
+        let after = self.counts();
+        let moved: BTreeMap<_, _> = after
+            .iter()
+            .map(|(name, count)| (*name, count - before[name]))
+            .filter(|(_, by)| *by != 0)
+            .collect();
+        assert_eq!(moved, BTreeMap::from([(expected.name(), 1)]), "{name}: {packet:02x?}");
+        let expected_action = if expected.is_steered() { XDP_REDIRECT } else { XDP_PASS };
+        assert_eq!(action, expected_action, "{name}");
+    }
+
+    #[track_caller]
+    fn check_all(&mut self, table: &[(&str, Vec<u8>, Outcome)]) {
+        for (name, packet, expected) in table {
+            self.check(name, packet, *expected);
+        }
+    }
+
+    fn counts(&self) -> BTreeMap<&'static str, u64> {
+        self.steer.counts().unwrap().collect()
+    }
+}
+
+/// Loads the object that is to be tested.
+fn load() -> Steer {
+    let object = std::env::var_os("SYNMILL_EBPF_OBJECT").map(PathBuf::from).map(|path| {
+        std::fs::read(&path).unwrap_or_else(|error| panic!("SYNMILL_EBPF_OBJECT={}: {error}", path.display()))
+    });
+    match Steer::load(object.as_deref()) {
+        Ok(steer) => steer,
+        Err(error @ SteerError::Permission { .. }) => panic!("these tests need root: {error}"),
+        Err(error) => panic!("{error}"),
+    }
+}
+
+/// An AF_XDP socket that may stand in the map: it has an RX ring and belongs to no interface.
+#[expect(
+    unsafe_code,
+    reason = "an AF_XDP socket without an interface is two system calls and no library's business"
+)]
+fn xsk() -> OwnedFd {
+    // SAFETY: no pointers.
+    let fd = unsafe { libc::socket(libc::AF_XDP, libc::SOCK_RAW | libc::SOCK_CLOEXEC, 0) };
+    assert!(fd >= 0, "AF_XDP socket: {}", std::io::Error::last_os_error());
+    // SAFETY: the call above made it and nobody else has it.
+    let socket = unsafe { OwnedFd::from_raw_fd(fd) };
+    let entries: u32 = 64;
+    // SAFETY: `entries` lives through the call, and its size is what is passed.
+    let result = unsafe {
+        libc::setsockopt(
+            fd,
+            libc::SOL_XDP,
+            libc::XDP_RX_RING,
+            (&raw const entries).cast(),
+            size_of_val(&entries) as libc::socklen_t,
+        )
+    };
+    assert_eq!(result, 0, "XDP_RX_RING: {}", std::io::Error::last_os_error());
+    socket
+}
+
+/// Ethernet with `tags` (their TPIDs) in front of `payload`.
+fn ethernet(tags: &[u16], ethertype: u16, payload: &[u8]) -> Vec<u8> {
+    let mut frame = vec![2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1];
+    for (tpid, identifier) in tags.iter().zip(100_u16..) {
+        frame.extend(tpid.to_be_bytes());
+        frame.extend(identifier.to_be_bytes());
+    }
+    frame.extend(ethertype.to_be_bytes());
+    frame.extend(payload);
+    frame
+}
+
+/// An IPv4 packet with `options` octets of options and the given flags and fragment offset.
+fn ipv4(to: [u8; 4], protocol: u8, options: usize, fragment: u16, payload: &[u8]) -> Vec<u8> {
+    let header = 20 + options;
+    let total = (header + payload.len()) as u16;
+    let mut packet = vec![0x40 | (header / 4) as u8, 0];
+    packet.extend(total.to_be_bytes());
+    packet.extend([0, 1]);
+    packet.extend(fragment.to_be_bytes());
+    packet.extend([64, protocol, 0, 0, 198, 18, 0, 1]);
+    packet.extend(to);
+    packet.resize(header, 1);
+    packet.extend(payload);
+    packet
+}
+
+/// An IPv6 packet with extension headers, each its kind and octets (of which the first is filled in with the next kind).
+fn ipv6(to: [u8; 16], headers: &[(u8, Vec<u8>)], protocol: u8, payload: &[u8]) -> Vec<u8> {
+    let kinds: Vec<u8> = headers.iter().map(|(kind, _)| *kind).chain([protocol]).collect();
+    let mut body = Vec::new();
+    for ((_, octets), next) in headers.iter().zip(&kinds[1..]) {
+        body.push(*next);
+        body.extend(&octets[1..]);
+    }
+    body.extend(payload);
+    let mut packet = vec![0x60, 0, 0, 0];
+    packet.extend((body.len() as u16).to_be_bytes());
+    packet.extend([kinds[0], 64]);
+    packet.extend(OTHER_V6);
+    packet.extend(to);
+    packet.extend(body);
+    packet
+}
+
+/// An extension header of `units` times eight octets, eight of which are always there, without options.
+fn extension(units: u8) -> Vec<u8> {
+    let mut octets = vec![0, units];
+    octets.resize(8 + usize::from(units) * 8, 0);
+    octets
+}
+
+fn routing(segments_left: u8) -> Vec<u8> {
+    vec![0, 0, 4, segments_left, 0, 0, 0, 0]
+}
+
+/// A fragment header: offset in units of eight octets, more to come.
+fn fragment(offset: u16, more: bool) -> Vec<u8> {
+    let [high, low] = (offset << 3 | u16::from(more)).to_be_bytes();
+    vec![0, 0, high, low, 0, 0, 0, 1]
+}
+
+/// A TCP header, and two octets of text.
+fn tcp(port: u16) -> Vec<u8> {
+    let mut segment = vec![0x9c, 0x40];
+    segment.extend(port.to_be_bytes());
+    segment.extend([0, 0, 0, 1, 0, 0, 0, 2, 0x50, 0x18, 0xff, 0xff, 0, 0, 0, 0, b'h', b'i']);
+    segment
+}
+
+fn udp(port: u16) -> Vec<u8> {
+    let mut datagram = vec![0x9c, 0x40];
+    datagram.extend(port.to_be_bytes());
+    datagram.extend([0, 20, 0, 0]);
+    datagram.resize(20, 0);
+    datagram
+}
+
+fn arp(operation: u16, target: [u8; 4]) -> Vec<u8> {
+    let mut packet = vec![0, 1, 8, 0, 6, 4];
+    packet.extend(operation.to_be_bytes());
+    packet.extend([2, 0, 0, 0, 0, 1, 198, 18, 0, 1, 0, 0, 0, 0, 0, 0]);
+    packet.extend(target);
+    packet
+}
+
+/// An ICMP message with four octets behind the identifier and the sequence number.
+fn icmp(kind: u8, code: u8) -> Vec<u8> {
+    vec![kind, code, 0, 0, 0, 1, 0, 1, 1, 2, 3, 4]
+}
+
+/// A neighbour solicitation with the source link-layer address option.
+fn solicitation(target: [u8; 16]) -> Vec<u8> {
+    let mut message = vec![135, 0, 0, 0, 0, 0, 0, 0];
+    message.extend(target);
+    message.extend([1, 1, 2, 0, 0, 0, 0, 1]);
+    message
+}
+
+fn v4(to: [u8; 4], protocol: u8, payload: &[u8]) -> Vec<u8> {
+    ethernet(&[], 0x0800, &ipv4(to, protocol, 0, 0x4000, payload))
+}
+
+fn v6(to: [u8; 16], headers: &[(u8, Vec<u8>)], protocol: u8, payload: &[u8]) -> Vec<u8> {
+    ethernet(&[], 0x86dd, &ipv6(to, headers, protocol, payload))
+}
+
+#[test]
+fn tcp_is_ours_by_destination_and_port() {
+    Program::load().check_all(&[
+        ("v4, exact", v4(HOST_V4, TCP, &tcp(EXACT)), TcpSteered),
+        ("v4, another address", v4(OTHER_V4, TCP, &tcp(EXACT)), PassedNotOurs),
+        ("v4, another port", v4(HOST_V4, TCP, &tcp(NOBODY)), PassedNotOurs),
+        ("v4, port with its octets swapped", v4(HOST_V4, TCP, &tcp(EXACT.swap_bytes())), PassedNotOurs),
+        ("v4, wildcard", v4(HOST_V4, TCP, &tcp(WILDCARD_V4)), TcpSteered),
+        ("v4, wildcard, another address", v4(OTHER_V4, TCP, &tcp(WILDCARD_V4)), TcpSteered),
+        ("v4, wildcard of the other family", v4(HOST_V4, TCP, &tcp(WILDCARD_V6)), PassedNotOurs),
+        ("v4, owned, any port", v4(OWNED_V4, TCP, &tcp(NOBODY)), TcpSteered),
+        ("v4, first owned", v4([198, 19, 0, 0], TCP, &tcp(NOBODY)), TcpSteered),
+        ("v4, last owned", v4([198, 19, 255, 255], TCP, &tcp(NOBODY)), TcpSteered),
+        ("v4, just not owned", v4(NOT_OWNED_V4, TCP, &tcp(NOBODY)), PassedNotOurs),
+        ("v6, exact", v6(HOST_V6, &[], TCP, &tcp(EXACT)), TcpSteered),
+        ("v6, another address", v6(OTHER_V6, &[], TCP, &tcp(EXACT)), PassedNotOurs),
+        ("v6, another port", v6(HOST_V6, &[], TCP, &tcp(NOBODY)), PassedNotOurs),
+        ("v6, wildcard", v6(OTHER_V6, &[], TCP, &tcp(WILDCARD_V6)), TcpSteered),
+        ("v6, wildcard of the other family", v6(HOST_V6, &[], TCP, &tcp(WILDCARD_V4)), PassedNotOurs),
+        ("v6, owned, any port", v6(OWNED_V6, &[], TCP, &tcp(NOBODY)), TcpSteered),
+        ("v6, just not owned", v6(NOT_OWNED_V6, &[], TCP, &tcp(NOBODY)), PassedNotOurs),
+        (
+            "v6, a mapped address on the wire is the IPv4 listener's",
+            v6(*b"\0\0\0\0\0\0\0\0\0\0\xff\xff\xc6\x12\0\x02", &[], TCP, &tcp(EXACT)),
+            TcpSteered,
+        ),
+    ]);
+}
+
+#[test]
+fn without_a_socket_on_the_queue_packets_stay_with_the_kernel() {
+    Program::without_socket().check_all(&[
+        ("tcp", v4(HOST_V4, TCP, &tcp(EXACT)), PassedNoSocket),
+        ("arp", ethernet(&[], 0x0806, &arp(1, OWNED_V4)), PassedNoSocket),
+        ("echo", v6(OWNED_V6, &[], ICMPV6, &icmp(128, 0)), PassedNoSocket),
+        ("not ours", v4(HOST_V4, TCP, &tcp(NOBODY)), PassedNotOurs),
+    ]);
+}
+
+#[test]
+fn up_to_two_tags_are_walked_over() {
+    let mut program = Program::load();
+    let packets = [
+        (0x0800, ipv4(HOST_V4, TCP, 0, 0, &tcp(EXACT)), TcpSteered),
+        (0x86dd, ipv6(HOST_V6, &[], TCP, &tcp(EXACT)), TcpSteered),
+        (0x0806, arp(1, OWNED_V4), NeighbourSteered),
+    ];
+    for (ethertype, packet, ours) in packets {
+        let tagged = |tags: &[u16]| ethernet(tags, ethertype, &packet);
+        program.check_all(&[
+            ("VLAN", tagged(&[0x8100]), ours),
+            ("service VLAN", tagged(&[0x88a8]), ours),
+            ("QinQ", tagged(&[0x88a8, 0x8100]), ours),
+            ("two customer tags", tagged(&[0x8100, 0x8100]), ours),
+            ("three tags", tagged(&[0x88a8, 0x8100, 0x8100]), PassedNotIp),
+        ]);
+    }
+    let service = ipv4(OTHER_V4, TCP, 0, 0, &tcp(NOBODY));
+    program.check("VLAN, not ours", &ethernet(&[0x8100], 0x0800, &service), PassedNotOurs);
+}
+
+#[test]
+fn ipv4_headers() {
+    let v4 = |packet: Vec<u8>| ethernet(&[], 0x0800, &packet);
+    let changed = |at: usize, to: u8| {
+        let mut packet = ipv4(HOST_V4, TCP, 0, 0, &tcp(EXACT));
+        packet[at] = to;
+        v4(packet)
+    };
+    let padded = [ipv4(HOST_V4, TCP, 0, 0, &tcp(EXACT)), vec![0; 18]].concat();
+    Program::load().check_all(&[
+        ("4 octets of options", v4(ipv4(HOST_V4, TCP, 4, 0, &tcp(EXACT))), TcpSteered),
+        ("40 octets of options", v4(ipv4(HOST_V4, TCP, 40, 0, &tcp(EXACT))), TcpSteered),
+        ("options, not ours", v4(ipv4(HOST_V4, TCP, 40, 0, &tcp(NOBODY))), PassedNotOurs),
+        ("padding of the link behind it", v4(padded), TcpSteered),
+        ("do not fragment", v4(ipv4(HOST_V4, TCP, 0, 0x4000, &tcp(EXACT))), TcpSteered),
+        ("reserved flag", v4(ipv4(HOST_V4, TCP, 0, 0x8000, &tcp(EXACT))), TcpSteered),
+        ("first fragment", v4(ipv4(HOST_V4, TCP, 0, 0x2000, &tcp(EXACT))), PassedFragment),
+        ("middle fragment", v4(ipv4(HOST_V4, TCP, 0, 0x2010, &tcp(EXACT))), PassedFragment),
+        ("last fragment", v4(ipv4(HOST_V4, TCP, 0, 0x0010, &tcp(EXACT))), PassedFragment),
+        ("fragment of an echo", v4(ipv4(OWNED_V4, ICMP, 0, 0x2000, &icmp(8, 0))), PassedFragment),
+        ("version 5", changed(0, 0x55), PassedMalformed),
+        ("version 6", changed(0, 0x65), PassedMalformed),
+        ("header of 16 octets", changed(0, 0x44), PassedMalformed),
+        ("no header", changed(0, 0x40), PassedMalformed),
+        ("header beyond the packet", changed(0, 0x4f), PassedMalformed),
+        ("total length below the header's", changed(3, 19), PassedMalformed),
+        ("total length that cuts the ports off", changed(3, 22), PassedMalformed),
+        ("total length that cuts TCP's header", changed(3, 39), PassedMalformed),
+        ("total length of the headers alone", changed(3, 40), TcpSteered),
+        ("total length beyond the frame", changed(3, 43), PassedMalformed),
+        ("total length far beyond the frame", changed(2, 0xff), PassedMalformed),
+    ]);
+}
+
+#[test]
+fn ipv6_extension_headers() {
+    let ours = |headers: &[(u8, Vec<u8>)]| v6(HOST_V6, headers, TCP, &tcp(EXACT));
+    let options = (DESTINATION_OPTIONS, extension(0));
+    let long = v6(HOST_V6, &[(DESTINATION_OPTIONS, extension(255))], TCP, &tcp(EXACT));
+    let mut beyond = ours(&[(HOP_BY_HOP, extension(0))]);
+    beyond[14 + 40 + 1] = 4;
+    let mut far_beyond = beyond.clone();
+    far_beyond[14 + 40 + 1] = 255;
+    let mut version = ours(&[]);
+    version[14] = 0x40;
+    let mut longer = ours(&[]);
+    longer[14 + 5] += 1;
+    let mut shorter = ours(&[]);
+    shorter[14 + 5] = 19;
+    let mut without_length = ours(&[]);
+    without_length[14 + 5] = 0;
+    let padded = [ours(&[]), vec![0; 6]].concat();
+    Program::load().check_all(&[
+        ("hop-by-hop", ours(&[(HOP_BY_HOP, extension(0))]), TcpSteered),
+        ("hop-by-hop, 24 octets", ours(&[(HOP_BY_HOP, extension(2))]), TcpSteered),
+        ("destination options", ours(std::slice::from_ref(&options)), TcpSteered),
+        ("destination options, 2048 octets", long, TcpSteered),
+        ("routing, no segments left", ours(&[(ROUTING, routing(0))]), TcpSteered),
+        ("routing, a segment left", ours(&[(ROUTING, routing(1))]), PassedNotOurs),
+        (
+            "all four of RFC 8200",
+            ours(&[(HOP_BY_HOP, extension(1)), options.clone(), (ROUTING, routing(0)), options.clone()]),
+            TcpSteered,
+        ),
+        ("five", ours(&vec![options.clone(); 5]), PassedExtensionHeaders),
+        ("fifty", ours(&vec![options.clone(); 50]), PassedExtensionHeaders),
+        ("first fragment", ours(&[(FRAGMENT, fragment(0, true))]), PassedFragment),
+        ("middle fragment", ours(&[(FRAGMENT, fragment(100, true))]), PassedFragment),
+        ("last fragment", ours(&[(FRAGMENT, fragment(100, false))]), PassedFragment),
+        ("atomic fragment", ours(&[(FRAGMENT, fragment(0, false))]), PassedFragment),
+        ("fragment behind options", ours(&[options.clone(), (FRAGMENT, fragment(0, true))]), PassedFragment),
+        (
+            "fragment behind four headers",
+            ours(&[vec![options.clone(); 4], vec![(FRAGMENT, fragment(0, true))]].concat()),
+            PassedFragment,
+        ),
+        ("authentication header", ours(&[(AUTHENTICATION, extension(1))]), PassedOtherProtocol),
+        ("no next header", v6(HOST_V6, &[], NO_NEXT_HEADER, &[]), PassedOtherProtocol),
+        ("options, not ours", v6(HOST_V6, &[options], TCP, &tcp(NOBODY)), PassedNotOurs),
+        ("header longer than its packet", beyond, PassedMalformed),
+        ("header far longer than its packet", far_beyond, PassedMalformed),
+        ("nothing behind the header", v6(HOST_V6, &[(HOP_BY_HOP, extension(0))], TCP, &[]), PassedMalformed),
+        ("header cut short", v6(HOST_V6, &[], DESTINATION_OPTIONS, &[6, 0, 0, 0]), PassedMalformed),
+        ("padding of the link behind it", padded, TcpSteered),
+        ("version 4", version, PassedMalformed),
+        ("payload length beyond the frame", longer, PassedMalformed),
+        ("payload length that cuts TCP's header", shorter, PassedMalformed),
+        ("jumbogram", without_length, PassedMalformed),
+    ]);
+}
+
+#[test]
+fn what_is_never_ours_stays_with_the_kernel() {
+    let other_hardware = {
+        let mut packet = arp(1, OWNED_V4);
+        packet[1] = 6;
+        packet
+    };
+    Program::load().check_all(&[
+        ("UDP to a listener's port", v4(HOST_V4, UDP, &udp(EXACT)), PassedOtherProtocol),
+        ("UDP to an owned address", v4(OWNED_V4, UDP, &udp(EXACT)), PassedOtherProtocol),
+        ("UDP over IPv6", v6(HOST_V6, &[], UDP, &udp(EXACT)), PassedOtherProtocol),
+        ("ICMP unreachable to an owned address", v4(OWNED_V4, ICMP, &icmp(3, 1)), PassedOtherProtocol),
+        ("ICMP echo reply", v4(OWNED_V4, ICMP, &icmp(0, 0)), PassedOtherProtocol),
+        ("ICMPv6 in IPv4", v4(OWNED_V4, ICMPV6, &icmp(128, 0)), PassedOtherProtocol),
+        ("ICMP in IPv6", v6(OWNED_V6, &[], ICMP, &icmp(8, 0)), PassedOtherProtocol),
+        ("neighbour advertisement", v6(OWNED_V6, &[], ICMPV6, &icmp(136, 0)), PassedOtherProtocol),
+        ("ARP reply", ethernet(&[], 0x0806, &arp(2, OWNED_V4)), PassedOtherProtocol),
+        ("ARP for other hardware", ethernet(&[], 0x0806, &other_hardware), PassedOtherProtocol),
+        ("LLDP", ethernet(&[], 0x88cc, &[0; 46]), PassedNotIp),
+        ("IEEE 802.3 length", ethernet(&[], 46, &[0; 46]), PassedNotIp),
+    ]);
+}
+
+#[test]
+fn owned_addresses_are_resolved_and_pinged() {
+    let solicit = |to, target| v6(to, &[], ICMPV6, &solicitation(target));
+    Program::load().check_all(&[
+        ("ARP, owned", ethernet(&[], 0x0806, &arp(1, OWNED_V4)), NeighbourSteered),
+        ("ARP, the host's", ethernet(&[], 0x0806, &arp(1, HOST_V4)), PassedNotOurs),
+        ("ARP, just not owned", ethernet(&[], 0x0806, &arp(1, NOT_OWNED_V4)), PassedNotOurs),
+        ("solicitation, owned", solicit(SOLICITED_NODE, OWNED_V6), NeighbourSteered),
+        ("solicitation to the address itself", solicit(OWNED_V6, OWNED_V6), NeighbourSteered),
+        ("solicitation, the same group, not owned", solicit(SOLICITED_NODE, NOT_OWNED_V6), PassedNotOurs),
+        ("solicitation, the host's", solicit(SOLICITED_NODE, HOST_V6), PassedNotOurs),
+        ("solicitation to an owned address for another", solicit(OWNED_V6, HOST_V6), PassedNotOurs),
+        ("echo, owned", v4(OWNED_V4, ICMP, &icmp(8, 0)), EchoSteered),
+        ("echo, the host's", v4(HOST_V4, ICMP, &icmp(8, 0)), PassedNotOurs),
+        ("echo with a code", v4(OWNED_V4, ICMP, &icmp(8, 1)), PassedOtherProtocol),
+        ("ICMPv6 echo, owned", v6(OWNED_V6, &[], ICMPV6, &icmp(128, 0)), EchoSteered),
+        ("ICMPv6 echo, the host's", v6(HOST_V6, &[], ICMPV6, &icmp(128, 0)), PassedNotOurs),
+        (
+            "ICMPv6 echo behind options",
+            v6(OWNED_V6, &[(DESTINATION_OPTIONS, extension(0))], ICMPV6, &icmp(128, 0)),
+            EchoSteered,
+        ),
+    ]);
+}
+
+/// The kernel's test run takes no less than an Ethernet header: what is shorter never reaches a program.
+#[test]
+fn every_truncation_is_malformed() {
+    let mut program = Program::load();
+    let headers = [(HOP_BY_HOP, extension(1)), (ROUTING, routing(0)), (DESTINATION_OPTIONS, extension(0))];
+    let packets = [
+        ("v4", v4(HOST_V4, TCP, &tcp(EXACT)), TcpSteered),
+        ("v4, options", ethernet(&[0x8100], 0x0800, &ipv4(HOST_V4, TCP, 12, 0, &tcp(EXACT))), TcpSteered),
+        ("v6", v6(HOST_V6, &[], TCP, &tcp(EXACT)), TcpSteered),
+        (
+            "v6, headers",
+            ethernet(&[0x88a8, 0x8100], 0x86dd, &ipv6(HOST_V6, &headers, TCP, &tcp(EXACT))),
+            TcpSteered,
+        ),
+        ("arp", ethernet(&[0x8100], 0x0806, &arp(1, OWNED_V4)), NeighbourSteered),
+        ("solicitation", v6(SOLICITED_NODE, &[], ICMPV6, &solicitation(OWNED_V6)), NeighbourSteered),
+        ("echo", v4(OWNED_V4, ICMP, &icmp(8, 0)), EchoSteered),
+        ("echo, v6", v6(OWNED_V6, &[], ICMPV6, &icmp(128, 0)), EchoSteered),
+    ];
+    for (name, packet, whole) in packets {
+        for len in 14..packet.len() {
+            program.check(&format!("{name}, {len} octets"), &packet[..len], PassedMalformed);
+        }
+        program.check(name, &packet, whole);
+    }
+}
+
+/// Any octets at all: each packet still counts once, and the kernel never sees the program fail.
+#[test]
+fn noise_counts_once_too() {
+    let mut program = Program::load();
+    let seeds = [
+        v4(HOST_V4, TCP, &tcp(EXACT)),
+        v6(HOST_V6, &[(HOP_BY_HOP, extension(1)), (ROUTING, routing(0))], TCP, &tcp(EXACT)),
+        ethernet(&[0x88a8, 0x8100], 0x0806, &arp(1, OWNED_V4)),
+        v6(SOLICITED_NODE, &[], ICMPV6, &solicitation(OWNED_V6)),
+    ];
+    let mut runs = 0;
+    for seed in seeds {
+        for at in 12..seed.len() {
+            for value in [0, 1, 4, 43, 44, 60, 0x45, 0x81, 0xff] {
+                let mut packet = seed.clone();
+                packet[at] = value;
+                program.steer.test_run(&packet).unwrap();
+                runs += 1;
+            }
+        }
+    }
+    assert_eq!(program.counts().values().sum::<u64>(), runs);
+}
+
+#[test]
+fn maps_say_what_does_not_fit() {
+    let mut steer = load();
+    let error = steer.add_owned(Address::v4(HOST_V4), 33).unwrap_err();
+    assert_eq!(error.to_string(), "a prefix of 33 bits is longer than its address: at most 32");
+    steer.add_owned(Address::v4(HOST_V4), 32).unwrap();
+    steer.add_owned(Address::v6(HOST_V6), 128).unwrap();
+    let socket = xsk();
+    let error = steer.set_socket(synmill_xdp_ebpf::MAX_QUEUES, socket.as_fd()).unwrap_err();
+    assert!(error.to_string().starts_with("the XDP program's map XSKS (room for 1024) failed: "), "{error}");
+    let error = Steer::load(Some(b"no object")).err().unwrap();
+    assert!(matches!(error, SteerError::Object { .. }), "{error}");
+    assert_eq!(error.to_string().lines().count(), 1, "{error}");
+}
+
+/// Moves this thread, and what it starts, into a network namespace of its own; it goes when the thread does.
+#[expect(unsafe_code, reason = "one system call that the standard library does not have")]
+fn enter_own_namespace() {
+    // SAFETY: no pointers; only this thread is moved.
+    let result = unsafe { libc::unshare(libc::CLONE_NEWNET) };
+    assert_eq!(result, 0, "these tests need root: {}", std::io::Error::last_os_error());
+}
+
+/// Runs a command in this thread's namespace; what it printed.
+#[track_caller]
+fn run(line: &str) -> String {
+    let mut words = line.split(' ');
+    let name = words.next().unwrap();
+    let output = Command::new(name)
+        .args(words)
+        .output()
+        .unwrap_or_else(|error| panic!("these tests need ip (iproute2) and ethtool: {name}: {error}"));
+    assert!(output.status.success(), "{line}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn attaches_and_leaves_nothing_behind() {
+    enter_own_namespace();
+    run("ip link add ebpf0 type veth peer name ebpf1");
+    for (mode, shown) in [(AttachMode::Driver, " xdp "), (AttachMode::Skb, " xdpgeneric ")] {
+        let mut steer = load();
+        steer.attach("ebpf0", mode).unwrap();
+        let link = run("ip -details link show dev ebpf0");
+        assert!(link.contains(shown), "{mode:?}: {link}");
+        assert!(link.contains("name steer"), "{link}");
+
+        // By link: what hangs on one can only go with it.
+        let mut second = load();
+        for mode in [AttachMode::Driver, AttachMode::Skb] {
+            let error = second.attach("ebpf0", mode).unwrap_err();
+            let SteerError::Occupied { holder, .. } = &error else { panic!("{error}") };
+            assert!(holder.id.is_some(), "{error}");
+            assert_eq!(holder.name.as_deref(), Some("steer"), "{error}");
+            assert!(link.contains(&format!("prog/xdp id {}", holder.id.unwrap())), "{link}");
+        }
+        steer.detach();
+        second.attach("ebpf0", mode).unwrap();
+        drop(second);
+        let link = run("ip -details link show dev ebpf0");
+        assert!(!link.contains("xdp"), "{link}");
+    }
+}
+
+#[test]
+fn refusals_say_what_to_do() {
+    enter_own_namespace();
+    run("ip link add ebpf0 mtu 9000 type veth peer name ebpf1 mtu 9000");
+    let mut steer = load();
+    let error = steer.attach("ebpf0", AttachMode::Driver).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "the MTU of ebpf0 is too large for XDP in its driver, 9000: `ip link set dev ebpf0 mtu 1500`, on both ends of a veth; \
+         a veth takes at most 3506 (pages of 4096 octets)"
+    );
+    run("ip link set dev ebpf0 mtu 3506");
+    run("ip link set dev ebpf1 mtu 3506");
+    steer.attach("ebpf0", AttachMode::Driver).unwrap();
+    steer.detach();
+
+    let error = steer.attach("ebpf9", AttachMode::Driver).unwrap_err();
+    assert_eq!(error.to_string(), "there is no interface ebpf9 here: `ip -brief link` lists those there are");
+
+    // A bridge has no native XDP.
+    run("ip link add ebpf2 type bridge");
+    let error = steer.attach("ebpf2", AttachMode::Driver).unwrap_err();
+    assert!(matches!(error, SteerError::NoNativeXdp { .. }), "{error}");
+    steer.attach("ebpf2", AttachMode::Skb).unwrap();
+
+    // A veth with fewer receive queues than its peer has transmit queues.
+    run("ip link add ebpf3 numrxqueues 1 type veth peer name ebpf4 numtxqueues 2");
+    run("ethtool -L ebpf4 tx 2");
+    let error = load().attach("ebpf3", AttachMode::Driver).unwrap_err();
+    assert!(matches!(error, SteerError::TooFewQueues { .. }), "{error}");
+}
