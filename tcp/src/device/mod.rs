@@ -2,6 +2,8 @@
 
 pub mod pair;
 pub mod umem;
+#[cfg(feature = "xdp")]
+pub mod xdp;
 
 use std::time::Duration;
 
@@ -32,6 +34,11 @@ pub trait Device {
 
     /// Sleeps until there is something to receive, at most for `timeout`. A device without a kernel behind it returns at once.
     fn wait(&mut self, timeout: Duration);
+
+    /// Sleeps until there is something to receive from any of these devices, at most for `timeout`.
+    fn wait_any(devices: &mut [Self], timeout: Duration)
+    where
+        Self: Sized;
 
     /// What the rings lost so far, from our side and from the kernel's (`XDP_STATISTICS`).
     fn ring_counts(&mut self) -> RingCounts;

@@ -387,6 +387,8 @@ impl Device for PairDevice {
 
     fn wait(&mut self, _timeout: Duration) {}
 
+    fn wait_any(_devices: &mut [Self], _timeout: Duration) {}
+
     fn ring_counts(&mut self) -> RingCounts {
         self.counts
     }

@@ -136,6 +136,23 @@ impl Region {
         Self::new(base, count, frame_size, home, Backing::Heap(bytes))
     }
 
+    /// The chunks of a UMEM that no socket is bound to yet; `first` is the descriptor of its first chunk.
+    #[cfg(feature = "xdp")]
+    pub(super) fn umem(
+        umem: &xsk_rs::Umem,
+        first: &xsk_rs::FrameDesc,
+        count: usize,
+        frame_size: usize,
+        home: u8,
+    ) -> Self {
+        // SAFETY: the descriptor came with the UMEM, and no one has its memory yet. The slice is empty: only its address counts.
+        let data = unsafe { umem.data(first) }.contents().as_ptr();
+        // The memory is a mapping made by the C library, so its provenance is exposed; the descriptor points behind the headroom.
+        let base = ptr::with_exposed_provenance_mut(data.expose_provenance() - first.addr());
+        let base = NonNull::new(base).expect("xsk-rs refuses a null mapping");
+        Self::new(base, count, frame_size, home, Backing::Umem(std::mem::ManuallyDrop::new(umem.clone())))
+    }
+
     fn new(base: NonNull<u8>, count: usize, frame_size: usize, home: u8, backing: Backing) -> Self {
         assert!(count > 0, "a region without frames");
         assert!(frame_size > HEADROOM, "a frame of {frame_size} bytes holds no packet");

@@ -1,0 +1,345 @@
+//! The four AF_XDP rings of one queue of an interface. Knows descriptors, kicks and the socket; never what frames carry.
+#![allow(
+    unsafe_code,
+    reason = "ring calls promise that a chunk is in one place; the socket is asked by system calls"
+)]
+
+mod open;
+#[cfg(test)]
+mod tests;
+
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
+use std::ptr;
+use std::time::Duration;
+
+use xsk_rs::{CompQueue, FillQueue, FrameDesc, RxQueue, TxQueue, Umem};
+
+pub use open::{BindMode, OpenError, XdpOptions};
+
+use super::umem::{HEADROOM, Region};
+use super::{BURST, Burst, Census, Device, RingCounts, SHORTEST, refill_quota};
+
+/// The most devices that [`Device::wait_any`] watches at once: as many as [`super::Frame::home`] can name.
+const MOST_DEVICES: usize = 256;
+
+/// One queue of an interface, bound until the value is dropped.
+///
+/// A chunk without a [`super::Frame`] is in exactly one of: `free`, the RX side (fill ring, the driver, RX ring) or the TX side
+/// (TX ring, the driver, completion ring). Every unsafe ring call below rests on this: a number enters a ring only from
+/// `free` or from a frame given back, and leaves it only when the kernel returned its descriptor.
+pub struct XdpDevice {
+    // The socket is closed, and the queue free again, when all four are dropped.
+    rx: RxQueue,
+    tx: TxQueue,
+    fill: FillQueue,
+    completion: CompQueue,
+    umem: Umem,
+    region: Region,
+    free: Vec<u32>,
+    /// Each chunk's descriptor as it was made: the packet starts at [`HEADROOM`]. Descriptors cannot be made, only copied.
+    descriptors: Box<[FrameDesc]>,
+    /// The last descriptor received in each chunk whose packet started elsewhere.
+    shifted: Box<[FrameDesc]>,
+    scratch: [FrameDesc; BURST],
+    frame_size: usize,
+    fill_size: usize,
+    tx_size: u32,
+    /// Chunks on the RX side.
+    receiving: usize,
+    /// Chunks on the TX side.
+    sending: usize,
+    counts: RingCounts,
+    /// Frames too short to be sent.
+    runts: u64,
+    link_error: Option<i32>,
+    facts: Facts,
+}
+
+/// What the kernel granted.
+#[derive(Clone, Copy, Debug)]
+struct Facts {
+    zero_copy: bool,
+    huge_pages: bool,
+    busy_poll: bool,
+}
+
+impl XdpDevice {
+    /// Binds to a queue. The XDP program is to be attached before, and its map to be given [`XdpDevice::fd`] afterwards.
+    ///
+    /// Waits up to a second for a queue that the kernel has not released yet.
+    ///
+    /// # Errors
+    /// What the kernel refused, and how to have it granted.
+    pub fn open(options: &XdpOptions) -> Result<Self, OpenError> {
+        let open::Opened { umem, descriptors, frame_size, rx, tx, fill, completion, facts } =
+            open::open(options)?;
+        let region = Region::umem(&umem, &descriptors[0], descriptors.len(), frame_size, options.home);
+        let mut device = Self {
+            rx,
+            tx,
+            fill,
+            completion,
+            umem,
+            region,
+            free: (0..descriptors.len() as u32).rev().collect(),
+            shifted: descriptors.clone().into_boxed_slice(),
+            frame_size,
+            fill_size: descriptors.len(),
+            descriptors: descriptors.into_boxed_slice(),
+            scratch: [FrameDesc::default(); BURST],
+            tx_size: options.tx_ring,
+            receiving: 0,
+            sending: 0,
+            counts: RingCounts::default(),
+            runts: 0,
+            link_error: None,
+            facts,
+        };
+        device.refill();
+        Ok(device)
+    }
+
+    /// The socket, for the program's map.
+    #[must_use]
+    pub fn fd(&self) -> BorrowedFd<'_> {
+        // SAFETY: the descriptor is open as long as the queues are, and the borrow of `self` keeps them.
+        unsafe { BorrowedFd::borrow_raw(self.raw_fd()) }
+    }
+
+    /// Does the driver move packets without copying them? As the kernel reports it, not as it was asked for.
+    #[must_use]
+    pub fn is_zero_copy(&self) -> bool {
+        self.facts.zero_copy
+    }
+
+    /// Are the frames in huge pages?
+    #[must_use]
+    pub fn huge_pages(&self) -> bool {
+        self.facts.huge_pages
+    }
+
+    /// The NAPI instance last seen by the socket (`SO_INCOMING_NAPI_ID`); 0 after packets came: busy polling does nothing here.
+    #[must_use]
+    pub fn napi_id(&self) -> u32 {
+        open::get_option(self.raw_fd(), libc::SOL_SOCKET, libc::SO_INCOMING_NAPI_ID).unwrap_or(0)
+    }
+
+    /// Why nothing can be sent: `ENETDOWN` while the link is down, `ENXIO` once the interface is gone. `None` when the last
+    /// attempt went well. Only sending finds it out.
+    #[must_use]
+    pub fn link_error(&self) -> Option<io::Error> {
+        self.link_error.map(io::Error::from_raw_os_error)
+    }
+
+    fn raw_fd(&self) -> RawFd {
+        self.rx.fd().as_raw_fd()
+    }
+
+    fn number(&self, descriptor: &FrameDesc) -> u32 {
+        (descriptor.addr() / self.frame_size) as u32
+    }
+
+    /// Gives free chunks to the fill ring.
+    fn refill(&mut self) {
+        let mut quota = refill_quota(self.descriptors.len(), self.free.len(), self.receiving, self.fill_size);
+        while quota > 0 {
+            let batch = quota.min(BURST);
+            let from = self.free.len() - batch;
+            for (place, number) in self.scratch.iter_mut().zip(self.free.drain(from..)) {
+                *place = self.descriptors[number as usize];
+            }
+            // SAFETY: these chunks were free, so no frame and no other ring has them; none is taken before the RX ring returns it.
+            let produced = unsafe { self.fill.produce(&self.scratch[..batch]) };
+            debug_assert_eq!(produced, batch, "the fill ring has room for every chunk");
+            self.receiving += batch;
+            quota -= batch;
+        }
+    }
+
+    /// Takes what was sent back from the completion ring.
+    fn reclaim(&mut self) {
+        while self.sending > 0 {
+            // SAFETY: the kernel is done with what the completion ring returns.
+            let count = unsafe { self.completion.consume(&mut self.scratch) };
+            for place in 0..count {
+                self.free.push(self.number(&self.scratch[place]));
+            }
+            self.sending -= count;
+            if count < BURST {
+                break;
+            }
+        }
+    }
+
+    /// The first `count` descriptors of the scratch array go to the TX ring, which has room for them.
+    fn submit(&mut self, count: usize) {
+        // SAFETY: the chunks came from frames that were given back, so no one else has them; none is taken before the
+        // completion ring returns it.
+        let produced = unsafe { self.tx.produce(&self.scratch[..count]) };
+        debug_assert_eq!(produced, count, "the caller left within the room it found");
+        self.sending += count;
+    }
+
+    /// Makes the kernel send what it has not taken from the TX ring yet, if it wants to be told. One system call at most.
+    fn kick(&mut self) {
+        let waiting = self.sending > 0 && self.tx.nb_free_exact() < self.tx_size;
+        if !waiting || !(self.facts.busy_poll || self.tx.needs_wakeup()) {
+            return;
+        }
+        // SAFETY: an empty message: the kernel reads no memory of ours.
+        let sent = unsafe { libc::sendto(self.raw_fd(), ptr::null(), 0, libc::MSG_DONTWAIT, ptr::null(), 0) };
+        self.link_error = if sent >= 0 {
+            None
+        } else {
+            match io::Error::last_os_error().raw_os_error() {
+                // The kernel stopped half-way: more next time.
+                Some(libc::EAGAIN | libc::EBUSY | libc::ENOBUFS | libc::EINTR) => None,
+                errno => errno,
+            }
+        };
+    }
+
+    /// Lets the driver look at the fill ring (and, when busy polling, at its queue).
+    fn wake_receiver(&self) {
+        // SAFETY: an empty buffer: the kernel writes no memory of ours. There is nothing to do about a failure: the link's
+        // state shows when sending.
+        unsafe {
+            libc::recvfrom(
+                self.raw_fd(),
+                ptr::null_mut(),
+                0,
+                libc::MSG_DONTWAIT,
+                ptr::null_mut(),
+                ptr::null_mut(),
+            )
+        };
+    }
+
+    fn consume(&mut self, into: &mut Burst, limit: usize) -> usize {
+        // SAFETY: the kernel is done with what the RX ring returns.
+        let count = unsafe { self.rx.consume(&mut self.scratch[..limit]) };
+        for descriptor in &self.scratch[..count] {
+            let (addr, len) = (descriptor.addr(), descriptor.lengths().data());
+            let (number, start) = (addr / self.frame_size, addr % self.frame_size);
+            if start != HEADROOM {
+                self.shifted[number] = *descriptor;
+            }
+            into.push(self.region.take(number as u32, start, len));
+        }
+        self.receiving -= count;
+        count
+    }
+}
+
+impl Device for XdpDevice {
+    fn receive(&mut self, into: &mut Burst, limit: usize) -> usize {
+        let limit = limit.min(BURST);
+        let count = self.consume(into, limit);
+        if count > 0 || limit == 0 {
+            return count;
+        }
+        self.reclaim();
+        self.refill();
+        if !(self.facts.busy_poll || self.fill.needs_wakeup()) {
+            return 0;
+        }
+        self.wake_receiver();
+        self.consume(into, limit)
+    }
+
+    fn recycle(&mut self, frames: &mut Burst) {
+        self.free.extend(frames.drain(..).map(|frame| self.region.give_back(frame)));
+        self.refill();
+    }
+
+    fn alloc(&mut self, into: &mut Burst, limit: usize) -> usize {
+        self.reclaim();
+        let count = limit.min(self.free.len());
+        let from = self.free.len() - count;
+        into.extend(self.free.drain(from..).map(|number| self.region.take(number, HEADROOM, 0)));
+        count
+    }
+
+    fn transmit(&mut self, frames: &mut Burst) -> usize {
+        self.reclaim();
+        let room = if frames.is_empty() { 0 } else { self.tx.nb_free(frames.len() as u32) as usize };
+        let (mut submitted, mut batch) = (0, 0);
+        for frame in frames.drain(..) {
+            let (start, len) = (frame.start(), frame.len());
+            let number = self.region.give_back(frame);
+            if len < SHORTEST {
+                self.runts += 1;
+                self.free.push(number);
+                continue;
+            }
+            if submitted == room {
+                self.counts.tx_ring_full += 1;
+                self.free.push(number);
+                continue;
+            }
+            let known = if start == HEADROOM { &self.descriptors } else { &self.shifted };
+            let descriptor = &mut self.scratch[batch];
+            *descriptor = known[number as usize];
+            debug_assert_eq!(descriptor.addr(), number as usize * self.frame_size + start);
+            // SAFETY: the chunk's frame was given back, so this is the only access to its memory.
+            unsafe { self.umem.data_mut(descriptor) }.cursor().set_pos(len);
+            submitted += 1;
+            batch += 1;
+            if batch == BURST {
+                self.submit(batch);
+                batch = 0;
+            }
+        }
+        self.submit(batch);
+        self.kick();
+        self.refill();
+        submitted
+    }
+
+    fn wait(&mut self, timeout: Duration) {
+        Self::wait_any(std::slice::from_mut(self), timeout);
+    }
+
+    fn wait_any(devices: &mut [Self], timeout: Duration) {
+        let mut timeout = timeout;
+        let mut polled = [libc::pollfd { fd: -1, events: libc::POLLIN, revents: 0 }; MOST_DEVICES];
+        for (device, place) in devices.iter_mut().zip(&mut polled) {
+            place.fd = device.raw_fd();
+            device.kick();
+            if device.sending > 0 && device.tx.nb_free_exact() < device.tx_size {
+                // The kernel did not take everything; nothing wakes us when it can.
+                timeout = timeout.min(Duration::from_millis(1));
+            }
+        }
+        let timeout = libc::timespec {
+            tv_sec: timeout.as_secs() as libc::time_t,
+            tv_nsec: timeout.subsec_nanos().into(),
+        };
+        let count = devices.len().min(MOST_DEVICES) as libc::nfds_t;
+        // SAFETY: `polled` has at least `count` places, and both it and the timeout live across the call. A failure (a signal,
+        // mostly) only ends the wait.
+        unsafe { libc::ppoll(polled.as_mut_ptr(), count, &raw const timeout, ptr::null()) };
+    }
+
+    fn ring_counts(&mut self) -> RingCounts {
+        // Without an answer the kernel's part stays as it was.
+        if let Ok(kernel) = self.rx.fd().xdp_statistics() {
+            self.counts.rx_ring_full = kernel.rx_ring_full();
+            self.counts.fill_ring_empty = kernel.rx_fill_ring_empty_descs();
+            self.counts.rx_dropped = kernel.rx_dropped() + kernel.rx_invalid_descs();
+            self.counts.tx_invalid = self.runts + kernel.tx_invalid_descs();
+        }
+        self.counts
+    }
+
+    fn census(&self) -> Census {
+        let census = Census {
+            total: self.region.count(),
+            free: self.free.len(),
+            rings: self.receiving + self.sending,
+        };
+        debug_assert_eq!(census.free + census.rings + self.region.out(), census.total);
+        census
+    }
+}

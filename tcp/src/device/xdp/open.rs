@@ -1,0 +1,476 @@
+//! From options to a bound socket: memory, limits, flags, and what to say when the kernel refuses. Knows the kernel's answers;
+//! never the packet path.
+
+use std::io;
+use std::num::NonZeroU32;
+use std::os::fd::{AsRawFd, RawFd};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use xsk_rs::config::{
+    BindFlags, FrameSize, Interface, LibxdpFlags, QueueSize, SocketConfig, SocketConfigBuilder, UmemConfig,
+    UmemConfigBuilder,
+};
+use xsk_rs::{CompQueue, FillQueue, FrameDesc, RxQueue, Socket, TxQueue, Umem};
+
+use super::Facts;
+use crate::device::BURST;
+
+/// The largest MTU whose packets, with Ethernet and two VLAN tags, fit a page behind the headroom and before the driver's
+/// trailer.
+const LARGEST_MTU: u32 = 3506;
+
+/// `if_xdp.h`: how many packets one kick may send in copy mode. Not in older kernels, nor in every libc.
+const XDP_MAX_TX_SKB_BUDGET: libc::c_int = 9;
+
+/// `asm-generic/socket.h`, not in every libc.
+const SO_PREFER_BUSY_POLL: libc::c_int = 69;
+const SO_BUSY_POLL_BUDGET: libc::c_int = 70;
+
+/// How the driver is to move packets. There is no third: some drivers bind without being told and fail at the first send.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BindMode {
+    /// By DMA into our frames (`XDP_ZEROCOPY`).
+    ZeroCopy,
+    /// By copy in the kernel (`XDP_COPY`), with a program in driver or SKB mode.
+    Copy,
+}
+
+/// One queue to bind to, and with what.
+#[derive(Clone, Debug)]
+pub struct XdpOptions {
+    /// The interface's name.
+    pub interface: String,
+    /// The queue's number, from 0.
+    pub queue: u32,
+    /// Zero-copy or copy.
+    pub mode: BindMode,
+    /// All frames of the queue: a power of two, 64 or more. The fill ring has as many places.
+    pub frames: u32,
+    /// Places of the RX ring: a power of two, 64 or more.
+    pub rx_ring: u32,
+    /// Places of the TX ring, and of the completion ring: a power of two, 64 or more.
+    pub tx_ring: u32,
+    /// The interface's MTU in bytes: decides between frames of 2048 and of 4096 bytes.
+    pub mtu: u32,
+    /// Try huge pages first.
+    pub huge_pages: bool,
+    /// Let our system calls drive the driver's receive queue (`SO_PREFER_BUSY_POLL`).
+    pub busy_poll: bool,
+    /// The [`crate::device::Frame::home`] of the frames.
+    pub home: u8,
+}
+
+impl XdpOptions {
+    /// 8192 frames, RX ring of 4096 and TX ring of 2048 places, MTU 1500, huge pages if there are any, no busy polling, home 0.
+    #[must_use]
+    pub fn new(interface: impl Into<String>, queue: u32, mode: BindMode) -> Self {
+        Self {
+            interface: interface.into(),
+            queue,
+            mode,
+            frames: 8192,
+            rx_ring: 4096,
+            tx_ring: 2048,
+            mtu: 1500,
+            huge_pages: true,
+            busy_poll: false,
+            home: 0,
+        }
+    }
+}
+
+/// Why a queue was not bound. One line each: what, and how to fix it.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// There is no such interface here.
+    #[error("no interface {interface:?} in this network namespace: `ip link` lists them")]
+    NoInterface {
+        /// As it was given.
+        interface: String,
+    },
+    /// An option that can never be right.
+    #[error("{what} must be a power of two from 64 to 2^20, not {given}")]
+    Size {
+        /// Which one.
+        what: &'static str,
+        /// As it was given.
+        given: u32,
+    },
+    /// Packets that no frame holds.
+    #[error(
+        "{interface}: an MTU of {mtu} is too large for one frame: `ip link set {interface} mtu {LARGEST_MTU}` or less"
+    )]
+    Mtu {
+        /// The interface.
+        interface: String,
+        /// Its MTU in bytes.
+        mtu: u32,
+    },
+    /// `EPERM`.
+    #[error(
+        "not allowed to {what}: {capability} is missing: run with sudo, or once `sudo setcap \
+         cap_net_raw,cap_net_admin,cap_bpf,cap_perfmon,cap_ipc_lock+ep PATH-OF-SYNMILL`"
+    )]
+    Permission {
+        /// The refused act.
+        what: &'static str,
+        /// The capability that allows it.
+        capability: &'static str,
+    },
+    /// `ENOBUFS` at the UMEM.
+    #[error(
+        "the frames need {needed} bytes of locked memory and RLIMIT_MEMLOCK allows {allowed}: `ulimit -l unlimited`, \
+         or CAP_IPC_LOCK, or fewer frames"
+    )]
+    MemoryLock {
+        /// Bytes of the frames.
+        needed: u64,
+        /// Bytes of the limit.
+        allowed: u64,
+    },
+    /// `ENOMEM` at the mapping.
+    #[error("no memory for {needed} bytes of frames: {source}")]
+    Memory {
+        /// Bytes of the frames.
+        needed: u64,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+    /// `EBUSY` at the bind, for a second.
+    #[error(
+        "queue {queue} of {interface} is taken by another AF_XDP socket: stop that process, or choose another queue"
+    )]
+    Busy {
+        /// The interface.
+        interface: String,
+        /// The queue.
+        queue: u32,
+    },
+    /// `EINVAL` at the bind, or a queue that could not send.
+    #[error(
+        "queue {queue} of {interface} is not active: it has {receive} to receive and {send} to send: `ethtool -L {interface} \
+         {change}`"
+    )]
+    QueueInactive {
+        /// The interface.
+        interface: String,
+        /// The queue.
+        queue: u32,
+        /// Active RX queues.
+        receive: u32,
+        /// Active TX queues.
+        send: u32,
+        /// `ethtool -L` arguments that would make it active.
+        change: String,
+    },
+    /// `EOPNOTSUPP` at a zero-copy bind.
+    #[error("the driver of {interface} has no zero-copy mode for queue {queue}: use copy mode")]
+    NoZeroCopy {
+        /// The interface.
+        interface: String,
+        /// The queue.
+        queue: u32,
+    },
+    /// Another answer.
+    #[error("queue {queue} of {interface}: cannot {what}: {source}")]
+    Kernel {
+        /// The interface.
+        interface: String,
+        /// The queue.
+        queue: u32,
+        /// The refused act.
+        what: &'static str,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+}
+
+/// A bound socket in its parts.
+pub(super) struct Opened {
+    pub(super) umem: Umem,
+    pub(super) descriptors: Vec<FrameDesc>,
+    pub(super) frame_size: usize,
+    pub(super) rx: RxQueue,
+    pub(super) tx: TxQueue,
+    pub(super) fill: FillQueue,
+    pub(super) completion: CompQueue,
+    pub(super) facts: Facts,
+}
+
+/// Checks the options, makes the memory, binds, and reads back what the kernel made of it.
+pub(super) fn open(options: &XdpOptions) -> Result<Opened, OpenError> {
+    let (frames, rx_ring) =
+        (size("the number of frames", options.frames)?, size("the RX ring", options.rx_ring)?);
+    let tx_ring = size("the TX ring", options.tx_ring)?;
+    let frame_size = match options.mtu {
+        ..=1500 => 2048,
+        1501..=LARGEST_MTU => 4096,
+        mtu => return Err(OpenError::Mtu { interface: options.interface.clone(), mtu }),
+    };
+    let no_interface = || OpenError::NoInterface { interface: options.interface.clone() };
+    let interface: Interface = options.interface.parse().map_err(|_| no_interface())?;
+    if !exists(&options.interface) {
+        return Err(no_interface());
+    }
+    let channels = Channels::of(&options.interface);
+    if let Some(inactive) = channels.and_then(|channels| channels.inactive(options)) {
+        return Err(inactive);
+    }
+
+    let kernel = |what, source| refused(options, what, source);
+    let config = FrameSize::new(frame_size)
+        .ok()
+        .and_then(|frame_size| {
+            UmemConfigBuilder::new()
+                .frame_size(frame_size)
+                .fill_queue_size(frames)
+                .comp_queue_size(tx_ring)
+                .build()
+                .ok()
+        })
+        .ok_or_else(|| kernel("lay out frames", io::ErrorKind::InvalidInput.into()))?;
+    let (umem, descriptors, huge_pages) = memory(options, config, u64::from(frame_size))?;
+
+    let mode = match options.mode {
+        BindMode::ZeroCopy => BindFlags::XDP_ZEROCOPY,
+        BindMode::Copy => BindFlags::XDP_COPY,
+    };
+    let config = SocketConfigBuilder::new()
+        .rx_queue_size(rx_ring)
+        .tx_queue_size(tx_ring)
+        .libxdp_flags(LibxdpFlags::XSK_LIBXDP_FLAGS_INHIBIT_PROG_LOAD)
+        .bind_flags(mode | BindFlags::XDP_USE_NEED_WAKEUP)
+        .build();
+    let (tx, rx, rings) = bind(options, config, &umem, &interface)?;
+    // Only a UMEM that is shared already gives no rings.
+    let (fill, completion) =
+        rings.ok_or_else(|| kernel("get its rings", io::ErrorKind::InvalidData.into()))?;
+
+    let fd = rx.fd().as_raw_fd();
+    let flags: u32 = get_option(fd, libc::SOL_XDP, libc::XDP_OPTIONS)
+        .map_err(|source| kernel("read back its mode", source))?;
+    // Where it is not known, the kernel's own 32 stay.
+    let _ = set_option(fd, libc::SOL_XDP, XDP_MAX_TX_SKB_BUDGET, options.tx_ring.min(128));
+    if options.busy_poll {
+        for (option, value) in
+            [(SO_PREFER_BUSY_POLL, 1), (libc::SO_BUSY_POLL, 20), (SO_BUSY_POLL_BUDGET, BURST as u32)]
+        {
+            set_option(fd, libc::SOL_SOCKET, option, value).map_err(|source| {
+                if source.raw_os_error() == Some(libc::EPERM) {
+                    OpenError::Permission { what: "busy-poll", capability: "CAP_NET_ADMIN" }
+                } else {
+                    kernel("busy-poll", source)
+                }
+            })?;
+        }
+    }
+    let zero_copy = flags & libc::XDP_OPTIONS_ZEROCOPY != 0;
+    let facts = Facts { zero_copy, huge_pages, busy_poll: options.busy_poll };
+    Ok(Opened { umem, descriptors, frame_size: frame_size as usize, rx, tx, fill, completion, facts })
+}
+
+fn size(what: &'static str, given: u32) -> Result<QueueSize, OpenError> {
+    let size = QueueSize::new(given).ok().filter(|_| (64..=1 << 20).contains(&given));
+    size.ok_or(OpenError::Size { what, given })
+}
+
+fn refused(options: &XdpOptions, what: &'static str, source: io::Error) -> OpenError {
+    OpenError::Kernel { interface: options.interface.clone(), queue: options.queue, what, source }
+}
+
+/// The frames: in huge pages if asked for and there, and with the limit on locked memory raised if need be.
+fn memory(
+    options: &XdpOptions,
+    config: UmemConfig,
+    frame_size: u64,
+) -> Result<(Umem, Vec<FrameDesc>, bool), OpenError> {
+    let needed = u64::from(options.frames) * frame_size;
+    let count = NonZeroU32::new(options.frames)
+        .ok_or(OpenError::Size { what: "the number of frames", given: options.frames })?;
+    // A mapping that is not a multiple of its page cannot be unmapped by its length.
+    let try_huge = options.huge_pages && huge_page_size().is_some_and(|page| needed.is_multiple_of(page));
+    if try_huge && let Ok((umem, descriptors)) = Umem::new(config, count, true) {
+        return Ok((umem, descriptors, true));
+    }
+    let mut raised = false;
+    loop {
+        let error = match Umem::new(config, count, false) {
+            Ok((umem, descriptors)) => return Ok((umem, descriptors, false)),
+            Err(error) => cause(&error),
+        };
+        return Err(match error.raw_os_error() {
+            Some(libc::ENOBUFS) if !raised => {
+                raised = true;
+                raise_memory_lock();
+                continue;
+            }
+            Some(libc::ENOBUFS) => OpenError::MemoryLock { needed, allowed: memory_lock().rlim_cur },
+            Some(libc::EPERM) => {
+                OpenError::Permission { what: "make an AF_XDP socket", capability: "CAP_NET_RAW" }
+            }
+            Some(libc::ENOMEM) => OpenError::Memory { needed, source: error },
+            _ => refused(options, "make an AF_XDP socket", error),
+        });
+    }
+}
+
+type Bound = (TxQueue, RxQueue, Option<(FillQueue, CompQueue)>);
+
+/// Binds; a queue whose last socket is on its way out gets a second.
+fn bind(
+    options: &XdpOptions,
+    config: SocketConfig,
+    umem: &Umem,
+    interface: &Interface,
+) -> Result<Bound, OpenError> {
+    let XdpOptions { interface: name, queue, .. } = options;
+    let deadline = Instant::now() + Duration::from_secs(1);
+    loop {
+        // SAFETY: the flag that forbids libxdp a program of its own is set, which is all that the contract asks for.
+        let error = match unsafe { Socket::new(config, umem, interface, *queue) } {
+            Ok(bound) => return Ok(bound),
+            Err(error) => cause(&error),
+        };
+        return Err(match error.raw_os_error() {
+            Some(libc::EBUSY) if Instant::now() < deadline => {
+                sleep(Duration::from_millis(20));
+                continue;
+            }
+            Some(libc::EBUSY) => OpenError::Busy { interface: name.clone(), queue: *queue },
+            Some(libc::EOPNOTSUPP) if options.mode == BindMode::ZeroCopy => {
+                OpenError::NoZeroCopy { interface: name.clone(), queue: *queue }
+            }
+            Some(libc::EINVAL) => {
+                refused(options, "bind (is the queue active? `ethtool -l` lists them)", error)
+            }
+            Some(libc::ENODEV) => OpenError::NoInterface { interface: name.clone() },
+            Some(libc::EPERM) => {
+                OpenError::Permission { what: "bind an AF_XDP socket", capability: "CAP_NET_RAW" }
+            }
+            _ => refused(options, "bind", error),
+        });
+    }
+}
+
+/// The kernel's answer inside an error of xsk-rs.
+fn cause(error: &dyn std::error::Error) -> io::Error {
+    let source = error.source().and_then(|source| source.downcast_ref::<io::Error>());
+    match source.and_then(io::Error::raw_os_error) {
+        Some(errno) => io::Error::from_raw_os_error(errno),
+        None => io::Error::other(error.to_string()),
+    }
+}
+
+/// The size in bytes of the huge pages that a mapping gets by default, if any are reserved.
+fn huge_page_size() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let value = |name: &str| {
+        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
+        line.split_whitespace().next()?.parse::<u64>().ok()
+    };
+    (value("HugePages_Free")? > 0).then_some(value("Hugepagesize")? * 1024).filter(|&size| size > 0)
+}
+
+fn memory_lock() -> libc::rlimit {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: the kernel writes one rlimit. It cannot fail with a limit that exists.
+    unsafe { libc::getrlimit(libc::RLIMIT_MEMLOCK, &raw mut limit) };
+    limit
+}
+
+/// As high as it goes: without end where that is allowed, else to the hard limit.
+fn raise_memory_lock() {
+    let hard = memory_lock().rlim_max;
+    for (soft, hard) in [(libc::RLIM_INFINITY, libc::RLIM_INFINITY), (hard, hard)] {
+        let limit = libc::rlimit { rlim_cur: soft, rlim_max: hard };
+        // SAFETY: the kernel reads one rlimit.
+        if unsafe { libc::setrlimit(libc::RLIMIT_MEMLOCK, &raw const limit) } == 0 {
+            return;
+        }
+    }
+}
+
+fn set_option(fd: RawFd, level: libc::c_int, option: libc::c_int, value: u32) -> io::Result<()> {
+    let len = size_of::<u32>() as libc::socklen_t;
+    // SAFETY: the kernel reads the four bytes of `value`.
+    let done = unsafe { libc::setsockopt(fd, level, option, (&raw const value).cast(), len) };
+    if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// A socket option of four bytes.
+pub(super) fn get_option(fd: RawFd, level: libc::c_int, option: libc::c_int) -> io::Result<u32> {
+    let mut value = 0_u32;
+    let mut len = size_of::<u32>() as libc::socklen_t;
+    // SAFETY: the kernel writes at most `len` bytes, which `value` has.
+    let done = unsafe { libc::getsockopt(fd, level, option, (&raw mut value).cast(), &raw mut len) };
+    if done == 0 { Ok(value) } else { Err(io::Error::last_os_error()) }
+}
+
+fn exists(interface: &str) -> bool {
+    // SAFETY: a C string that lives across the call.
+    std::ffi::CString::new(interface).is_ok_and(|name| unsafe { libc::if_nametoindex(name.as_ptr()) } != 0)
+}
+
+/// `struct ethtool_channels` of `linux/ethtool.h`.
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+struct Channels {
+    cmd: u32,
+    most: [u32; 4],
+    rx: u32,
+    tx: u32,
+    other: u32,
+    combined: u32,
+}
+
+impl Channels {
+    /// The active queues; `None` where the driver does not say.
+    fn of(interface: &str) -> Option<Self> {
+        use std::os::fd::{FromRawFd, OwnedFd};
+
+        // `ETHTOOL_GCHANNELS`
+        let mut channels = Self { cmd: 0x3c, ..Self::default() };
+        // SAFETY: all zeros is an ifreq.
+        let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+        let name = interface.as_bytes();
+        // The last byte stays zero.
+        if name.len() >= request.ifr_name.len() {
+            return None;
+        }
+        for (place, &byte) in request.ifr_name.iter_mut().zip(name) {
+            *place = byte as libc::c_char;
+        }
+        request.ifr_ifru.ifru_data = (&raw mut channels).cast();
+        // SAFETY: no memory of ours; the result is checked before it becomes an owned descriptor.
+        let fd = unsafe { libc::socket(libc::AF_INET, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0) };
+        if fd < 0 {
+            return None;
+        }
+        // SAFETY: the descriptor was just made and no one else has it.
+        let socket = unsafe { OwnedFd::from_raw_fd(fd) };
+        // SAFETY: the kernel reads the name and writes one `ethtool_channels` where `ifru_data` points; both live here.
+        let done = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCETHTOOL, &raw mut request) };
+        (done == 0).then_some(channels)
+    }
+
+    /// The refusal, if the queue cannot receive and send. The kernel binds where either is possible, and sends nothing.
+    fn inactive(self, options: &XdpOptions) -> Option<OpenError> {
+        let (receive, send) = (self.rx + self.combined, self.tx + self.combined);
+        (options.queue >= receive.min(send)).then(|| {
+            let wanted = options.queue.saturating_add(1);
+            let change = if self.combined > 0 {
+                format!("combined {wanted}")
+            } else {
+                format!("rx {wanted} tx {wanted}")
+            };
+            OpenError::QueueInactive {
+                interface: options.interface.clone(),
+                queue: options.queue,
+                receive,
+                send,
+                change,
+            }
+        })
+    }
+}
