@@ -1,6 +1,8 @@
 //! One queue of frames. Knows frames, rings and bursts; never IP, TCP or ports.
 
+pub mod bundle;
 pub mod pair;
+pub mod pcap;
 pub mod umem;
 #[cfg(feature = "xdp")]
 pub mod xdp;

@@ -1,0 +1,260 @@
+//! A device that writes what passes through it to a capture file. tcpdump cannot see packets that the XDP program steered
+//! away. Knows the file's format and lengths; never what the packets carry.
+
+use std::io::{self, Write};
+use std::time::Duration;
+
+use super::{Burst, Census, Device, RingCounts};
+
+/// The magic number of times in nanoseconds (draft-ietf-opsawg-pcap).
+const NANOSECONDS: u32 = 0xa1b2_3c4d;
+/// `LINKTYPE_ETHERNET`
+const ETHERNET: u32 = 1;
+/// Longer than any frame: packets are written whole.
+const SNAP_LENGTH: u32 = 1 << 16;
+
+/// A device around a device: received frames, and frames given to [`Device::transmit`], go to a pcap file as well.
+///
+/// Writing blocks, so this is for looking at an exchange, not for measuring one. The first error ends the capture, not the
+/// device; [`Capture::finish`] tells it.
+pub struct Capture<D> {
+    device: D,
+    file: Box<dyn Write + Send>,
+    /// Time since the Unix epoch.
+    clock: Box<dyn FnMut() -> Duration + Send>,
+    left: u64,
+    outcome: io::Result<()>,
+}
+
+impl<D: Device> Capture<D> {
+    /// Writes the first `limit` packets to `file` (buffered, please), with the time that `clock` shows: since the Unix epoch,
+    /// asked once for each burst.
+    ///
+    /// # Errors
+    /// If the header cannot be written.
+    pub fn new(
+        device: D,
+        mut file: impl Write + Send + 'static,
+        limit: u64,
+        clock: impl FnMut() -> Duration + Send + 'static,
+    ) -> io::Result<Self> {
+        let mut header = [0; 24];
+        header[..4].copy_from_slice(&NANOSECONDS.to_le_bytes());
+        // Version 2.4.
+        header[4..8].copy_from_slice(&[2, 0, 4, 0]);
+        header[16..20].copy_from_slice(&SNAP_LENGTH.to_le_bytes());
+        header[20..].copy_from_slice(&ETHERNET.to_le_bytes());
+        file.write_all(&header)?;
+        Ok(Self { device, file: Box::new(file), clock: Box::new(clock), left: limit, outcome: Ok(()) })
+    }
+
+    /// The device inside.
+    pub fn device_mut(&mut self) -> &mut D {
+        &mut self.device
+    }
+
+    /// Ends the capture and gives the device back.
+    ///
+    /// # Errors
+    /// The first error there was in writing the file.
+    pub fn finish(mut self) -> (D, io::Result<()>) {
+        let flushed = self.file.flush();
+        (self.device, self.outcome.and(flushed))
+    }
+}
+
+/// Writes packets while any are left to write and nothing failed.
+fn write(
+    file: &mut dyn Write,
+    clock: &mut dyn FnMut() -> Duration,
+    left: &mut u64,
+    packets: &[super::Frame],
+) -> io::Result<()> {
+    if *left == 0 || packets.is_empty() {
+        return Ok(());
+    }
+    let now = clock();
+    for packet in packets.iter().take(usize::try_from(*left).unwrap_or(usize::MAX)) {
+        *left -= 1;
+        let len = packet.len() as u32;
+        let mut record = [0; 16];
+        // The format holds seconds in 32 bits: until the year 2106.
+        for (place, value) in
+            record.chunks_exact_mut(4).zip([now.as_secs() as u32, now.subsec_nanos(), len, len])
+        {
+            place.copy_from_slice(&value.to_le_bytes());
+        }
+        file.write_all(&record)?;
+        file.write_all(packet)?;
+    }
+    // The last packet's file is whole at once, even if the process is killed later.
+    if *left == 0 { file.flush() } else { Ok(()) }
+}
+
+impl<D> Capture<D> {
+    fn capture(&mut self, packets: &[super::Frame]) {
+        if self.outcome.is_ok() {
+            self.outcome = write(&mut self.file, &mut self.clock, &mut self.left, packets);
+        }
+    }
+}
+
+impl<D: Device> Device for Capture<D> {
+    fn receive(&mut self, into: &mut Burst, limit: usize) -> usize {
+        let from = into.len();
+        let count = self.device.receive(into, limit);
+        self.capture(&into[from..]);
+        count
+    }
+
+    fn recycle(&mut self, frames: &mut Burst) {
+        self.device.recycle(frames);
+    }
+
+    fn alloc(&mut self, into: &mut Burst, limit: usize) -> usize {
+        self.device.alloc(into, limit)
+    }
+
+    fn transmit(&mut self, frames: &mut Burst) -> usize {
+        self.capture(frames);
+        self.device.transmit(frames)
+    }
+
+    fn wait(&mut self, timeout: Duration) {
+        self.device.wait(timeout);
+    }
+
+    /// A capture goes around a bundle, not into one: the first is waited for.
+    fn wait_any(devices: &mut [Self], timeout: Duration) {
+        if let Some(first) = devices.first_mut() {
+            first.wait(timeout);
+        }
+    }
+
+    fn ring_counts(&mut self) -> RingCounts {
+        self.device.ring_counts()
+    }
+
+    fn census(&self) -> Census {
+        self.device.census()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+    use crate::device::BURST;
+    use crate::device::pair::{Faults, PairDevice, pair};
+
+    /// A file in memory that fails when it would grow beyond its bound.
+    #[derive(Clone)]
+    struct Bounded(Arc<Mutex<Vec<u8>>>, usize);
+
+    impl Bounded {
+        fn new(bound: usize) -> Self {
+            Self(Arc::default(), bound)
+        }
+
+        /// The packets of the file: time and bytes.
+        fn read(&self) -> Vec<(Duration, Vec<u8>)> {
+            let file = self.0.lock().unwrap();
+            let word = |at: usize| u32::from_le_bytes(file[at..at + 4].try_into().unwrap());
+            assert_eq!([word(0), word(4), word(16), word(20)], [0xa1b2_3c4d, 0x0004_0002, 65536, 1]);
+            let mut packets = Vec::new();
+            let mut at = 24;
+            while at < file.len() {
+                let len = word(at + 8) as usize;
+                assert_eq!(word(at + 12) as usize, len);
+                let time = Duration::new(word(at).into(), word(at + 4));
+                packets.push((time, file[at + 16..at + 16 + len].to_vec()));
+                at += 16 + len;
+            }
+            packets
+        }
+    }
+
+    impl Write for Bounded {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let mut file = self.0.lock().unwrap();
+            if file.len() + bytes.len() > self.1 {
+                return Err(io::ErrorKind::StorageFull.into());
+            }
+            file.extend(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn packet(fill: u8) -> Vec<u8> {
+        vec![fill; 20 + fill as usize]
+    }
+
+    fn send<D: Device>(device: &mut D, fills: &[u8]) {
+        let mut burst = Burst::new();
+        device.alloc(&mut burst, fills.len());
+        for (frame, &fill) in burst.iter_mut().zip(fills) {
+            frame.set_len(packet(fill).len());
+            frame.copy_from_slice(&packet(fill));
+        }
+        assert_eq!(device.transmit(&mut burst), fills.len());
+    }
+
+    fn captured(file: &Bounded, limit: u64) -> (Capture<PairDevice>, PairDevice) {
+        let (ours, theirs, _) = pair(1, &Faults::NONE, 64, 2048);
+        let mut seconds = 0;
+        let clock = move || {
+            seconds += 1;
+            Duration::new(seconds, 5)
+        };
+        (Capture::new(ours, file.clone(), limit, clock).unwrap(), theirs)
+    }
+
+    #[test]
+    fn both_directions_are_written_whole_in_order() {
+        let file = Bounded::new(usize::MAX);
+        let (mut ours, mut theirs) = captured(&file, 100);
+        send(&mut ours, &[1, 2]);
+        send(&mut theirs, &[3]);
+        let mut burst = Burst::new();
+        // A burst that is not empty: only what comes is written.
+        ours.alloc(&mut burst, 1);
+        assert_eq!(ours.receive(&mut burst, BURST), 1);
+        assert_eq!(ours.receive(&mut burst, BURST), 0);
+        ours.recycle(&mut burst);
+        let at = |seconds| Duration::new(seconds, 5);
+        assert_eq!(file.read(), [(at(1), packet(1)), (at(1), packet(2)), (at(2), packet(3))]);
+        let (device, outcome) = ours.finish();
+        outcome.unwrap();
+        let census = device.census();
+        assert_eq!(census.free + census.rings, 64);
+    }
+
+    #[test]
+    fn the_bound_ends_the_file_and_not_the_device() {
+        let file = Bounded::new(usize::MAX);
+        let (mut ours, mut theirs) = captured(&file, 3);
+        send(&mut ours, &[1, 2]);
+        send(&mut ours, &[3, 4]);
+        send(&mut ours, &[5]);
+        assert_eq!(file.read().len(), 3);
+        let mut burst = Burst::new();
+        assert_eq!(theirs.receive(&mut burst, BURST), 5);
+    }
+
+    #[test]
+    fn a_full_disk_is_told_at_the_end() {
+        let file = Bounded::new(24 + 16 + 21);
+        let (mut ours, mut theirs) = captured(&file, 100);
+        send(&mut ours, &[1]);
+        send(&mut ours, &[2]);
+        let mut burst = Burst::new();
+        assert_eq!(theirs.receive(&mut burst, BURST), 2);
+        assert_eq!(file.read(), [(Duration::new(1, 5), packet(1))]);
+        assert_eq!(ours.finish().1.unwrap_err().kind(), io::ErrorKind::StorageFull);
+    }
+}
