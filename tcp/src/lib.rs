@@ -12,8 +12,11 @@
 //! - [`worker`]: the loop body that moves bursts between a device and an endpoint.
 //! - `steer` (feature `xdp`): the XDP program: loaded, attached, and told what is ours.
 //! - [`stats`]: the one list of counters, and the laws they obey.
+//! - [`config`]: what is asked for, checked; [`cli`] is its text.
 //! - [`time`]: the clock's value, as everything but the worker's loop sees it.
 
+pub mod cli;
+pub mod config;
 pub mod device;
 pub mod endpoint;
 pub mod flow;

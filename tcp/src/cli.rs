@@ -1,0 +1,296 @@
+//! The command line as given: options, their help, and the text of values. Knows no interface and no relation between options.
+
+use std::ffi::OsString;
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// The `synmill` command.
+#[derive(Debug, Parser)]
+#[command(name = "synmill", version, about = "A TCP endpoint on AF_XDP", infer_subcommands = true)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The subcommands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Accept, answer and close TCP connections at the rate of the interface
+    Serve(Box<Serve>),
+}
+
+/// The options of `synmill serve`, as given.
+#[derive(Args, Clone, Debug)]
+#[command(after_help = SERVE_AFTER)]
+pub struct Serve {
+    /// Interface to serve on; every packet for other addresses and ports stays with the kernel
+    #[arg(long, value_name = "IF")]
+    pub interface: String,
+
+    /// Address and port to listen on, and the service behind it; may be repeated.
+    /// IPv6 in brackets; 0.0.0.0 and [::] stand for any IPv4 and any IPv6 address
+    #[arg(long, required = true, value_name = "ADDR:PORT[=SERVICE]", value_parser = parse_listen)]
+    pub listen: Vec<Listen>,
+
+    /// Service of each --listen that names none
+    #[arg(long, value_name = "SERVICE", default_value = "http:1024")]
+    pub service: String,
+
+    /// Receive queues to serve: `all`, or numbers and ranges such as 0-3 or 0,2.
+    /// Every active queue must be among them
+    #[arg(long, value_name = "QUEUES", default_value = "all", value_parser = parse_queues)]
+    pub queues: Queues,
+
+    /// Worker threads; queues are dealt out to them in turn [default: one per queue]
+    #[arg(long, value_name = "N")]
+    pub workers: Option<NonZeroUsize>,
+
+    /// Cores to pin the workers to, in order, such as 1,2 or 2-5 [default: those this process may run on]
+    #[arg(long, value_name = "CORES", value_parser = parse_numbers)]
+    pub cores: Option<Numbers>,
+
+    /// How to reach the driver; `auto` takes the first that works of zerocopy, copy, skb
+    #[arg(long, value_name = "MODE", default_value = "auto")]
+    pub mode: Mode,
+
+    /// Poll the driver from the workers' own system calls: lower latency, more CPU
+    #[arg(long)]
+    pub busy_poll: bool,
+
+    /// Connections held at once, all workers together, TIME-WAIT included; K is 1000, M is 1000000
+    #[arg(long, value_name = "COUNT", default_value = "1M", value_parser = parse_count)]
+    pub max_connections: usize,
+
+    /// How long a closed connection is remembered in TIME-WAIT (2 MSL); ms, s, m or h
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = parse_duration)]
+    pub time_wait: Duration,
+
+    /// Stop after this time; ms, s, m or h [default: at SIGINT or SIGTERM]
+    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+    pub duration: Option<Duration>,
+
+    /// How long open connections may take to end after the stop, before they are reset; ms, s, m or h
+    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = parse_duration)]
+    pub drain: Duration,
+
+    /// Accept segments whose checksum is only the pseudo-header's sum, as the kernel at a veth's other end sends them
+    #[arg(long)]
+    pub accept_partial_checksums: bool,
+
+    /// Write the final report to this file, as JSON
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+
+    /// Write every frame received and sent to this file, as pcap; slow
+    #[arg(long, value_name = "FILE")]
+    pub pcap: Option<PathBuf>,
+
+    /// No line a second; start, end and errors only
+    #[arg(long)]
+    pub quiet: bool,
+}
+
+const SERVE_AFTER: &str = "\
+Services:
+  close            accept, then FIN
+  reset            accept, then RST
+  discard          take everything, say nothing
+  echo             send back what comes
+  hold             accept and stay open
+  source:SIZE      send SIZE bytes, then FIN
+  http:SIZE        HTTP/1.1 with a body of SIZE bytes
+  http-file:PATH   HTTP/1.1 with a file's content as the body
+
+Examples:
+  synmill serve --interface eth1 --listen 192.0.2.1:80
+  synmill serve --interface eth1 --listen '[2001:db8::1]:7=echo' --listen 192.0.2.1:9=discard --duration 30s
+  synmill serve --interface eth1 --listen 0.0.0.0:80 --service http:64 --queues 0-3 --cores 2-5 --json run.json
+
+Exit status: 0 done, 1 a failure at run time, 2 wrong usage, 3 the final accounts do not close.";
+
+/// How packets get from the driver to the rings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Mode {
+    /// The first of the others that the driver can do
+    Auto,
+    /// Program in the driver; the device writes into our memory
+    #[value(name = "zerocopy")]
+    ZeroCopy,
+    /// Program in the driver; the kernel copies packets
+    Copy,
+    /// Program behind the driver, on socket buffers: every driver can, slowest
+    Skb,
+}
+
+/// One `--listen`: where, and the service's text if there is one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listen {
+    /// Address and port; an unspecified address stands for all of its family.
+    pub address: SocketAddr,
+    /// What stands behind `=`.
+    pub service: Option<String>,
+}
+
+/// `--queues`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Queues {
+    /// All that are active.
+    All,
+    /// Exactly these.
+    Only(Numbers),
+}
+
+/// Different numbers, at least one, in the order given.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Numbers(Vec<usize>);
+
+impl Numbers {
+    /// Them.
+    #[must_use]
+    pub fn as_slice(&self) -> &[usize] {
+        &self.0
+    }
+}
+
+impl fmt::Display for Numbers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&ranges(&self.0))
+    }
+}
+
+/// Numbers as the command line writes them, runs shortened: `0-3,6`.
+#[must_use]
+pub fn ranges(numbers: &[usize]) -> String {
+    numbers
+        .chunk_by(|a, b| a + 1 == *b)
+        .map(|run| match run {
+            [first, .., last] => format!("{first}-{last}"),
+            [only] => only.to_string(),
+            [] => String::new(),
+        })
+        .collect::<Vec<_>>()
+        .join(",")
+}
+
+/// Reads the process's arguments.
+///
+/// # Errors
+/// [`Stop`] when there is nothing to run: help was asked for, or the usage was wrong.
+pub fn parse<I, T>(arguments: I) -> Result<Cli, Stop>
+where
+    I: IntoIterator<Item = T>,
+    T: Into<OsString> + Clone,
+{
+    Cli::try_parse_from(arguments).map_err(|error| {
+        if error.use_stderr() {
+            Stop::Usage(one_line(&error))
+        } else {
+            Stop::Text(error.render().to_string())
+        }
+    })
+}
+
+/// Why there is nothing to run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Stop {
+    /// Help or version, to be printed to standard output as it is.
+    Text(String),
+    /// One line for standard error: what is wrong and how to fix it.
+    Usage(String),
+}
+
+/// clap's message without its frame of usage and hints.
+fn one_line(error: &clap::Error) -> String {
+    let text = error.render().to_string();
+    let words: Vec<&str> = text
+        .lines()
+        .take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more information"))
+        .map(str::trim)
+        .filter(|line| !line.is_empty())
+        .collect();
+    let line = words.join(" ");
+    let line = line.strip_prefix("error: ").unwrap_or(&line);
+    match error.kind() {
+        clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            "a command is missing: write `synmill serve ...`, or `synmill --help`".into()
+        }
+        clap::error::ErrorKind::ValueValidation => line.into(),
+        _ => format!("{line} (see `synmill serve --help`)"),
+    }
+}
+
+fn parse_listen(text: &str) -> Result<Listen, String> {
+    let (address, service) = match text.split_once('=') {
+        Some((_, "")) => return Err("a service is missing after `=`".into()),
+        Some((address, service)) => (address, Some(service.to_owned())),
+        None => (text, None),
+    };
+    if let Ok(ip) = address.trim_matches(['[', ']']).parse::<IpAddr>() {
+        return Err(format!("the port is missing: write {}", SocketAddr::new(ip, 80)));
+    }
+    let address: SocketAddr = address.parse().map_err(|_| {
+        "not an address and port: write 192.0.2.1:80 or [2001:db8::1]:80, a port from 1 to 65535".to_owned()
+    })?;
+    Ok(Listen { address, service })
+}
+
+fn parse_queues(text: &str) -> Result<Queues, String> {
+    if text == "all" { Ok(Queues::All) } else { parse_numbers(text).map(Queues::Only) }
+}
+
+/// The largest queue or core number that makes sense, and with it the longest list.
+const MAX_NUMBER: usize = 4095;
+
+fn parse_numbers(text: &str) -> Result<Numbers, String> {
+    let wrong = || format!("write numbers from 0 to {MAX_NUMBER} and ranges, such as 0-3 or 0,2");
+    let number =
+        |text: &str| text.parse().ok().filter(|&number: &usize| number <= MAX_NUMBER).ok_or_else(wrong);
+    let mut numbers = Vec::new();
+    for part in text.split(',') {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        let (first, last) = (number(first)?, number(last)?);
+        if first > last {
+            return Err(format!("the range {part} runs backwards: write {last}-{first}"));
+        }
+        for number in first..=last {
+            if numbers.contains(&number) {
+                return Err(format!("{number} is named twice"));
+            }
+            numbers.push(number);
+        }
+    }
+    Ok(Numbers(numbers))
+}
+
+fn parse_count(text: &str) -> Result<usize, String> {
+    let (digits, unit) = match text.as_bytes().last() {
+        Some(b'K' | b'k') => (&text[..text.len() - 1], 1_000),
+        Some(b'M') => (&text[..text.len() - 1], 1_000_000),
+        _ => (text, 1),
+    };
+    let number: Option<usize> = digits.parse().ok();
+    number
+        .and_then(|number| number.checked_mul(unit))
+        .ok_or_else(|| "write a whole number, with K for 1000 or M for 1000000, such as 500K".into())
+}
+
+fn parse_duration(text: &str) -> Result<Duration, String> {
+    let wrong = || "write a whole number and a unit: 500ms, 30s, 5m or 1h".to_owned();
+    let digits = text.find(|c: char| !c.is_ascii_digit()).ok_or_else(wrong)?;
+    let (number, unit) = text.split_at(digits);
+    let unit_ms: u64 = match unit {
+        "ms" => 1,
+        "s" => 1_000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        _ => return Err(wrong()),
+    };
+    let number: u64 = number.parse().map_err(|_| wrong())?;
+    number.checked_mul(unit_ms).map(Duration::from_millis).ok_or_else(wrong)
+}
