@@ -12,6 +12,7 @@
 //! - [`worker`]: the loop body that moves bursts between a device and an endpoint.
 //! - `steer` (feature `xdp`): the XDP program: loaded, attached, and told what is ours.
 //! - [`stats`]: the one list of counters, and the laws they obey.
+//! - [`interface`]: what the kernel says about a network interface.
 //! - [`config`]: what is asked for, checked; [`cli`] is its text.
 //! - [`time`]: the clock's value, as everything but the worker's loop sees it.
 
@@ -20,6 +21,7 @@ pub mod config;
 pub mod device;
 pub mod endpoint;
 pub mod flow;
+pub mod interface;
 pub mod proto;
 pub mod service;
 pub mod stats;
