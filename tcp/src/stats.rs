@@ -117,7 +117,7 @@ counters! {
         curr_estab,
         /// Connections in the table now, in any state.
         curr_connections,
-        /// Connections in SYN-RECEIVED now.
+        /// Connections in SYN-SENT or SYN-RECEIVED now.
         curr_half_open,
         /// Connections in TIME-WAIT now.
         curr_time_wait,
@@ -253,5 +253,126 @@ counters! {
         TooManyPaths = drop_too_many_paths,
         /// For another worker, whose inbox was full.
         HandOverFull = drop_hand_over_full,
+    }
+}
+
+/// A sum that has two ways to be reckoned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Law {
+    /// What it is about.
+    pub name: &'static str,
+    /// What came in.
+    pub left: u64,
+    /// Where it went.
+    pub right: u64,
+}
+
+impl Law {
+    /// Do the two agree?
+    #[must_use]
+    pub const fn holds(&self) -> bool {
+        self.left == self.right
+    }
+}
+
+impl Snapshot {
+    /// Connections that ended, in whatever way.
+    #[must_use]
+    pub const fn ended(&self) -> u64 {
+        self.ended_closed
+            + self.ended_reset_by_peer
+            + self.ended_reset_by_us
+            + self.ended_timed_out
+            + self.ended_evicted_time_wait
+            + self.ended_evicted_half_open
+    }
+
+    /// The accounts: each holds whenever the writers have stopped between two turns.
+    ///
+    /// - connections: opened, by us or by peers = ended in a named way + still in the table (TIME-WAIT is in the table);
+    /// - handshakes: begun = completed + failed + under way;
+    /// - frames: received, or handed in by another worker = answered, absorbed, handed out, or dropped for a named reason.
+    #[must_use]
+    pub fn laws(&self) -> [Law; 3] {
+        let opened = self.active_opens + self.passive_opens;
+        let dropped: u64 = self.drops().map(|(_, count)| count).sum();
+        [
+            Law { name: "connections", left: opened, right: self.ended() + self.curr_connections },
+            Law {
+                name: "handshakes",
+                left: opened,
+                right: self.established + self.attempt_fails + self.curr_half_open,
+            },
+            Law {
+                name: "frames",
+                left: self.in_frames + self.frames_handed_in,
+                right: self.frames_answered + self.frames_absorbed + self.frames_handed_out + dropped,
+            },
+        ]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_way_to_end_and_every_drop_is_in_the_accounts() {
+        // One of everything: 6 ends and 1 still open; 2 handshakes and 5 failed; a frame for each reason and 3 others.
+        let counters = Counters::default();
+        for cell in [
+            &counters.ended_closed,
+            &counters.ended_reset_by_peer,
+            &counters.ended_reset_by_us,
+            &counters.ended_timed_out,
+            &counters.ended_evicted_time_wait,
+            &counters.ended_evicted_half_open,
+            &counters.curr_connections,
+            &counters.curr_half_open,
+            &counters.frames_answered,
+            &counters.frames_absorbed,
+            &counters.frames_handed_out,
+            &counters.frames_handed_in,
+        ] {
+            cell.add(1);
+        }
+        counters.active_opens.add(3);
+        counters.passive_opens.add(4);
+        counters.established.add(2);
+        counters.attempt_fails.add(4);
+        for &reason in DropReason::ALL {
+            counters.drop_for(reason);
+        }
+        counters.in_frames.add(DropReason::ALL.len() as u64 + 2);
+        for law in counters.snapshot().laws() {
+            assert!(law.holds(), "{law:?}");
+        }
+    }
+
+    #[test]
+    fn one_too_few_breaks_one_law() {
+        for (name, snapshot) in [
+            ("connections", Snapshot { passive_opens: 1, established: 1, ..Snapshot::default() }),
+            ("handshakes", Snapshot { passive_opens: 1, curr_connections: 1, ..Snapshot::default() }),
+            ("frames", Snapshot { in_frames: 2, drop_land: 1, ..Snapshot::default() }),
+        ] {
+            let broken: Vec<&str> =
+                snapshot.laws().iter().filter(|law| !law.holds()).map(|law| law.name).collect();
+            assert_eq!(broken, [name]);
+        }
+    }
+
+    #[test]
+    fn snapshots_add_up_and_keep_every_name_once() {
+        let one = Snapshot { in_segs: 2, drop_martian: 3, ..Snapshot::default() };
+        let mut sum = one;
+        sum.merge(&one);
+        assert_eq!((sum.in_segs, sum.drop_martian), (4, 6));
+        assert_eq!(sum.drops().count(), DropReason::ALL.len());
+        let mut names: Vec<&str> = sum.counts().chain(sum.drops()).map(|(name, _)| name).collect();
+        let total = names.len();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), total);
     }
 }
