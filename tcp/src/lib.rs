@@ -13,6 +13,7 @@
 //! - `steer` (feature `xdp`): the XDP program: loaded, attached, and told what is ours.
 //! - [`stats`]: the one list of counters, and the laws they obey.
 //! - [`interface`]: what the kernel says about a network interface.
+//! - [`preflight`]: what is refused before anything is touched, and the plan otherwise.
 //! - [`config`]: what is asked for, checked; [`cli`] is its text.
 //! - [`time`]: the clock's value, as everything but the worker's loop sees it.
 
@@ -22,6 +23,7 @@ pub mod device;
 pub mod endpoint;
 pub mod flow;
 pub mod interface;
+pub mod preflight;
 pub mod proto;
 pub mod service;
 pub mod stats;

@@ -1,0 +1,334 @@
+//! Everything that can be refused before the machine is touched, and the plan when nothing is. Knows facts; changes nothing.
+
+use std::fs;
+use std::net::IpAddr;
+
+use crate::cli::{Queues, ranges};
+use crate::config::Config;
+use crate::flow::Address;
+use crate::interface::Interface;
+use crate::wire::Mac;
+
+/// The largest MTU that fits a page beside what XDP and the socket buffer's end need (veth: `ERANGE` above).
+pub const MAX_MTU: usize = 3506;
+
+/// What the machine is, as far as a plan depends on it.
+#[derive(Clone, Debug)]
+pub struct Machine {
+    /// Cores this process may run on.
+    pub cores: Vec<usize>,
+    /// Effective capabilities, one bit each (`CapEff` of proc_pid_status(5)).
+    pub capabilities: u64,
+}
+
+/// What will be done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Plan {
+    /// The interface's Ethernet address.
+    pub mac: Mac,
+    /// One for each worker.
+    pub workers: Vec<Place>,
+    /// Listeners' addresses that the kernel does not have: we answer ARP and neighbour solicitations for them.
+    pub owned: Vec<Address>,
+    /// Lines the user should read, none of them an error.
+    pub notes: Vec<String>,
+}
+
+/// Where a worker sits.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The core it is pinned to.
+    pub core: usize,
+    /// The queues it serves.
+    pub queues: Vec<usize>,
+}
+
+impl Machine {
+    /// This one.
+    #[must_use]
+    pub fn here() -> Self {
+        let cores =
+            core_affinity::get_core_ids().unwrap_or_default().into_iter().map(|core| core.id).collect();
+        let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+        let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+        // Without /proc nothing is known: let the kernel decide.
+        let capabilities =
+            effective.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok()).unwrap_or(u64::MAX);
+        Self { cores, capabilities }
+    }
+}
+
+impl Plan {
+    /// Who does what, if nothing speaks against it.
+    ///
+    /// # Errors
+    /// One line: what is wrong and how to fix it.
+    pub fn new<S>(config: &Config<S>, interface: &Interface, machine: &Machine) -> Result<Self, String> {
+        let name = &interface.name;
+        check_capabilities(machine.capabilities)?;
+        let Some(mac) = interface.mac else {
+            return Err(format!("{name} is not an Ethernet interface: give one that is"));
+        };
+        if !interface.up {
+            return Err(format!("{name} is down: ip link set {name} up"));
+        }
+        if interface.mtu > MAX_MTU {
+            return Err(format!(
+                "{name} has an MTU of {}, XDP allows {MAX_MTU}: ip link set {name} mtu 1500",
+                interface.mtu
+            ));
+        }
+        if let Some(id) = interface.xdp_program {
+            return Err(format!(
+                "{name} already has XDP program {id}: stop its owner, or ip link set {name} xdp off"
+            ));
+        }
+        let queues = check_queues(config.queues(), interface)?;
+        let workers = deal(&queues, config.workers(), config.cores(), &machine.cores)?;
+
+        let mut owned: Vec<Address> = Vec::new();
+        for listener in config.listeners() {
+            let ip = listener.address.ip();
+            let address = Address::from(ip);
+            let kernel_has = interface.addresses.iter().any(|&(there, _)| there == ip);
+            if !ip.is_unspecified() && !kernel_has && !owned.contains(&address) {
+                owned.push(address);
+            }
+        }
+        let notes = notes(config, interface);
+        Ok(Self { mac, workers, owned, notes })
+    }
+}
+
+/// What AF_XDP, the program and its attachment need: number in linux/capability.h, and name.
+const NEEDED: [(u32, &str); 3] = [(13, "cap_net_raw"), (12, "cap_net_admin"), (CAP_BPF, "cap_bpf")];
+const CAP_BPF: u32 = 39;
+/// `CAP_SYS_ADMIN` stands in for `CAP_BPF`.
+const SYS_ADMIN: u32 = 21;
+
+fn check_capabilities(effective: u64) -> Result<(), String> {
+    let has = |number: u32| effective & (1 << number) != 0;
+    let missing: Vec<&str> = NEEDED
+        .iter()
+        .filter(|&&(number, _)| !has(number) && (number != CAP_BPF || !has(SYS_ADMIN)))
+        .map(|&(_, name)| name)
+        .collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let all = NEEDED.map(|(_, name)| name).join(",");
+    let program =
+        std::env::current_exe().map_or_else(|_| "synmill".into(), |path| path.display().to_string());
+    Err(format!(
+        "missing {}: run it with sudo, or once: sudo setcap {all}+ep {program}",
+        missing.join(", ").to_uppercase()
+    ))
+}
+
+/// `ethtool -L` with `count` queues each way.
+fn set_queues(interface: &Interface, count: usize) -> String {
+    let name = &interface.name;
+    // veth knows no combined channels.
+    if interface.driver == "veth" {
+        format!("ethtool -L {name} rx {count} tx {count}")
+    } else {
+        format!("ethtool -L {name} combined {count}")
+    }
+}
+
+/// The queues to serve: all that receive, and each of them can send.
+fn check_queues(asked: &Queues, interface: &Interface) -> Result<Vec<usize>, String> {
+    let name = &interface.name;
+    let active: Vec<usize> = (0..interface.queues.rx).collect();
+    let queues = match asked {
+        Queues::All => active.clone(),
+        Queues::Only(numbers) => numbers.as_slice().to_vec(),
+    };
+    if let Some(beyond) = queues.iter().find(|queue| !active.contains(queue)) {
+        return Err(format!(
+            "queue {beyond} of {name} is not active, {} is: use --queues all, or {}",
+            ranges(&active),
+            set_queues(interface, beyond + 1)
+        ));
+    }
+    let uncovered: Vec<usize> = active.iter().copied().filter(|queue| !queues.contains(queue)).collect();
+    if let Some(first) = uncovered.first() {
+        let fewer = if *first > 0 && queues.len() == *first {
+            format!(", or {}", set_queues(interface, *first))
+        } else {
+            String::new()
+        };
+        return Err(format!(
+            "queue {} of {name} would stay with the kernel, which resets what arrives there: use --queues all{fewer}",
+            ranges(&uncovered)
+        ));
+    }
+    let (rx, tx) = (interface.queues.rx, interface.queues.tx);
+    if rx > tx {
+        return Err(format!(
+            "{name} has {rx} receive queues and {tx} to transmit, a worker needs both: {}",
+            set_queues(interface, tx)
+        ));
+    }
+    Ok(queues)
+}
+
+/// Deals queues out to workers in turn, and workers to cores.
+fn deal(
+    queues: &[usize],
+    workers: Option<usize>,
+    cores: Option<&[usize]>,
+    allowed: &[usize],
+) -> Result<Vec<Place>, String> {
+    let count = workers.unwrap_or(queues.len());
+    if count > queues.len() {
+        let most = queues.len();
+        return Err(format!("--workers {count} for {most} queue(s): give at most --workers {most}"));
+    }
+    let cores = cores.unwrap_or(allowed);
+    if let Some(core) = cores.iter().find(|core| !allowed.contains(core)) {
+        let allowed = ranges(allowed);
+        return Err(format!("core {core} is not one this process may run on: give --cores from {allowed}"));
+    }
+    if cores.len() < count {
+        let cores = cores.len();
+        return Err(format!(
+            "{cores} core(s) for {count} workers, each needs its own: give --workers {cores}"
+        ));
+    }
+    let place = |(number, &core): (usize, &usize)| Place {
+        core,
+        queues: queues.iter().copied().skip(number).step_by(count).collect(),
+    };
+    Ok(cores.iter().take(count).enumerate().map(place).collect())
+}
+
+fn notes<S>(config: &Config<S>, interface: &Interface) -> Vec<String> {
+    let mut notes = Vec::new();
+    let name = &interface.name;
+    if !interface.carrier {
+        notes.push(format!("{name} has no carrier yet: nothing arrives until its other end is up"));
+    }
+    if interface.driver == "veth" && !config.accept_partial_checksums {
+        notes.push(format!(
+            "{name} is a veth: a kernel at its other end may leave checksums unfinished, and those segments are dropped; \
+             there: ethtool -K <peer> tx off, or here: --accept-partial-checksums"
+        ));
+    }
+    if interface.driver == "veth" && config.busy_poll {
+        notes.push(format!("--busy-poll does nothing on {name}: veth has no NAPI to poll"));
+    }
+    for listener in config.listeners() {
+        let wildcard = listener.address.ip().is_unspecified();
+        let family = |ip: &IpAddr| ip.is_ipv4() == listener.address.is_ipv4();
+        if wildcard && !interface.addresses.iter().any(|(ip, _)| family(ip)) {
+            notes.push(format!(
+                "{name} has no address for --listen {}: only packets routed to it by others arrive",
+                listener.address
+            ));
+        }
+    }
+    notes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::{Command, parse};
+    use crate::interface;
+
+    fn config(arguments: &str) -> Config<()> {
+        let arguments = format!("synmill serve --interface t0 --listen 198.18.0.2:80 {arguments}");
+        let Ok(cli) = parse(arguments.split_whitespace()) else { panic!("{arguments}") };
+        let Command::Serve(serve) = cli.command;
+        Config::new(*serve, |_| Ok::<(), String>(())).unwrap()
+    }
+
+    fn interface() -> Interface {
+        Interface {
+            name: "t0".into(),
+            index: 2,
+            mac: Some([2, 0, 0, 0, 0, 1]),
+            mtu: 1500,
+            up: true,
+            carrier: true,
+            addresses: vec![("198.18.0.2".parse().unwrap(), 24)],
+            queues: interface::Queues { rx: 4, tx: 4 },
+            driver: "ice".into(),
+            xdp_program: None,
+        }
+    }
+
+    fn machine(cores: usize) -> Machine {
+        Machine { cores: (0..cores).collect(), capabilities: u64::MAX }
+    }
+
+    #[test]
+    fn queues_are_dealt_out_in_turn() {
+        let plan = Plan::new(&config("--workers 3 --cores 5,1,4"), &interface(), &machine(6)).unwrap();
+        let places: Vec<(usize, &[usize])> =
+            plan.workers.iter().map(|place| (place.core, place.queues.as_slice())).collect();
+        assert_eq!(places, [(5, &[0, 3][..]), (1, &[1]), (4, &[2])]);
+        assert_eq!((plan.owned.len(), plan.notes.len()), (0, 0));
+
+        let plan = Plan::new(&config(""), &interface(), &machine(6)).unwrap();
+        assert_eq!(plan.workers.len(), 4);
+        assert!(plan.workers.iter().enumerate().all(|(number, place)| place.core == number));
+    }
+
+    #[test]
+    fn an_address_the_kernel_does_not_have_is_owned_once() {
+        let config =
+            config("--listen 198.18.0.9:1 --listen 198.18.0.9:2 --listen [fd00:18::9]:1 --listen 0.0.0.0:3");
+        let plan = Plan::new(&config, &interface(), &machine(4)).unwrap();
+        let owned: Vec<String> = plan.owned.iter().map(|address| address.to_ip().to_string()).collect();
+        assert_eq!(owned, ["198.18.0.9", "fd00:18::9"]);
+    }
+
+    #[test]
+    fn each_refusal_says_how_to_fix_it() {
+        type Change = fn(&mut Interface, &mut Machine);
+        let table: [(&str, Change, &str); 15] = [
+            ("", |i, _| i.up = false, "ip link set t0 up"),
+            ("", |i, _| i.mac = None, "not an Ethernet interface"),
+            ("", |i, _| i.mtu = 9000, "XDP allows 3506: ip link set t0 mtu 1500"),
+            ("", |i, _| i.xdp_program = Some(7), "XDP program 7: stop its owner, or ip link set t0 xdp off"),
+            ("--queues 0-4", |_, _| {}, "queue 4 of t0 is not active, 0-3 is"),
+            ("--queues 0-4", |_, _| {}, "ethtool -L t0 combined 5"),
+            ("--queues 0,1", |_, _| {}, "queue 2-3 of t0 would stay with the kernel"),
+            ("--queues 0,1", |i, _| i.driver = "veth".into(), "or ethtool -L t0 rx 2 tx 2"),
+            ("--queues 0,2", |_, _| {}, "use --queues all"),
+            ("", |i, _| i.queues.tx = 2, "ethtool -L t0 combined 2"),
+            ("--workers 5", |_, _| {}, "at most --workers 4"),
+            ("--cores 0-2,9", |_, _| {}, "core 9 is not one this process may run on: give --cores from 0-3"),
+            ("", |_, m| m.cores = vec![0, 1], "give --workers 2"),
+            ("", |_, m| m.capabilities = 1 << 12 | 1 << 21, "missing CAP_NET_RAW: run it with sudo"),
+            ("", |_, m| m.capabilities = 0, "setcap cap_net_raw,cap_net_admin,cap_bpf+ep"),
+        ];
+        for (arguments, change, part) in table {
+            let (mut interface, mut machine) = (interface(), machine(4));
+            change(&mut interface, &mut machine);
+            let line = Plan::new(&config(arguments), &interface, &machine).expect_err(part);
+            assert!(line.contains(part), "says: {line}\n not: {part}");
+            assert!(!line.contains('\n'), "more than a line: {line}");
+        }
+    }
+
+    #[test]
+    fn what_is_allowed_but_surprising_is_noted() {
+        let mut veth = interface();
+        veth.driver = "veth".into();
+        veth.carrier = false;
+        let plan = Plan::new(&config("--busy-poll --listen [::]:80"), &veth, &machine(4)).unwrap();
+        for part in
+            ["no carrier", "--accept-partial-checksums", "--busy-poll does nothing", "--listen [::]:80"]
+        {
+            assert!(plan.notes.iter().any(|note| note.contains(part)), "{part}: {:?}", plan.notes);
+        }
+    }
+
+    #[test]
+    fn this_machine_has_cores() {
+        assert!(!Machine::here().cores.is_empty());
+    }
+}
