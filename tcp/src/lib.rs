@@ -15,6 +15,7 @@
 //! - [`interface`]: what the kernel says about a network interface.
 //! - [`preflight`]: what is refused before anything is touched, and the plan otherwise.
 //! - [`config`]: what is asked for, checked; [`cli`] is its text.
+//! - [`report`]: what a run looks like, to people and to programs.
 //! - [`time`]: the clock's value, as everything but the worker's loop sees it.
 
 pub mod cli;
@@ -25,6 +26,7 @@ pub mod flow;
 pub mod interface;
 pub mod preflight;
 pub mod proto;
+pub mod report;
 pub mod service;
 pub mod stats;
 #[cfg(feature = "xdp")]

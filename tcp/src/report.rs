@@ -1,0 +1,474 @@
+//! What a run looks like: a line a second, a final table, a JSON file. Knows counters and CPU times; never where they come from.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::time::Duration;
+
+use serde::{Serialize, Serializer};
+
+use crate::stats::{Law, Snapshot};
+
+/// Names and values in an order of their own, a map in JSON.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Named(pub Vec<(String, u64)>);
+
+impl Serialize for Named {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.iter().map(|(name, value)| (name, value)))
+    }
+}
+
+impl<N: Into<String>> FromIterator<(N, u64)> for Named {
+    fn from_iter<I: IntoIterator<Item = (N, u64)>>(pairs: I) -> Self {
+        Self(pairs.into_iter().map(|(name, value)| (name.into(), value)).collect())
+    }
+}
+
+/// The counters that tell of losses at the rings.
+const RINGS: [&str; 7] = [
+    "rx_ring_full",
+    "fill_ring_empty",
+    "rx_dropped",
+    "tx_invalid",
+    "tx_ring_full",
+    "no_free_frame",
+    "no_transfer_record",
+];
+
+/// Counters that tell the present state: no rate can be made of them.
+fn is_gauge(name: &str) -> bool {
+    name.starts_with("curr_")
+}
+
+/// What happened between two samples.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Interval {
+    /// Its end, since the workers run.
+    pub at_s: f64,
+    /// Connections opened, by us or by peers.
+    pub opened_per_s: u64,
+    /// Connections ended, in whatever way.
+    pub closed_per_s: u64,
+    /// Connections in the table at its end.
+    pub held: u64,
+    /// Segments received.
+    pub in_segs_per_s: u64,
+    /// Segments sent, retransmissions not counted.
+    pub out_segs_per_s: u64,
+    /// Segments sent again in the interval.
+    pub retrans_segs: u64,
+    /// What was dropped in the interval; reasons that occurred only.
+    pub drops: Named,
+    /// Losses at the rings in the interval; kinds that occurred only.
+    pub ring_losses: Named,
+    /// CPU time of each worker's thread, user and system.
+    pub worker_cpu_percent: Vec<f64>,
+    /// Time each worker's core spent in soft interrupts: the kernel's side of the packets, and others'.
+    pub softirq_percent: Vec<f64>,
+}
+
+/// CPU time used so far, in clock ticks of 10 ms (USER_HZ is 100 on Linux).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Cpu {
+    /// Of each worker's thread.
+    pub workers: Vec<u64>,
+    /// Of each worker's core, in soft interrupts.
+    pub softirq: Vec<u64>,
+}
+
+impl Cpu {
+    /// Reads /proc for the workers' threads and cores; 0 for what is not there.
+    #[must_use]
+    pub fn read(threads: &[u32], cores: &[usize]) -> Self {
+        let thread =
+            |tid: &u32| fs::read_to_string(format!("/proc/self/task/{tid}/stat")).unwrap_or_default();
+        let stat = fs::read_to_string("/proc/stat").unwrap_or_default();
+        Self {
+            workers: threads.iter().map(|tid| thread_ticks(&thread(tid)).unwrap_or(0)).collect(),
+            softirq: cores.iter().map(|&core| softirq_ticks(&stat, core).unwrap_or(0)).collect(),
+        }
+    }
+}
+
+/// `utime` and `stime` of proc_pid_stat(5): the 14th and 15th field, counted behind the name, which may hold anything.
+fn thread_ticks(stat: &str) -> Option<u64> {
+    let (_, fields) = stat.rsplit_once(')')?;
+    let mut fields = fields.split_ascii_whitespace().skip(11).map(str::parse::<u64>);
+    Some(fields.next()?.ok()? + fields.next()?.ok()?)
+}
+
+/// The seventh number of a core's line in proc_stat(5).
+fn softirq_ticks(stat: &str, core: usize) -> Option<u64> {
+    let name = format!("cpu{core}");
+    let line = stat.lines().find(|line| line.split_ascii_whitespace().next() == Some(name.as_str()))?;
+    line.split_ascii_whitespace().nth(7)?.parse().ok()
+}
+
+/// Turns counters that only grow into intervals.
+#[derive(Debug, Default)]
+pub struct Sampler {
+    at: Duration,
+    before: Snapshot,
+    cpu: Cpu,
+}
+
+impl Sampler {
+    /// A sampler that starts at 0 with this much CPU time used.
+    #[must_use]
+    pub fn new(cpu: Cpu) -> Self {
+        Self { cpu, ..Self::default() }
+    }
+
+    /// The interval that ends `at`, a time since the workers run.
+    pub fn sample(&mut self, at: Duration, now: &Snapshot, cpu: Cpu) -> Interval {
+        let before = std::mem::replace(&mut self.before, *now);
+        let cpu_before = std::mem::replace(&mut self.cpu, cpu);
+        let seconds = at.saturating_sub(self.at).as_secs_f64().max(1e-3);
+        self.at = at;
+        let rate = |after: u64, before: u64| (after.saturating_sub(before) as f64 / seconds).round() as u64;
+        let percent = |after: &[u64], before: &[u64]| -> Vec<f64> {
+            let share = |(after, before): (&u64, &u64)| tenth(after.saturating_sub(*before) as f64 / seconds);
+            after.iter().zip(before).map(share).collect()
+        };
+        Interval {
+            at_s: tenth(at.as_secs_f64()),
+            opened_per_s: rate(opened(now), opened(&before)),
+            closed_per_s: rate(now.ended(), before.ended()),
+            held: now.curr_connections,
+            in_segs_per_s: rate(now.in_segs, before.in_segs),
+            out_segs_per_s: rate(now.out_segs, before.out_segs),
+            retrans_segs: now.retrans_segs.saturating_sub(before.retrans_segs),
+            drops: grown(now.drops(), before.drops()).collect(),
+            ring_losses: grown(now.counts(), before.counts())
+                .filter(|(name, _)| RINGS.contains(name))
+                .collect(),
+            worker_cpu_percent: percent(&self.cpu.workers, &cpu_before.workers),
+            softirq_percent: percent(&self.cpu.softirq, &cpu_before.softirq),
+        }
+    }
+}
+
+fn opened(snapshot: &Snapshot) -> u64 {
+    snapshot.active_opens + snapshot.passive_opens
+}
+
+/// To one decimal.
+fn tenth(value: f64) -> f64 {
+    (value * 10.0).round() / 10.0
+}
+
+/// What has grown, and by how much.
+fn grown(
+    after: impl Iterator<Item = (&'static str, u64)>,
+    before: impl Iterator<Item = (&'static str, u64)>,
+) -> impl Iterator<Item = (&'static str, u64)> {
+    after
+        .zip(before)
+        .map(|((name, after), (_, before))| (name, after.saturating_sub(before)))
+        .filter(|&(_, count)| count > 0)
+}
+
+impl Interval {
+    /// The line a second.
+    #[must_use]
+    pub fn line(&self) -> String {
+        let mut line = format!(
+            "{:>5.0} s  opened {}/s  closed {}/s  held {}  segments in {}/s out {}/s",
+            self.at_s,
+            grouped(self.opened_per_s),
+            grouped(self.closed_per_s),
+            grouped(self.held),
+            grouped(self.in_segs_per_s),
+            grouped(self.out_segs_per_s),
+        );
+        let percents =
+            |values: &[f64]| values.iter().map(|v| format!("{v:.0}")).collect::<Vec<_>>().join(" ");
+        // Writing to a string does not fail.
+        let _ = write!(line, "  cpu % {}", percents(&self.worker_cpu_percent));
+        let _ = write!(line, "  softirq % {}", percents(&self.softirq_percent));
+        if self.retrans_segs > 0 {
+            let _ = write!(line, "  retrans_segs {}", grouped(self.retrans_segs));
+        }
+        for (name, count) in self.drops.0.iter().chain(&self.ring_losses.0) {
+            let _ = write!(line, "  {name} {}", grouped(*count));
+        }
+        line
+    }
+}
+
+/// A number with its thousands set apart: `1,234,567`.
+#[must_use]
+pub fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
+    for (position, digit) in digits.chars().enumerate() {
+        if position > 0 && (digits.len() - position).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// Where it ran.
+#[derive(Clone, Debug, Serialize)]
+pub struct Host {
+    /// The kernel's release.
+    pub kernel: String,
+    /// Cores that are online.
+    pub cpus: usize,
+    /// What the first of them calls itself; empty where it does not say.
+    pub cpu_model: String,
+}
+
+impl Host {
+    /// This machine.
+    #[must_use]
+    pub fn here() -> Self {
+        let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
+        let info = read("/proc/cpuinfo");
+        let model =
+            info.lines().find(|line| line.starts_with("model name")).and_then(|line| line.split_once(": "));
+        let numbered = |line: &&str| {
+            line.strip_prefix("cpu").is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
+        };
+        Self {
+            kernel: read("/proc/sys/kernel/osrelease").trim().into(),
+            cpus: read("/proc/stat").lines().filter(numbered).count(),
+            cpu_model: model.map_or_else(String::new, |(_, model)| model.into()),
+        }
+    }
+}
+
+/// One law in the report.
+#[derive(Clone, Debug, Serialize)]
+pub struct Verdict {
+    /// What it is about.
+    pub name: &'static str,
+    /// What came in.
+    pub left: u64,
+    /// Where it went.
+    pub right: u64,
+    /// Whether the two agree.
+    pub holds: bool,
+}
+
+impl From<Law> for Verdict {
+    fn from(law: Law) -> Self {
+        Self { name: law.name, left: law.left, right: law.right, holds: law.holds() }
+    }
+}
+
+/// The laws, and whether all hold.
+#[derive(Clone, Debug, Serialize)]
+pub struct Accounts {
+    /// All of them hold.
+    pub closed: bool,
+    /// Each of them.
+    pub laws: Vec<Verdict>,
+}
+
+/// The whole run.
+#[derive(Clone, Debug, Serialize)]
+pub struct Report {
+    /// The shape of this document, `synmill-serve/1`.
+    pub schema: &'static str,
+    /// The arguments, as given.
+    pub command: Vec<String>,
+    /// Where it ran.
+    pub host: Host,
+    /// The interface's name.
+    pub interface: String,
+    /// Its driver.
+    pub driver: String,
+    /// The mode in force.
+    pub mode: String,
+    /// The queues served.
+    pub queues: Vec<usize>,
+    /// How many workers served them.
+    pub workers: usize,
+    /// From the start of the workers to their end.
+    pub duration_s: f64,
+    /// Every counter.
+    pub counters: Named,
+    /// Every reason to drop.
+    pub drops: Named,
+    /// The XDP program's counters.
+    pub steering: Named,
+    /// The laws.
+    pub accounts: Accounts,
+    /// A second each.
+    pub intervals: Vec<Interval>,
+}
+
+impl Report {
+    /// Sets the counters and what follows from them.
+    #[must_use]
+    pub fn with_counts(mut self, totals: &Snapshot) -> Self {
+        let laws: Vec<Verdict> = totals.laws().into_iter().map(Verdict::from).collect();
+        self.accounts = Accounts { closed: laws.iter().all(|law| law.holds), laws };
+        self.counters = totals.counts().collect();
+        self.drops = totals.drops().collect();
+        self
+    }
+
+    /// The final table: every count that is not 0, with its rate, and the accounts.
+    #[must_use]
+    pub fn table(&self) -> String {
+        let mut table = format!(
+            "{} ({}), mode {}, {} queue(s), {} worker(s), {:.1} s\n{:<28}{:>20}{:>16}\n",
+            self.interface,
+            self.driver,
+            self.mode,
+            self.queues.len(),
+            self.workers,
+            self.duration_s,
+            "",
+            "total",
+            "per second",
+        );
+        let seconds = self.duration_s.max(1e-3);
+        let steering = self.steering.0.iter().map(|(name, count)| (format!("xdp {name}"), *count));
+        for (name, count) in self.counters.0.iter().chain(&self.drops.0).cloned().chain(steering) {
+            if count == 0 {
+                continue;
+            }
+            let rate = if is_gauge(&name) {
+                String::new()
+            } else {
+                grouped((count as f64 / seconds).round() as u64)
+            };
+            let _ = writeln!(table, "{name:<28}{:>20}{rate:>16}", grouped(count));
+        }
+        for law in &self.accounts.laws {
+            let (sign, end) = if law.holds { ("=", "") } else { ("is not", "  <- this law does not hold") };
+            let _ = writeln!(
+                table,
+                "account of {:<17}{} {sign} {}{end}",
+                law.name,
+                grouped(law.left),
+                grouped(law.right)
+            );
+        }
+        let verdict = if self.accounts.closed { "the accounts close" } else { "the accounts do NOT close" };
+        let _ = writeln!(table, "{verdict}");
+        table
+    }
+
+    /// The JSON document, with a line's end.
+    ///
+    /// # Errors
+    /// If a number has no JSON form.
+    pub fn json(&self) -> serde_json::Result<String> {
+        serde_json::to_string_pretty(self).map(|text| text + "\n")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn proc_is_read_by_field() {
+        let stat = "42 (synmill ) w0) R 1 1 1 0 -1 4194560 100 0 0 0 700 50 0 0 20 0 3 0 1 1 1";
+        assert_eq!(thread_ticks(stat), Some(750));
+        assert_eq!(thread_ticks("42 (x"), None);
+        let stat = "cpu  1 2 3 4 5 6 7 8\ncpu1 11 12 13 14 15 16 17 18\ncpu10 1 1 1 1 1 1 99 1\n";
+        assert_eq!(
+            (softirq_ticks(stat, 1), softirq_ticks(stat, 10), softirq_ticks(stat, 2)),
+            (Some(17), Some(99), None)
+        );
+        let here = Host::here();
+        assert!(here.cpus >= 1 && !here.kernel.is_empty());
+    }
+
+    #[test]
+    fn an_interval_is_a_difference_over_its_time() {
+        let mut sampler = Sampler::new(Cpu { workers: vec![100], softirq: vec![50] });
+        let mut now = Snapshot {
+            passive_opens: 3000,
+            ended_closed: 2000,
+            curr_connections: 1000,
+            ..Snapshot::default()
+        };
+        let first =
+            sampler.sample(Duration::from_secs(1), &now, Cpu { workers: vec![180], softirq: vec![60] });
+        assert_eq!((first.opened_per_s, first.closed_per_s, first.held), (3000, 2000, 1000));
+        assert_eq!((first.worker_cpu_percent, first.softirq_percent), (vec![80.0], vec![10.0]));
+
+        now.passive_opens += 500;
+        now.retrans_segs = 3;
+        now.drop_land = 2;
+        now.rx_ring_full = 1;
+        let second =
+            sampler.sample(Duration::from_millis(1500), &now, Cpu { workers: vec![230], softirq: vec![60] });
+        assert_eq!((second.opened_per_s, second.closed_per_s, second.retrans_segs), (1000, 0, 3));
+        assert_eq!(second.worker_cpu_percent, [100.0]);
+        let line = second.line();
+        for part in ["opened 1,000/s", "retrans_segs 3", "drop_land 2", "rx_ring_full 1", "cpu % 100"] {
+            assert!(line.contains(part), "{line}");
+        }
+        assert!(!line.contains("drop_martian") && !line.contains('\n'), "{line}");
+    }
+
+    fn report(totals: &Snapshot) -> Report {
+        let report = Report {
+            schema: "synmill-serve/1",
+            command: vec!["synmill".into()],
+            host: Host { kernel: "6.18".into(), cpus: 2, cpu_model: String::new() },
+            interface: "t0".into(),
+            driver: "veth".into(),
+            mode: "copy".into(),
+            queues: vec![0, 1],
+            workers: 1,
+            duration_s: 2.0,
+            counters: Named::default(),
+            drops: Named::default(),
+            steering: [("redirected", 7)].into_iter().collect(),
+            accounts: Accounts { closed: false, laws: Vec::new() },
+            intervals: vec![Interval::default()],
+        };
+        report.with_counts(totals)
+    }
+
+    #[test]
+    fn the_table_shows_what_happened_and_whether_it_adds_up() {
+        let mut totals = Snapshot {
+            passive_opens: 2468,
+            established: 2468,
+            curr_connections: 2468,
+            ..Snapshot::default()
+        };
+        let table = report(&totals).table();
+        assert!(
+            table.contains("passive_opens") && table.contains("2,468") && table.contains("1,234"),
+            "{table}"
+        );
+        assert!(table.contains("xdp redirected") && !table.contains("active_opens"), "{table}");
+        assert!(table.ends_with("the accounts close\n"), "{table}");
+        totals.in_frames = 1;
+        let table = report(&totals).table();
+        assert!(table.contains("account of frames") && table.contains("1 is not 0"), "{table}");
+        assert!(table.ends_with("do NOT close\n"), "{table}");
+    }
+
+    #[test]
+    fn the_document_has_every_counter_by_name() {
+        let text = report(&Snapshot { drop_land: 4, ..Snapshot::default() }).json().unwrap();
+        let json: serde_json::Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(json["schema"], "synmill-serve/1");
+        assert_eq!(json["drops"]["drop_land"], 4);
+        assert_eq!(json["counters"]["passive_opens"], 0);
+        assert_eq!(json["steering"]["redirected"], 7);
+        assert_eq!(json["accounts"]["closed"], false);
+        assert_eq!(json["accounts"]["laws"][2]["name"], "frames");
+        assert_eq!(json["accounts"]["laws"][2]["holds"], false);
+        assert_eq!(json["intervals"][0]["opened_per_s"], 0);
+        assert_eq!(json["counters"].as_object().unwrap().len(), Snapshot::default().counts().count());
+    }
+
+    #[test]
+    fn thousands_are_set_apart() {
+        assert_eq!([0, 999, 1000, 1234567].map(grouped), ["0", "999", "1,000", "1,234,567"]);
+    }
+}
