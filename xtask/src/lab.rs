@@ -1,0 +1,318 @@
+//! The lab: two network namespaces and a veth pair. Knows `ip` and `ethtool`; never what runs in it.
+//!
+//! ```text
+//! namespace PREFIX-client                         namespace PREFIX-server
+//!   smc0  198.18.0.1/24  fd00:18::1/64  <- veth ->  sms0  198.18.0.2/24  fd00:18::2/64
+//!                                                         198.19.0.0/16, fd00:19::/64 via smc0
+//! ```
+//!
+//! 198.18.0.0/15 is what RFC 2544 sets aside for benchmarks. Both ends are made inside their namespaces, so nothing of
+//! the lab is ever seen by the machine's own network.
+
+use std::fs::File;
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, anyhow, bail};
+use nix::sched::{CloneFlags, setns};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+/// The client's end of the pair.
+pub const CLIENT_INTERFACE: &str = "smc0";
+/// The server's end of the pair.
+pub const SERVER_INTERFACE: &str = "sms0";
+/// The client's IPv4 address.
+pub const CLIENT_V4: &str = "198.18.0.1";
+/// The server's IPv4 address.
+pub const SERVER_V4: &str = "198.18.0.2";
+/// The client's IPv6 address.
+pub const CLIENT_V6: &str = "fd00:18::1";
+/// The server's IPv6 address.
+pub const SERVER_V6: &str = "fd00:18::2";
+/// Where a generator on the client's end takes its IPv4 sources from.
+pub const SOURCES_V4: &str = "198.19.0.0/16";
+/// Where a generator on the client's end takes its IPv6 sources from.
+pub const SOURCES_V6: &str = "fd00:19::/64";
+
+/// Longest wait for the links to run.
+const LINK_DEADLINE: Duration = Duration::from_secs(10);
+/// Longest wait for processes left in a namespace to go.
+const KILL_DEADLINE: Duration = Duration::from_secs(5);
+/// How often a condition is looked at.
+const POLL: Duration = Duration::from_millis(10);
+
+/// An end of the lab.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// Where clients and generators run.
+    Client,
+    /// Where the endpoint under test runs.
+    Server,
+}
+
+impl Side {
+    const BOTH: [Self; 2] = [Self::Client, Self::Server];
+
+    /// This end of the veth pair.
+    #[must_use]
+    pub const fn interface(self) -> &'static str {
+        match self {
+            Self::Client => CLIENT_INTERFACE,
+            Self::Server => SERVER_INTERFACE,
+        }
+    }
+
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Client => "client",
+            Self::Server => "server",
+        }
+    }
+}
+
+/// What can be chosen about a lab.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LabOptions {
+    /// RX and TX queues of each end.
+    pub queues: u32,
+    /// MTU of both ends, in bytes.
+    pub mtu: u32,
+    /// Leave checksums to a NIC that is not there. Off: the kernel writes whole checksums, as a wire would show them.
+    pub checksum_offload: bool,
+}
+
+impl Default for LabOptions {
+    fn default() -> Self {
+        Self { queues: 1, mtu: 1500, checksum_offload: false }
+    }
+}
+
+/// Two namespaces and what joins them. Dropping it removes all of it, and ends what still runs in it.
+#[derive(Debug)]
+pub struct Lab {
+    prefix: String,
+    keep: bool,
+}
+
+impl Lab {
+    /// The prefix of the lab that a person plays in: `synmill-client`, `synmill-server`.
+    pub const DEFAULT_PREFIX: &'static str = "synmill";
+
+    /// Builds the lab, and waits until its links run. What an earlier lab of this prefix left behind is removed first.
+    ///
+    /// # Errors
+    /// The command that failed, with what it said. Nothing is left behind.
+    pub fn up(prefix: &str, options: LabOptions) -> Result<Self> {
+        let lab = Self { prefix: prefix.to_owned(), keep: false };
+        lab.tear_down()?;
+        lab.build(options).with_context(|| format!("the lab `{prefix}` could not be built"))?;
+        Ok(lab)
+    }
+
+    /// The lab of this prefix that is up already.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn attach(prefix: &str) -> Result<Self> {
+        let lab = Self { prefix: prefix.to_owned(), keep: true };
+        let present = namespaces()?;
+        for side in Side::BOTH {
+            if !present.contains(&lab.namespace(side)) {
+                bail!("there is no lab `{prefix}`; `cargo xtask lab up` makes one");
+            }
+        }
+        Ok(lab)
+    }
+
+    /// Leaves the lab up when this value is dropped.
+    pub fn keep(mut self) {
+        self.keep = true;
+    }
+
+    /// Removes the lab of this prefix, whole or in part, if there is one.
+    ///
+    /// # Errors
+    /// The command that failed, with what it said.
+    pub fn down(prefix: &str) -> Result<()> {
+        Self { prefix: prefix.to_owned(), keep: true }.tear_down()
+    }
+
+    /// The name of an end's namespace.
+    #[must_use]
+    pub fn namespace(&self, side: Side) -> String {
+        format!("{}-{}", self.prefix, side.name())
+    }
+
+    /// The command that runs `argv` at an end of the lab. The process it starts becomes `argv` itself: its id is the
+    /// child's.
+    #[must_use]
+    pub fn exec<S: AsRef<std::ffi::OsStr>>(&self, side: Side, argv: impl IntoIterator<Item = S>) -> Command {
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", &self.namespace(side)]).args(argv);
+        command
+    }
+
+    /// Runs `argv` at an end of the lab and returns what it wrote to its standard output.
+    ///
+    /// # Errors
+    /// It could not be started, or failed; then with what it wrote to its standard error.
+    pub fn output(&self, side: Side, argv: &[&str]) -> Result<String> {
+        output(&mut self.exec(side, argv))
+    }
+
+    /// Runs `action` on a thread that lives at an end of the lab. A socket it opens belongs to that end for good, and may
+    /// be used from anywhere.
+    ///
+    /// # Errors
+    /// The namespace cannot be entered.
+    pub fn inside<T: Send>(&self, side: Side, action: impl FnOnce() -> T + Send) -> Result<T> {
+        let path = format!("/run/netns/{}", self.namespace(side));
+        let namespace = File::open(&path).with_context(|| format!("opening {path}"))?;
+        thread::scope(|scope| {
+            let thread = scope.spawn(move || {
+                setns(&namespace, CloneFlags::CLONE_NEWNET).with_context(|| format!("entering {path}"))?;
+                Ok(action())
+            });
+            thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        })
+    }
+
+    fn build(&self, options: LabOptions) -> Result<()> {
+        let (client, server) = (self.namespace(Side::Client), self.namespace(Side::Server));
+        let (queues, mtu) = (options.queues.to_string(), options.mtu.to_string());
+        let shape = ["mtu", &mtu, "numtxqueues", &queues, "numrxqueues", &queues];
+
+        for namespace in [&client, &server] {
+            ip(&["netns", "add", namespace])?;
+            ip(&["-n", namespace, "link", "set", "lo", "up"])?;
+        }
+        let mut pair = vec!["-n", &client, "link", "add", "name", CLIENT_INTERFACE];
+        pair.extend(shape);
+        pair.extend(["type", "veth", "peer", "name", SERVER_INTERFACE, "netns", &server]);
+        pair.extend(shape);
+        ip(&pair)?;
+
+        for side in Side::BOTH {
+            let (namespace, interface) = (self.namespace(side), side.interface());
+            if !options.checksum_offload {
+                self.output(side, &["ethtool", "-K", interface, "tx", "off"])?;
+            }
+            // No link-local address: its neighbour chatter would be in every capture.
+            ip(&["-n", &namespace, "link", "set", interface, "addrgenmode", "none"])?;
+            ip(&["-n", &namespace, "link", "set", interface, "up"])?;
+        }
+
+        for (namespace, interface, v4, v6) in [
+            (&client, CLIENT_INTERFACE, CLIENT_V4, CLIENT_V6),
+            (&server, SERVER_INTERFACE, SERVER_V4, SERVER_V6),
+        ] {
+            ip(&["-n", namespace, "address", "add", &format!("{v4}/24"), "dev", interface])?;
+            // Without duplicate address detection it works at once.
+            ip(&["-n", namespace, "address", "add", &format!("{v6}/64"), "dev", interface, "nodad"])?;
+        }
+        self.wait_running()?;
+        ip(&["-n", &server, "route", "add", SOURCES_V4, "via", CLIENT_V4])?;
+        ip(&["-n", &server, "-6", "route", "add", SOURCES_V6, "via", CLIENT_V6])
+    }
+
+    /// Waits until both ends have a carrier.
+    fn wait_running(&self) -> Result<()> {
+        let running = |side: Side| -> Result<bool> {
+            let shown =
+                run("ip", &["-n", &self.namespace(side), "-oneline", "link", "show", side.interface()])?;
+            Ok(shown.contains(" state UP "))
+        };
+        let deadline = Instant::now() + LINK_DEADLINE;
+        while !(running(Side::Client)? && running(Side::Server)?) {
+            if Instant::now() > deadline {
+                bail!("{CLIENT_INTERFACE} and {SERVER_INTERFACE} were not up after {LINK_DEADLINE:?}");
+            }
+            thread::sleep(POLL);
+        }
+        Ok(())
+    }
+
+    /// Ends what runs in the namespaces and removes them; the veth pair goes with them.
+    fn tear_down(&self) -> Result<()> {
+        let present = namespaces()?;
+        for namespace in Side::BOTH.map(|side| self.namespace(side)) {
+            if present.contains(&namespace) {
+                end_processes(&namespace)?;
+                ip(&["netns", "delete", &namespace])?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        if !self.keep
+            && let Err(error) = self.tear_down()
+        {
+            eprintln!("the lab `{}` could not be removed: {error:#}", self.prefix);
+        }
+    }
+}
+
+/// Kills the processes that live in a namespace, and waits until they are gone: one that stays would keep the namespace's
+/// devices alive.
+fn end_processes(namespace: &str) -> Result<()> {
+    let deadline = Instant::now() + KILL_DEADLINE;
+    loop {
+        let pids = run("ip", &["netns", "pids", namespace])?;
+        if pids.trim().is_empty() {
+            return Ok(());
+        }
+        if Instant::now() > deadline {
+            bail!("the processes {} do not leave the namespace {namespace}", pids.replace('\n', " ").trim());
+        }
+        for pid in pids.split_whitespace() {
+            let pid: i32 = pid.parse().with_context(|| format!("`ip netns pids` printed `{pid}`"))?;
+            // One that has ended in the meantime is what was wanted.
+            let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+        }
+        thread::sleep(POLL);
+    }
+}
+
+/// The names of all network namespaces.
+fn namespaces() -> Result<Vec<String>> {
+    let listed = run("ip", &["netns", "list"])?;
+    Ok(listed.lines().filter_map(|line| line.split_whitespace().next()).map(str::to_owned).collect())
+}
+
+fn ip(arguments: &[&str]) -> Result<()> {
+    run("ip", arguments).map(drop)
+}
+
+fn run(program: &str, arguments: &[&str]) -> Result<String> {
+    output(Command::new(program).args(arguments))
+}
+
+/// Runs a command to its end and returns its standard output; an error names the command and holds its standard error.
+///
+/// # Errors
+/// It could not be started, or failed.
+pub fn output(command: &mut Command) -> Result<String> {
+    let shown = shown(command);
+    let result = command.stdin(Stdio::null()).output().with_context(|| format!("cannot start `{shown}`"))?;
+    if !result.status.success() {
+        let said = String::from_utf8_lossy(&result.stderr);
+        return Err(anyhow!("`{shown}` failed ({}): {}", result.status, said.trim()));
+    }
+    Ok(String::from_utf8_lossy(&result.stdout).into_owned())
+}
+
+/// A command as one would type it.
+#[must_use]
+pub fn shown(command: &Command) -> String {
+    let mut line = command.get_program().to_string_lossy().into_owned();
+    for argument in command.get_args() {
+        line.push(' ');
+        line.push_str(&argument.to_string_lossy());
+    }
+    line
+}

@@ -1,0 +1,75 @@
+//! The lab itself, with nothing but the kernel in it. Needs root.
+
+use std::io::{Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::process::Command;
+
+use xtask::lab::{CLIENT_INTERFACE, Lab, LabOptions, SERVER_INTERFACE, SERVER_V4, SERVER_V6, Side};
+
+fn require_root() {
+    assert!(nix::unistd::geteuid().is_root(), "this test makes network namespaces: run it as root");
+}
+
+fn namespaces() -> String {
+    let listed = Command::new("ip").args(["netns", "list"]).output().expect("ip runs");
+    String::from_utf8(listed.stdout).expect("names are text")
+}
+
+/// One byte to a kernel listener at the server's end, and back.
+fn exchange(lab: &Lab, address: &str) {
+    let address = (address, 7777);
+    let listener = lab.inside(Side::Server, || TcpListener::bind(address)).unwrap().unwrap();
+    let mut client = lab.inside(Side::Client, || TcpStream::connect(address)).unwrap().unwrap();
+    let (mut server, _) = listener.accept().unwrap();
+    client.write_all(b"x").unwrap();
+    let mut byte = [0];
+    server.read_exact(&mut byte).unwrap();
+    assert_eq!(byte, *b"x");
+}
+
+#[test]
+fn both_families_work_at_once_and_nothing_is_left() {
+    require_root();
+    let lab = Lab::up("smlab-a", LabOptions::default()).unwrap();
+    exchange(&lab, SERVER_V4);
+    exchange(&lab, SERVER_V6);
+    drop(lab);
+    assert!(!namespaces().contains("smlab-a"));
+}
+
+#[test]
+fn options_are_in_force() {
+    require_root();
+    let options = LabOptions { queues: 4, mtu: 3000, ..LabOptions::default() };
+    let lab = Lab::up("smlab-b", options).unwrap();
+    for (side, interface) in [(Side::Client, CLIENT_INTERFACE), (Side::Server, SERVER_INTERFACE)] {
+        let channels = lab.output(side, &["ethtool", "-l", interface]).unwrap();
+        let current = channels.split("Current").nth(1).unwrap();
+        assert!(current.contains("RX:\t\t4") && current.contains("TX:\t\t4"), "{channels}");
+        let features = lab.output(side, &["ethtool", "-k", interface]).unwrap();
+        assert!(features.contains("tx-checksumming: off"), "{features}");
+        let link = lab.output(side, &["ip", "link", "show", interface]).unwrap();
+        assert!(link.contains("mtu 3000"), "{link}");
+    }
+}
+
+#[test]
+fn what_a_killed_run_left_behind_is_cleaned() {
+    require_root();
+    let old = Lab::up("smlab-d", LabOptions::default()).unwrap();
+    let mut left = old.exec(Side::Server, ["sleep", "1000"]).spawn().unwrap();
+    old.keep();
+    let reaper = std::thread::spawn(move || left.wait().unwrap());
+    let lab = Lab::up("smlab-d", LabOptions::default()).unwrap();
+    assert!(!reaper.join().unwrap().success(), "the process of the earlier run was ended");
+    exchange(&lab, SERVER_V4);
+}
+
+#[test]
+fn a_failure_half_way_leaves_nothing_and_names_the_command() {
+    require_root();
+    let error = Lab::up("smlab-e", LabOptions { mtu: 1, ..LabOptions::default() }).unwrap_err();
+    let text = format!("{error:#}");
+    assert!(text.contains("`ip -n smlab-e-client link add") && text.contains("mtu"), "{text}");
+    assert!(!namespaces().contains("smlab-e"));
+}
