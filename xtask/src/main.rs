@@ -1,15 +1,73 @@
 //! `cargo xtask`: the project's own commands, one file each.
 
-use std::path::Path;
+mod ci;
+mod play;
+mod prerequisites;
+mod process;
+mod run;
+mod test;
 
-use anyhow::{Result, bail};
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
 
-fn main() -> Result<()> {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
-        ["ebpf"] => xtask::ebpf::run(false),
-        ["ebpf", "--check"] => xtask::ebpf::run(true),
-        ["ebpf", "--output", path] => xtask::ebpf::write(Path::new(path)),
-        _ => bail!("usage: cargo xtask ebpf [--check | --output PATH]"),
+use clap::{Parser, Subcommand};
+use xtask::ebpf;
+
+/// The project's own commands.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Shows synmill at work in a lab of two namespaces; with arguments, `synmill serve` with them, on a real NIC.
+    #[command(disable_help_flag = true)]
+    Run {
+        /// Passed on to `synmill serve`: `--interface IF --listen ADDR:PORT ...`.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
+    },
+    /// Runs every test; some need root.
+    Test,
+    /// What must hold before a change is taken: format, lints, tests, documentation, and a fresh XDP object.
+    Ci {
+        /// Leaves the tests out, for who has just run them.
+        #[arg(long)]
+        except_tests: bool,
+    },
+    /// Rebuilds the XDP object from its sources.
+    Ebpf {
+        /// Builds nothing: fails when the committed object is older than its sources.
+        #[arg(long)]
+        check: bool,
+        /// Where the object goes, instead of its committed place.
+        #[arg(long, value_name = "PATH", conflicts_with = "check")]
+        output: Option<PathBuf>,
+    },
+    /// The lab, kept to play in.
+    #[command(subcommand)]
+    Lab(play::Lab),
+}
+
+fn main() -> ExitCode {
+    let result = match Arguments::parse().command {
+        Command::Run { arguments } if arguments.is_empty() => run::demonstration(),
+        Command::Run { arguments } => run::serve(&arguments),
+        Command::Test => test::run(),
+        Command::Ci { except_tests } => ci::run(except_tests),
+        Command::Ebpf { output: Some(output), .. } => ebpf::write(&output),
+        Command::Ebpf { check, .. } => ebpf::run(check),
+        Command::Lab(command) => play::run(command),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
     }
 }

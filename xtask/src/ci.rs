@@ -1,0 +1,29 @@
+//! `cargo xtask ci`: what must hold before a change is taken.
+
+use anyhow::Result;
+
+use crate::process::{Interrupt, cargo, target};
+use crate::{ebpf, prerequisites, test};
+
+/// Format, lints, documentation and tests, then the XDP object rebuilt from its sources and its tests on the fresh one.
+pub(crate) fn run(except_tests: bool) -> Result<()> {
+    prerequisites::root("ci")?;
+    let interrupt = Interrupt::install()?;
+    let needs = [prerequisites::BUILD, prerequisites::LAB, prerequisites::TESTS, prerequisites::EBPF];
+    prerequisites::ensure(&interrupt, &needs)?;
+
+    interrupt.run(&mut cargo(["fmt", "--all", "--check"]))?;
+    interrupt.run(&mut cargo(["clippy", "--workspace", "--all-targets", "--", "--deny", "warnings"]))?;
+    let bare = ["clippy", "--package", "synmill", "--no-default-features", "--lib", "--tests"];
+    interrupt.run(cargo(bare).args(["--", "--deny", "warnings"]))?;
+    interrupt.run(cargo(["doc", "--workspace", "--no-deps"]).env("RUSTDOCFLAGS", "--deny warnings"))?;
+    if !except_tests {
+        test::tests(&interrupt)?;
+    }
+
+    prerequisites::ensure_bpf_linker(&interrupt)?;
+    let fresh = target()?.join("fresh-steer.o");
+    ebpf::run(false, Some(&fresh))?;
+    interrupt
+        .run(cargo(["test", "--package", "synmill", "--test", "program"]).env("SYNMILL_EBPF_OBJECT", &fresh))
+}

@@ -1,0 +1,62 @@
+//! `cargo xtask lab`: the lab, kept to play in.
+
+use std::ffi::OsString;
+use std::os::unix::process::CommandExt as _;
+
+use anyhow::{Context as _, Result};
+use clap::Subcommand;
+use xtask::lab::{self, LabOptions, Side};
+
+use crate::prerequisites;
+use crate::process::Interrupt;
+
+/// What to do with the lab.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Lab {
+    /// Builds it, in place of one that is up.
+    Up {
+        /// RX and TX queues of each end.
+        #[arg(long, default_value_t = LabOptions::default().queues, value_parser = clap::value_parser!(u32).range(1..=64))]
+        queues: u32,
+        /// MTU of both ends, in bytes.
+        #[arg(long, default_value_t = LabOptions::default().mtu, value_parser = clap::value_parser!(u32).range(1280..=65535))]
+        mtu: u32,
+    },
+    /// Removes it, and ends what runs in it.
+    Down,
+    /// Runs a command in it: on the client's side, if not told otherwise.
+    Exec {
+        /// On the server's side.
+        #[arg(long)]
+        server: bool,
+        /// The command and its arguments.
+        #[arg(last = true, required = true)]
+        command: Vec<OsString>,
+    },
+}
+
+/// Does it.
+pub(crate) fn run(command: Lab) -> Result<()> {
+    prerequisites::root("lab")?;
+    prerequisites::ensure(&Interrupt::install()?, &[prerequisites::LAB])?;
+    let prefix = lab::Lab::DEFAULT_PREFIX;
+    match command {
+        Lab::Up { queues, mtu } => {
+            let lab = lab::Lab::up(prefix, LabOptions { queues, mtu, ..LabOptions::default() })?;
+            let (client, server) = (lab.namespace(Side::Client), lab.namespace(Side::Server));
+            println!("{client}: {}, {}, {}", lab::CLIENT_INTERFACE, lab::CLIENT_V4, lab::CLIENT_V6);
+            println!("{server}: {}, {}, {}", lab::SERVER_INTERFACE, lab::SERVER_V4, lab::SERVER_V6);
+            println!(
+                "cargo xtask lab exec [--server] -- COMMAND runs a command there; cargo xtask lab down removes it"
+            );
+            lab.keep();
+            Ok(())
+        }
+        Lab::Down => lab::Lab::down(prefix),
+        Lab::Exec { server, command } => {
+            let side = if server { Side::Server } else { Side::Client };
+            let error = lab::Lab::attach(prefix)?.exec(side, command).exec();
+            Err(error).context("cannot start `ip netns exec`")
+        }
+    }
+}

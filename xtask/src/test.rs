@@ -1,0 +1,22 @@
+//! `cargo xtask test`: every test there is.
+
+use anyhow::Result;
+
+use crate::process::{Interrupt, cargo};
+use crate::{ebpf, prerequisites};
+
+/// Runs every test; the runners' own lines are the report.
+pub(crate) fn run() -> Result<()> {
+    prerequisites::root("test")?;
+    let interrupt = Interrupt::install()?;
+    prerequisites::ensure(&interrupt, &[prerequisites::BUILD, prerequisites::LAB, prerequisites::TESTS])?;
+    tests(&interrupt)
+}
+
+/// The tests themselves, on a machine that has what they need.
+pub(crate) fn tests(interrupt: &Interrupt) -> Result<()> {
+    ebpf::run(true, None)?;
+    // The protocol side stands alone: neither libxdp nor root.
+    interrupt.run(&mut cargo(["test", "--package", "synmill", "--no-default-features", "--lib"]))?;
+    interrupt.run(&mut cargo(["test", "--workspace", "--no-fail-fast"]))
+}
