@@ -23,7 +23,7 @@ pub(crate) fn run(except_tests: bool) -> Result<()> {
 
     prerequisites::ensure_bpf_linker(&interrupt)?;
     let fresh = target()?.join("fresh-steer.o");
-    ebpf::run(false, Some(&fresh))?;
+    ebpf::write(&fresh)?;
     interrupt
         .run(cargo(["test", "--package", "synmill", "--test", "program"]).env("SYNMILL_EBPF_OBJECT", &fresh))
 }

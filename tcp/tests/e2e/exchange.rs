@@ -1,0 +1,137 @@
+//! One request as a person sees it: tcpdump on the client's interface, packet by packet.
+
+use nix::sys::signal::Signal;
+use xtask::lab::CLIENT_INTERFACE;
+
+use crate::client::curl;
+use crate::harness::{LIMIT, Process, Server, Stage, until};
+
+/// One line of tcpdump's, as far as it is judged here. Numbers are relative to the initial sequence numbers.
+#[derive(Debug)]
+struct Packet {
+    from_client: bool,
+    flags: String,
+    seq: Option<u32>,
+    ack: Option<u32>,
+    options: String,
+    length: u32,
+}
+
+impl Packet {
+    /// From a line such as `IP 198.18.0.1.4 > 198.18.0.2.80: Flags [S], seq 7, win 1, options [mss 1460], length 0`.
+    fn parse(line: &str, server: &str) -> Option<Self> {
+        let (addresses, rest) = line.split_once(": Flags [")?;
+        let (_, to) = addresses.split_once(" > ")?;
+        let (flags, rest) = rest.split_once(']')?;
+        let field = |name: &str| {
+            let (_, after) = rest.split_once(name)?;
+            after.split([',', ':', ' ']).next()?.parse().ok()
+        };
+        let options =
+            rest.split_once("options [").map_or("", |(_, after)| after.split(']').next().unwrap_or(""));
+        Some(Self {
+            from_client: to == server,
+            flags: flags.to_owned(),
+            seq: field(", seq "),
+            ack: field(", ack "),
+            options: options.to_owned(),
+            length: field(", length ")?,
+        })
+    }
+
+    fn takes(&self, flag: char) -> bool {
+        self.flags.contains(flag)
+    }
+}
+
+/// What tcpdump saw of one request with curl.
+fn capture(stage: &Stage, url: &str, server: &str) -> Vec<Packet> {
+    let mut argv = vec!["tcpdump", "--immediate-mode", "-l", "-n", "-t", "-i", CLIENT_INTERFACE];
+    argv.extend(["tcp", "port", "80"]);
+    let mut tcpdump = Process::spawn(&mut stage.client(&argv));
+    until("tcpdump listens", LIMIT, || tcpdump.said().contains("listening on"));
+    assert_eq!(curl(stage, url).bytes, 1024);
+    let packets =
+        |said: &str| said.lines().filter_map(|line| Packet::parse(line, server)).collect::<Vec<_>>();
+    until("the last acknowledgement is captured", LIMIT, || {
+        let packets = packets(&tcpdump.said());
+        let fins = packets.iter().filter(|packet| packet.takes('F')).count();
+        fins == 2 && packets.last().is_some_and(|last| last.flags == ".")
+    });
+    tcpdump.signal(Signal::SIGINT);
+    tcpdump.end();
+    packets(&tcpdump.said())
+}
+
+/// Who said what, without the acknowledgements that may ride on what follows them.
+fn outline(packets: &[Packet]) -> Vec<String> {
+    let line = |packet: &Packet| {
+        format!("{} {}", if packet.from_client { "client" } else { "server" }, packet.flags)
+    };
+    let mut said = Vec::new();
+    for (number, packet) in packets.iter().enumerate() {
+        let in_handshake = number == 2;
+        let is_last = number + 1 == packets.len();
+        if packet.flags != "." || in_handshake || is_last {
+            said.push(line(packet));
+        }
+    }
+    said
+}
+
+/// Every sequence number is the sender's next one, and every acknowledgement stands for what has been received.
+fn check_numbers(packets: &[Packet]) {
+    // tcpdump shows the SYNs' own numbers whole, and all others relative to them: the first text is number 1.
+    let mut next = [1, 1];
+    let mut acknowledged = [1, 1];
+    for packet in packets.iter().filter(|packet| !packet.takes('S')) {
+        let (own, other) = if packet.from_client { (0, 1) } else { (1, 0) };
+        if let Some(seq) = packet.seq {
+            assert_eq!(seq, next[own], "{packet:?} in {packets:#?}");
+        }
+        next[own] += packet.length + u32::from(packet.takes('F'));
+        let ack = packet.ack.expect("every segment but the first has ACK");
+        assert!((acknowledged[other]..=next[other]).contains(&ack), "{packet:?} in {packets:#?}");
+        acknowledged[other] = ack;
+    }
+    assert_eq!(acknowledged, next, "all is acknowledged in the end: {packets:#?}");
+}
+
+#[test]
+fn a_request_takes_the_packets_of_the_rfc() {
+    let stage = Stage::new("exchange");
+    let server =
+        Server::start(&stage, &["--listen=198.18.0.2:80", "--listen=[fd00:18::2]:80", "--service=http:1024"]);
+    for (url, address, mss) in [
+        ("http://198.18.0.2/", "198.18.0.2.80", "mss 1460"),
+        ("http://[fd00:18::2]/", "fd00:18::2.80", "mss 1440"),
+    ] {
+        let packets = capture(&stage, url, address);
+        assert!(packets.len() <= 11, "{packets:#?}");
+        assert_eq!(
+            outline(&packets),
+            [
+                "client S",
+                "server S.",
+                "client .",
+                "client P.",
+                "server P.",
+                "client F.",
+                "server F.",
+                "client ."
+            ],
+            "{packets:#?}"
+        );
+        for option in [mss, "sackOK", "TS val ", "wscale "] {
+            assert!(packets[1].options.contains(option), "no {option}: {packets:#?}");
+        }
+        for packet in &packets[2..] {
+            assert!(
+                packet.options.contains("TS val "),
+                "RFC 7323 wants timestamps in all of them: {packets:#?}"
+            );
+        }
+        check_numbers(&packets);
+    }
+    server.stop(&stage);
+}

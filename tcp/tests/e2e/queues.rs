@@ -1,0 +1,55 @@
+//! Several queues, two workers, and flows that change the queue they arrive on.
+
+use std::net::TcpStream;
+use std::thread;
+
+use xtask::lab::{CLIENT_INTERFACE, LabOptions};
+
+use crate::client::{MIB, Text, connect, digest, echo, say};
+use crate::harness::{Server, Stage};
+use crate::loss;
+
+const FOUR_QUEUES: LabOptions = LabOptions { queues: 4, mtu: 1500, checksum_offload: false };
+const SERVE: [&str; 6] = ["--queues", "0-3", "--workers", "2", "--listen", "198.18.0.2:7=echo"];
+
+#[test]
+fn flows_that_hop_queues_go_on() {
+    let stage = Stage::with("hop", FOUR_QUEUES);
+    let server = Server::start(&stage, &SERVE);
+    let streams: Vec<TcpStream> = (0..64).map(|_| connect(&stage, "198.18.0.2:7")).collect();
+    // With fewer queues to send on, the client's flows all move, and with more they spread again.
+    for queues in ["4", "1", "4", "2"] {
+        stage.ask(&["ethtool", "-L", CLIENT_INTERFACE, "tx", queues]);
+        for (number, stream) in streams.iter().enumerate() {
+            say(stream, format!("{queues} queues, connection {number}").as_bytes());
+        }
+    }
+    drop(streams);
+    let report = server.stop(&stage);
+    assert!(report.count("frames_handed_out") > 0, "no flow changed its worker");
+    assert_eq!(
+        report.count("frames_handed_out"),
+        report.count("frames_handed_in") + report.count("drop_hand_over_full")
+    );
+    assert_eq!((report.count("passive_opens"), report.count("ended_closed")), (64, 64));
+    assert_eq!(report.count("out_rsts"), 0);
+}
+
+#[test]
+fn retransmissions_on_another_queue_reach_their_flow() {
+    let stage = Stage::with("rehash", FOUR_QUEUES);
+    stage.ask(&["sysctl", "-q", "-w", "net.core.txrehash=1"]);
+    let server = Server::start(&stage, &SERVE);
+    loss::set(&stage, 5);
+    thread::scope(|scope| {
+        for seed in 0..16 {
+            let stage = &stage;
+            scope.spawn(move || {
+                let back = echo(&connect(stage, "198.18.0.2:7"), seed, MIB / 4);
+                assert_eq!(back, digest(Text::new(seed, MIB / 4)));
+            });
+        }
+    });
+    loss::clear(&stage);
+    assert_eq!(server.stop(&stage).count("passive_opens"), 16);
+}

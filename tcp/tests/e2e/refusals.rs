@@ -1,0 +1,139 @@
+//! Every way to be refused that a veth pair can produce: one line, what and how to fix it, and nothing attached.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+
+use xtask::lab::{LabOptions, SERVER_INTERFACE, Side};
+
+use crate::harness::{BINARY, Process, Server, Stage};
+
+/// Wrong usage.
+const USAGE: i32 = 2;
+/// A failure at run time.
+const RUN_TIME: i32 = 1;
+
+const LISTEN: [&str; 4] = ["--interface", SERVER_INTERFACE, "--listen", "198.18.0.2:80"];
+
+/// Runs `argv` at the server's end: it has to end by itself with `code`, and say one line that holds each of `parts`.
+fn refused(stage: &Stage, argv: &[&str], code: i32, parts: &[&str]) {
+    let mut process = Process::spawn(&mut stage.lab.exec(Side::Server, argv));
+    let status = process.end();
+    let said = process.said();
+    assert_eq!(status.code(), Some(code), "{argv:?}:\n{said}");
+    assert_eq!(said.lines().count(), 1, "{argv:?} is worth one line:\n{said}");
+    for part in parts {
+        assert!(said.contains(part), "{argv:?}: no `{part}` in:\n{said}");
+    }
+}
+
+/// The same for `synmill serve` with these arguments.
+fn serve_refused(stage: &Stage, arguments: &[&str], code: i32, parts: &[&str]) {
+    refused(stage, &[&[BINARY, "serve"], arguments].concat(), code, parts);
+}
+
+/// The same for arguments beside an interface and a listener that are good.
+fn option_refused(stage: &Stage, arguments: &[&str], code: i32, parts: &[&str]) {
+    serve_refused(stage, &[&LISTEN[..], arguments].concat(), code, parts);
+}
+
+#[test]
+fn wrong_usage() {
+    let stage = Stage::new("usage");
+    let services =
+        ["close", "reset", "discard", "echo", "hold", "source:SIZE", "http:SIZE", "http-file:PATH"];
+    for (listen, parts) in [
+        ("198.18.0.2:0", &["198.18.0.2:0", "port"][..]),
+        ("198.18.0.2", &["198.18.0.2", "port"]),
+        ("198.18.0.256:80", &["198.18.0.256:80"]),
+        ("198.18.0.2:80=htpp:1024", &[&["htpp"][..], &services[..]].concat()),
+        ("198.18.0.2:80=http:", &["SIZE"]),
+        ("198.18.0.2:80=http:-1", &["SIZE", "-1"]),
+        ("198.18.0.2:80=source:99999999T", &["SIZE", "at most"]),
+        ("198.18.0.2:80=http-file:/nonexistent", &["/nonexistent"]),
+    ] {
+        serve_refused(&stage, &["--interface", SERVER_INTERFACE, "--listen", listen], USAGE, parts);
+    }
+    option_refused(&stage, &["--listen", "198.18.0.2:80"], USAGE, &["198.18.0.2:80", "twice"]);
+    option_refused(&stage, &["--workers", "0"], USAGE, &["--workers"]);
+    option_refused(&stage, &["--workers", "2", "--cores", "0"], USAGE, &["core"]);
+    option_refused(&stage, &["--mode", "native"], USAGE, &["native", "zerocopy", "copy", "skb"]);
+    option_refused(&stage, &["--no-such-option"], USAGE, &["--no-such-option"]);
+    serve_refused(&stage, &["--listen", "198.18.0.2:80"], USAGE, &["--interface"]);
+    serve_refused(&stage, &["--interface", SERVER_INTERFACE], USAGE, &["--listen"]);
+    assert!(!stage.is_attached());
+}
+
+#[test]
+fn an_interface_that_cannot_serve() {
+    let stage = Stage::new("interface");
+    serve_refused(&stage, &["--interface", "sms9", "--listen", "198.18.0.2:80"], RUN_TIME, &["sms9", "sms0"]);
+    option_refused(&stage, &["--cores", "4000"], RUN_TIME, &["core 4000"]);
+    option_refused(&stage, &["--mode", "zerocopy"], RUN_TIME, &[SERVER_INTERFACE, "zero"]);
+    option_refused(&stage, &["--queues", "1"], RUN_TIME, &["queue 1", "ethtool -L sms0"]);
+    option_refused(&stage, &["--workers", "2"], RUN_TIME, &["--workers 1"]);
+    stage.at_server(&["ip", "link", "set", SERVER_INTERFACE, "down"]);
+    option_refused(&stage, &[], RUN_TIME, &["sms0 is down", "ip link set sms0 up"]);
+    assert!(!stage.is_attached());
+}
+
+#[test]
+fn queues_left_to_the_kernel() {
+    let stage = Stage::with("uncovered", LabOptions { queues: 4, ..LabOptions::default() });
+    option_refused(&stage, &["--queues", "0-1"], RUN_TIME, &["queue 2-3", "ethtool -L sms0"]);
+    option_refused(&stage, &["--queues", "0-3", "--workers", "4", "--cores", "0,1"], USAGE, &["core"]);
+    assert!(!stage.is_attached());
+}
+
+#[test]
+fn an_mtu_beyond_a_page() {
+    let stage = Stage::with("mtu", LabOptions { mtu: 9000, ..LabOptions::default() });
+    option_refused(&stage, &[], RUN_TIME, &["9000", "3506", "ip link set sms0 mtu"]);
+    assert!(!stage.is_attached());
+}
+
+#[test]
+fn an_interface_that_is_taken() {
+    let stage = Stage::new("taken");
+    let server = Server::start(&stage, &["--listen", "198.18.0.2:80"]);
+    option_refused(&stage, &["--listen", "198.18.0.2:81"], RUN_TIME, &[SERVER_INTERFACE, "XDP program"]);
+    server.stop(&stage);
+}
+
+#[test]
+fn another_user() {
+    let stage = Stage::new("user");
+    // The build folder may be closed to others.
+    let open = Path::new("/tmp").join(format!("synmill-e2e-{}", std::process::id()));
+    fs::copy(BINARY, &open).unwrap();
+    fs::set_permissions(&open, fs::Permissions::from_mode(0o755)).unwrap();
+    let mut argv = vec!["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"];
+    argv.extend([open.to_str().unwrap(), "serve"]);
+    argv.extend(LISTEN);
+    refused(&stage, &argv, RUN_TIME, &["CAP_NET_RAW", "CAP_NET_ADMIN", "CAP_BPF", "sudo", "setcap"]);
+    fs::remove_file(open).unwrap();
+    assert!(!stage.is_attached());
+}
+
+#[test]
+fn a_capability_that_is_missing() {
+    let stage = Stage::new("caps");
+    for (without, name) in
+        [("-net_raw", "CAP_NET_RAW"), ("-net_admin", "CAP_NET_ADMIN"), ("-bpf,-sys_admin", "CAP_BPF")]
+    {
+        let mut argv = vec!["setpriv", "--bounding-set", without, BINARY, "serve"];
+        argv.extend(LISTEN);
+        refused(&stage, &argv, RUN_TIME, &[name, "setcap"]);
+    }
+    assert!(!stage.is_attached());
+}
+
+#[test]
+fn memory_that_may_not_be_locked() {
+    let stage = Stage::new("memlock");
+    let mut argv =
+        vec!["prlimit", "--memlock=65536", "setpriv", "--bounding-set", "-ipc_lock", BINARY, "serve"];
+    argv.extend(LISTEN);
+    refused(&stage, &argv, RUN_TIME, &["65536", "MEMLOCK"]);
+    assert!(!stage.is_attached());
+}
