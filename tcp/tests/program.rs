@@ -575,9 +575,13 @@ fn refusals_say_what_to_do() {
     let error = steer.attach("ebpf0", AttachMode::Driver).unwrap_err();
     assert_eq!(
         error.to_string(),
-        "the MTU of ebpf0 is too large for XDP in its driver, 9000: `ip link set dev ebpf0 mtu 1500`, on both ends of a veth; \
-         a veth takes at most 3506 (pages of 4096 octets)"
+        "the MTU of ebpf0 (9000), or of its peer if it is a veth, is too large for XDP in its driver: `ip link set dev ebpf0 \
+         mtu 1500`, on both ends of a veth, which takes at most 3506 (pages of 4096 octets)"
     );
+    run("ip link set dev ebpf0 mtu 3507");
+    run("ip link set dev ebpf1 mtu 3507");
+    let error = steer.attach("ebpf0", AttachMode::Driver).unwrap_err();
+    assert!(matches!(error, SteerError::MtuTooLarge { mtu: Some(3507), .. }), "{error}");
     run("ip link set dev ebpf0 mtu 3506");
     run("ip link set dev ebpf1 mtu 3506");
     steer.attach("ebpf0", AttachMode::Driver).unwrap();

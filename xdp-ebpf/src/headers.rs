@@ -1,7 +1,7 @@
 //! Headers from Ethernet up to the ports: what a packet asks for, and of whom. Knows layouts; never what is ours.
 //!
 //! Every access is made in the way the verifier follows: a cursor that moves forward, one comparison with the packet's end, then
-//! loads at constant offsets. Lengths are plain numbers, for a program without CAP_PERFMON may not subtract pointers.
+//! loads at constant offsets. A cursor that moves by what a packet says asks for CAP_PERFMON.
 
 use core::hint::black_box;
 

@@ -45,6 +45,7 @@ static LICENSE: [u8; 18] = *b"MIT OR Apache-2.0\0";
 
 /// Steers one packet and counts what became of it.
 #[xdp]
+#[expect(clippy::needless_pass_by_value, reason = "the xdp attribute hands the context over by value")]
 fn steer(ctx: XdpContext) -> u32 {
     let mut outcome = match headers::parse(ctx.data(), ctx.data_end()) {
         Ok(asks) => decide(asks),

@@ -15,13 +15,16 @@ pub const OBJECT: &str = "xdp-ebpf/object/steer.bpf.o";
 
 const TARGET: &str = "bpfel-unknown-none";
 
-/// The release that Debian's rustc packages are tried with.
-const DEBIAN_RUSTC: &str = "1.96.";
+/// Where Debian's packages put the compiler, and the release that this was tried with.
+const DEBIAN_RUSTC: &str = "/usr/bin/rustc";
+const DEBIAN_RELEASE: &str = "rustc 1.96.";
 
-/// What to type when no tool chain is found.
-const INSTALL: &str = "no tool chain for eBPF: install one of these two
-  rustup toolchain install nightly --component rust-src && cargo install bpf-linker
-  sudo apt-get install rustc-web rust-web-src llvm-22-dev && LLVM_PREFIX=/usr/lib/llvm-22 cargo install bpf-linker --no-default-features --features llvm-22";
+/// The linker for a nightly, which comes with an LLVM that the linker's own release knows.
+const NIGHTLY_LINKER: &str = "cargo install bpf-linker";
+
+/// The linker for Debian's compiler.
+const DEBIAN_LINKER: &str =
+    "LLVM_PREFIX=/usr/lib/llvm-22 cargo install bpf-linker --no-default-features --features llvm-22";
 
 /// Builds [`OBJECT`] anew; with `check`, only says whether it has to be: an error if it is older than its sources. For the
 /// check no eBPF tool chain is needed.
@@ -100,29 +103,38 @@ fn sources_hash(root: &Path) -> Result<String> {
     }))
 }
 
-/// The entries of the lock file that end up in the object.
+/// What the lock file says of the crates that end up in the object; not what they depend on, which other crates' versions reword.
 fn pins(lock: &str) -> impl Iterator<Item = &str> {
-    lock.split("[[package]]\n").filter(|entry| {
-        let name = entry.lines().next().and_then(|line| line.strip_prefix("name = "));
-        name.is_some_and(|name| name.starts_with("\"aya-ebpf") || name.starts_with("\"aya-build"))
+    lock.split("[[package]]\n").filter(|entry| is_ebpf(entry)).flat_map(|entry| {
+        entry
+            .lines()
+            .filter(|line| ["name", "version", "checksum"].iter().any(|field| line.starts_with(field)))
     })
+}
+
+fn is_ebpf(entry: &str) -> bool {
+    entry.starts_with("name = \"aya-ebpf") || entry.starts_with("name = \"aya-build")
 }
 
 /// Builds the program with the first tool chain there is; the object's path.
 fn build(root: &Path, mark: &str) -> Result<PathBuf> {
-    ensure!(succeeds(Command::new("bpf-linker").arg("--version")), "{INSTALL}");
-    let mut cargo = if nightly_has_sources() {
+    let (mut cargo, linker) = if nightly_has_sources() {
         let mut command = Command::new("rustup");
         command.args(["run", "nightly", "cargo"]);
-        command
+        (command, NIGHTLY_LINKER)
     } else if debian_has_sources() {
         let mut command = Command::new("cargo");
         // Only with this does a stable compiler build its own library for another target.
-        command.env("RUSTC", "/usr/bin/rustc").env("RUSTC_BOOTSTRAP", "1");
-        command
+        command.env("RUSTC", DEBIAN_RUSTC).env("RUSTC_BOOTSTRAP", "1");
+        (command, DEBIAN_LINKER)
     } else {
-        bail!("{INSTALL}");
+        bail!(
+            "no compiler for eBPF: install one of these two
+  rustup toolchain install nightly --component rust-src && {NIGHTLY_LINKER}
+  sudo apt-get install rustc-web rust-web-src llvm-22-dev && {DEBIAN_LINKER}"
+        );
     };
+    ensure!(succeeds(Command::new("bpf-linker").arg("--version")), "bpf-linker is not on the PATH: {linker}");
     let folder = root.join("target/ebpf");
     cargo
         .args([
@@ -151,26 +163,22 @@ fn build(root: &Path, mark: &str) -> Result<PathBuf> {
 }
 
 fn nightly_has_sources() -> bool {
-    let printed = Command::new("rustup").args(["run", "nightly", "rustc", "--print", "sysroot"]).output();
-    printed.is_ok_and(|printed| printed.status.success() && has_sources(&printed.stdout))
+    has_sources(Command::new("rustup").args(["run", "nightly", "rustc"]))
 }
 
 fn debian_has_sources() -> bool {
-    let rustc = "/usr/bin/rustc";
-    let is_known = Command::new(rustc).arg("--version").output().is_ok_and(|printed| {
-        String::from_utf8_lossy(&printed.stdout).starts_with(&format!("rustc {DEBIAN_RUSTC}"))
-    });
-    is_known
-        && Command::new(rustc)
-            .args(["--print", "sysroot"])
-            .output()
-            .is_ok_and(|printed| has_sources(&printed.stdout))
+    let version = Command::new(DEBIAN_RUSTC).arg("--version").output();
+    version.is_ok_and(|printed| printed.stdout.starts_with(DEBIAN_RELEASE.as_bytes()))
+        && has_sources(&mut Command::new(DEBIAN_RUSTC))
 }
 
-/// Does the tool chain with this system root (as rustc prints it) have the source of its library?
-fn has_sources(sysroot: &[u8]) -> bool {
-    let sysroot = String::from_utf8_lossy(sysroot);
-    Path::new(sysroot.trim()).join("lib/rustlib/src/rust/library/core").is_dir()
+/// Is this compiler there, with the source of its library?
+fn has_sources(rustc: &mut Command) -> bool {
+    rustc.args(["--print", "sysroot"]).output().is_ok_and(|printed| {
+        let sysroot = String::from_utf8_lossy(&printed.stdout);
+        printed.status.success()
+            && Path::new(sysroot.trim()).join("lib/rustlib/src/rust/library/core").is_dir()
+    })
 }
 
 fn succeeds(command: &mut Command) -> bool {
@@ -189,12 +197,15 @@ mod tests {
     #[test]
     fn only_the_ebpf_crates_are_pins() {
         let lock = "version = 4\n\n[[package]]\nname = \"aya\"\nversion = \"1\"\n\n\
-                    [[package]]\nname = \"aya-build\"\nversion = \"2\"\n\n\
-                    [[package]]\nname = \"aya-ebpf-macros\"\nversion = \"3\"\n";
-        let pins: Vec<_> = pins(lock).collect();
-        assert_eq!(
-            pins,
-            ["name = \"aya-build\"\nversion = \"2\"\n\n", "name = \"aya-ebpf-macros\"\nversion = \"3\"\n"]
-        );
+                    [[package]]\nname = \"aya-build\"\nversion = \"2\"\ndependencies = [\n \"syn 2\",\n]\n\n\
+                    [[package]]\nname = \"aya-ebpf-macros\"\nversion = \"3\"\nchecksum = \"c\"\n";
+        let expected = [
+            "name = \"aya-build\"",
+            "version = \"2\"",
+            "name = \"aya-ebpf-macros\"",
+            "version = \"3\"",
+            "checksum = \"c\"",
+        ];
+        assert!(pins(lock).eq(expected));
     }
 }

@@ -15,8 +15,8 @@ use thiserror::Error;
 pub enum SteerError {
     /// EPERM: the process has neither root's rights nor the capabilities.
     #[error(
-        "not permitted to {action}: this needs the capabilities CAP_BPF and CAP_NET_ADMIN; run it with sudo, \
-         or once: sudo setcap cap_bpf,cap_net_admin,cap_net_raw+ep {}",
+        "not permitted to {action}: this needs the capabilities CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN; run it with \
+         sudo, or once: sudo setcap cap_bpf,cap_perfmon,cap_net_admin,cap_net_raw+ep {}",
         own_path()
     )]
     Permission {
@@ -74,9 +74,9 @@ pub enum SteerError {
     },
     /// ERANGE: a frame and XDP's headroom have to fit into one page.
     #[error(
-        "the MTU of {interface} is too large for XDP in its driver{}: `ip link set dev {interface} mtu 1500`, on both ends of \
-         a veth; a veth takes at most 3506 (pages of 4096 octets)",
-        known(", ", mtu)
+        "the MTU of {interface}{}, or of its peer if it is a veth, is too large for XDP in its driver: \
+         `ip link set dev {interface} mtu 1500`, on both ends of a veth, which takes at most 3506 (pages of 4096 octets)",
+        mtu.map_or_else(String::new, |mtu| format!(" ({mtu})"))
     )]
     MtuTooLarge {
         /// The interface.
@@ -116,7 +116,10 @@ pub enum SteerError {
 
 impl SteerError {
     pub(super) fn from_load(error: impl Error + 'static) -> Self {
+        // The verifier's words, beside EACCES, for what it grants only with CAP_PERFMON.
+        let is_for_root = error.to_string().contains("prohibited for !root");
         match errno(&error) {
+            Some(libc::EACCES) if is_for_root => Self::Permission { action: "load the XDP program".into() },
             Some(libc::EPERM) => Self::Permission { action: "load the XDP program".into() },
             _ => Self::Object { reason: one_line(&error) },
         }
@@ -224,10 +227,6 @@ fn one_line(error: &(dyn Error + 'static)) -> String {
 
 fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
     std::iter::successors(Some(error), |error: &&'a (dyn Error + 'static)| (*error).source())
-}
-
-fn known(before: &str, value: &Option<u32>) -> String {
-    value.map_or_else(String::new, |value| format!("{before}{value}"))
 }
 
 fn own_path() -> String {
