@@ -76,7 +76,7 @@ impl Interface {
     pub fn find(name: &str) -> Result<Self, Error> {
         let mut there = Vec::new();
         let mut found = None;
-        for message in dump(RouteNetlinkMessage::GetLink(LinkMessage::default()))? {
+        for message in ask(RouteNetlinkMessage::GetLink(LinkMessage::default()), NLM_F_DUMP)? {
             let RouteNetlinkMessage::NewLink(link) = message else { continue };
             let Some(called) = link.attributes.iter().find_map(|attribute| match attribute {
                 LinkAttribute::IfName(name) => Some(name.clone()),
@@ -130,10 +130,48 @@ impl Interface {
     }
 }
 
+/// Whether an interface can carry packets at all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Link {
+    /// On, with a carrier.
+    Up,
+    /// On, without a carrier.
+    NoCarrier,
+    /// Switched off.
+    Down,
+    /// Not in this network namespace any more.
+    Gone,
+}
+
+/// The state of interface number `index`.
+///
+/// # Errors
+/// What rtnetlink said.
+pub fn link(index: u32) -> io::Result<Link> {
+    let mut request = LinkMessage::default();
+    request.header.index = index;
+    match ask(RouteNetlinkMessage::GetLink(request), 0) {
+        Ok(messages) => {
+            let flags = messages.iter().find_map(|message| match message {
+                RouteNetlinkMessage::NewLink(link) => Some(link.header.flags),
+                _ => None,
+            });
+            Ok(match flags {
+                None => Link::Gone,
+                Some(flags) if !flags.contains(LinkFlags::Up) => Link::Down,
+                Some(flags) if !flags.contains(LinkFlags::LowerUp) => Link::NoCarrier,
+                Some(_) => Link::Up,
+            })
+        }
+        Err(error) if error.raw_os_error() == Some(libc::ENODEV) => Ok(Link::Gone),
+        Err(error) => Err(error),
+    }
+}
+
 /// The addresses of interface number `index`.
 fn addresses(index: u32) -> io::Result<Vec<(IpAddr, u8)>> {
     let mut addresses = Vec::new();
-    for message in dump(RouteNetlinkMessage::GetAddress(AddressMessage::default()))? {
+    for message in ask(RouteNetlinkMessage::GetAddress(AddressMessage::default()), NLM_F_DUMP)? {
         let RouteNetlinkMessage::NewAddress(address) = message else { continue };
         if address.header.index != index {
             continue;
@@ -157,8 +195,8 @@ fn addresses(index: u32) -> io::Result<Vec<(IpAddr, u8)>> {
 /// The most datagrams of one dump: 32 KiB each, far beyond any machine's interfaces.
 const MAX_DATAGRAMS: usize = 4096;
 
-/// Everything the kernel lists in answer to `request`.
-fn dump(request: RouteNetlinkMessage) -> io::Result<Vec<RouteNetlinkMessage>> {
+/// What the kernel says to `request`: with [`NLM_F_DUMP`] all there is, without it one message.
+fn ask(request: RouteNetlinkMessage, flags: u16) -> io::Result<Vec<RouteNetlinkMessage>> {
     let bad = |error: netlink_packet_core::DecodeError| {
         io::Error::new(io::ErrorKind::InvalidData, error.to_string())
     };
@@ -166,7 +204,7 @@ fn dump(request: RouteNetlinkMessage) -> io::Result<Vec<RouteNetlinkMessage>> {
     socket.bind_auto()?;
     socket.connect(&SocketAddr::new(0, 0))?;
     let mut request = NetlinkMessage::from(request);
-    request.header.flags = NLM_F_DUMP | NLM_F_REQUEST;
+    request.header.flags = NLM_F_REQUEST | flags;
     request.finalize();
     let mut bytes = vec![0; request.buffer_len()];
     request.serialize(&mut bytes);
@@ -187,6 +225,9 @@ fn dump(request: RouteNetlinkMessage) -> io::Result<Vec<RouteNetlinkMessage>> {
                 NetlinkPayload::Error(error) => return Err(error.to_io()),
                 _ => {}
             }
+        }
+        if flags & NLM_F_DUMP == 0 {
+            return Ok(messages);
         }
     }
     Err(io::Error::other("the kernel's list of interfaces does not end"))
@@ -308,6 +349,13 @@ mod tests {
         if lo.up {
             assert!(lo.addresses.contains(&(Ipv4Addr::LOCALHOST.into(), 8)));
         }
+    }
+
+    #[test]
+    fn a_link_is_there_or_gone() {
+        let lo = Interface::find("lo").unwrap();
+        assert_eq!(link(lo.index).unwrap(), if lo.up { Link::Up } else { Link::Down });
+        assert_eq!(link(0x7fff_fff0).unwrap(), Link::Gone);
     }
 
     #[test]
