@@ -87,7 +87,8 @@ pub struct Serve {
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
 
-    /// Write every frame received and sent to this file, as pcap; slow
+    /// Write every frame received and sent to this file, as pcap; slow.
+    /// Several workers write FILE.0, FILE.1 and so on
     #[arg(long, value_name = "FILE")]
     pub pcap: Option<PathBuf>,
 

@@ -12,6 +12,7 @@
 //! - [`worker`]: the loop body that moves bursts between a device and an endpoint.
 //! - `steer` (feature `xdp`): the XDP program: loaded, attached, and told what is ours.
 //! - [`stats`]: the one list of counters, and the laws they obey.
+//! - `launch` (feature `xdp`): the control plane: from a configuration to running workers, and back.
 //! - [`interface`]: what the kernel says about a network interface.
 //! - [`preflight`]: what is refused before anything is touched, and the plan otherwise.
 //! - [`config`]: what is asked for, checked; [`cli`] is its text.
@@ -24,6 +25,8 @@ pub mod device;
 pub mod endpoint;
 pub mod flow;
 pub mod interface;
+#[cfg(feature = "xdp")]
+pub mod launch;
 pub mod preflight;
 pub mod proto;
 pub mod report;

@@ -1,0 +1,158 @@
+//! The workers' threads: started and pinned, watched, joined. Knows threads and cores; never what a worker does.
+
+use std::fs;
+use std::io;
+use std::sync::mpsc;
+use std::thread::{self, JoinHandle};
+
+use core_affinity::CoreId;
+
+/// One worker to start.
+pub(super) struct Job {
+    /// The core it is pinned to.
+    pub(super) core: usize,
+    /// Its loop.
+    pub(super) run: Box<dyn FnOnce() + Send>,
+}
+
+/// The running workers.
+#[derive(Debug)]
+pub(super) struct Crew {
+    threads: Vec<JoinHandle<()>>,
+    /// The threads' numbers, for /proc/self/task.
+    pub(super) thread_ids: Vec<u32>,
+}
+
+/// What a thread says once, before it runs: the worker's number and its own, or why it does not run.
+type Hello = Result<(usize, u32), String>;
+
+impl Crew {
+    /// Starts one thread for each job and waits until all of them run. If one does not, `stop` is called and the others are
+    /// waited for.
+    ///
+    /// # Errors
+    /// One line: which worker did not start, and why.
+    pub(super) fn start(jobs: Vec<Job>, stop: impl Fn()) -> Result<Self, String> {
+        let (say, hear) = mpsc::channel::<Hello>();
+        let mut crew = Self { threads: Vec::new(), thread_ids: vec![0; jobs.len()] };
+        let mut failure = None;
+        for (number, job) in jobs.into_iter().enumerate() {
+            let say = say.clone();
+            let spawned = thread::Builder::new().name(format!("synmill-w{number}")).spawn(move || {
+                if !core_affinity::set_for_current(CoreId { id: job.core }) {
+                    // The listener is gone only when the start has failed already.
+                    let _ = say.send(Err(format!("worker {number} cannot be pinned to core {}", job.core)));
+                    return;
+                }
+                let _ = say.send(thread_id().map(|id| (number, id)).map_err(|error| error.to_string()));
+                drop(say);
+                (job.run)();
+            });
+            match spawned {
+                Ok(thread) => crew.threads.push(thread),
+                Err(error) => {
+                    failure = Some(format!("worker {number} has no thread: {error}"));
+                    break;
+                }
+            }
+        }
+        drop(say);
+        // Ends when every thread has said its word or died.
+        for hello in hear {
+            match hello {
+                Ok((number, id)) => crew.thread_ids[number] = id,
+                Err(line) => failure = Some(line),
+            }
+        }
+        let Some(failure) = failure else { return Ok(crew) };
+        stop();
+        // Whatever else went wrong there, the first failure is the one to tell.
+        let _ = crew.join();
+        Err(failure)
+    }
+
+    /// Has a worker ended? Before it was told to stop, only a panic does that.
+    pub(super) fn lost_one(&self) -> bool {
+        self.threads.iter().any(JoinHandle::is_finished)
+    }
+
+    /// Waits for all of them.
+    ///
+    /// # Errors
+    /// One line that names the workers that panicked.
+    pub(super) fn join(self) -> Result<(), String> {
+        let mut panicked = Vec::new();
+        for (number, thread) in self.threads.into_iter().enumerate() {
+            if thread.join().is_err() {
+                panicked.push(format!("synmill-w{number}"));
+            }
+        }
+        if panicked.is_empty() { Ok(()) } else { Err(format!("{} panicked: see above", panicked.join(", "))) }
+    }
+}
+
+/// This thread's number: /proc/thread-self is a link to `PID/task/TID`.
+fn thread_id() -> io::Result<u32> {
+    let link = fs::read_link("/proc/thread-self")?;
+    let name = link.file_name().and_then(|name| name.to_str()).and_then(|name| name.parse().ok());
+    name.ok_or_else(|| io::Error::other("/proc/thread-self is not a thread's number"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::time::Duration;
+
+    use super::*;
+
+    fn core() -> usize {
+        core_affinity::get_core_ids().unwrap()[0].id
+    }
+
+    /// A worker that runs until it is told to stop.
+    fn until(stop: &Arc<AtomicBool>) -> Box<dyn FnOnce() + Send> {
+        let stop = Arc::clone(stop);
+        Box::new(move || {
+            while !stop.load(Ordering::SeqCst) {
+                thread::sleep(Duration::from_millis(1));
+            }
+        })
+    }
+
+    #[test]
+    fn workers_run_on_threads_of_their_own_until_told() {
+        let stop = Arc::new(AtomicBool::new(false));
+        let jobs = (0..2).map(|_| Job { core: core(), run: until(&stop) }).collect();
+        let crew = Crew::start(jobs, || ()).unwrap();
+        for (number, id) in crew.thread_ids.iter().enumerate() {
+            let name = fs::read_to_string(format!("/proc/self/task/{id}/comm")).unwrap();
+            assert_eq!(name.trim(), format!("synmill-w{number}"));
+        }
+        assert!(!crew.lost_one());
+        stop.store(true, Ordering::SeqCst);
+        crew.join().unwrap();
+    }
+
+    #[test]
+    fn a_panic_is_noticed_and_named() {
+        let jobs = vec![Job { core: core(), run: Box::new(|| panic!("as the test wants")) }];
+        let crew = Crew::start(jobs, || ()).unwrap();
+        for _ in 0..10_000 {
+            if crew.lost_one() {
+                break;
+            }
+            thread::sleep(Duration::from_millis(1));
+        }
+        assert!(crew.lost_one());
+        assert!(crew.join().unwrap_err().contains("synmill-w0 panicked"));
+    }
+
+    #[test]
+    fn one_that_cannot_be_pinned_stops_the_others() {
+        let stop = Arc::new(AtomicBool::new(false));
+        let jobs = [core(), 1023].map(|core| Job { core, run: until(&stop) }).into();
+        let line = Crew::start(jobs, || stop.store(true, Ordering::SeqCst)).unwrap_err();
+        assert!(line.contains("worker 1 cannot be pinned"), "{line}");
+    }
+}

@@ -1,0 +1,210 @@
+//! From an interface to bound sockets: attach, then bind, in the first mode that works. Knows modes and the kernel's refusals;
+//! never workers.
+
+use std::time::{Duration, Instant};
+
+use super::Error;
+use super::signals::Signals;
+use crate::cli::Mode;
+use crate::device::xdp::{BindMode, OpenError, XdpDevice, XdpOptions};
+use crate::interface::{Interface, Link, link, queues};
+use crate::preflight::Plan;
+use crate::steer::{AttachMode, Steer, SteerError};
+
+/// How long a carrier that the attachment took away may take to come back: an igb needs three seconds.
+const CARRIER_BACK: Duration = Duration::from_secs(10);
+
+/// One way to reach the driver.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Rung {
+    mode: Mode,
+    attach: AttachMode,
+    bind: BindMode,
+}
+
+const RUNGS: [Rung; 3] = [
+    Rung { mode: Mode::ZeroCopy, attach: AttachMode::Driver, bind: BindMode::ZeroCopy },
+    Rung { mode: Mode::Copy, attach: AttachMode::Driver, bind: BindMode::Copy },
+    Rung { mode: Mode::Skb, attach: AttachMode::Skb, bind: BindMode::Copy },
+];
+
+/// The rungs that a mode allows, from the top.
+fn rungs(mode: Mode) -> impl Iterator<Item = Rung> {
+    RUNGS.into_iter().filter(move |rung| mode == Mode::Auto || rung.mode == mode)
+}
+
+/// An interface in our hands.
+pub(super) struct Reached {
+    /// One for each worker, one device for each of its queues.
+    pub(super) devices: Vec<Vec<XdpDevice>>,
+    /// The plan, as it stands after the attachment.
+    pub(super) plan: Plan,
+    /// The mode in force, as read back from the sockets.
+    pub(super) mode: Mode,
+    /// Why the modes before were not taken, a line each.
+    pub(super) refused: Vec<String>,
+}
+
+/// What stands in the way, and whether the next rung may be without it.
+enum Refusal {
+    /// The driver cannot do this: another mode may.
+    Mode(String),
+    /// No mode changes this.
+    Final(Error),
+}
+
+impl From<SteerError> for Refusal {
+    fn from(error: SteerError) -> Self {
+        match error {
+            SteerError::NoNativeXdp { .. } | SteerError::TooFewQueues { .. } | SteerError::Refused { .. } => {
+                Self::Mode(error.to_string())
+            }
+            _ => Self::Final(error.into()),
+        }
+    }
+}
+
+impl Refusal {
+    /// A zero-copy bind is refused in as many ways as there are drivers: EOPNOTSUPP, EINVAL, ENOENT, ENOMEM.
+    fn of_bind(error: &OpenError, mode: BindMode) -> Self {
+        match error {
+            OpenError::NoZeroCopy { .. } => Self::Mode(error.to_string()),
+            OpenError::Kernel { .. } if mode == BindMode::ZeroCopy => Self::Mode(error.to_string()),
+            _ => Self::Final(Error(error.to_string())),
+        }
+    }
+}
+
+/// What to reach, and how.
+pub(super) struct Ladder<'a> {
+    pub(super) interface: &'a Interface,
+    pub(super) mode: Mode,
+    pub(super) busy_poll: bool,
+    /// Makes the plan anew when the attachment has changed the queues.
+    pub(super) plan: &'a dyn Fn(&Interface) -> Result<Plan, String>,
+}
+
+impl Ladder<'_> {
+    /// Attaches and binds in the first mode that works. When none does, nothing is left attached.
+    pub(super) fn climb(&self, steer: &mut Steer, signals: &mut Signals) -> Result<Reached, Error> {
+        let mut refused = Vec::new();
+        let mut attached = None;
+        for rung in rungs(self.mode) {
+            match self.step(rung, steer, &mut attached, signals) {
+                Ok((plan, devices)) => {
+                    let zero_copy = devices.iter().flatten().all(XdpDevice::is_zero_copy);
+                    let mode = if zero_copy { Mode::ZeroCopy } else { rung.mode };
+                    return Ok(Reached { devices, plan, mode, refused });
+                }
+                Err(Refusal::Mode(line)) => refused.push(line),
+                Err(Refusal::Final(error)) => {
+                    steer.detach();
+                    return Err(error);
+                }
+            }
+        }
+        steer.detach();
+        Err(Error(refused.join("; ")))
+    }
+
+    fn step(
+        &self,
+        rung: Rung,
+        steer: &mut Steer,
+        attached: &mut Option<AttachMode>,
+        signals: &mut Signals,
+    ) -> Result<(Plan, Vec<Vec<XdpDevice>>), Refusal> {
+        // Attaching again would reset the link of some drivers again.
+        if *attached != Some(rung.attach) {
+            *attached = None;
+            steer.attach(&self.interface.name, rung.attach)?;
+            *attached = Some(rung.attach);
+            self.await_carrier(signals).map_err(Refusal::Final)?;
+        }
+        let plan = self.plan_now().map_err(Refusal::Final)?;
+        let mut devices = Vec::with_capacity(plan.workers.len());
+        for place in &plan.workers {
+            let mut of_worker = Vec::with_capacity(place.queues.len());
+            for (home, &queue) in (0..=u8::MAX).zip(&place.queues) {
+                let device = XdpDevice::open(&XdpOptions {
+                    mtu: self.interface.mtu as u32,
+                    busy_poll: self.busy_poll,
+                    home,
+                    ..XdpOptions::new(&self.interface.name, queue as u32, rung.bind)
+                });
+                of_worker.push(device.map_err(|error| Refusal::of_bind(&error, rung.bind))?);
+            }
+            devices.push(of_worker);
+        }
+        Ok((plan, devices))
+    }
+
+    /// The plan for the queues there are now.
+    fn plan_now(&self) -> Result<Plan, Error> {
+        let mut now = self.interface.clone();
+        now.queues = queues(&now.name, now.index)
+            .map_err(|error| Error(format!("asking for the queues of {}: {error}", now.name)))?;
+        (self.plan)(&now).map_err(Error)
+    }
+
+    /// Waits for the carrier, if there was one before.
+    fn await_carrier(&self, signals: &mut Signals) -> Result<(), Error> {
+        let name = &self.interface.name;
+        if !self.interface.carrier {
+            return Ok(());
+        }
+        let deadline = Instant::now() + CARRIER_BACK;
+        loop {
+            let state = link(self.interface.index)
+                .map_err(|error| Error(format!("asking for the carrier of {name}: {error}")))?;
+            match state {
+                Link::Up => return Ok(()),
+                Link::Gone | Link::Down => {
+                    return Err(Error(format!("{name} went down while the XDP program was attached")));
+                }
+                Link::NoCarrier if Instant::now() > deadline => {
+                    return Err(Error(format!(
+                        "{name} has had no carrier for {} s since the XDP program was attached: check its other end",
+                        CARRIER_BACK.as_secs()
+                    )));
+                }
+                Link::NoCarrier => {
+                    if signals.wait(Duration::from_millis(20)) {
+                        return Err(Error("stopped by a signal while waiting for the carrier".into()));
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn auto_tries_all_from_the_fastest_and_an_explicit_mode_only_itself() {
+        let modes = |mode| rungs(mode).map(|rung| rung.mode).collect::<Vec<_>>();
+        assert_eq!(modes(Mode::Auto), [Mode::ZeroCopy, Mode::Copy, Mode::Skb]);
+        for mode in [Mode::ZeroCopy, Mode::Copy, Mode::Skb] {
+            assert_eq!(modes(mode), [mode]);
+        }
+    }
+
+    #[test]
+    fn only_a_refusal_that_another_mode_may_mend_goes_on() {
+        let name = || "t0".to_owned();
+        assert!(matches!(Refusal::from(SteerError::NoNativeXdp { interface: name() }), Refusal::Mode(_)));
+        assert!(matches!(Refusal::from(SteerError::KernelTooOld), Refusal::Final(_)));
+        let kernel = || OpenError::Kernel {
+            interface: name(),
+            queue: 0,
+            what: "bind",
+            source: std::io::Error::from_raw_os_error(libc::ENOENT),
+        };
+        assert!(matches!(Refusal::of_bind(&kernel(), BindMode::ZeroCopy), Refusal::Mode(_)));
+        assert!(matches!(Refusal::of_bind(&kernel(), BindMode::Copy), Refusal::Final(_)));
+        let busy = OpenError::Busy { interface: name(), queue: 0 };
+        assert!(matches!(Refusal::of_bind(&busy, BindMode::ZeroCopy), Refusal::Final(_)));
+    }
+}

@@ -1,0 +1,410 @@
+//! The control plane: preflight, attach, bind, workers, stop, report. Knows interfaces, queues, cores and threads; never TCP's
+//! rules.
+
+mod crew;
+mod ladder;
+mod signals;
+
+use std::fs::File;
+use std::io::{self, BufWriter, Write as _};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use crew::{Crew, Job};
+use ladder::{Ladder, Reached};
+use signals::Signals;
+
+use crate::cli::{Mode, ranges};
+use crate::config::Config;
+use crate::device::Device;
+use crate::device::bundle::Bundle;
+use crate::device::pcap::Capture;
+use crate::device::xdp::XdpDevice;
+use crate::endpoint::{self, Endpoint};
+use crate::flow::Address;
+use crate::interface::{self, Interface, Link, link};
+use crate::preflight::{Machine, Plan};
+use crate::report::{Accounts, Cpu, Host, Interval, Named, Report, Sampler};
+use crate::service::Service;
+use crate::stats::{Counters, Snapshot};
+use crate::steer::{Steer, SteerError};
+use crate::time;
+use crate::worker::{self, Control, Phase, Worker};
+
+/// Why it did not run, or not to its end: one line.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Error(String);
+
+impl From<String> for Error {
+    fn from(line: String) -> Self {
+        Self(line)
+    }
+}
+
+impl From<interface::Error> for Error {
+    fn from(error: interface::Error) -> Self {
+        Self(error.to_string())
+    }
+}
+
+impl From<SteerError> for Error {
+    fn from(error: SteerError) -> Self {
+        Self(error.to_string())
+    }
+}
+
+/// Serves until a signal comes or the time is up, and reports. Facts go to standard error, the last of them a line that starts
+/// with `ready`; a line a second and the final table go to standard output. Returns the whole run.
+///
+/// SIGINT and SIGTERM are caught meanwhile: the first ends the run in order, a second ends the process at once.
+///
+/// # Errors
+/// One line: what is wrong and how to fix it. Nothing is left attached then.
+pub fn serve<S>(config: &Config<S>) -> Result<Report, Error>
+where
+    S: Service + Clone + Send + 'static,
+{
+    let interface = Interface::find(config.interface())?;
+    let machine = Machine::here();
+    let plan = |interface: &Interface| Plan::new(config, interface, &machine);
+    let workers = plan(&interface)?.workers.len();
+    // Opened once more when they are needed; here, so that nothing is attached if they cannot be.
+    capture_files(config, workers)?;
+    let mut json = config.json().map(|path| create(path)).transpose()?;
+
+    let mut signals = Signals::catch().map_err(|error| Error(format!("catching signals: {error}")))?;
+    let mut steer = Steer::load(None)?;
+    let ladder =
+        Ladder { interface: &interface, mode: config.mode, busy_poll: config.busy_poll, plan: &plan };
+    let Reached { devices, plan, mode, refused } = ladder.climb(&mut steer, &mut signals)?;
+    let huge_pages = devices.iter().flatten().all(XdpDevice::huge_pages);
+    for (place, devices) in plan.workers.iter().zip(&devices) {
+        for (queue, device) in place.queues.iter().zip(devices) {
+            steer.set_socket(*queue as u32, device.fd())?;
+        }
+    }
+
+    let control = Arc::new(Control::default());
+    let counters: Vec<Arc<Counters>> = plan.workers.iter().map(|_| Arc::default()).collect();
+    let (jobs, memory_bytes) = jobs(config, &interface, &plan, devices, &control, &counters)?;
+    let crew = Crew::start(jobs, || control.set(Phase::Stopping))?;
+    // Only now is anything ours: nothing arrives before there is someone to answer.
+    let listening = config
+        .listeners()
+        .iter()
+        .try_for_each(|listener| {
+            steer.add_listener(Address::from(listener.address.ip()), listener.address.port())
+        })
+        .and_then(|()| {
+            plan.owned.iter().try_for_each(|&owned| steer.add_owned(owned, prefix_len(owned).into()))
+        });
+    if let Err(error) = listening {
+        control.set(Phase::Stopping);
+        // The first failure is the one to tell.
+        let _ = crew.join();
+        return Err(error.into());
+    }
+
+    for line in facts(&interface, &plan, mode, &refused, huge_pages, memory_bytes) {
+        say(&line);
+    }
+    let listeners: Vec<String> =
+        config.listeners().iter().map(|listener| format!("{} {}", listener.address, listener.name)).collect();
+    say(&format!("ready: {}", listeners.join(", ")));
+
+    let started = Instant::now();
+    let mut run = Run {
+        config,
+        interface: &interface,
+        control: &control,
+        counters: &counters,
+        crew: &crew,
+        cores: plan.workers.iter().map(|place| place.core).collect(),
+        intervals: Vec::new(),
+    };
+    let gone = run.watch(started, &mut signals);
+    let intervals = std::mem::take(&mut run.intervals);
+    control.set(Phase::Stopping);
+    let duration = started.elapsed();
+    // The sockets close with the workers; detaching comes after them: some drivers crash in the other order.
+    let ended = crew.join();
+    let steering: Named = steer.counts()?.collect();
+    steer.detach();
+    ended?;
+    gone?;
+
+    let report = Report {
+        schema: "synmill-serve/1",
+        command: std::env::args().collect(),
+        host: Host::here(),
+        interface: interface.name,
+        driver: interface.driver,
+        mode: name(mode),
+        queues: plan.workers.iter().flat_map(|place| place.queues.iter().copied()).collect(),
+        workers: plan.workers.len(),
+        duration_s: duration.as_secs_f64(),
+        counters: Named::default(),
+        drops: Named::default(),
+        steering,
+        accounts: Accounts { closed: false, laws: Vec::new() },
+        intervals,
+    }
+    .with_counts(&total(&counters));
+    show(&report.table());
+    if let (Some(file), Some(path)) = (&mut json, config.json()) {
+        let text = report.json().map_err(io::Error::from);
+        text.and_then(|text| file.write_all(text.as_bytes()))
+            .map_err(|error| Error(format!("writing {}: {error}", path.display())))?;
+    }
+    Ok(report)
+}
+
+fn create(path: &Path) -> Result<File, Error> {
+    File::create(path)
+        .map_err(|error| Error(format!("cannot write {}: {error}: give another path", path.display())))
+}
+
+/// A line for the user. Nobody need be listening: a closed standard error is no reason to stop.
+fn say(line: &str) {
+    let _ = writeln!(io::stderr(), "{line}");
+}
+
+/// Text for standard output, on the same terms.
+fn show(text: &str) {
+    let mut out = io::stdout().lock();
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+}
+
+/// A mode as the command line has it.
+fn name(mode: Mode) -> String {
+    format!("{mode:?}").to_lowercase()
+}
+
+/// The whole address.
+fn prefix_len(address: Address) -> u8 {
+    if address.is_v4() { 32 } else { 128 }
+}
+
+/// All workers' counters together.
+fn total(counters: &[Arc<Counters>]) -> Snapshot {
+    let mut total = Snapshot::default();
+    for counters in counters {
+        total.merge(&counters.snapshot());
+    }
+    total
+}
+
+/// One job for each worker, and the bytes of memory of all their connections. What the workers share is made here: the
+/// seed, the clock's zero, and their seats.
+fn jobs<S>(
+    config: &Config<S>,
+    interface: &Interface,
+    plan: &Plan,
+    devices: Vec<Vec<XdpDevice>>,
+    control: &Arc<Control>,
+    counters: &[Arc<Counters>],
+) -> Result<(Vec<Job>, usize), Error>
+where
+    S: Service + Clone + Send + 'static,
+{
+    let seed = seed()?;
+    let zero = Instant::now();
+    let clock = move || time::Instant::ZERO + zero.elapsed();
+    let count = plan.workers.len();
+    let devices: Vec<_> = devices.into_iter().map(Bundle::new).collect();
+    let endpoint = |(device, counters): (&Bundle<XdpDevice>, &Arc<Counters>)| {
+        let listeners = config.listeners().iter().map(|listener| endpoint::Listener {
+            address: listener.address.ip().into(),
+            port: listener.address.port(),
+            service: listener.service.clone(),
+        });
+        let config = endpoint::Config {
+            listeners: listeners.collect(),
+            owned: plan.owned.iter().map(|&owned| (owned, prefix_len(owned))).collect(),
+            mac: plan.mac,
+            mtu: interface.mtu,
+            max_connections: config.max_connections().div_ceil(count),
+            // The rest is for receiving and sending.
+            max_kept_frames: device.census().total / 2,
+            time_wait: config.time_wait(),
+            accept_partial_checksums: config.accept_partial_checksums,
+            seed,
+        };
+        Endpoint::new(config, clock(), Arc::clone(counters))
+    };
+    let mut endpoints: Vec<Endpoint<S>> = devices.iter().zip(counters).map(endpoint).collect();
+    let memory_bytes = endpoints.iter().map(Endpoint::memory_bytes).sum();
+    let seats = worker::join(&mut endpoints);
+
+    let mut files = capture_files(config, count)?.into_iter();
+    let mut jobs = Vec::with_capacity(count);
+    for (((place, device), endpoint), seat) in plan.workers.iter().zip(devices).zip(endpoints).zip(seats) {
+        let control = Arc::clone(control);
+        let run: Box<dyn FnOnce() + Send> = match files.next() {
+            None => Box::new(move || Worker::new(device, endpoint, seat).run(&control, clock)),
+            Some(file) => {
+                let date = || SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+                let device = Capture::new(device, BufWriter::new(file), u64::MAX, date)
+                    .map_err(|error| Error(format!("writing the capture: {error}")))?;
+                Box::new(move || Worker::new(device, endpoint, seat).run(&control, clock))
+            }
+        };
+        jobs.push(Job { core: place.core, run });
+    }
+    Ok((jobs, memory_bytes))
+}
+
+/// A file of each worker's own for the frames that pass: `FILE`, or `FILE.0`, `FILE.1` and so on for several.
+fn capture_files<S>(config: &Config<S>, workers: usize) -> Result<Vec<File>, Error> {
+    let Some(path) = config.pcap() else { return Ok(Vec::new()) };
+    let name = |number| match workers {
+        1 => path.as_os_str().to_owned(),
+        _ => {
+            let mut name = path.as_os_str().to_owned();
+            name.push(format!(".{number}"));
+            name
+        }
+    };
+    (0..workers).map(|number| create(Path::new(&name(number)))).collect()
+}
+
+/// 256 random bits from the kernel.
+fn seed() -> Result<[u64; 4], Error> {
+    let mut seed = [0; 4];
+    for word in &mut seed {
+        *word =
+            getrandom::u64().map_err(|error| Error(format!("the kernel gives no random seed: {error}")))?;
+    }
+    Ok(seed)
+}
+
+/// What the user should know before the first connection, a line a fact.
+fn facts(
+    interface: &Interface,
+    plan: &Plan,
+    mode: Mode,
+    refused: &[String],
+    huge_pages: bool,
+    memory_bytes: usize,
+) -> Vec<String> {
+    let Interface { name: interface_name, driver, mtu, .. } = interface;
+    let mac = plan.mac.map(|byte| format!("{byte:02x}")).join(":");
+    let driver = if driver.is_empty() { "unknown" } else { driver };
+    let mut lines = vec![format!("interface: {interface_name}, driver {driver}, {mac}, MTU {mtu}")];
+    lines.extend(refused.iter().map(|line| format!("not taken: {line}")));
+    lines.push(format!("mode: {}", name(mode)));
+    for (number, place) in plan.workers.iter().enumerate() {
+        lines.push(format!("worker {number}: core {}, queues {}", place.core, ranges(&place.queues)));
+    }
+    let pages = if huge_pages { "huge pages" } else { "ordinary pages (vm.nr_hugepages reserves huge ones)" };
+    lines.push(format!("frames: {pages}"));
+    lines.push(format!("memory for connections: {:.1} MB", memory_bytes as f64 / 1e6));
+    for owned in &plan.owned {
+        lines.push(format!("owned: {} is not the kernel's, we answer for it", owned.to_ip()));
+    }
+    lines.extend(plan.notes.iter().map(|note| format!("note: {note}")));
+    lines
+}
+
+/// The run as the control thread sees it.
+struct Run<'a, S> {
+    config: &'a Config<S>,
+    interface: &'a Interface,
+    control: &'a Control,
+    counters: &'a [Arc<Counters>],
+    crew: &'a Crew,
+    cores: Vec<usize>,
+    intervals: Vec<Interval>,
+}
+
+/// The longest the control thread sleeps: as late does it notice that a worker is lost.
+const NAP: Duration = Duration::from_millis(200);
+/// The same while connections drain.
+const DRAIN_NAP: Duration = Duration::from_millis(10);
+
+impl<S> Run<'_, S> {
+    /// Reports once a second, until the stop and then until the last connection has ended or its deadline has passed.
+    ///
+    /// # Errors
+    /// If the interface went away.
+    fn watch(&mut self, started: Instant, signals: &mut Signals) -> Result<(), Error> {
+        let second = Duration::from_secs(1);
+        let mut sampler = Sampler::new(self.cpu());
+        let mut next = second;
+        let mut last = Link::Up;
+        let mut deadline: Option<Duration> = None;
+        let mut signalled = false;
+        let mut empty = 0;
+        loop {
+            let now = started.elapsed();
+            if now >= next {
+                self.report(&mut sampler, now);
+                self.check_link(&mut last)?;
+                next = second * (now.as_secs() as u32 + 1);
+            }
+            let time_is_up = self.config.duration().is_some_and(|duration| now >= duration);
+            match deadline {
+                None if signalled || time_is_up => {
+                    self.control.set(Phase::Draining);
+                    deadline = Some(now + self.config.drain());
+                }
+                // Only a panic ends a worker that was not told to stop; joining says which.
+                None if self.crew.lost_one() => break,
+                None => {}
+                Some(deadline) => {
+                    // The cells are not read at one moment: nothing is open only if it is so twice.
+                    empty = if self.open() == 0 { empty + 1 } else { 0 };
+                    if empty == 2 || now >= deadline {
+                        break;
+                    }
+                }
+            }
+            let nap = if deadline.is_some() { DRAIN_NAP } else { NAP };
+            let until = [Some(next), self.config.duration().filter(|_| deadline.is_none())];
+            let until = until.into_iter().flatten().min().unwrap_or(next);
+            signalled |= signals.wait(nap.min(until.saturating_sub(started.elapsed())));
+        }
+        Ok(())
+    }
+
+    fn cpu(&self) -> Cpu {
+        Cpu::read(&self.crew.thread_ids, &self.cores)
+    }
+
+    fn report(&mut self, sampler: &mut Sampler, now: Duration) {
+        let interval = sampler.sample(now, &total(self.counters), self.cpu());
+        if !self.config.quiet {
+            show(&(interval.line() + "\n"));
+        }
+        self.intervals.push(interval);
+    }
+
+    /// Connections that have not ended, TIME-WAIT left out.
+    fn open(&self) -> u64 {
+        let total = total(self.counters);
+        total.curr_connections.saturating_sub(total.curr_time_wait)
+    }
+
+    /// Says what changed about the link.
+    fn check_link(&self, last: &mut Link) -> Result<(), Error> {
+        let name = &self.interface.name;
+        // Without an answer nothing is known to have changed.
+        let now = link(self.interface.index).unwrap_or(*last);
+        if now == Link::Gone {
+            return Err(Error(format!(
+                "{name} is gone: it was removed, or moved to another network namespace"
+            )));
+        }
+        if now != *last {
+            say(match now {
+                Link::Up => "note: the link is up again",
+                Link::NoCarrier => "note: the link has lost its carrier: waiting for it",
+                Link::Down | Link::Gone => "note: the interface was switched off: waiting for it",
+            });
+        }
+        *last = now;
+        Ok(())
+    }
+}
