@@ -198,11 +198,13 @@ where
 }
 
 /// Why there is nothing to run.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Stop {
     /// Help or version, to be printed to standard output as it is.
+    #[error("{0}")]
     Text(String),
     /// One line for standard error: what is wrong and how to fix it.
+    #[error("{0}")]
     Usage(String),
 }
 

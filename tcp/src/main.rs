@@ -40,6 +40,6 @@ fn main() -> ExitCode {
 }
 
 fn fail(line: &str, status: u8) -> ExitCode {
-    let _ = writeln!(std::io::stderr(), "synmill: {line}");
+    let _ = writeln!(std::io::stderr(), "error: {line}");
     ExitCode::from(status)
 }

@@ -60,6 +60,33 @@ impl From<SteerError> for Error {
 ///
 /// SIGINT and SIGTERM are caught meanwhile: the first ends the run in order, a second ends the process at once.
 ///
+/// A service of one's own behind the same command line:
+///
+/// ```no_run
+/// use synmill::service::{Memo, Pending, Service, Taken, Then};
+/// use synmill::{cli, config::Config, launch};
+///
+/// #[derive(Clone)]
+/// struct Goodbye;
+///
+/// impl Service for Goodbye {
+///     fn on_data(&self, _memo: &mut Memo, text: &[u8]) -> Taken {
+///         Taken::Bytes(text.len())
+///     }
+///     fn pending(&self, _memo: &Memo) -> Pending {
+///         Pending { bytes: 0, then: Then::Close }
+///     }
+///     fn write(&self, _memo: &Memo, _at: u64, _into: &mut [u8]) {}
+/// }
+///
+/// fn main() -> Result<(), Box<dyn std::error::Error>> {
+///     let cli = cli::parse(std::env::args_os())?;
+///     let cli::Command::Serve(options) = cli.command;
+///     launch::serve(&Config::new(*options, |_| Ok::<_, String>(Goodbye))?)?;
+///     Ok(())
+/// }
+/// ```
+///
 /// # Errors
 /// One line: what is wrong and how to fix it. Nothing is left attached then.
 pub fn serve<S>(config: &Config<S>) -> Result<Report, Error>
