@@ -14,9 +14,11 @@ pub(crate) fn set(stage: &Stage, percent: u32) {
     let rules = format!(
         "table netdev loss {{
            chain in {{ type filter hook ingress device {CLIENT_INTERFACE} priority 0;
-             meta l4proto tcp numgen random mod 100 < {percent} drop }}
+             meta l4proto tcp numgen random mod 100 < {percent} drop
+           }}
            chain out {{ type filter hook egress device {CLIENT_INTERFACE} priority 0;
-             meta l4proto tcp numgen random mod 100 < {percent} fwd to lo }}
+             meta l4proto tcp numgen random mod 100 < {percent} fwd to lo
+           }}
          }}"
     );
     let mut nft = stage.client(&["nft", "-f", "-"]).stdin(Stdio::piped()).spawn().unwrap();
