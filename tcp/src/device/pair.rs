@@ -17,6 +17,9 @@ const RING: usize = 2048;
 /// The most packets on the wire in one direction; what is sent beyond is lost and counted.
 const WIRE: usize = 1 << 16;
 
+/// Bytes of an Ethernet header without tags.
+const ETHERNET_HEADER: usize = 14;
+
 /// What the link does to a packet, each drawn by itself from the seed; probabilities in `0.0..=1.0`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Faults {
@@ -26,7 +29,8 @@ pub struct Faults {
     pub duplication: f64,
     /// It is held back, so that later ones overtake it.
     pub reordering: f64,
-    /// One of its bits is flipped.
+    /// One of its bits is flipped, in what Ethernet carries: damage to its own addresses stays below a station's sight, by the
+    /// frame check sequence.
     pub corruption: f64,
     /// How long it travels, drawn evenly. Order is kept all the same: only `reordering` breaks it.
     pub delay: RangeInclusive<Duration>,
@@ -211,7 +215,8 @@ impl Direction {
         let copy = &mut self.slots[slot as usize * self.room..][..packet.len()];
         copy.copy_from_slice(packet);
         if self.random.happens(self.faults.corruption) {
-            let bit = self.random.below(packet.len() as u64 * 8);
+            let spared = if packet.len() > ETHERNET_HEADER { ETHERNET_HEADER as u64 * 8 } else { 0 };
+            let bit = spared + self.random.below(packet.len() as u64 * 8 - spared);
             copy[bit as usize / 8] ^= 1 << (bit % 8);
             self.counts.corrupted += 1;
         }

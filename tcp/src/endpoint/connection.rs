@@ -66,6 +66,10 @@ impl Connection {
         (self.next_hop_and_ready & !READY) as usize
     }
 
+    pub(super) const fn set_next_hop(&mut self, next_hop: u16) {
+        self.next_hop_and_ready = self.next_hop_and_ready & READY | next_hop;
+    }
+
     pub(super) const fn is_ready(&self) -> bool {
         self.next_hop_and_ready & READY != 0
     }

@@ -177,7 +177,6 @@ impl<S: Service> Endpoint<S> {
         // A share of all: what a flood of SYNs may take from those that are established.
         let max_half_open = (capacity / 4).max(capacity.min(1024));
         let records = (capacity / 16).max(capacity.min(4096));
-        let [a, b, ..] = config.seed;
         Self {
             environments: [environment(40), environment(60)],
             listeners: config.listeners,
@@ -185,7 +184,7 @@ impl<S: Service> Endpoint<S> {
             mac: config.mac,
             checks: Checks { accept_partial_checksums: config.accept_partial_checksums },
             hasher: FlowHasher::new(config.seed),
-            isn: IsnSecret::new([a.rotate_left(32), !b]),
+            isn: IsnSecret::from_seed(&config.seed),
             counters,
             table: FlowTable::new(capacity),
             connections: Connections::new(capacity),
@@ -570,20 +569,16 @@ impl<S: Service> Endpoint<S> {
             return;
         }
         let counters = &self.counters;
-        for (state, gauge) in
-            [(State::SynReceived, &counters.curr_half_open), (State::TimeWait, &counters.curr_time_wait)]
-        {
-            if before == state {
-                gauge.sub(1);
+        for (gauge, was, is) in [
+            (&counters.curr_half_open, before.is_half_open(), after.is_half_open()),
+            (&counters.curr_estab, before.is_open(), after.is_open()),
+            (&counters.curr_time_wait, before == State::TimeWait, after == State::TimeWait),
+        ] {
+            match (was, is) {
+                (false, true) => gauge.add(1),
+                (true, false) => gauge.sub(1),
+                _ => {}
             }
-            if after == state {
-                gauge.add(1);
-            }
-        }
-        if before.is_open() && !after.is_open() {
-            counters.curr_estab.sub(1);
-        } else if !before.is_open() && after.is_open() {
-            counters.curr_estab.add(1);
         }
         let queue = match after {
             State::TimeWait => &mut self.time_wait,
@@ -636,6 +631,9 @@ impl<S: Service> Endpoint<S> {
         let connection = &mut self.connections[slot];
         let transfer = connection.tcb.transfer().map(|number| &mut self.records.get_mut(number).transfer);
         let arrival = connection.tcb.segment_arrives(transfer, segment, &environment, millis);
+        if matches!(arrival.disposition, Disposition::Accepted | Disposition::RepeatHandshake) {
+            self.learn_next_hop(slot, &work.packet.link);
+        }
         match arrival.disposition {
             Disposition::Accepted => return self.on_accepted(slot, before, &arrival, work, now, out),
             Disposition::Drop(reason) => {
@@ -669,6 +667,18 @@ impl<S: Service> Endpoint<S> {
         self.state_changed(slot, before);
         self.arm(slot);
         Fate::Answered
+    }
+
+    /// The peer's next hop may have changed: the way back is where its last good segment came from.
+    #[inline]
+    fn learn_next_hop(&mut self, slot: u32, link: &Link) {
+        let back = link.reversed();
+        let connection = &mut self.connections[slot];
+        if *self.paths.next_hops.get(connection.next_hop()) != back {
+            if let Some(number) = self.paths.next_hops.number(back) {
+                connection.set_next_hop(number);
+            }
+        }
     }
 
     /// A SYN that opens a new connection where an old one waits: its numbers start beyond the old one's.

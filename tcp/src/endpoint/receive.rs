@@ -3,7 +3,7 @@
 use super::records::{Piece, Record};
 use super::{Endpoint, Fate, Outbox, Work};
 use crate::device::Frame;
-use crate::proto::{Arrival, RECEIVE_WINDOW, State, Text};
+use crate::proto::{Arrival, RECEIVE_WINDOW, Text};
 use crate::service::{Service, Taken};
 use crate::stats::DropReason;
 use crate::time::Millis;
@@ -141,11 +141,7 @@ impl<S: Service> Endpoint<S> {
     /// Tells the service that the peer has said all, once all of it was taken.
     fn tell_peer_closed(&mut self, slot: u32) {
         let connection = &self.connections[slot];
-        let peer_closed = matches!(
-            connection.tcb.state(),
-            State::CloseWait | State::Closing | State::LastAck | State::TimeWait
-        );
-        if !peer_closed || self.has_held_text(slot) {
+        if !connection.tcb.state().peer_has_closed() || self.has_held_text(slot) {
             return;
         }
         let mut memo = connection.memo;
@@ -269,7 +265,9 @@ impl<S: Service> Endpoint<S> {
         }
         loop {
             let (record, pieces) = self.records.split(number);
-            let delivered = self.connections[slot].tcb.rcv_nxt() - record.transfer.held_bytes;
+            let tcb = &self.connections[slot].tcb;
+            let delivered =
+                tcb.rcv_nxt() - u32::from(tcb.state().peer_has_closed()) - record.transfer.held_bytes;
             let Some(front) = pieces.front(&record.held) else { break };
             if front.seq.after(delivered) || (record.transfer.held_bytes == 0 && front.seq == delivered) {
                 break;

@@ -83,6 +83,7 @@ impl Record {
 pub(super) struct Pieces {
     nodes: Box<[Node]>,
     free: u32,
+    in_use: usize,
 }
 
 impl Pieces {
@@ -93,7 +94,7 @@ impl Pieces {
                 next: if number + 1 < count as u32 { number + 1 } else { NONE },
             })
             .collect();
-        Self { nodes, free: if count == 0 { NONE } else { 0 } }
+        Self { nodes, free: if count == 0 { NONE } else { 0 }, in_use: 0 }
     }
 
     pub(super) fn is_exhausted(&self) -> bool {
@@ -107,6 +108,7 @@ impl Pieces {
         let number = self.free;
         self.free = self.nodes[number as usize].next;
         self.nodes[number as usize] = Node { piece: Some(piece), next: NONE };
+        self.in_use += 1;
         Ok(number)
     }
 
@@ -163,6 +165,7 @@ impl Pieces {
         queue.head = node.next;
         node.next = self.free;
         self.free = number;
+        self.in_use -= 1;
         queue.frames -= 1;
         if queue.head == NONE {
             queue.tail = NONE;
@@ -267,7 +270,7 @@ impl Records {
 
     /// Frames kept in all records.
     pub(super) fn frames(&self) -> usize {
-        self.records.iter().map(|record| (record.held.frames + record.kept.frames) as usize).sum()
+        self.pieces.in_use
     }
 
     /// Records in use.

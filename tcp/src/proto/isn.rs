@@ -20,6 +20,12 @@ impl IsnSecret {
         Self { hasher: SipHasher24::new_with_keys(key[0], key[1]) }
     }
 
+    /// From an endpoint's seed, whose other uses it does not betray.
+    #[must_use]
+    pub fn from_seed(seed: &[u64; 4]) -> Self {
+        Self::new([seed[0].rotate_left(32) ^ seed[2], !seed[1] ^ seed[3].rotate_left(16)])
+    }
+
     /// `ISN = M + F(localip, localport, remoteip, remoteport, secret)`; M moves once in 4 us (RFC 9293 section 3.4.1).
     #[must_use]
     pub fn isn(&self, connection: &impl Hash, now: Instant) -> SeqNum {

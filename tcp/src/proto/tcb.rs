@@ -99,6 +99,20 @@ impl State {
         matches!(self, Self::Established | Self::FinWait1 | Self::FinWait2)
     }
 
+    /// Has the peer's FIN been received, with all text before it?
+    #[must_use]
+    #[inline]
+    pub const fn peer_has_closed(self) -> bool {
+        matches!(self, Self::CloseWait | Self::Closing | Self::LastAck | Self::TimeWait)
+    }
+
+    /// Is the handshake still under way?
+    #[must_use]
+    #[inline]
+    pub const fn is_half_open(self) -> bool {
+        matches!(self, Self::SynSent | Self::SynReceived)
+    }
+
     /// ESTABLISHED or CLOSE-WAIT: what RFC 4022's tcpCurrEstab counts.
     #[must_use]
     #[inline]
