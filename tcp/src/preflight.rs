@@ -12,6 +12,9 @@ use crate::wire::Mac;
 /// The largest MTU that fits a page beside what XDP and the socket buffer's end need (veth: `ERANGE` above).
 pub const MAX_MTU: usize = 3506;
 
+/// The most queues of one worker: a frame says in eight bits which of them it belongs to.
+const QUEUES_PER_WORKER: usize = 256;
+
 /// What the machine is, as far as a plan depends on it.
 #[derive(Clone, Debug)]
 pub struct Machine {
@@ -185,6 +188,13 @@ fn deal(
         let most = queues.len();
         return Err(format!("--workers {count} for {most} queue(s): give at most --workers {most}"));
     }
+    if queues.len() > count * QUEUES_PER_WORKER {
+        let least = queues.len().div_ceil(QUEUES_PER_WORKER);
+        return Err(format!(
+            "--workers {count} for {} queues: give at least --workers {least}",
+            queues.len()
+        ));
+    }
     let cores = cores.unwrap_or(allowed);
     if let Some(core) = cores.iter().find(|core| !allowed.contains(core)) {
         let allowed = ranges(allowed);
@@ -288,7 +298,7 @@ mod tests {
     #[test]
     fn each_refusal_says_how_to_fix_it() {
         type Change = fn(&mut Interface, &mut Machine);
-        let table: [(&str, Change, &str); 15] = [
+        let table: [(&str, Change, &str); 16] = [
             ("", |i, _| i.up = false, "ip link set t0 up"),
             ("", |i, _| i.mac = None, "not an Ethernet interface"),
             ("", |i, _| i.mtu = 9000, "XDP allows 3506: ip link set t0 mtu 1500"),
@@ -300,6 +310,7 @@ mod tests {
             ("--queues 0,2", |_, _| {}, "use --queues all"),
             ("", |i, _| i.queues.tx = 2, "ethtool -L t0 combined 2"),
             ("--workers 5", |_, _| {}, "at most --workers 4"),
+            ("--workers 1", |i, _| (i.queues.rx, i.queues.tx) = (300, 300), "at least --workers 2"),
             ("--cores 0-2,9", |_, _| {}, "core 9 is not one this process may run on: give --cores from 0-3"),
             ("", |_, m| m.cores = vec![0, 1], "give --workers 2"),
             ("", |_, m| m.capabilities = 1 << 12 | 1 << 21, "missing CAP_NET_RAW: run it with sudo"),

@@ -106,7 +106,7 @@ where
     let ladder =
         Ladder { interface: &interface, mode: config.mode, busy_poll: config.busy_poll, plan: &plan };
     let Reached { devices, plan, mode, refused } = ladder.climb(&mut steer, &mut signals)?;
-    let huge_pages = devices.iter().flatten().all(XdpDevice::huge_pages);
+    let frames = frames(&devices);
     for (place, devices) in plan.workers.iter().zip(&devices) {
         for (queue, device) in place.queues.iter().zip(devices) {
             steer.set_socket(*queue as u32, device.fd())?;
@@ -118,23 +118,14 @@ where
     let (jobs, memory_bytes) = jobs(config, &interface, &plan, devices, &control, &counters)?;
     let crew = Crew::start(jobs, || control.set(Phase::Stopping))?;
     // Only now is anything ours: nothing arrives before there is someone to answer.
-    let listening = config
-        .listeners()
-        .iter()
-        .try_for_each(|listener| {
-            steer.add_listener(Address::from(listener.address.ip()), listener.address.port())
-        })
-        .and_then(|()| {
-            plan.owned.iter().try_for_each(|&owned| steer.add_owned(owned, prefix_len(owned).into()))
-        });
-    if let Err(error) = listening {
+    if let Err(error) = listen(&mut steer, config, &plan) {
         control.set(Phase::Stopping);
         // The first failure is the one to tell.
         let _ = crew.join();
         return Err(error.into());
     }
 
-    for line in facts(&interface, &plan, mode, &refused, huge_pages, memory_bytes) {
+    for line in facts(&interface, &plan, mode, &refused, &frames, memory_bytes) {
         say(&line);
     }
     let listeners: Vec<String> =
@@ -160,7 +151,6 @@ where
     let steering: Named = steer.counts()?.collect();
     steer.detach();
     ended?;
-    gone?;
 
     let report = Report {
         schema: "synmill-serve/1",
@@ -185,7 +175,17 @@ where
         text.and_then(|text| file.write_all(text.as_bytes()))
             .map_err(|error| Error(format!("writing {}: {error}", path.display())))?;
     }
-    Ok(report)
+    gone.map(|()| report)
+}
+
+/// Tells the program which addresses and ports are ours.
+fn listen<S>(steer: &mut Steer, config: &Config<S>, plan: &Plan) -> Result<(), SteerError> {
+    for &owned in &plan.owned {
+        steer.add_owned(owned, prefix_len(owned).into())?;
+    }
+    config.listeners().iter().try_for_each(|listener| {
+        steer.add_listener(Address::from(listener.address.ip()), listener.address.port())
+    })
 }
 
 fn create(path: &Path) -> Result<File, Error> {
@@ -307,13 +307,22 @@ fn seed() -> Result<[u64; 4], Error> {
     Ok(seed)
 }
 
+/// How many frames there are, and in what kind of pages.
+fn frames(devices: &[Vec<XdpDevice>]) -> String {
+    let total: usize = devices.iter().flatten().map(|device| device.census().total).sum();
+    let huge = devices.iter().flatten().all(XdpDevice::huge_pages);
+    let pages =
+        if huge { "huge pages" } else { "ordinary pages (sysctl vm.nr_hugepages reserves huge ones)" };
+    format!("{total} in {pages}")
+}
+
 /// What the user should know before the first connection, a line a fact.
 fn facts(
     interface: &Interface,
     plan: &Plan,
     mode: Mode,
     refused: &[String],
-    huge_pages: bool,
+    frames: &str,
     memory_bytes: usize,
 ) -> Vec<String> {
     let Interface { name: interface_name, driver, mtu, .. } = interface;
@@ -325,8 +334,7 @@ fn facts(
     for (number, place) in plan.workers.iter().enumerate() {
         lines.push(format!("worker {number}: core {}, queues {}", place.core, ranges(&place.queues)));
     }
-    let pages = if huge_pages { "huge pages" } else { "ordinary pages (vm.nr_hugepages reserves huge ones)" };
-    lines.push(format!("frames: {pages}"));
+    lines.push(format!("frames: {frames}"));
     lines.push(format!("memory for connections: {:.1} MB", memory_bytes as f64 / 1e6));
     for owned in &plan.owned {
         lines.push(format!("owned: {} is not the kernel's, we answer for it", owned.to_ip()));
