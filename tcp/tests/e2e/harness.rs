@@ -138,8 +138,13 @@ pub(crate) struct Report(Value);
 impl Report {
     /// A counter by its name.
     pub(crate) fn count(&self, name: &str) -> u64 {
-        let value = &self.0["counters"][name];
-        value.as_u64().unwrap_or_else(|| panic!("no counter {name} in {}", self.0))
+        let value = self.0["counters"].get(name).or_else(|| self.0["drops"].get(name));
+        value.and_then(Value::as_u64).unwrap_or_else(|| panic!("no counter {name} in {}", self.0))
+    }
+
+    /// Connections whose both ends have closed: over, or in TIME-WAIT where ours was the first to close.
+    pub(crate) fn closed(&self) -> u64 {
+        self.count("ended_closed") + self.count("curr_time_wait")
     }
 }
 

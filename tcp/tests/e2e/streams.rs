@@ -19,7 +19,7 @@ fn an_echo_of_100_mib_is_intact_both_ways() {
     let report = server.stop(&stage);
     assert_eq!(report.count("in_bytes"), 200 * MIB);
     assert_eq!(report.count("out_bytes"), 200 * MIB);
-    assert_eq!(report.count("ended_closed"), 2);
+    assert_eq!(report.closed(), 2);
 }
 
 #[test]
@@ -41,7 +41,7 @@ fn data_follows_the_clients_fin() {
     stream.shutdown(Shutdown::Write).unwrap();
     assert_eq!(digest(&stream).bytes, 20_000);
 
-    assert_eq!(server.stop(&stage).count("ended_closed"), 2);
+    assert_eq!(server.stop(&stage).closed(), 2);
 }
 
 #[test]
@@ -76,7 +76,7 @@ fn each_service_ends_as_it_says() {
 
     let report = server.stop(&stage);
     assert_eq!(report.count("ended_reset_by_us"), 1);
-    assert_eq!(report.count("ended_closed"), 3);
+    assert_eq!(report.closed(), 3);
 }
 
 #[test]
@@ -117,5 +117,5 @@ fn a_thousand_connections_are_open_at_once() {
     drop(streams);
     let report = server.stop(&stage);
     assert_eq!(report.count("passive_opens"), COUNT as u64);
-    assert_eq!(report.count("ended_closed"), COUNT as u64);
+    assert_eq!(report.closed(), COUNT as u64);
 }
