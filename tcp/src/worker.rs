@@ -56,7 +56,7 @@ pub fn join<S: Service>(endpoints: &mut [Endpoint<S>]) -> Vec<Seat> {
 pub enum Phase {
     /// Serve.
     Running = 0,
-    /// Accept no more, finish what is open, then stop.
+    /// Accept no more, and finish what is open. The worker goes on until told to stop: siblings' flows may still arrive here.
     Draining,
     /// Reset what is open, and stop.
     Stopping,
@@ -198,9 +198,6 @@ impl<D: Device, S: Service> Worker<D, S> {
                     if !draining {
                         draining = true;
                         self.endpoint.drain();
-                    }
-                    if self.endpoint.is_drained() {
-                        break;
                     }
                 }
                 Phase::Stopping => {

@@ -9,8 +9,6 @@ mod paths;
 mod receive;
 mod records;
 mod send;
-#[cfg(test)]
-mod tests;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -413,11 +411,11 @@ impl<S: Service> Endpoint<S> {
             self.segment_counted(packet);
             return self.on_connection_segment(now, slot, work, out);
         }
-        if !handed {
-            if let Some((worker, _)) = self.siblings.iter().find(|(_, index)| index.may_contain(work.hash)) {
-                out.hand_over.push((*worker, work.frame));
-                return Fate::HandedOut;
-            }
+        if !handed
+            && let Some((worker, _)) = self.siblings.iter().find(|(_, index)| index.may_contain(work.hash))
+        {
+            out.hand_over.push((*worker, work.frame));
+            return Fate::HandedOut;
         }
         self.segment_counted(packet);
         let listener = self.listener(&packet.key);
@@ -674,10 +672,10 @@ impl<S: Service> Endpoint<S> {
     fn learn_next_hop(&mut self, slot: u32, link: &Link) {
         let back = link.reversed();
         let connection = &mut self.connections[slot];
-        if *self.paths.next_hops.get(connection.next_hop()) != back {
-            if let Some(number) = self.paths.next_hops.number(back) {
-                connection.set_next_hop(number);
-            }
+        if *self.paths.next_hops.get(connection.next_hop()) != back
+            && let Some(number) = self.paths.next_hops.number(back)
+        {
+            connection.set_next_hop(number);
         }
     }
 
@@ -779,7 +777,7 @@ impl<S: Service> Endpoint<S> {
                 self.on_deadline(slot, now, out);
             }
         }
-        self.drain_some(now);
+        self.drain_some();
     }
 
     fn on_deadline(&mut self, slot: u32, now: Instant, out: &mut Outbox) {
@@ -842,7 +840,7 @@ impl<S: Service> Endpoint<S> {
     }
 
     /// Wakes every connection once, a part of them a turn, so that it sees that the endpoint drains.
-    fn drain_some(&mut self, _now: Instant) {
+    fn drain_some(&mut self) {
         let Some(next) = self.draining else { return };
         let end = next.saturating_add(DRAIN_PER_TURN).min(self.connections.used());
         for slot in next..end {
@@ -851,12 +849,6 @@ impl<S: Service> Endpoint<S> {
             }
         }
         self.draining = Some(end);
-    }
-
-    /// Is nothing left but TIME-WAIT?
-    #[must_use]
-    pub fn is_drained(&self) -> bool {
-        self.table.len() as u64 == self.counters.curr_time_wait.get()
     }
 
     /// Resets what is left but TIME-WAIT, as many connections as there are free frames; whether all are done.

@@ -26,6 +26,7 @@ impl<S: Service> Endpoint<S> {
         if pending.then == Then::Reset && self.connections[slot].tcb.state().is_open() {
             let reset = self.connections[slot].tcb.reset();
             self.send(slot, &reset, frame, millis, out);
+            self.state_changed(slot, before);
             self.end(slot, End::ResetByUs, out);
             return true;
         }
@@ -47,9 +48,7 @@ impl<S: Service> Endpoint<S> {
             let ack = self.connections[slot].tcb.bare_ack();
             self.send(slot, &ack, frame.take(), millis, out);
             sent = 1;
-        } else if sent > 0 && self.may_send_more(slot, stream) {
-            self.make_ready(slot);
-        } else if sent == 0 && out.free.is_empty() && frame.is_none() && self.may_send_more(slot, stream) {
+        } else if (sent > 0 || (frame.is_none() && out.free.is_empty())) && self.may_send_more(slot, stream) {
             self.make_ready(slot);
         }
         out.recycle.extend(frame);

@@ -1,11 +1,11 @@
 //! Round-trip time and the retransmission timeout, RFC 6298. Knows milliseconds.
 
 /// Before the first sample: RFC 6298 (2.1).
-pub const INITIAL_RTO_MS: u32 = 1000;
+pub(super) const INITIAL_RTO_MS: u32 = 1000;
 /// Linux's TCP_RTO_MIN; RFC 6298 (2.4) says 1 s, and RFC 8961 allows less.
-pub const MIN_RTO_MS: u32 = 200;
+pub(super) const MIN_RTO_MS: u32 = 200;
 /// Linux's TCP_RTO_MAX; RFC 6298 (2.5) asks for at least 60 s.
-pub const MAX_RTO_MS: u32 = 120_000;
+pub(super) const MAX_RTO_MS: u32 = 120_000;
 
 /// The smoothed round-trip time and its variation, in eighths and quarters of a millisecond as RFC 6298's gains suggest.
 /// A smoothed time of 0 means that nothing was measured yet.

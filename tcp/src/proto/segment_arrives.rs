@@ -114,7 +114,7 @@ impl Tcb {
     /// Section 3.10.7.3 and 3.10.7.4, for a segment of this connection. `transfer` is the connection's record, if it has one.
     pub fn segment_arrives(
         &mut self,
-        mut transfer: Option<&mut Transfer>,
+        transfer: Option<&mut Transfer>,
         seg: &Segment,
         environment: &Environment,
         now: Millis,
@@ -138,9 +138,7 @@ impl Tcb {
         }
         self.note_timestamp(seg);
         let mut arrival = Arrival::of(Disposition::Accepted);
-        if let Some(disposition) =
-            self.check_ack(transfer.as_deref_mut(), seg, environment, now, &mut arrival)
-        {
+        if let Some(disposition) = self.check_ack(transfer, seg, environment, now, &mut arrival) {
             return Arrival { disposition, ..arrival };
         }
         self.check_text(seg, window, &mut arrival);

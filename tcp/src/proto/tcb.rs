@@ -7,17 +7,17 @@ use crate::time::Millis;
 /// The receive window in bytes: what a peer may have out to us.
 pub const RECEIVE_WINDOW: u32 = 65536;
 /// The shift we offer for our window (RFC 7323 section 2); Linux's usual one.
-pub const RECEIVE_SCALE: u8 = 7;
+pub(super) const RECEIVE_SCALE: u8 = 7;
 /// How long an acknowledgement may wait for company: Linux's TCP_DELACK_MIN; RFC 9293 section 3.8.6.3 allows 500 ms.
-pub const DELAYED_ACK_MS: u32 = 40;
+pub(super) const DELAYED_ACK_MS: u32 = 40;
 /// How long FIN-WAIT-2 waits for the peer's FIN: Linux's tcp_fin_timeout.
-pub const FIN_WAIT_2_MS: u32 = 60_000;
+pub(super) const FIN_WAIT_2_MS: u32 = 60_000;
 /// Options of a segment with timestamps, padded.
-pub const TIMESTAMPS_LEN: u16 = 12;
+pub(super) const TIMESTAMPS_LEN: u16 = 12;
 /// What may be sent to a peer that named no MSS, RFC 9293 section 3.7.1.
-pub const DEFAULT_MSS: u16 = 536;
+pub(super) const DEFAULT_MSS: u16 = 536;
 /// No segment is cut smaller than this, whatever MSS the peer names (Linux's TCP_MIN_SND_MSS).
-pub const MIN_MSS: u16 = 48;
+pub(super) const MIN_MSS: u16 = 48;
 
 /// A connection's state, RFC 9293 section 3.3.2. LISTEN is a listener's, not a connection's.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -523,10 +523,10 @@ impl Tcb {
             }
         }
         if let Some(transfer) = transfer {
-            if let Recovery::Timeout { recover, next } = transfer.recovery {
-                if next.before(recover) && recover.at_or_before(self.snd_nxt) {
-                    return self.poll_timeout_recovery(transfer, recover, next, stream);
-                }
+            if let Recovery::Timeout { recover, next } = transfer.recovery
+                && next.before(recover)
+            {
+                return self.poll_timeout_recovery(transfer, recover, next, stream);
             }
             return self.poll_new(Some(transfer), stream, now);
         }
@@ -559,7 +559,7 @@ impl Tcb {
     }
 
     /// Data never sent before, and FIN after the last of it.
-    fn poll_new(&mut self, transfer: Option<&mut Transfer>, stream: Stream, now: Millis) -> Option<Outgoing> {
+    fn poll_new(&mut self, transfer: Option<&Transfer>, stream: Stream, now: Millis) -> Option<Outgoing> {
         if !self.state().may_send() {
             return None;
         }
@@ -568,14 +568,14 @@ impl Tcb {
         if waiting == 0 && !stream.fin {
             return None;
         }
-        let limit = self.send_limit(transfer.as_deref());
+        let limit = self.send_limit(transfer);
         let room = limit.saturating_sub(flight);
         if waiting > 0 {
             let whole = u64::from(self.mss).min(waiting) as u32;
             // Silly windows are avoided by waiting for room for a whole segment, unless nothing is out that could bring it.
             if room == 0 || (room < whole && flight > 0) {
                 if flight == 0 && self.snd_wnd() == 0 {
-                    self.start_persist(transfer.as_deref(), now);
+                    self.start_persist(transfer, now);
                 }
                 return None;
             }
@@ -589,7 +589,7 @@ impl Tcb {
         if flight == 0 {
             self.set_flag(Flag::Timed, true);
             self.set_backoff(0);
-            self.start_retransmit(transfer.as_deref(), now);
+            self.start_retransmit(transfer, now);
         }
         Some(outgoing)
     }

@@ -4,7 +4,7 @@
 use super::{Rtt, SeqNum};
 
 /// The window of the first flight, RFC 6928: ten segments.
-pub const INITIAL_WINDOW_SEGMENTS: u32 = 10;
+pub(super) const INITIAL_WINDOW_SEGMENTS: u32 = 10;
 /// Duplicate acknowledgements that mean a loss, RFC 5681 section 3.2.
 const DUPLICATE_THRESHOLD: u8 = 3;
 /// No window grows beyond this: RFC 7323 section 2.3's largest.
