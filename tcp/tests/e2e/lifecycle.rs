@@ -74,5 +74,5 @@ fn a_device_that_goes_away_is_named() {
     stage.ask(&["ip", "link", "delete", CLIENT_INTERFACE]);
     let (status, said) = server.end();
     assert_eq!(status.code(), Some(1), "{said}");
-    assert!(said.lines().any(|line| line.starts_with("synmill: sms0")), "{said}");
+    assert!(said.lines().any(|line| line.starts_with("error: sms0 is gone")), "{said}");
 }
