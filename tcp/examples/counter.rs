@@ -1,13 +1,19 @@
 //! A service of one's own that listens: answers each line with its number. Knows how many lines came; never what they
 //! say.
+//!
+//! `cargo run --release --example counter -- serve --interface IF --listen ADDR:PORT`
+
+use std::error::Error;
 
 use synmill::service::{Memo, Pending, Service, Taken, Then};
+use synmill::{cli, config::Config, launch};
 
 /// The answers are of one length, so that a position says which one it is in: seven digits and a line feed.
 const ANSWER: u64 = 8;
 /// Bytes of answers not yet acknowledged, at most, and below 2^16. Further lines wait in the peer.
 const OWED_MAX: u64 = 1000 * ANSWER;
 
+#[derive(Clone)]
 struct Counter;
 
 /// A memo is two numbers: lines so far, and bytes of answers not yet acknowledged.
@@ -48,8 +54,23 @@ impl Service for Counter {
     }
 }
 
-/// Plays one connection by hand: three lines, an acknowledgement in the middle of an answer, and one more line.
-fn main() {
+fn main() -> Result<(), Box<dyn Error>> {
+    let cli::Command::Serve(options) = cli::parse(std::env::args_os())?.command;
+    launch::serve(&Config::new(*options, |_| Ok::<_, String>(Counter))?)?;
+    Ok(())
+}
+
+/// All that is to be said from the first unacknowledged byte on.
+#[cfg(test)]
+fn said(memo: Memo) -> String {
+    let mut text = vec![0; Counter.pending(&memo).bytes as usize];
+    Counter.write(&memo, 0, &mut text);
+    String::from_utf8_lossy(&text).into_owned()
+}
+
+/// One connection by hand: three lines, an acknowledgement in the middle of an answer, and one more line.
+#[test]
+fn every_line_has_its_number() {
     let mut memo = Memo::default();
     assert_eq!(Counter.on_data(&mut memo, b"one\ntwo\nthree\nfo"), Taken::Bytes(16));
     assert_eq!(said(memo), "0000001\n0000002\n0000003\n");
@@ -60,12 +81,4 @@ fn main() {
     assert_eq!(Counter.on_data(&mut memo, &[b'\n'; 2000]), Taken::Bytes(997));
     Counter.on_acked(&mut memo, 8);
     assert_eq!(Counter.on_data(&mut memo, &[b'\n'; 1003]), Taken::Bytes(1));
-    print!("{}", said(memo).lines().last().map(|line| format!("{line}\n")).unwrap_or_default());
-}
-
-/// All that is to be said from the first unacknowledged byte on.
-fn said(memo: Memo) -> String {
-    let mut text = vec![0; Counter.pending(&memo).bytes as usize];
-    Counter.write(&memo, 0, &mut text);
-    String::from_utf8_lossy(&text).into_owned()
 }

@@ -10,6 +10,7 @@
 //! the lab is ever seen by the machine's own network.
 
 use std::fs::File;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -306,10 +307,12 @@ pub fn output(command: &mut Command) -> Result<String> {
     Ok(String::from_utf8_lossy(&result.stdout).into_owned())
 }
 
-/// A command as one would type it.
+/// A command as one would type it, without the folder its program is in.
 #[must_use]
 pub fn shown(command: &Command) -> String {
-    let mut line = command.get_program().to_string_lossy().into_owned();
+    let program = command.get_program();
+    let name = Path::new(program).file_name().unwrap_or(program);
+    let mut line = name.to_string_lossy().into_owned();
     for argument in command.get_args() {
         line.push(' ');
         line.push_str(&argument.to_string_lossy());
