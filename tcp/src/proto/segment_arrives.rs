@@ -221,7 +221,9 @@ impl Tcb {
         if seg.flags.has(Flags::RST) {
             return Some(Disposition::Drop(DropReason::RstOutOfWindow));
         }
-        if self.state() == State::SynReceived && seg.flags.has(Flags::SYN) && seg.seq + 1 == nxt {
+        // A SYN,ACK that crossed ours in a simultaneous open wants an ACK: SYN,ACK for SYN,ACK would never end.
+        let is_old_syn = seg.flags.has(Flags::SYN) && !seg.flags.has(Flags::ACK) && seg.seq + 1 == nxt;
+        if self.state() == State::SynReceived && is_old_syn {
             return Some(Disposition::RepeatHandshake);
         }
         if self.state() == State::TimeWait && seg.flags.has(Flags::FIN) {
