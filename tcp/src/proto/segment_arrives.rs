@@ -226,7 +226,7 @@ impl Tcb {
         if self.state() == State::SynReceived && is_old_syn {
             return Some(Disposition::RepeatHandshake);
         }
-        if self.state() == State::TimeWait && seg.flags.has(Flags::FIN) {
+        if self.state() == State::TimeWait && seg.flags.has(Flags::FIN) && seg.end() == nxt {
             // The peer has not seen our last acknowledgement: it goes again, and 2 MSL start again.
             self.enter_time_wait(environment.time_wait_ms, now);
         }
