@@ -10,7 +10,7 @@ pub const RECEIVE_WINDOW: u32 = 65536;
 pub(super) const RECEIVE_SCALE: u8 = 7;
 /// How long an acknowledgement may wait for company: Linux's TCP_DELACK_MIN; RFC 9293 section 3.8.6.3 allows 500 ms.
 pub(super) const DELAYED_ACK_MS: u32 = 40;
-/// How long FIN-WAIT-2 waits for the peer's FIN: Linux's tcp_fin_timeout.
+/// How long FIN-WAIT-2 waits for the peer's FIN, or for text before it: Linux's tcp_fin_timeout.
 pub(super) const FIN_WAIT_2_MS: u32 = 60_000;
 /// Options of a segment with timestamps, padded.
 pub(super) const TIMESTAMPS_LEN: u16 = 12;

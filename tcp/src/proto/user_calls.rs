@@ -1,7 +1,7 @@
 //! What the user may ask for, RFC 9293 section 3.10.1 to 3.10.5: OPEN in both roles, RECEIVE, and by [`Tcb::poll_segment`] SEND
 //! and CLOSE.
 
-use super::tcb::{DELAYED_ACK_MS, Flag, RECEIVE_WINDOW};
+use super::tcb::{DELAYED_ACK_MS, FIN_WAIT_2_MS, Flag, RECEIVE_WINDOW};
 use super::{Rtt, Segment, SeqNum, State, Tcb, Timer, Transfer};
 use crate::time::Millis;
 
@@ -23,7 +23,7 @@ impl Tcb {
         tcb
     }
 
-    /// RECEIVE: `bytes` bytes of text in order have found a place; `in_order_since` tells whether they came in one segment.
+    /// RECEIVE: `bytes` bytes of text in order have found a place.
     /// Returns whether the acknowledgement must go at once: it may wait for a second segment, for 40 ms, and only while
     /// nothing of ours is out (section 3.8.6.3).
     #[must_use]
@@ -36,6 +36,9 @@ impl Tcb {
         self.set_flag(Flag::AckPending, true);
         if may_wait {
             self.set_timer(Timer::DelayedAck, now + DELAYED_ACK_MS);
+        } else if self.state() == State::FinWait2 {
+            // The peer lives, and its FIN comes when it has said all.
+            self.set_timer(Timer::Linger, now + FIN_WAIT_2_MS);
         }
         !may_wait
     }
