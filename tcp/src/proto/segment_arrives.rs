@@ -376,12 +376,14 @@ impl Tcb {
         self.set_snd_wnd(WireWindow(seg.window.0));
     }
 
-    /// The peer lives: probes that go unanswered are counted from the start, and an open window needs none.
+    /// The peer lives: what goes unanswered is counted anew while its window is shut, whether that is probed by a probe or by text
+    /// that was out before (section 3.8.6.1). An open window needs no probe.
     fn answer_to_probe(&mut self) {
-        if self.timer().0 == Timer::Persist {
-            if self.snd_wnd() > 0 {
-                self.clear_timer();
-            }
+        let probes = self.timer().0 == Timer::Persist;
+        if probes && self.snd_wnd() > 0 {
+            self.clear_timer();
+        }
+        if probes || self.snd_wnd() == 0 {
             self.set_backoff(self.backoff().min(PROBE_BACKOFF));
         }
     }
