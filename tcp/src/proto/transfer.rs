@@ -74,6 +74,10 @@ impl Transfer {
     /// unacknowledged segment must be sent again (a partial acknowledgement, RFC 6582 section 3.2 step 5).
     pub fn on_ack(&mut self, acked: u32, una: SeqNum, flight: u32, mss: u32) -> bool {
         self.duplicate_acks = 0;
+        if una.after(self.last_recover) {
+            // Or it would count as ahead again once half the sequence space lies between.
+            self.last_recover = una;
+        }
         match self.recovery {
             Recovery::Open => {
                 self.grow(acked, mss);
