@@ -44,7 +44,7 @@ impl<S: Service> Endpoint<S> {
             self.send(slot, &outgoing, frame.take(), millis, out);
             sent += 1;
         }
-        if sent == 0 && must_acknowledge {
+        if sent == 0 && (must_acknowledge || self.connections[slot].tcb.owes_ack()) {
             let ack = self.connections[slot].tcb.bare_ack();
             self.send(slot, &ack, frame.take(), millis, out);
             sent = 1;

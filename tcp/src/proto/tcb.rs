@@ -334,6 +334,13 @@ impl Tcb {
         self.flag(Flag::AckPending)
     }
 
+    /// Is received text unacknowledged that may not, or no longer, wait for company?
+    #[must_use]
+    #[inline]
+    pub const fn owes_ack(&self) -> bool {
+        self.flag(Flag::AckPending) && !matches!(self.timer().0, Timer::DelayedAck)
+    }
+
     /// Retransmissions in a row without an answer.
     #[must_use]
     #[inline]
