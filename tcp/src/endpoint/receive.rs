@@ -121,7 +121,8 @@ impl<S: Service> Endpoint<S> {
         if !tcb.state().may_receive() {
             return;
         }
-        received.must_acknowledge = true;
+        // Once for each that comes; one that waits behind missing text is no reason to acknowledge acknowledgements.
+        received.must_acknowledge |= arrival.fin.is_some();
         if fin != tcb.rcv_nxt() {
             // Text before it is still missing. Without a record for it, the peer will send it again.
             if let Some(number) = self.attach_record(slot) {
