@@ -782,6 +782,12 @@ impl<S: Service> Endpoint<S> {
 
     fn on_deadline(&mut self, slot: u32, now: Instant, out: &mut Outbox) {
         let millis: Millis = now.millis();
+        let tcb = &self.connections[slot].tcb;
+        let (timer, deadline) = tcb.timer();
+        if timer == Timer::Retransmit && deadline.is_due(millis) && !tcb.state().is_half_open() {
+            // The record must be there to learn of the loss: it holds the window that shrinks and the repair.
+            self.attach_record(slot);
+        }
         let connection = &mut self.connections[slot];
         let transfer = connection.tcb.transfer().map(|number| &mut self.records.get_mut(number).transfer);
         match connection.tcb.on_deadline(transfer, millis) {
@@ -805,7 +811,6 @@ impl<S: Service> Endpoint<S> {
                 self.send(slot, &probe, None, millis, out);
             }
             Timeout::Retransmit => {
-                self.attach_record(slot);
                 self.counters.retrans_timeout.add(1);
                 self.make_ready(slot);
             }
