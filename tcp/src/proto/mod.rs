@@ -11,6 +11,8 @@ mod segment;
 pub mod segment_arrives;
 mod seq;
 mod tcb;
+#[cfg(test)]
+mod tests;
 pub mod timeouts;
 mod transfer;
 pub mod user_calls;

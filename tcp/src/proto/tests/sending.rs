@@ -1,0 +1,198 @@
+//! SEND and CLOSE: what leaves, in what pieces, and when it waits.
+
+use super::*;
+
+const PSH_ACK: Flags = Flags::PSH.with(Flags::ACK);
+const LAST: Flags = PSH_ACK.with(Flags::FIN);
+
+/// ESTABLISHED with segments of 1000 bytes and this window.
+fn sender(iss: u32, window: u16) -> World {
+    let mut world = World::established(Role::Passive, iss, 77, Options { mss: Some(1000), ..Options::NONE });
+    let ack = Segment { window: WireWindow(window), ..world.peer(ACK) };
+    assert_eq!(world.arrive(&ack).disposition, Disposition::Accepted);
+    world
+}
+
+fn check(label: &str, window: u16, bytes: u64, fin: bool, expected: &[(u32, u16, Flags, bool)]) {
+    for iss in BASES {
+        let mut world = sender(iss, window);
+        assert_eq!(world.send(bytes, fin), expected, "{label}, ISS {iss}");
+    }
+}
+
+#[test]
+fn a_stream_is_cut_into_segments() {
+    check("nothing", 60_000, 0, false, &[]);
+    check("one byte", 60_000, 1, false, &[(0, 1, PSH_ACK, false)]);
+    check("one segment", 60_000, 1000, false, &[(0, 1000, PSH_ACK, false)]);
+    check("PSH on the last", 60_000, 1001, false, &[(0, 1000, ACK, false), (1000, 1, PSH_ACK, false)]);
+    check("FIN alone", 60_000, 0, true, &[(0, 0, FIN_ACK, false)]);
+    check("FIN rides on the last", 60_000, 1001, true, &[(0, 1000, ACK, false), (1000, 1, LAST, false)]);
+}
+
+#[test]
+fn the_initial_window_is_ten_segments() {
+    for iss in BASES {
+        let mut world = sender(iss, 60_000);
+        assert_eq!(world.send(1 << 40, true).len(), 10);
+        assert_eq!(world.tcb.flight(), 10_000);
+        assert!(world.tcb.wants_transfer(Stream { bytes: 10_001, fin: false }));
+        assert!(!world.tcb.wants_transfer(Stream { bytes: 10_000, fin: false }));
+        // Without a record the window stays; with one it grows in slow start.
+        let ack = Segment { ack: world.tcb.snd_una() + 2000, window: WireWindow(60_000), ..world.peer(ACK) };
+        world.arrive(&ack);
+        let next: Vec<_> = world.send((1 << 40) - 2000, true).iter().map(|sent| sent.0).collect();
+        assert_eq!(next, [8000, 9000]);
+    }
+}
+
+#[test]
+fn with_a_record_the_window_grows() {
+    for iss in BASES {
+        let mut world = sender(iss, 60_000);
+        world.attach();
+        assert_eq!(world.send(1 << 40, false).len(), 10);
+        let ack = Segment { ack: world.tcb.snd_una() + 2000, window: WireWindow(60_000), ..world.peer(ACK) };
+        world.arrive(&ack);
+        assert_eq!(world.send(1 << 40, false).len(), 4, "two were acknowledged, two are grown");
+    }
+}
+
+#[test]
+fn the_peers_window_is_kept() {
+    for (label, window, bytes, fin, expected) in [
+        ("a window of one segment", 1000, 3000, true, &[(0, 1000, ACK, false)][..]),
+        ("a part of a segment waits while something is out", 1500, 3000, true, &[(0, 1000, ACK, false)]),
+        ("a part of a segment goes when nothing is out", 300, 3000, true, &[(0, 300, ACK, false)]),
+        ("a last part that fits goes", 1500, 1400, true, &[(0, 1000, ACK, false), (1000, 400, LAST, false)]),
+        ("FIN waits behind text", 1000, 1001, true, &[(0, 1000, ACK, false)]),
+        ("FIN waits behind all text of a shut window", 0, 1, true, &[]),
+    ] {
+        check(label, window, bytes, fin, expected);
+    }
+}
+
+#[test]
+fn a_shut_window_is_probed_until_nobody_answers() {
+    use crate::proto::segment_arrives::End;
+    for iss in BASES {
+        let mut world = sender(iss, 0);
+        assert_eq!(world.send(5000, true), []);
+        assert_eq!(world.timer(), (Timer::Persist, 200));
+        let answer = Segment { window: WireWindow(0), ..world.peer(ACK) };
+        // Answered for an hour: it goes on, ever slower.
+        let (mut probes, mut last) = (0, 0);
+        let start = world.now;
+        while world.now.since(start) < 3_600_000 {
+            assert_eq!(world.expire(), Timeout::Probe);
+            let probe = world.tcb.probe();
+            assert_eq!((probe.seq, probe.flags, probe.text_len), (world.tcb.snd_una() - 1, ACK, 0));
+            assert_eq!(world.arrive(&answer).disposition, Disposition::Accepted);
+            assert!(world.timer().1 >= last, "never faster");
+            last = world.timer().1;
+            probes += 1;
+        }
+        assert!(last > 60_000 && probes < 100, "{last} ms, {probes} probes");
+        // Unanswered: over after some.
+        let mut unanswered = 0;
+        while world.expire() == Timeout::Probe {
+            unanswered += 1;
+        }
+        assert!((5..=15).contains(&unanswered), "{unanswered}");
+        world.now = world.tcb.timer().1;
+        assert_eq!(world.tcb.on_deadline(None, world.now), Timeout::End(End::TimedOut));
+    }
+}
+
+#[test]
+fn an_opened_window_ends_the_probes() {
+    for iss in BASES {
+        let mut world = sender(iss, 0);
+        world.send(5000, true);
+        world.expire();
+        let open = Segment { window: WireWindow(2000), ..world.peer(ACK) };
+        assert_eq!(world.arrive(&open).disposition, Disposition::Accepted);
+        assert_eq!(world.timer().0, Timer::None);
+        assert_eq!(world.send(5000, true), [(0, 1000, ACK, false), (1000, 1000, ACK, false)]);
+        assert_eq!(world.timer(), (Timer::Retransmit, 200));
+    }
+}
+
+/// A peer that takes its window back while text is out, and still answers, is alive (RFC 9293 section 3.8.6.1).
+#[test]
+fn a_window_taken_back_is_outlasted() {
+    for with_record in [false, true] {
+        let mut world = sender(u32::MAX - 3, 8000);
+        if with_record {
+            world.attach();
+        }
+        world.send(3000, false);
+        let answer = Segment { window: WireWindow(0), ..world.peer(ACK) };
+        for _ in 0..50 {
+            assert_eq!(world.expire(), Timeout::Retransmit);
+            assert_eq!(world.send(3000, false).len(), 1, "one at a time");
+            assert_eq!(world.arrive(&answer).disposition, Disposition::Accepted);
+        }
+        assert_eq!(world.acknowledge(3000).acked, 3000);
+    }
+}
+
+#[test]
+fn an_acknowledgement_waits_for_company() {
+    let mut world = sender(0, 8000);
+    assert!(!world.tcb.receive(10, world.now), "the first waits");
+    assert_eq!(world.timer(), (Timer::DelayedAck, 40));
+    assert!(world.tcb.receive(10, world.now), "the second does not");
+    world.tcb.ack_sent();
+    assert_eq!((world.timer().0, world.tcb.ack_is_pending()), (Timer::None, false));
+
+    assert!(!world.tcb.receive(10, world.now));
+    assert_eq!(world.expire(), Timeout::Acknowledge);
+    world.tcb.ack_sent();
+
+    // Text of ours carries it.
+    assert!(!world.tcb.receive(10, world.now));
+    assert_eq!(world.send(5, false).len(), 1);
+    assert_eq!((world.timer().0, world.tcb.ack_is_pending()), (Timer::Retransmit, false));
+    // While something is out it never waits: the one timer is the retransmission's.
+    assert!(world.tcb.receive(10, world.now));
+    assert_eq!(world.timer().0, Timer::Retransmit);
+}
+
+/// The one timer serves the probes: an acknowledgement does not wait for them.
+#[test]
+fn an_acknowledgement_does_not_wait_for_a_probe() {
+    let mut world = sender(0, 0);
+    assert!(!world.tcb.receive(10, world.now));
+    assert!(!world.tcb.owes_ack(), "it may wait");
+    assert_eq!(world.send(5000, false), []);
+    assert_eq!(world.timer().0, Timer::Persist);
+    assert!(world.tcb.owes_ack(), "now it may not");
+    world.tcb.ack_sent();
+    assert!(!world.tcb.owes_ack());
+    assert_eq!(world.timer().0, Timer::Persist);
+}
+
+#[test]
+fn the_window_told_is_what_is_free() {
+    let mut world = World::established(
+        Role::Passive,
+        1,
+        2,
+        Options { mss: Some(1000), window_scale: Some(0), ..Options::NONE },
+    );
+    world.attach();
+    for (held, told, wire) in [(0, 65536, 512), (128, 65408, 511), (65536, 0, 0), (65536 - 127, 127, 0)] {
+        let transfer = world.transfer.as_mut().unwrap();
+        transfer.held_bytes = held;
+        let ack = world.tcb.bare_ack();
+        let segment = world.tcb.segment(&ack, Some(transfer), 1460, world.now);
+        assert_eq!((transfer.advertised, segment.window.0), (told, wire));
+    }
+    // The shut window opens: the peer hears of it once there is room for a segment.
+    for (held, owes) in [(65536, false), (65536 - 999, false), (65536 - 1127, true)] {
+        let transfer = world.transfer.as_mut().unwrap();
+        transfer.held_bytes = held;
+        assert_eq!(world.tcb.owes_window_update(transfer), owes, "{held}");
+    }
+}

@@ -1,0 +1,181 @@
+//! Timeouts, section 3.10.8 and RFC 6298, and recovery from loss, RFC 5681 and 6582.
+
+use super::*;
+use crate::proto::segment_arrives::End;
+
+/// Lets timers run out until the connection is given up: the waits in ms, and what each brought.
+fn give_up(mut world: World) -> (Vec<u32>, Vec<Timeout>) {
+    let (mut waits, mut timeouts) = (Vec::new(), Vec::new());
+    loop {
+        waits.push(world.timer().1);
+        timeouts.push(world.expire());
+        if matches!(timeouts.last(), Some(Timeout::End(_))) {
+            return (waits, timeouts);
+        }
+        assert!(timeouts.len() < 100, "no end");
+    }
+}
+
+#[test]
+fn each_state_gives_up_after_its_number_of_tries() {
+    for (label, role, state, out, first, tries, what) in [
+        ("SYN", Role::Active, State::SynSent, 0, 1000, 6, Timeout::RepeatHandshake),
+        ("SYN,ACK", Role::Passive, State::SynReceived, 0, 1000, 5, Timeout::RepeatHandshake),
+        ("SYN,ACK, simultaneous", Role::Active, State::SynReceived, 0, 1000, 5, Timeout::RepeatHandshake),
+        ("text", Role::Passive, State::Established, 100, 200, 15, Timeout::Retransmit),
+        ("text after the peer's FIN", Role::Active, State::CloseWait, 100, 200, 15, Timeout::Retransmit),
+        ("FIN", Role::Passive, State::FinWait1, 0, 200, 8, Timeout::Retransmit),
+        ("FIN, simultaneous", Role::Passive, State::Closing, 0, 200, 8, Timeout::Retransmit),
+        ("the second FIN", Role::Active, State::LastAck, 0, 200, 8, Timeout::Retransmit),
+    ] {
+        let (waits, timeouts) = give_up(World::in_state(role, u32::MAX, 0, state, out));
+        assert_eq!(waits.len(), tries + 1, "{label}");
+        for (number, wait) in waits.iter().enumerate() {
+            assert_eq!(*wait, (first << number.min(20)).min(120_000), "{label}, wait {number}");
+        }
+        assert!(timeouts[..tries].iter().all(|timeout| *timeout == what), "{label}: {timeouts:?}");
+        assert_eq!(timeouts[tries], Timeout::End(End::TimedOut), "{label}");
+    }
+}
+
+#[test]
+fn nothing_happens_before_its_time() {
+    for state in State::ALL.into_iter().filter(|state| *state != State::Closed) {
+        let mut world = World::in_state(Role::Active, 5, 6, state, 10);
+        let (timer, wait) = world.timer();
+        world.wait(wait.saturating_sub(1));
+        assert_eq!(world.tcb.on_deadline(None, world.now), Timeout::Nothing, "{state:?}");
+        assert_eq!(world.tcb.timer().0, timer, "{state:?}");
+    }
+}
+
+/// The timeout that a round trip of `millis` leads to, with text sent once or again.
+fn rto_after(mut world: World, millis: u32, again: bool, echo: Option<u32>) -> u32 {
+    world.send(10, false);
+    if again {
+        assert_eq!(world.expire(), Timeout::Retransmit);
+        world.send(10, false);
+    }
+    world.wait(millis);
+    let timestamps = echo.map(|ago| Timestamps { value: 1, echo: world.now.0 - ago });
+    let ack = Segment {
+        ack: world.tcb.snd_nxt(),
+        options: Options { timestamps, ..Options::NONE },
+        ..world.peer(ACK)
+    };
+    assert_eq!(world.arrive(&ack).acked, 10);
+    world.send(10, false);
+    world.timer().1
+}
+
+#[test]
+fn round_trips_are_measured_by_the_timer_of_what_was_sent_once() {
+    let plain = || World::established(Role::Passive, u32::MAX, 0, Options::NONE);
+    assert_eq!(rto_after(plain(), 0, false, None), 200, "the least");
+    assert!(rto_after(plain(), 150, false, None) >= 150);
+    let slow = rto_after(plain(), 199, false, None);
+    assert!((200..1000).contains(&slow), "{slow}");
+    assert_eq!(rto_after(plain(), 199, true, None), 200, "Karn's rule: no sample from what went twice");
+}
+
+#[test]
+fn round_trips_are_measured_by_timestamps_whatever_went_twice() {
+    let options = Options { timestamps: Some(Timestamps { value: 1, echo: 0 }), ..Options::NONE };
+    for again in [false, true] {
+        let world = World::established(Role::Passive, u32::MAX, 0, options);
+        let rto = rto_after(world, 5000, again, Some(4000));
+        assert!((4000..6000).contains(&rto), "{rto}");
+    }
+}
+
+#[test]
+fn a_timeout_without_a_record_repairs_segment_by_segment() {
+    for iss in BASES {
+        let mut world =
+            World::established(Role::Passive, iss, 9, Options { mss: Some(1000), ..Options::NONE });
+        assert_eq!(world.send(3500, true).len(), 4);
+        assert_eq!(world.expire(), Timeout::Retransmit);
+        assert_eq!(world.send(3500, true), [(0, 1000, ACK, true)]);
+        world.acknowledge(1000);
+        assert_eq!(world.send(2500, true), [(0, 1000, ACK, true)]);
+        world.acknowledge(2000);
+        let last = ACK.with(Flags::PSH).with(Flags::FIN);
+        assert_eq!(world.send(500, true), [(0, 500, last, true)], "FIN goes again with what it rode on");
+        world.acknowledge(501);
+        assert_eq!((world.tcb.state(), world.tcb.backoff()), (State::FinWait2, 0));
+    }
+}
+
+#[test]
+fn a_timeout_with_a_record_repairs_in_slow_start() {
+    for iss in BASES {
+        let mut world =
+            World::established(Role::Passive, iss, 9, Options { mss: Some(1000), ..Options::NONE });
+        world.attach();
+        assert_eq!(world.send(6500, true).len(), 7);
+        assert_eq!(world.expire(), Timeout::Retransmit);
+        assert_eq!(world.send(6500, true), [(0, 1000, ACK, true)]);
+        world.acknowledge(1000);
+        assert_eq!(world.send(5500, true), [(0, 1000, ACK, true), (1000, 1000, ACK, true)]);
+        world.acknowledge(5000);
+        let last = ACK.with(Flags::PSH).with(Flags::FIN);
+        assert_eq!(world.send(500, true), [(0, 500, last, true)]);
+        world.acknowledge(501);
+        assert_eq!(world.tcb.state(), State::FinWait2);
+        assert_eq!(world.transfer.unwrap().recovery, Recovery::Open);
+    }
+}
+
+#[test]
+fn what_comes_late_is_not_sent_again() {
+    let mut world = World::established(Role::Passive, 3, 9, Options { mss: Some(1000), ..Options::NONE });
+    world.attach();
+    world.send(4000, false);
+    world.expire();
+    assert_eq!(world.send(4000, false).len(), 1);
+    // All had arrived; only the acknowledgements were lost.
+    world.acknowledge(4000);
+    assert_eq!(world.send(0, false), []);
+    assert_eq!(world.timer().0, Timer::None);
+}
+
+#[test]
+fn three_duplicates_send_the_first_again_and_partial_ones_the_next() {
+    for iss in BASES {
+        let mut world =
+            World::established(Role::Passive, iss, 9, Options { mss: Some(1000), ..Options::NONE });
+        world.attach();
+        assert_eq!(world.send(8000, false).len(), 8);
+        for number in 1..=3 {
+            assert!(world.acknowledge(0).is_duplicate_ack);
+            let transfer = world.transfer.as_mut().unwrap();
+            world.tcb.on_duplicate_ack(transfer);
+            let sent = world.send(8000, false);
+            assert_eq!(sent.len(), usize::from(number == 3), "duplicate {number}");
+            if number == 3 {
+                assert_eq!(sent, [(0, 1000, ACK, true)]);
+            }
+        }
+        assert_eq!(world.acknowledge(3000).acked, 3000);
+        assert_eq!(world.send(5000, false)[0], (0, 1000, ACK, true), "a partial acknowledgement");
+        world.acknowledge(5000);
+        assert_eq!(world.send(0, false), []);
+        assert_eq!(world.transfer.unwrap().recovery, Recovery::Open);
+    }
+}
+
+/// Which duplicates are old is known only near SND.UNA: it must keep up with a transfer that loses nothing.
+#[test]
+fn fast_retransmit_works_after_gigabytes_without_a_loss() {
+    let mut world = World::established(Role::Passive, 5, 9, Options { mss: Some(1000), ..Options::NONE });
+    world.attach();
+    let transfer = world.transfer.as_mut().unwrap();
+    let mut una = world.tcb.snd_una();
+    for _ in 0..5 {
+        una += 1 << 29;
+        transfer.on_ack(1000, una, 10_000, 1000);
+    }
+    assert!(!transfer.on_duplicate_ack(una, una + 10_000, 1000));
+    assert!(!transfer.on_duplicate_ack(una, una + 10_000, 1000));
+    assert!(transfer.on_duplicate_ack(una, una + 10_000, 1000));
+}
