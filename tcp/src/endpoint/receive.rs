@@ -103,9 +103,9 @@ impl<S: Service> Endpoint<S> {
         if let Some(text) = arrival.text {
             let in_order = text.seq == self.connections[slot].tcb.rcv_nxt();
             received = if in_order && !self.has_held_text(slot) {
-                self.receive_in_order(slot, text, work.packet.text_start, frame.take(), now)
+                self.receive_in_order(slot, text, work.packet.text_start, frame.take(), now, out)
             } else {
-                self.hold(slot, text, work.packet.text_start, frame.take(), now)
+                self.hold(slot, text, work.packet.text_start, frame.take(), now, out)
             };
         }
         received.frame = received.frame.or(frame);
@@ -168,6 +168,7 @@ impl<S: Service> Endpoint<S> {
         text_start: u16,
         frame: Option<Frame>,
         now: Millis,
+        out: &mut Outbox,
     ) -> Received {
         let Some(frame) = frame else {
             return Received { frame: None, must_acknowledge: false, fate: Fate::Absorbed };
@@ -185,7 +186,7 @@ impl<S: Service> Endpoint<S> {
                 let _ = self.connections[slot].tcb.receive(u32::from(taken), now);
                 let rest =
                     Text { seq: text.seq + u32::from(taken), skip: text.skip + taken, len: text.len - taken };
-                self.hold(slot, rest, text_start, Some(frame), now)
+                self.hold(slot, rest, text_start, Some(frame), now, out)
             }
             Offered::Echo => {
                 let piece = Piece { frame, seq: text.seq, start, len: text.len };
@@ -194,7 +195,7 @@ impl<S: Service> Endpoint<S> {
                         let must_acknowledge = self.connections[slot].tcb.receive(u32::from(text.len), now);
                         Received { frame: None, must_acknowledge, fate: Fate::Absorbed }
                     }
-                    Err(piece) => self.hold(slot, text, text_start, Some(piece.frame), now),
+                    Err(piece) => self.hold(slot, text, text_start, Some(piece.frame), now, out),
                 }
             }
         }
@@ -222,6 +223,7 @@ impl<S: Service> Endpoint<S> {
         text_start: u16,
         frame: Option<Frame>,
         now: Millis,
+        out: &mut Outbox,
     ) -> Received {
         let no_room =
             |frame| Received { frame, must_acknowledge: true, fate: Fate::Dropped(DropReason::TextNoRoom) };
@@ -230,7 +232,10 @@ impl<S: Service> Endpoint<S> {
         let (record, pieces) = self.records.split(number);
         let in_order = text.seq == self.connections[slot].tcb.rcv_nxt();
         if record.held.is_full() || pieces.is_exhausted() {
-            return no_room(Some(frame));
+            // What is next goes before what is ahead of a hole, or the hole would never be filled.
+            let ahead = if in_order { pieces.pop_last_after(&mut record.held, text.seq) } else { None };
+            let Some(ahead) = ahead else { return no_room(Some(frame)) };
+            out.recycle.push(ahead.frame);
         }
         let piece = Piece { frame, seq: text.seq, start: text_start + text.skip, len: text.len };
         if let Err(piece) = pieces.insert(&mut record.held, piece) {

@@ -173,6 +173,26 @@ impl Pieces {
         piece
     }
 
+    /// Takes the last piece, if its number is after `seq`.
+    pub(super) fn pop_last_after(&mut self, queue: &mut Queue, seq: SeqNum) -> Option<Piece> {
+        let last = self.nodes.get(queue.tail as usize)?;
+        if !last.piece.as_ref()?.seq.after(seq) {
+            return None;
+        }
+        if queue.head == queue.tail {
+            return self.pop(queue);
+        }
+        let mut before = queue.head;
+        while self.nodes[before as usize].next != queue.tail {
+            before = self.nodes[before as usize].next;
+        }
+        let mut rest = Queue { head: queue.tail, frames: 1, ..*queue };
+        self.nodes[before as usize].next = NONE;
+        queue.tail = before;
+        queue.frames -= 1;
+        self.pop(&mut rest)
+    }
+
     pub(super) fn iter(&self, queue: &Queue) -> impl Iterator<Item = &Piece> {
         let mut at = queue.head;
         std::iter::from_fn(move || {
