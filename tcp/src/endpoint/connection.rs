@@ -105,7 +105,8 @@ impl Connections {
         size_of_val(&*self.slots)
     }
 
-    /// A free slot, if there is one. The wheel's mark stays with the slot: an entry of the last owner may still be in it.
+    /// A free slot, if there is one. The wheel's mark and the ready mark stay with the slot: an entry of the last owner may
+    /// still be in the wheel or in the queue.
     pub(super) fn take(&mut self) -> Option<u32> {
         if self.free != 0 {
             let slot = self.free - 1;
@@ -125,7 +126,6 @@ impl Connections {
         let armed = connection.tcb.armed;
         connection.tcb = Tcb::default();
         connection.tcb.armed = armed;
-        connection.set_ready(false);
         connection.memo = Memo::of(u64::from(next));
         self.free = slot + 1;
     }

@@ -149,7 +149,7 @@ pub struct Endpoint<S> {
     timers: Timers,
     records: Records,
     paths: Paths,
-    /// Connections with something to send, in turn.
+    /// Connections with something to send, in turn: at most one entry a slot.
     ready: VecDeque<u32>,
     /// Connections in the order they became half-open, and in the order they entered TIME-WAIT; stale entries are skipped.
     half_open: VecDeque<u32>,
@@ -189,7 +189,7 @@ impl<S: Service> Endpoint<S> {
             timers: Timers::new(capacity, now.millis()),
             records: Records::new(records, config.max_kept_frames),
             paths: Paths::new(),
-            ready: VecDeque::with_capacity(capacity.min(1 << 16)),
+            ready: VecDeque::with_capacity(capacity),
             half_open: VecDeque::with_capacity(max_half_open),
             time_wait: VecDeque::with_capacity(capacity),
             max_half_open,
@@ -552,8 +552,11 @@ impl<S: Service> Endpoint<S> {
 
     /// Puts a connection into its slot and into the table.
     fn enter(&mut self, slot: u32, hash: u64, key: &FlowKey, local: u16, next_hop: u16, mut tcb: Tcb) {
-        tcb.armed = self.connections[slot].tcb.armed;
+        let old = &self.connections[slot];
+        let is_ready = old.is_ready();
+        tcb.armed = old.tcb.armed;
         self.connections[slot] = Connection::new(key, local, next_hop, tcb);
+        self.connections[slot].set_ready(is_ready);
         let entered = self.table.insert(hash, slot);
         assert_eq!(entered, Ok(()), "the table has a place for every slot");
         self.counters.curr_connections.add(1);
@@ -822,11 +825,12 @@ impl<S: Service> Endpoint<S> {
     pub fn poll_transmit(&mut self, now: Instant, out: &mut Outbox) {
         while !out.free.is_empty() {
             let Some(slot) = self.ready.pop_front() else { return };
-            if !self.connections[slot].is_ready() {
-                continue;
-            }
             self.connections[slot].set_ready(false);
             let before = self.connections[slot].tcb.state();
+            // The slot may have another owner by now, or none.
+            if before == State::Closed || before.is_half_open() {
+                continue;
+            }
             self.respond(slot, None, false, before, now, out);
         }
     }
