@@ -142,7 +142,7 @@ counters! {
         ended_closed,
         /// Connections ended by the peer's RST.
         ended_reset_by_peer,
-        /// Connections ended by our RST.
+        /// Connections ended by our RST, or given up by us where the RFC sends none.
         ended_reset_by_us,
         /// Connections ended because the peer stopped answering.
         ended_timed_out,

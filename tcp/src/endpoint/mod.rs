@@ -868,8 +868,10 @@ impl<S: Service> Endpoint<S> {
             }
             let state = self.connections[slot].tcb.state();
             if state != State::Closed && state != State::TimeWait {
-                let reset = self.connections[slot].tcb.reset();
-                self.send(slot, &reset, None, now.millis(), out);
+                if state.aborts_with_rst() {
+                    let reset = self.connections[slot].tcb.reset();
+                    self.send(slot, &reset, None, now.millis(), out);
+                }
                 self.end(slot, End::ResetByUs, out);
             }
         }

@@ -23,7 +23,7 @@ impl<S: Service> Endpoint<S> {
     ) -> bool {
         let millis = now.millis();
         let pending = self.pending(slot);
-        if pending.then == Then::Reset && self.connections[slot].tcb.state().is_open() {
+        if pending.then == Then::Reset && self.connections[slot].tcb.state().aborts_with_rst() {
             let reset = self.connections[slot].tcb.reset();
             self.send(slot, &reset, frame, millis, out);
             self.state_changed(slot, before);

@@ -113,6 +113,17 @@ impl State {
         matches!(self, Self::SynSent | Self::SynReceived)
     }
 
+    /// Is the peer told by RST when the connection is aborted? It knows of no connection before, and has closed it after
+    /// (RFC 9293 section 3.10.5).
+    #[must_use]
+    #[inline]
+    pub const fn aborts_with_rst(self) -> bool {
+        matches!(
+            self,
+            Self::SynReceived | Self::Established | Self::FinWait1 | Self::FinWait2 | Self::CloseWait
+        )
+    }
+
     /// ESTABLISHED or CLOSE-WAIT: what RFC 4022's tcpCurrEstab counts.
     #[must_use]
     #[inline]
