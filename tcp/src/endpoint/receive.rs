@@ -1,6 +1,6 @@
 //! The receiving half: text in and out of order to the service, and frames kept for later. Knows text and frames; never headers.
 
-use super::records::{Piece, Record};
+use super::records::Piece;
 use super::{Endpoint, Fate, Outbox, Work};
 use crate::device::Frame;
 use crate::proto::{Arrival, RECEIVE_WINDOW, Text};
@@ -25,8 +25,15 @@ enum Offered {
 }
 
 impl<S: Service> Endpoint<S> {
+    /// Is text kept for the connection that the service has not taken, in order or not?
     pub(super) fn has_held_text(&self, slot: u32) -> bool {
         self.connections[slot].tcb.transfer().is_some_and(|number| !self.records.get(number).held.is_empty())
+    }
+
+    /// Bytes received in order that the service has not taken.
+    pub(super) fn held_bytes(&self, slot: u32) -> u32 {
+        let transfer = self.connections[slot].tcb.transfer();
+        transfer.map_or(0, |number| self.records.get(number).transfer.held_bytes)
     }
 
     /// The peer has acknowledged bytes of our stream.
@@ -98,23 +105,31 @@ impl<S: Service> Endpoint<S> {
         now: Millis,
         out: &mut Outbox,
     ) -> Received {
-        let mut received = Received { frame: None, must_acknowledge: false, fate: Fate::Absorbed };
-        let mut frame = Some(work.frame);
-        if let Some(text) = arrival.text {
-            let in_order = text.seq == self.connections[slot].tcb.rcv_nxt();
-            received = if in_order && !self.has_held_text(slot) {
-                self.receive_in_order(slot, text, work.packet.text_start, frame.take(), now, out)
-            } else {
-                self.hold(slot, text, work.packet.text_start, frame.take(), now, out)
-            };
+        let start = work.packet.text_start;
+        let mut received = match arrival.text {
+            // What comes in order waits only behind text that the service has not taken.
+            Some(text) if text.seq == self.connections[slot].tcb.rcv_nxt() && self.held_bytes(slot) == 0 => {
+                self.receive_in_order(slot, text, start, work.frame, now, out)
+            }
+            Some(text) => self.hold(slot, text, start, work.frame, out),
+            None => Received { frame: Some(work.frame), must_acknowledge: false, fate: Fate::Absorbed },
+        };
+        if arrival.text.is_some() {
+            received.must_acknowledge |= self.join_held(slot, now);
         }
-        received.frame = received.frame.or(frame);
         received.must_acknowledge |= self.offer_held(slot, out);
-        self.receive_fin(slot, arrival, now, &mut received);
+        self.receive_fin(slot, arrival, now, &mut received, out);
         received
     }
 
-    fn receive_fin(&mut self, slot: u32, arrival: &Arrival, now: Millis, received: &mut Received) {
+    fn receive_fin(
+        &mut self,
+        slot: u32,
+        arrival: &Arrival,
+        now: Millis,
+        received: &mut Received,
+        out: &mut Outbox,
+    ) {
         let tcb = &self.connections[slot].tcb;
         let early = tcb.transfer().and_then(|number| self.records.get(number).transfer.early_fin);
         let Some(fin) = arrival.fin.or(early) else { return };
@@ -134,7 +149,12 @@ impl<S: Service> Endpoint<S> {
         let time_wait_ms = self.environment(&local).time_wait_ms;
         self.connections[slot].tcb.receive_fin(time_wait_ms, now);
         if let Some(number) = self.connections[slot].tcb.transfer() {
-            self.records.get_mut(number).transfer.early_fin = None;
+            let (record, pieces) = self.records.split(number);
+            record.transfer.early_fin = None;
+            // Nothing follows a FIN: what claims to is a lie.
+            while let Some(piece) = pieces.pop_last_after(&mut record.held, fin - 1) {
+                out.recycle.push(piece.frame);
+            }
         }
         self.tell_peer_closed(slot);
     }
@@ -142,7 +162,7 @@ impl<S: Service> Endpoint<S> {
     /// Tells the service that the peer has said all, once all of it was taken.
     fn tell_peer_closed(&mut self, slot: u32) {
         let connection = &self.connections[slot];
-        if !connection.tcb.state().peer_has_closed() || self.has_held_text(slot) {
+        if !connection.tcb.state().peer_has_closed() || self.held_bytes(slot) > 0 {
             return;
         }
         let mut memo = connection.memo;
@@ -156,23 +176,22 @@ impl<S: Service> Endpoint<S> {
         self.connections[slot].memo = memo;
         match taken {
             Taken::Bytes(bytes) => Offered::Taken(bytes.min(text.len()) as u16),
-            Taken::Echo => Offered::Echo,
+            Taken::Echo if self.connections[slot].tcb.state().may_send() => Offered::Echo,
+            // Our FIN is out: nothing can follow it.
+            Taken::Echo => Offered::Taken(text.len() as u16),
         }
     }
 
-    /// Text in order with nothing held before it: straight to the service.
+    /// Text in order with nothing before it that the service has not taken: straight to the service.
     fn receive_in_order(
         &mut self,
         slot: u32,
         text: Text,
         text_start: u16,
-        frame: Option<Frame>,
+        frame: Frame,
         now: Millis,
         out: &mut Outbox,
     ) -> Received {
-        let Some(frame) = frame else {
-            return Received { frame: None, must_acknowledge: false, fate: Fate::Absorbed };
-        };
         let start = text_start + text.skip;
         let bytes = &frame[usize::from(start)..][..usize::from(text.len)];
         match self.offer(slot, bytes) {
@@ -186,7 +205,7 @@ impl<S: Service> Endpoint<S> {
                 let _ = self.connections[slot].tcb.receive(u32::from(taken), now);
                 let rest =
                     Text { seq: text.seq + u32::from(taken), skip: text.skip + taken, len: text.len - taken };
-                self.hold(slot, rest, text_start, Some(frame), now, out)
+                self.hold(slot, rest, text_start, frame, out)
             }
             Offered::Echo => {
                 let piece = Piece { frame, seq: text.seq, start, len: text.len };
@@ -195,7 +214,7 @@ impl<S: Service> Endpoint<S> {
                         let must_acknowledge = self.connections[slot].tcb.receive(u32::from(text.len), now);
                         Received { frame: None, must_acknowledge, fate: Fate::Absorbed }
                     }
-                    Err(piece) => self.hold(slot, text, text_start, Some(piece.frame), now, out),
+                    Err(piece) => self.hold(slot, text, text_start, piece.frame, out),
                 }
             }
         }
@@ -215,26 +234,20 @@ impl<S: Service> Endpoint<S> {
         Ok(())
     }
 
-    /// Keeps text for later: it came out of order, or the service does not take it yet. What is in order counts as received.
-    fn hold(
-        &mut self,
-        slot: u32,
-        text: Text,
-        text_start: u16,
-        frame: Option<Frame>,
-        now: Millis,
-        out: &mut Outbox,
-    ) -> Received {
-        let no_room =
-            |frame| Received { frame, must_acknowledge: true, fate: Fate::Dropped(DropReason::TextNoRoom) };
-        let Some(frame) = frame else { return no_room(None) };
-        let Some(number) = self.attach_record(slot) else { return no_room(Some(frame)) };
+    /// Keeps text for later: it came out of order, or the service does not take it yet.
+    fn hold(&mut self, slot: u32, text: Text, text_start: u16, frame: Frame, out: &mut Outbox) -> Received {
+        let no_room = |frame| Received {
+            frame: Some(frame),
+            must_acknowledge: true,
+            fate: Fate::Dropped(DropReason::TextNoRoom),
+        };
+        let Some(number) = self.attach_record(slot) else { return no_room(frame) };
         let (record, pieces) = self.records.split(number);
         let in_order = text.seq == self.connections[slot].tcb.rcv_nxt();
         if record.held.is_full() || pieces.is_exhausted() {
             // What is next goes before what is ahead of a hole, or the hole would never be filled.
             let ahead = if in_order { pieces.pop_last_after(&mut record.held, text.seq) } else { None };
-            let Some(ahead) = ahead else { return no_room(Some(frame)) };
+            let Some(ahead) = ahead else { return no_room(frame) };
             out.recycle.push(ahead.frame);
         }
         let piece = Piece { frame, seq: text.seq, start: text_start + text.skip, len: text.len };
@@ -245,7 +258,18 @@ impl<S: Service> Endpoint<S> {
         if !in_order {
             self.counters.in_out_of_order.add(1);
         }
+        Received { frame: None, must_acknowledge: true, fate: Fate::Absorbed }
+    }
+
+    /// Counts held text as received as far as it is in order by now. Whether the peer should hear at once: a hole was filled,
+    /// or one is left (RFC 5681 section 4.2).
+    fn join_held(&mut self, slot: u32, now: Millis) -> bool {
         let tcb = &mut self.connections[slot].tcb;
+        let Some(number) = tcb.transfer() else { return false };
+        let (record, pieces) = self.records.split(number);
+        if record.held.is_empty() {
+            return false;
+        }
         let mut nxt = tcb.rcv_nxt();
         for piece in pieces.iter(&record.held) {
             if piece.seq.after(nxt) {
@@ -260,7 +284,7 @@ impl<S: Service> Endpoint<S> {
             record.transfer.held_bytes += bytes;
             let _ = tcb.receive(bytes, now);
         }
-        Received { frame: None, must_acknowledge: true, fate: Fate::Absorbed }
+        true
     }
 
     /// Offers held text that is in order to the service; whether the peer should hear of the room that made.
@@ -311,10 +335,7 @@ impl<S: Service> Endpoint<S> {
                 break;
             }
         }
-        let record: &Record = self.records.get(number);
-        if record.held.is_empty() {
-            self.tell_peer_closed(slot);
-        }
+        self.tell_peer_closed(slot);
         let tcb = &self.connections[slot].tcb;
         tcb.owes_window_update(&self.records.get(number).transfer)
     }

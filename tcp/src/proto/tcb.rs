@@ -612,23 +612,19 @@ impl Tcb {
         Some(outgoing)
     }
 
-    /// The segment that starts `at` bytes after SND.UNA, of at most `room` bytes and at most an MSS.
+    /// The segment that starts `at` bytes after SND.UNA, of at most `room` bytes and at most an MSS. What goes `again` carries
+    /// what was out, FIN included, whatever the user has added since.
     fn cut(&self, at: u32, room: u32, stream: Stream, again: bool) -> Outgoing {
-        let left = stream.bytes.saturating_sub(u64::from(at));
-        let mut end = u64::from(room.min(u32::from(self.mss))).min(left);
-        if again {
-            // What goes again never carries more than what was out, less a FIN.
-            let out = self.flight() - u32::from(self.state().fin_is_out());
-            end = end.min(u64::from(out.saturating_sub(at)));
-        }
-        let text_len = end as u16;
-        let last = u64::from(at) + end == stream.bytes;
-        let fin = last && stream.fin && (!again || self.state().fin_is_out());
+        let out = u64::from(self.flight()) - u64::from(self.state().fin_is_out());
+        let (bytes, fin) = if again { (out, self.state().fin_is_out()) } else { (stream.bytes, stream.fin) };
+        let left = bytes.saturating_sub(u64::from(at));
+        let text_len = u64::from(room.min(u32::from(self.mss))).min(left) as u16;
+        let last = u64::from(text_len) == left;
         let mut flags = Flags::ACK;
         if text_len > 0 && last {
             flags = flags.with(Flags::PSH);
         }
-        if fin {
+        if fin && last {
             flags = flags.with(Flags::FIN);
         }
         Outgoing { seq: self.snd_una + at, flags, text_at: at, text_len, again }
