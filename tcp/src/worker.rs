@@ -23,6 +23,10 @@ const FREE: usize = 2 * BURST;
 const SPINS: u32 = 2000;
 /// The longest sleep, so that other workers' frames and the control's word are seen.
 const SLEEP: Duration = Duration::from_millis(1);
+/// Turns in a row without a frame to reset a connection with, after which the rest is given up.
+const FRUITLESS: usize = 10_000;
+/// Kicks at the end: the kernel sends a part of the TX ring for each.
+const LAST_KICKS: usize = 64;
 /// Time between two looks at the rings' own counts.
 const RING_COUNTS_EVERY: Duration = Duration::from_millis(100);
 
@@ -170,7 +174,8 @@ impl<D: Device, S: Service> Worker<D, S> {
         if inbox.is_empty() {
             return 0;
         }
-        while self.burst.len() < BURST && !self.outbox.free.is_empty() {
+        // Half of the free frames are left for what our own connections have to say.
+        while self.burst.len() < BURST && self.outbox.free.len() > BURST {
             let Some(handed) = inbox.pop() else { break };
             let len = usize::from(handed.len);
             let Some(frame) = self.outbox.free.pop_if(|frame| frame.capacity() >= len) else {
@@ -221,18 +226,30 @@ impl<D: Device, S: Service> Worker<D, S> {
                 self.device.wait(tick.min(SLEEP));
             }
         }
-        self.flush();
+        self.close();
+    }
+
+    /// Gives every frame back, so that the device's memory goes with it, and lets what was sent last leave the TX ring.
+    fn close(&mut self) {
+        self.endpoint.release(&mut self.outbox);
+        let Outbox { recycle, free, hand_over, .. } = &mut self.outbox;
+        recycle.append(free);
+        recycle.extend(hand_over.drain(..).map(|(_, frame)| frame));
+        for _ in 0..LAST_KICKS {
+            self.flush();
+        }
         self.count_rings();
     }
 
     /// Resets every connection that is left, as far as frames come back to do it with.
     fn abort(&mut self, now: Instant) {
-        // A connection takes one frame, so this many turns are enough unless the device has stopped sending.
-        for _ in 0..self.endpoint.len() + 1000 {
+        // A turn without a frame is one in which the device sends nothing: there are so many of them in a row only when it has stopped.
+        let mut fruitless = 0;
+        while fruitless < FRUITLESS {
             let wanted = FREE.saturating_sub(self.outbox.free.len());
             self.device.alloc(&mut self.outbox.free, wanted);
             let done = self.endpoint.abort(now, &mut self.outbox);
-            self.flush();
+            fruitless = if self.flush() > 0 { 0 } else { fruitless + 1 };
             if done {
                 break;
             }

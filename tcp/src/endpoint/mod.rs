@@ -154,12 +154,16 @@ pub struct Endpoint<S> {
     /// Connections in the order they became half-open, and in the order they entered TIME-WAIT; stale entries are skipped.
     half_open: VecDeque<u32>,
     time_wait: VecDeque<u32>,
+    /// Connections in SYN-RECEIVED, and the most there may be.
+    half_open_now: usize,
     max_half_open: usize,
     max_connections: usize,
     siblings: Vec<(usize, FlowIndex)>,
     work: Vec<Work>,
     /// Set while the endpoint drains: the next slot to look at.
     draining: Option<u32>,
+    /// The next slot to look at while connections are reset at the end.
+    aborted: u32,
 }
 
 impl<S: Service> Endpoint<S> {
@@ -192,11 +196,13 @@ impl<S: Service> Endpoint<S> {
             ready: VecDeque::with_capacity(capacity),
             half_open: VecDeque::with_capacity(max_half_open),
             time_wait: VecDeque::with_capacity(capacity),
+            half_open_now: 0,
             max_half_open,
             max_connections: capacity,
             siblings: Vec::new(),
             work: Vec::with_capacity(BURST),
             draining: None,
+            aborted: 0,
         }
     }
 
@@ -458,12 +464,13 @@ impl<S: Service> Endpoint<S> {
     /// Section 3.10.7.2: a SYN for a listener opens a connection in SYN-RECEIVED.
     fn on_syn(&mut self, now: Instant, listener: u16, work: Work, out: &mut Outbox) -> Fate {
         let TcpPacket { link, key, segment, .. } = work.packet;
-        let slot = if self.counters.curr_half_open.get() >= self.max_half_open as u64 {
+        let full = self.half_open_now >= self.max_half_open;
+        let claimed = if full && !self.evict_half_open(out) {
             Err(DropReason::SynBacklog)
         } else {
             self.claim(&key, listener, link.reversed(), out)
         };
-        let (slot, local, next_hop) = match slot {
+        let (slot, local, next_hop) = match claimed {
             Ok(claimed) => claimed,
             Err(reason) => {
                 out.recycle.push(work.frame);
@@ -539,6 +546,11 @@ impl<S: Service> Endpoint<S> {
                 return true;
             }
         }
+        self.evict_half_open(out)
+    }
+
+    /// The oldest half-open connection gives way: under a flood a client that answers at once still gets through.
+    fn evict_half_open(&mut self, out: &mut Outbox) -> bool {
         while let Some(slot) = self.half_open.pop_front() {
             if self.connections[slot].tcb.state() == State::SynReceived {
                 self.counters.attempt_fails.add(1);
@@ -569,6 +581,8 @@ impl<S: Service> Endpoint<S> {
         if before == after {
             return;
         }
+        self.half_open_now += usize::from(after == State::SynReceived);
+        self.half_open_now -= usize::from(before == State::SynReceived);
         let counters = &self.counters;
         for (gauge, was, is) in [
             (&counters.curr_half_open, before.is_half_open(), after.is_half_open()),
@@ -764,19 +778,19 @@ impl<S: Service> Endpoint<S> {
         }
     }
 
-    /// Handles the deadlines that have come, as long as there are frames for what they send.
+    /// Handles the deadlines that have come. What has to send and finds no frame tries again with the next bucket.
     pub fn on_tick(&mut self, now: Instant, out: &mut Outbox) {
         let millis = now.millis();
         for _ in 0..DEADLINES_PER_TURN {
-            if out.free.is_empty() {
-                break;
-            }
             let Some((slot, mark)) = self.timers.poll(millis) else { break };
-            if self.connections[slot].tcb.armed != mark {
+            let tcb = &mut self.connections[slot].tcb;
+            if tcb.armed != mark {
                 continue;
             }
-            self.connections[slot].tcb.armed = Default::default();
-            if self.connections.is_live(slot) {
+            tcb.armed = Default::default();
+            if out.free.is_empty() && tcb.timer().0 != Timer::Linger {
+                self.arm(slot);
+            } else if self.connections.is_live(slot) {
                 self.on_deadline(slot, now, out);
             }
         }
@@ -862,10 +876,12 @@ impl<S: Service> Endpoint<S> {
 
     /// Resets what is left but TIME-WAIT, as many connections as there are free frames; whether all are done.
     pub fn abort(&mut self, now: Instant, out: &mut Outbox) -> bool {
-        for slot in 0..self.connections.used() {
+        while self.aborted < self.connections.used() {
             if out.free.is_empty() {
                 return false;
             }
+            let slot = self.aborted;
+            self.aborted += 1;
             let state = self.connections[slot].tcb.state();
             if state != State::Closed && state != State::TimeWait {
                 if state.aborts_with_rst() {
@@ -876,6 +892,11 @@ impl<S: Service> Endpoint<S> {
             }
         }
         true
+    }
+
+    /// Gives back every received frame that was kept: the end of all connections.
+    pub fn release(&mut self, out: &mut Outbox) {
+        self.records.release(&mut out.recycle);
     }
 
     /// What the connection has to send, and what follows.

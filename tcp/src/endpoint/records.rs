@@ -270,6 +270,17 @@ impl Records {
         self.free.push(number);
     }
 
+    /// Takes every frame out of every record.
+    pub(super) fn release(&mut self, frames: &mut Burst) {
+        for record in &mut self.records {
+            for queue in [&mut record.held, &mut record.kept] {
+                while let Some(piece) = self.pieces.pop(queue) {
+                    frames.push(piece.frame);
+                }
+            }
+        }
+    }
+
     /// Starts a record anew.
     pub(super) fn start(&mut self, number: u32, transfer: Transfer) {
         self.records[number as usize].transfer = transfer;

@@ -77,7 +77,7 @@ impl<S: Service> Endpoint<S> {
     /// Is there data or a FIN that was never sent, or a repair going on?
     fn may_send_more(&self, slot: u32, stream: Stream) -> bool {
         let tcb = &self.connections[slot].tcb;
-        let repairs = tcb.transfer().is_some_and(|number| {
+        let repairs = tcb.wants_resend() || tcb.transfer().is_some_and(|number| {
             matches!(self.records.get(number).transfer.recovery, Recovery::Timeout { next, recover } if next != recover)
         });
         repairs || (tcb.state().may_send() && (stream.bytes > u64::from(tcb.flight()) || stream.fin))
@@ -104,13 +104,12 @@ impl<S: Service> Endpoint<S> {
         let answers = frame.is_some();
         let frame = match frame {
             Some(frame) if frame.capacity() >= len => Some(frame),
-            Some(small) => {
-                out.recycle.push(small);
-                out.free.pop()
+            small => {
+                out.recycle.extend(small);
+                out.free.pop_if(|frame| frame.capacity() >= len)
             }
-            None => out.free.pop(),
         };
-        let Some(mut frame) = frame.filter(|frame| frame.capacity() >= len) else {
+        let Some(mut frame) = frame else {
             self.counters.no_free_frame.add(1);
             return;
         };

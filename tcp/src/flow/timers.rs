@@ -53,8 +53,8 @@ impl Timers {
     /// For `capacity` connections, from `now` on.
     #[must_use]
     pub fn new(capacity: usize, now: Millis) -> Self {
-        // An entry for each connection, half as many stale ones, and a chunk begun in each bucket.
-        let count = (capacity + capacity / 2).div_ceil(CHUNK) + HEADS + 1;
+        // An entry for each connection, half as many stale ones, and a chunk begun in each bucket and in the chain being read.
+        let count = (capacity + capacity / 2).div_ceil(CHUNK) + HEADS + 2;
         let chunks = (0..count as u32)
             .map(|number| Chunk {
                 slots: [0; CHUNK],
@@ -210,16 +210,26 @@ impl Timers {
             .min()
     }
 
-    /// Drops every stale entry, so that at most one a connection stays. `connections` are all that slots number.
+    /// Drops every stale entry, so that at most one a connection stays. `connections` are all that slots number. What is being
+    /// read comes up again with the next bucket.
     pub fn sweep<C: AsMut<Armed>>(&mut self, connections: &mut [C]) {
+        let mut chunk = std::mem::replace(&mut self.reading, NO_CHUNK);
+        let next_bucket = Armed((self.fine_done % BUCKETS) as u8 + 1);
+        while chunk != NO_CHUNK {
+            let Chunk { slots, len, next } = self.free_chunk(chunk);
+            for slot in &slots[..len as usize] {
+                let armed = connections[*slot as usize].as_mut();
+                if *armed == self.reading_bucket && self.push(next_bucket, *slot) {
+                    *armed = next_bucket;
+                }
+            }
+            chunk = next;
+        }
         for bucket in 0..self.heads.len() {
             let mark = Armed(bucket as u8 + 1);
             let mut chunk = std::mem::replace(&mut self.heads[bucket], NO_CHUNK);
             while chunk != NO_CHUNK {
-                let Chunk { slots, len, next } = self.chunks[chunk as usize];
-                self.chunks[chunk as usize].next = self.free;
-                self.free = chunk;
-                self.len -= len as usize;
+                let Chunk { slots, len, next } = self.free_chunk(chunk);
                 for slot in &slots[..len as usize] {
                     let armed = connections[*slot as usize].as_mut();
                     // A second entry in the same bucket finds the mark taken off.
@@ -234,6 +244,15 @@ impl Timers {
             }
             self.restore(mark, connections);
         }
+    }
+
+    /// Frees a chunk; what it held.
+    fn free_chunk(&mut self, number: u32) -> Chunk {
+        let chunk = self.chunks[number as usize];
+        self.chunks[number as usize].next = self.free;
+        self.free = number;
+        self.len -= chunk.len as usize;
+        chunk
     }
 
     /// Puts the marks back that [`Timers::sweep`] took off to tell doubles apart.

@@ -338,6 +338,13 @@ impl Tcb {
         self.flag(Flag::Active)
     }
 
+    /// Does the first unacknowledged segment wait to go again?
+    #[must_use]
+    #[inline]
+    pub const fn wants_resend(&self) -> bool {
+        self.flag(Flag::Resend)
+    }
+
     /// Is received text still unacknowledged?
     #[must_use]
     #[inline]

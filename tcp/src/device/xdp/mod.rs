@@ -20,7 +20,8 @@ pub use open::{BindMode, OpenError, XdpOptions};
 use super::umem::{HEADROOM, Region};
 use super::{BURST, Burst, Census, Device, RingCounts, SHORTEST, refill_quota};
 
-/// Places in the TX ring that free frames lay no claim to: for a burst's replies, and for free frames handed out before.
+/// Places in the TX ring that free frames lay no claim to: for a burst's replies, and for free frames handed out before. Never
+/// more than a quarter of the ring.
 const TX_RESERVE: usize = 4 * BURST;
 /// The most devices that [`Device::wait_any`] watches at once: as many as [`super::Frame::home`] can name.
 const MOST_DEVICES: usize = 256;
@@ -258,8 +259,9 @@ impl Device for XdpDevice {
     fn alloc(&mut self, into: &mut Burst, limit: usize) -> usize {
         self.reclaim();
         // More free frames than there is room to send would only be lost there.
-        let room = self.tx.nb_free((limit + TX_RESERVE) as u32) as usize;
-        let count = limit.min(self.free.len()).min(room.saturating_sub(TX_RESERVE));
+        let ring = self.tx_size as usize;
+        let room = (ring - TX_RESERVE.min(ring / 4)).saturating_sub(self.sending);
+        let count = limit.min(self.free.len()).min(room);
         let from = self.free.len() - count;
         into.extend(self.free.drain(from..).map(|number| self.region.take(number, HEADROOM, 0)));
         count

@@ -134,7 +134,7 @@ fn time_wait_answers_a_repeated_fin_and_starts_again() {
 
 #[test]
 fn time_wait_gives_way_to_a_new_syn_only() {
-    let at = |value| Some(crate::proto::Timestamps { value, echo: 0 });
+    let at = |value| Some(Timestamps { value, echo: 0 });
     everywhere(|role, iss, irs| {
         let plain = World::in_state(role, iss, irs, State::TimeWait, 0);
         let mut stamped =
