@@ -31,6 +31,8 @@ use crate::wire::{self, Checks, Link, Mac, Packet, TcpPacket};
 const DEADLINES_PER_TURN: usize = 1024;
 /// Connections looked at in one turn while the endpoint drains.
 const DRAIN_PER_TURN: u32 = 1024;
+/// Bits of an IPv4 address's mapped form in front of it.
+const MAPPED_PREFIX_LEN: u8 = 96;
 /// Segments one connection may send before the next has its turn.
 const SEGMENTS_PER_VISIT: usize = 16;
 
@@ -50,7 +52,7 @@ pub struct Listener<S> {
 pub struct Config<S> {
     /// The listeners; the first that fits has the connection, exact addresses before wildcards.
     pub listeners: Vec<Listener<S>>,
-    /// Prefixes of addresses that only synmill has: ARP, neighbour discovery and echo are answered for them, and closed ports
+    /// Prefixes of addresses that only synmill has, with their lengths (0 to 32 for IPv4, 0 to 128 for IPv6): ARP, neighbour discovery and echo are answered for them, and closed ports
     /// on them refuse with RST.
     pub owned: Vec<(Address, u8)>,
     /// The interface's Ethernet address.
@@ -368,7 +370,9 @@ impl<S: Service> Endpoint<S> {
 
     /// Is it an address that only synmill has?
     fn owns(&self, address: &Address) -> bool {
-        self.owned.iter().any(|(prefix, len)| prefix.shares_prefix(address, *len))
+        self.owned.iter().any(|&(prefix, len)| {
+            prefix.shares_prefix(address, if prefix.is_v4() { MAPPED_PREFIX_LEN + len } else { len })
+        })
     }
 
     fn environment(&self, address: &Address) -> &Environment {
