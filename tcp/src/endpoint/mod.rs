@@ -9,6 +9,8 @@ mod paths;
 mod receive;
 mod records;
 mod send;
+#[cfg(test)]
+mod tests;
 
 use std::collections::VecDeque;
 use std::sync::Arc;

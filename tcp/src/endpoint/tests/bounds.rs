@@ -1,0 +1,167 @@
+//! What happens where something is full: never the expense of an established connection.
+
+use super::*;
+
+fn small(connections: usize) -> Bench {
+    Bench::new(Config { max_connections: connections, ..config("discard") })
+}
+
+#[test]
+fn a_flood_of_syns_ends_at_its_share() {
+    let mut bench = small(4096);
+    let mut good: Vec<Peer> = (0..10).map(|number| Peer::open(number, &mut bench)).collect();
+    for number in 0..2000 {
+        let answers = Peer::new(100 + number).knock(&mut bench);
+        assert_eq!(answers.len(), usize::from(number < 1024), "SYN {number}");
+    }
+    let counts = bench.counts();
+    assert_eq!((counts.curr_half_open, counts.drop_syn_backlog, counts.curr_estab), (1024, 2000 - 1024, 10));
+    assert!(good.iter_mut().all(|peer| peer.is_well(&mut bench)));
+    // Nobody answers: they are given up, and there is room again.
+    bench.wait(70_000);
+    assert_eq!((bench.counts().curr_half_open, bench.counts().attempt_fails), (0, 1024));
+    assert!(Peer::open(5000, &mut bench).is_well(&mut bench));
+}
+
+#[test]
+fn a_full_table_gives_up_what_peers_left_half_open_and_nothing_else() {
+    let mut bench = small(8);
+    let mut established: Vec<Peer> = (0..4).map(|number| Peer::open(number, &mut bench)).collect();
+    // Two that we open ourselves: nobody else can make those give way.
+    let mut opened = Vec::new();
+    for number in 10..12 {
+        let key = reversed(&name(number));
+        let link = link().reversed();
+        bench.endpoint.open(bench.now, &key, 0, link, &mut bench.out).unwrap();
+        opened.push(bench.collect().len());
+    }
+    assert_eq!(opened, [1, 1]);
+    for number in 20..22 {
+        assert_eq!(Peer::new(number).knock(&mut bench).len(), 1);
+    }
+    assert_eq!(bench.endpoint.len(), 8);
+    // Full of 4 established, 2 opened by us and 2 half-open. The half-open ones give way, the oldest first.
+    let mut late = Vec::new();
+    for number in 30..32 {
+        late.push(Peer::open(number, &mut bench));
+    }
+    assert_eq!(bench.counts().ended_evicted_half_open, 2);
+    // Now there is nobody left who may be given up.
+    assert!(Peer::new(40).knock(&mut bench).is_empty());
+    assert_eq!(bench.counts().drop_table_full, 1);
+    assert!(established.iter_mut().chain(&mut late).all(|peer| peer.is_well(&mut bench)));
+}
+
+#[test]
+fn time_wait_gives_way_before_half_open() {
+    let mut bench = Bench::new(Config { max_connections: 4, ..config("close") });
+    // `close` sends FIN at once; the peer answers it and closes: TIME-WAIT here.
+    let mut peer = Peer::open(0, &mut bench);
+    peer.say(&mut bench, FIN_ACK, &[]);
+    assert_eq!(bench.counts().curr_time_wait, 1);
+    let mut half = Peer::new(1);
+    half.knock(&mut bench);
+    for number in 2..4 {
+        Peer::open(number, &mut bench);
+    }
+    assert_eq!(bench.endpoint.len(), 4);
+    Peer::open(5, &mut bench);
+    let counts = bench.counts();
+    assert_eq!((counts.ended_evicted_time_wait, counts.ended_evicted_half_open), (1, 0));
+    Peer::open(6, &mut bench);
+    assert_eq!(bench.counts().ended_evicted_half_open, 1);
+    assert!(Peer::new(7).knock(&mut bench).is_empty());
+}
+
+#[test]
+fn time_wait_reopens_with_numbers_beyond() {
+    let mut bench = Bench::serving("close");
+    let mut peer = Peer::open(0, &mut bench);
+    peer.say(&mut bench, FIN_ACK, &[]);
+    let old = peer.expected;
+    // The very next number may be an old segment's; one more is not.
+    assert_eq!(bench.inject_from(&link(), &peer.key, &peer.segment(SYN), &[])[0].flags(), ACK);
+    peer.nxt += 1;
+    let [syn_ack] = &peer.knock(&mut bench)[..] else { panic!("one SYN,ACK") };
+    assert_eq!(syn_ack.flags(), SYN_ACK);
+    assert!(syn_ack.packet.segment.seq.after(old));
+    assert_eq!((bench.counts().time_wait_reopened, bench.counts().ended_closed), (1, 1));
+}
+
+#[test]
+fn more_next_hops_than_there_are_numbers() {
+    let mut bench = small(16);
+    let mut peer = Peer::open(0, &mut bench);
+    for number in 0..connection::NEXT_HOPS as u32 {
+        let [_, a, b, c] = number.to_be_bytes();
+        let link = Link { source: [6, 0, 0, a, b, c], ..link() };
+        let bytes = frame(&link, &name(100), &Peer::new(100).segment(SYN), &[]);
+        bench.inject_bytes(&bytes);
+        bench.inject_bytes(&frame(
+            &link,
+            &name(100),
+            &Segment { seq: Peer::new(100).nxt + 1, flags: RST, ..Segment::default() },
+            &[],
+        ));
+    }
+    assert_eq!(bench.counts().drop_too_many_paths, 1);
+    assert!(peer.is_well(&mut bench));
+}
+
+#[test]
+fn without_free_frames_received_ones_are_answered() {
+    let mut bench = Bench::serving("source:20000");
+    let free = std::mem::take(&mut bench.out.free);
+    let mut held = free;
+    let mut peer = Peer::new(0);
+    let bytes = frame(&link(), &peer.key, &peer.segment(SYN), &[]);
+    let mut burst = Burst::new();
+    bench.device.alloc(&mut burst, 1);
+    burst[0].set_len(bytes.len());
+    burst[0].copy_from_slice(&bytes);
+    bench.endpoint.on_burst(bench.now, &mut burst, false, &mut bench.out);
+    assert_eq!(bench.out.transmit.len(), 1);
+    peer.expected = reply(&bench.out.transmit[0]).packet.segment.seq + 1;
+    peer.nxt += 1;
+    // Text waits for frames, and goes when they come.
+    bench.device.recycle(&mut held);
+    bench.collect();
+    let replies = peer.say(&mut bench, ACK, &[]);
+    assert!(text_of(&replies).len() > 500);
+}
+
+#[test]
+fn without_records_transfers_are_slow_and_whole() {
+    let mut bench = Bench::serving("source:50000");
+    let records: Vec<u32> = std::iter::from_fn(|| bench.endpoint.records.take()).collect();
+    let mut peer = Peer::new(0);
+    peer.knock(&mut bench);
+    let mut replies = peer.say(&mut bench, ACK, &[]);
+    let mut text = text_of(&replies);
+    for _ in 0..100 {
+        if replies.iter().any(|reply| reply.flags().has(Flags::FIN)) {
+            break;
+        }
+        replies = peer.say(&mut bench, ACK, &[]);
+        text.extend(text_of(&replies));
+    }
+    let mut whole = vec![0; 50_000];
+    crate::service::pattern::fill(0, &mut whole);
+    assert!(text == whole, "{} bytes", text.len());
+    assert!(bench.counts().no_transfer_record > 0);
+    for number in records {
+        bench.endpoint.records.put(number, &mut bench.out.recycle);
+    }
+    assert_eq!(bench.endpoint.records_in_use(), 0);
+}
+
+#[test]
+fn without_records_text_out_of_order_is_dropped_and_counted() {
+    let mut bench = Bench::serving("discard");
+    let _records: Vec<u32> = std::iter::from_fn(|| bench.endpoint.records.take()).collect();
+    let mut peer = Peer::open(0, &mut bench);
+    let [ack] = &peer.say_ahead(&mut bench, 10, b"later")[..] else { panic!("one ACK") };
+    assert_eq!(ack.packet.segment.ack, peer.nxt);
+    assert_eq!(bench.counts().drop_text_no_room, 1);
+    assert!(peer.is_well(&mut bench));
+}

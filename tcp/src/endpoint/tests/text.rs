@@ -1,0 +1,147 @@
+//! Text in and out of order: to the service once, and in the order it was sent.
+
+use super::*;
+
+fn pattern(at: u64, len: usize) -> Vec<u8> {
+    let mut text = vec![0; len];
+    crate::service::pattern::fill(at, &mut text);
+    text
+}
+
+#[test]
+fn pieces_in_any_order_are_delivered_once() {
+    let mut bench = Bench::serving("echo");
+    let mut peer = Peer::open(0, &mut bench);
+    let text = pattern(0, 100);
+    // Overlapping, repeated, from the back to the front.
+    for (from, to) in [(60, 100), (60, 100), (40, 70), (10, 30), (25, 45), (30, 40)] {
+        let replies = peer.say_ahead(&mut bench, from as u32, &text[from..to]);
+        assert!(replies.iter().all(|reply| reply.packet.segment.ack == peer.nxt), "{from}..{to}");
+        assert!(text_of(&replies).is_empty());
+    }
+    let replies = peer.say(&mut bench, ACK, &text[..15]);
+    assert_eq!(text_of(&replies), text);
+    assert_eq!(replies.last().unwrap().packet.segment.ack, peer.nxt + 85);
+    assert_eq!(bench.counts().in_bytes, 100);
+    peer.nxt += 85;
+    peer.say(&mut bench, ACK, &[]);
+    assert_eq!(bench.endpoint.frames_kept(), 0);
+}
+
+/// The segment that fills the hole must find a place, however many wait behind it.
+#[test]
+fn a_hole_is_filled_when_the_queue_behind_it_is_full() {
+    for (service, kept) in [("discard", 128), ("echo", 128), ("echo", 20), ("discard", 20)] {
+        let mut bench = Bench::new(Config { max_kept_frames: kept, ..config(service) });
+        let mut peer = Peer::open(0, &mut bench);
+        for number in 1..100 {
+            peer.say_ahead(&mut bench, number * 10, &pattern(u64::from(number) * 10, 10));
+        }
+        assert!(bench.counts().drop_text_no_room > 0, "{service}, {kept}");
+        let text = pattern(0, 1000);
+        let mut echoed = Vec::new();
+        for start in (0..1000).step_by(10) {
+            // As a peer does that hears how far it has come.
+            let replies = peer.say(&mut bench, ACK, &text[start..start + 10]);
+            echoed.extend(text_of(&replies));
+            peer.say(&mut bench, ACK, &[]);
+        }
+        bench.wait(50);
+        assert_eq!(bench.counts().in_bytes, 1000, "{service}, {kept}");
+        if service == "echo" {
+            assert!(echoed == text, "{kept}: {} bytes", echoed.len());
+        }
+        assert!(peer.is_well(&mut bench));
+    }
+}
+
+#[test]
+fn an_echo_with_a_full_pool_goes_on() {
+    let mut bench = Bench::new(Config { max_kept_frames: 4, ..config("echo") });
+    let mut peers: Vec<Peer> = (0..3).map(|number| Peer::open(number, &mut bench)).collect();
+    // Two peers that acknowledge nothing take the whole pool.
+    for peer in &mut peers[..2] {
+        for _ in 0..2 {
+            let segment = peer.segment(ACK);
+            bench.inject_from(&link(), &peer.key, &segment, b"kept");
+            peer.nxt += 4;
+        }
+    }
+    assert_eq!(bench.endpoint.frames_kept(), 4);
+    // The third finds no room, and is told.
+    let third = peers[2].segment(ACK);
+    let key = peers[2].key;
+    let replies = bench.inject_from(&link(), &key, &third, b"here");
+    assert!(text_of(&replies).is_empty());
+    assert_eq!(replies[0].packet.segment.ack, third.seq);
+    assert_eq!(bench.counts().drop_text_no_room, 1);
+    // As soon as one of them acknowledges, there is room.
+    peers[0].expected += 8;
+    peers[0].say(&mut bench, ACK, &[]);
+    assert_eq!(bench.endpoint.frames_kept(), 2);
+    let replies = peers[2].say(&mut bench, ACK, b"here");
+    assert_eq!(text_of(&replies), b"here");
+}
+
+#[test]
+fn a_fin_waits_for_the_text_before_it() {
+    let mut bench = Bench::serving("echo");
+    let mut peer = Peer::open(0, &mut bench);
+    let fin = Segment { seq: peer.nxt + 8, ..peer.segment(FIN_ACK) };
+    peer.say_ahead(&mut bench, 4, b"late");
+    let replies = bench.inject_from(&link(), &peer.key, &fin, &[]);
+    assert_eq!(replies.len(), 1, "a FIN out of order is answered");
+    // What is no news is not: else two such ends would go on for ever.
+    assert!(peer.say(&mut bench, ACK, &[]).is_empty());
+    let replies = peer.say(&mut bench, ACK, b"soon");
+    assert_eq!(text_of(&replies), b"soonlate");
+    assert_eq!(replies.last().unwrap().packet.segment.ack, fin.seq + 1);
+    assert!(replies.last().unwrap().flags().has(Flags::FIN), "and the echo closes");
+}
+
+#[test]
+fn text_is_acknowledged_in_time_although_the_peers_window_is_shut() {
+    let mut bench = Bench::serving("source:10");
+    let mut peer = Peer::new(0);
+    peer.window = 0;
+    peer.knock(&mut bench);
+    assert!(peer.say(&mut bench, ACK, &[]).is_empty(), "nothing fits");
+    let mut replies = peer.say(&mut bench, ACK, b"request");
+    replies.extend(bench.wait(100));
+    assert_eq!(replies.first().unwrap().packet.segment.ack, peer.nxt);
+    // Probes go on, and text follows the open window.
+    assert!(bench.wait(5000).len() > 2);
+    assert!(bench.counts().window_probes > 2);
+    peer.window = 100;
+    assert_eq!(text_of(&peer.say(&mut bench, ACK, &[])), pattern(0, 10));
+}
+
+#[test]
+fn acknowledgements_wait_for_company() {
+    let mut bench = Bench::serving("discard");
+    let mut peer = Peer::open(0, &mut bench);
+    assert!(peer.say(&mut bench, ACK, b"one").is_empty());
+    assert_eq!(peer.say(&mut bench, ACK, b"two").len(), 1);
+    assert!(peer.say(&mut bench, ACK, b"three").is_empty());
+    let [ack] = &bench.wait(60)[..] else { panic!("one ACK") };
+    assert_eq!(ack.packet.segment.ack, peer.nxt);
+    assert_eq!(bench.counts().delayed_acks, 1);
+}
+
+/// A timeout shrinks the window to one segment, also when it is the first that the connection needs a record for.
+#[test]
+fn a_timeout_goes_back_to_one_segment() {
+    let mut bench = Bench::serving("source:8000");
+    let mut peer = Peer::new(0);
+    peer.knock(&mut bench);
+    let una = peer.expected;
+    assert_eq!(peer.say(&mut bench, ACK, &[]).len(), 8);
+    let again = bench.wait(1100);
+    assert!(again.iter().all(|reply| reply.packet.segment.seq == una));
+    // The first arrives, and two go: slow start, not the whole window.
+    peer.expected = una + 1000;
+    let replies = bench.inject_from(&link(), &peer.key, &peer.segment(ACK), &[]);
+    let numbers: Vec<u32> = replies.iter().map(|reply| reply.packet.segment.seq - una).collect();
+    assert_eq!(numbers, [1000, 2000]);
+    assert_eq!(bench.counts().out_bytes, 8000);
+}
