@@ -1,0 +1,158 @@
+//! After its start an endpoint allocates nothing: not when connections open, not when text comes in or out of order, not when
+//! timers run out. Knows the allocator; never what is said.
+#![allow(
+    unsafe_code,
+    reason = "an allocator that counts is what shows it; it only passes on to the system's"
+)]
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+use synmill::device::pair::{self, Faults, PairDevice, pair};
+use synmill::device::{Burst, Device};
+use synmill::endpoint::{Config, Endpoint, Listener};
+use synmill::flow::{Address, FlowKey};
+use synmill::service::{Discard, Echo, Service, Source};
+use synmill::stats::Counters;
+use synmill::time::Instant;
+use synmill::wire::{Link, Mac};
+use synmill::worker::{Worker, join};
+
+struct Counting;
+
+static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
+
+// SAFETY: every call goes to the system's allocator with the same arguments; counting changes nothing of what it returns.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATIONS.fetch_add(1, Relaxed);
+        // SAFETY: the caller's promise, passed on.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
+        // SAFETY: the caller's promise, passed on; the memory came from the system's allocator.
+        unsafe { System.dealloc(memory, layout) }
+    }
+
+    unsafe fn realloc(&self, memory: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        ALLOCATIONS.fetch_add(1, Relaxed);
+        // SAFETY: the caller's promise, passed on; the memory came from the system's allocator.
+        unsafe { System.realloc(memory, layout, size) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+const MACS: [Mac; 2] = [[2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 2]];
+
+fn worker<S: Service>(side: usize, device: PairDevice, service: S) -> Worker<PairDevice, S> {
+    let config = Config {
+        listeners: vec![Listener { address: Address::v4([0; 4]), port: 80, service }],
+        owned: Vec::new(),
+        mac: MACS[side],
+        mtu: 1500,
+        max_connections: 256,
+        max_kept_frames: 512,
+        time_wait: Duration::from_millis(500),
+        accept_partial_checksums: false,
+        seed: [side as u64, 2, 3, 4],
+    };
+    let mut endpoints = vec![Endpoint::new(config, Instant::ZERO, Arc::new(Counters::default()))];
+    let seat = join(&mut endpoints).remove(0);
+    Worker::new(device, endpoints.remove(0), seat)
+}
+
+/// Opens `count` connections from one address, a few at a time, and runs until all are over.
+fn run<C: Service, S: Service>(
+    client: &mut Worker<PairDevice, C>,
+    server: &mut Worker<PairDevice, S>,
+    wire: &pair::Link,
+    now: &mut Instant,
+    count: u16,
+) {
+    let link = Link { destination: MACS[1], source: MACS[0], tags: Default::default() };
+    let mut opened = 0;
+    // Bounded by what the runs below take, ten times over.
+    for _ in 0..10_000_000 {
+        while opened < count && client.endpoint().len() < 32 {
+            let key = FlowKey {
+                local: Address::v4([198, 19, 0, 1]),
+                remote: Address::v4([198, 18, 0, 2]),
+                local_port: 1024 + opened,
+                remote_port: 80,
+            };
+            let (endpoint, out) = client.endpoint_mut();
+            if out.free.is_empty() || endpoint.open(*now, &key, 0, link, out).is_err() {
+                break;
+            }
+            opened += 1;
+        }
+        let moved = client.turn(*now) | server.turn(*now);
+        if opened == count && client.endpoint().is_empty() && server.endpoint().is_empty() {
+            return;
+        }
+        if !moved {
+            let ticks = [client.endpoint().next_tick_ms(), server.endpoint().next_tick_ms()];
+            let tick = ticks.into_iter().flatten().min().map_or(1, |tick| tick.max(1));
+            let tick = *now + Duration::from_millis(u64::from(tick));
+            *now = wire
+                .next_arrival()
+                .map_or(tick, |arrival| arrival.min(tick))
+                .max(*now + Duration::from_nanos(1));
+            wire.set_now(*now);
+        }
+    }
+    panic!("it never ends");
+}
+
+/// Puts more on the wire than will ever be there again: the link's own memory grows with that.
+fn fill(wire: &pair::Link, device: &mut PairDevice) {
+    for reordering in [0.0, 1.0] {
+        wire.set_faults(&Faults { reordering, ..Faults::NONE });
+        for _ in 0..4 {
+            let mut burst = Burst::new();
+            device.alloc(&mut burst, 512);
+            for frame in &mut burst {
+                frame.set_len(60);
+                frame.fill(0);
+            }
+            device.transmit(&mut burst);
+        }
+    }
+}
+
+fn allocations<C: Service + Copy, S: Service + Copy>(client: C, server: S, percent: f64) -> u64 {
+    let faults = Faults {
+        loss: percent / 100.0,
+        duplication: percent / 100.0,
+        reordering: percent / 100.0,
+        corruption: 0.0,
+        delay: Duration::from_micros(20)..=Duration::from_micros(60),
+    };
+    let (mut near, mut far, wire) = pair(7, &faults, 2048, 2048);
+    fill(&wire, &mut near);
+    fill(&wire, &mut far);
+    wire.set_faults(&faults);
+    let (mut client, mut server) = (worker(0, near, client), worker(1, far, server));
+    let mut now = Instant::ZERO;
+    // The endpoints learn each other's addresses: once.
+    run(&mut client, &mut server, &wire, &mut now, 500);
+    let before = ALLOCATIONS.load(Relaxed);
+    run(&mut client, &mut server, &wire, &mut now, 500);
+    let after = ALLOCATIONS.load(Relaxed);
+    assert!(server.endpoint().counters().snapshot().ended() >= 1000);
+    after - before
+}
+
+/// One test, because the allocator counts for the whole process.
+#[test]
+fn nothing_is_allocated_after_the_start() {
+    assert!(ALLOCATIONS.load(Relaxed) > 0, "the allocator counts");
+    assert_eq!(allocations(Discard, Source { size: 50_000 }, 0.0), 0, "a stream without faults");
+    assert_eq!(allocations(Discard, Source { size: 50_000 }, 3.0), 0, "a stream through faults");
+    assert_eq!(allocations(Source { size: 20_000 }, Echo, 3.0), 0, "an echo through faults");
+}
