@@ -1,5 +1,7 @@
 //! Text in and out of order: to the service once, and in the order it was sent.
 
+use proptest::prelude::*;
+
 use super::*;
 
 fn pattern(at: u64, len: usize) -> Vec<u8> {
@@ -146,4 +148,80 @@ fn a_timeout_goes_back_to_one_segment() {
     let numbers: Vec<u32> = replies.iter().map(|reply| reply.packet.segment.seq - una).collect();
     assert_eq!(numbers, [1000, 2000]);
     assert_eq!(bench.counts().out_bytes, 8000);
+}
+
+/// A piece of the stream, or something around the window that is no part of it.
+#[derive(Clone, Debug)]
+enum Sent {
+    Piece { from: usize, len: usize },
+    Stray { flags: u8, seq: i32, ack: i32, len: usize },
+    Wait(u64),
+}
+
+fn sent() -> impl Strategy<Value = Sent> {
+    prop_oneof![
+        6 => (0_usize..4000, 1_usize..700).prop_map(|(from, len)| Sent::Piece { from, len }),
+        // Neither an RST nor a FIN that the peer would mean; text that is not the peer's lies outside the window.
+        2 => (prop::sample::select(&[0x02_u8, 0x12, 0x10, 0x18, 0x30][..]), -3000_i32..-1000, -5_i32..5, 0_usize..1000)
+            .prop_map(|(flags, seq, ack, len)| Sent::Stray { flags, seq, ack, len }),
+        1 => (any::<u8>().prop_map(|flags| flags & 0x3f | 0x04), 1_i32..60_000, any::<i32>(), Just(0_usize))
+            .prop_map(|(flags, seq, ack, len)| Sent::Stray { flags, seq, ack, len }),
+        1 => (1_u64..300).prop_map(Sent::Wait),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// The echo of whatever arrives in whatever order is the stream itself, each byte once.
+    #[test]
+    fn a_stream_survives_what_happens_around_it(kept in 4_usize..64, steps in prop::collection::vec(sent(), 1..60)) {
+        let mut bench = Bench::new(Config { max_kept_frames: kept, ..config("echo") });
+        let mut peer = Peer::open(0, &mut bench);
+        let (text, start, first) = (pattern(0, 5000), peer.nxt, peer.expected);
+        let mut echoed: Vec<u8> = Vec::new();
+        let mut acknowledged = start;
+        let mut hear = |peer: &mut Peer, replies: Vec<Reply>| {
+            for reply in replies {
+                let segment = reply.packet.segment;
+                assert!(segment.ack.at_or_after(acknowledged), "RCV.NXT only goes forward");
+                acknowledged = segment.ack;
+                if segment.seq.at_or_before(peer.expected) && segment.end().after(peer.expected) {
+                    echoed.extend(&reply.text[(peer.expected - segment.seq) as usize..]);
+                    peer.expected = segment.end();
+                }
+            }
+            acknowledged
+        };
+        let steps = steps.into_iter().chain((0..50).map(|number| Sent::Piece { from: number * 100, len: 100 }));
+        for step in steps {
+            let replies = match step {
+                Sent::Piece { from, len } => {
+                    let segment = Segment { seq: start + from as u32, ..peer.segment(ACK) };
+                    bench.inject_from(&link(), &peer.key, &segment, &text[from..(from + len).min(5000)])
+                }
+                Sent::Stray { flags, seq, ack, len } => {
+                    let nxt = hear(&mut peer, Vec::new());
+                    let segment = Segment {
+                        seq: SeqNum(nxt.0.wrapping_add(seq as u32)),
+                        ack: SeqNum(peer.expected.0.wrapping_add(ack as u32)),
+                        ..peer.segment(Flags(flags))
+                    };
+                    bench.inject_from(&link(), &peer.key, &segment, &vec![b'!'; len.min(seq.unsigned_abs() as usize)])
+                }
+                Sent::Wait(millis) => bench.wait(millis),
+            };
+            hear(&mut peer, replies);
+            let seq = hear(&mut peer, Vec::new());
+            let ack = Segment { seq, ..peer.segment(ACK) };
+            let replies = bench.inject_from(&link(), &peer.key, &ack, &[]);
+            hear(&mut peer, replies);
+        }
+        let end = hear(&mut peer, Vec::new());
+        prop_assert_eq!(end - start, 5000);
+        prop_assert_eq!(peer.expected - first, 5000);
+        prop_assert!(echoed == text);
+        prop_assert_eq!(bench.counts().in_bytes, 5000);
+        prop_assert_eq!(bench.endpoint.frames_kept(), 0);
+    }
 }
