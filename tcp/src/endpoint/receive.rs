@@ -251,6 +251,7 @@ impl<S: Service> Endpoint<S> {
             out.recycle.push(ahead.frame);
         }
         let piece = Piece { frame, seq: text.seq, start: text_start + text.skip, len: text.len };
+        record.latest = text.seq;
         if let Err(piece) = pieces.insert(&mut record.held, piece) {
             self.counters.in_duplicates.add(1);
             return Received { frame: Some(piece.frame), must_acknowledge: true, fate: Fate::Absorbed };

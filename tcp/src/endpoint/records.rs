@@ -2,7 +2,7 @@
 //! service has not taken, and text that it sends back. Knows queues of frames; never why a frame is kept.
 
 use crate::device::{Burst, Frame};
-use crate::proto::{SeqNum, Transfer};
+use crate::proto::{SackBlocks, SeqNum, Transfer};
 
 const NONE: u32 = u32::MAX;
 /// The most frames one connection may keep in each of its queues.
@@ -67,6 +67,8 @@ pub(super) struct Record {
     pub(super) transfer: Transfer,
     /// Received text that the service has not taken: in order of numbers, gaps and overlaps possible.
     pub(super) held: Queue,
+    /// The first number of the text that came last: its block is told first (RFC 2018 section 4).
+    pub(super) latest: SeqNum,
     /// Text that goes back to the peer, from the first unacknowledged byte on.
     pub(super) kept: Queue,
     /// Bytes in `kept`.
@@ -235,7 +237,13 @@ pub(super) struct Records {
 impl Records {
     pub(super) fn new(records: usize, frames: usize) -> Self {
         let unused = Transfer::new(crate::proto::Rtt::NONE, 0, SeqNum(0), 0);
-        let record = || Record { transfer: unused, held: Queue::EMPTY, kept: Queue::EMPTY, kept_bytes: 0 };
+        let record = || Record {
+            transfer: unused,
+            held: Queue::EMPTY,
+            latest: SeqNum(0),
+            kept: Queue::EMPTY,
+            kept_bytes: 0,
+        };
         Self {
             records: std::iter::repeat_with(record).take(records).collect(),
             free: (0..records as u32).rev().collect(),
@@ -292,6 +300,26 @@ impl Records {
 
     pub(super) fn get_mut(&mut self, number: u32) -> &mut Record {
         &mut self.records[number as usize]
+    }
+
+    /// What a record holds beyond `nxt`, as blocks: the one with the latest text first.
+    pub(super) fn sack_blocks(&self, number: u32, nxt: SeqNum) -> SackBlocks {
+        let record = &self.records[number as usize];
+        let mut rest = SackBlocks::NONE;
+        let mut blocks = SackBlocks::NONE;
+        let mut pieces = self.pieces.iter(&record.held).filter(|piece| piece.seq.after(nxt)).peekable();
+        while let Some(first) = pieces.next() {
+            let (start, mut end) = (first.seq, first.end());
+            while let Some(next) = pieces.next_if(|next| next.seq.at_or_before(end)) {
+                end = if next.end().after(end) { next.end() } else { end };
+            }
+            let newest = record.latest.at_or_after(start) && record.latest.before(end);
+            if newest { &mut blocks } else { &mut rest }.push(start, end);
+        }
+        for (start, end) in rest.as_slice() {
+            blocks.push(*start, *end);
+        }
+        blocks
     }
 
     /// A record and the pool its queues live in.

@@ -96,8 +96,15 @@ impl<S: Service> Endpoint<S> {
         let local_mss = self.environment(&key.local).local_mss;
         let connection = &mut self.connections[slot];
         let record = connection.tcb.transfer().map(|number| self.records.get_mut(number));
-        let segment =
-            connection.tcb.segment(outgoing, record.map(|record| &mut record.transfer), local_mss, now);
+        let transfer = record.map(|record| &mut record.transfer);
+        let mut segment = connection.tcb.segment(outgoing, transfer, local_mss, now);
+        if let Some(number) = connection.tcb.transfer()
+            && connection.tcb.permits_sack()
+            && segment.text_len == 0
+        {
+            // Beside text there is no room for blocks: bare acknowledgements tell of what is missing.
+            segment.options.sack = self.records.sack_blocks(number, connection.tcb.rcv_nxt());
+        }
         let link = *self.paths.next_hops.get(connection.next_hop());
         let header_len = wire::header_len(&link, &key, &segment.options);
         let len = header_len + usize::from(segment.text_len);

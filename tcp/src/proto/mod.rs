@@ -19,7 +19,7 @@ pub mod user_calls;
 
 pub use isn::IsnSecret;
 pub use rtt::Rtt;
-pub use segment::{Flags, Options, Segment, Timestamps, WireWindow};
+pub use segment::{Flags, Options, SackBlocks, Segment, Timestamps, WireWindow};
 pub use segment_arrives::{Arrival, Disposition, End, Environment, Text};
 pub use seq::SeqNum;
 pub use tcb::{Outgoing, RECEIVE_WINDOW, State, Stream, Tcb, Timer};

@@ -87,6 +87,42 @@ pub struct Timestamps {
     pub echo: u32,
 }
 
+/// Blocks of numbers received beyond the acknowledgement, RFC 2018 section 3: each its first number and the one after its last.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SackBlocks {
+    blocks: [(SeqNum, SeqNum); Self::MOST],
+    len: u8,
+}
+
+impl SackBlocks {
+    /// As many as fit beside timestamps.
+    pub const MOST: usize = 3;
+    /// None.
+    pub const NONE: Self = Self { blocks: [(SeqNum(0), SeqNum(0)); Self::MOST], len: 0 };
+
+    /// The blocks.
+    #[must_use]
+    #[inline]
+    pub fn as_slice(&self) -> &[(SeqNum, SeqNum)] {
+        &self.blocks[..usize::from(self.len)]
+    }
+
+    /// Is there none?
+    #[must_use]
+    #[inline]
+    pub const fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Adds one, as long as there is room.
+    pub fn push(&mut self, start: SeqNum, end: SeqNum) {
+        if let Some(block) = self.blocks.get_mut(usize::from(self.len)) {
+            *block = (start, end);
+            self.len += 1;
+        }
+    }
+}
+
 /// The options that synmill knows. Unknown ones are skipped on receipt.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Options {
@@ -98,11 +134,19 @@ pub struct Options {
     pub sack_permitted: bool,
     /// RFC 7323 section 3.2.
     pub timestamps: Option<Timestamps>,
+    /// Never on SYN (RFC 2018 section 3).
+    pub sack: SackBlocks,
 }
 
 impl Options {
     /// No option.
-    pub const NONE: Self = Self { mss: None, window_scale: None, sack_permitted: false, timestamps: None };
+    pub const NONE: Self = Self {
+        mss: None,
+        window_scale: None,
+        sack_permitted: false,
+        timestamps: None,
+        sack: SackBlocks::NONE,
+    };
 }
 
 /// A segment's header and the length of its text.

@@ -331,6 +331,13 @@ impl Tcb {
         }
     }
 
+    /// May the peer be told of blocks received out of order (RFC 2018)?
+    #[must_use]
+    #[inline]
+    pub const fn permits_sack(&self) -> bool {
+        self.flag(Flag::Sack)
+    }
+
     /// Did we send the first SYN?
     #[must_use]
     #[inline]

@@ -1,6 +1,6 @@
 //! TCP options: RFC 9293 section 3.1, RFC 2018 section 2, RFC 7323. Knows their bytes; never when they are due.
 
-use crate::proto::{Options, Timestamps};
+use crate::proto::{Options, SeqNum, Timestamps};
 use crate::stats::DropReason;
 
 const END: u8 = 0;
@@ -8,7 +8,10 @@ const NOP: u8 = 1;
 const MSS: u8 = 2;
 const WINDOW_SCALE: u8 = 3;
 const SACK_PERMITTED: u8 = 4;
+const SACK: u8 = 5;
 const TIMESTAMPS: u8 = 8;
+/// Bytes of a SACK block.
+const BLOCK: usize = 8;
 
 /// The largest shift; a larger one counts as this (RFC 7323 section 2.3).
 const MAX_WINDOW_SCALE: u8 = 14;
@@ -60,8 +63,17 @@ fn parse_any(mut bytes: &[u8], is_syn: bool) -> Result<Options, DropReason> {
                     echo: u32::from_be_bytes([e0, e1, e2, e3]),
                 });
             }
+            [SACK, _, ref blocks @ ..] if !blocks.is_empty() && blocks.len().is_multiple_of(BLOCK) => {
+                for [s0, s1, s2, s3, e0, e1, e2, e3] in blocks.as_chunks().0 {
+                    let start = SeqNum(u32::from_be_bytes([*s0, *s1, *s2, *s3]));
+                    let end = SeqNum(u32::from_be_bytes([*e0, *e1, *e2, *e3]));
+                    if !is_syn {
+                        options.sack.push(start, end);
+                    }
+                }
+            }
             // Too short for itself, or one of the above at a wrong length.
-            [] | [_] | [MSS | WINDOW_SCALE | SACK_PERMITTED | TIMESTAMPS, ..] => {
+            [] | [_] | [MSS | WINDOW_SCALE | SACK_PERMITTED | SACK | TIMESTAMPS, ..] => {
                 return Err(DropReason::TcpOptions);
             }
             _ => {}
@@ -73,16 +85,24 @@ fn parse_any(mut bytes: &[u8], is_syn: bool) -> Result<Options, DropReason> {
 
 /// Bytes that `options` take, a multiple of four.
 #[inline]
-pub(super) const fn len(options: &Options) -> usize {
+pub(super) fn len(options: &Options) -> usize {
     let timestamps_or_sack = match (options.timestamps.is_some(), options.sack_permitted) {
         (true, _) => 12,
         (false, true) => 4,
         (false, false) => 0,
     };
-    timestamps_or_sack + 4 * (options.mss.is_some() as usize + options.window_scale.is_some() as usize)
+    let words = usize::from(options.mss.is_some()) + usize::from(options.window_scale.is_some());
+    timestamps_or_sack + 4 * words + sack_len(options)
 }
 
-/// Lays `options` out as Linux does: MSS, SACK-permitted and timestamps (NOPs for what is not there), NOP and window scale.
+/// Bytes that the SACK blocks take, padding included.
+#[inline]
+fn sack_len(options: &Options) -> usize {
+    if options.sack.is_empty() { 0 } else { 4 + BLOCK * options.sack.as_slice().len() }
+}
+
+/// Lays `options` out as Linux does: MSS, SACK-permitted and timestamps (NOPs for what is not there), NOP and window scale, SACK
+/// blocks.
 /// `into` is [`len`] bytes long.
 #[inline]
 pub(super) fn emit(into: &mut [u8], options: &Options) {
@@ -110,11 +130,19 @@ pub(super) fn emit(into: &mut [u8], options: &Options) {
     if let Some(shift) = options.window_scale {
         put([NOP, WINDOW_SCALE, 3, shift]);
     }
+    if !options.sack.is_empty() {
+        put([NOP, NOP, SACK, (sack_len(options) - 2) as u8]);
+        for (start, end) in options.sack.as_slice() {
+            put(start.0.to_be_bytes());
+            put(end.0.to_be_bytes());
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::proto::SackBlocks;
 
     const T: [u8; 10] = [8, 10, 0, 0, 0, 1, 0, 0, 0, 2];
     const TIMES: Option<Timestamps> = Some(Timestamps { value: 1, echo: 2 });
@@ -129,6 +157,8 @@ mod tests {
     fn good_ones() {
         let none = Options::NONE;
         let times = Options { timestamps: TIMES, ..none };
+        let mut block = SackBlocks::NONE;
+        block.push(SeqNum(1), SeqNum(2));
         let table: &[(&str, &[u8], bool, Options)] = &[
             ("none", &[], true, none),
             ("only NOPs", &[1; 40], true, none),
@@ -138,7 +168,7 @@ mod tests {
                 "timestamps and SACK",
                 &[&[1, 1], &T[..], &[1, 1, 5, 10, 0, 0, 0, 1, 0, 0, 0, 2]].concat(),
                 false,
-                times,
+                Options { sack: block, ..times },
             ),
             ("twelve bytes of something else", &[1, 1, 253, 10, 0, 0, 0, 1, 0, 0, 0, 2], false, none),
             ("MSS", &[2, 4, 5, 0xb4], true, Options { mss: Some(1460), ..none }),
@@ -185,8 +215,32 @@ mod tests {
     }
 
     #[test]
+    fn sack_blocks_there_and_back() {
+        for timestamps in [None, TIMES] {
+            let mut options = Options { timestamps, ..Options::NONE };
+            for block in 1..=3 {
+                options.sack.push(SeqNum(block * 1000), SeqNum(block * 1000 + 500));
+                let mut bytes = vec![0; len(&options)];
+                emit(&mut bytes, &options);
+                assert!(bytes.len() <= 40);
+                assert_eq!(parse(&bytes, false), Ok(options));
+                assert_eq!(parse(&bytes, true).map(|options| options.sack.is_empty()), Ok(true));
+            }
+        }
+        for bytes in [&[5, 2, 1, 1][..], &[5, 9, 0, 0, 0, 1, 0, 0, 0, 2, 1, 1]] {
+            assert_eq!(parse(bytes, false), Err(DropReason::TcpOptions));
+        }
+    }
+
+    #[test]
     fn laid_out_as_linux_does() {
-        let all = Options { mss: Some(1460), window_scale: Some(7), sack_permitted: true, timestamps: TIMES };
+        let all = Options {
+            mss: Some(1460),
+            window_scale: Some(7),
+            sack_permitted: true,
+            timestamps: TIMES,
+            ..Options::NONE
+        };
         let table: &[(Options, &[u8])] = &[
             (all, &[2, 4, 5, 0xb4, 4, 2, 8, 10, 0, 0, 0, 1, 0, 0, 0, 2, 1, 3, 3, 7]),
             (Options { timestamps: None, ..all }, &[2, 4, 5, 0xb4, 1, 1, 4, 2, 1, 3, 3, 7]),

@@ -15,7 +15,10 @@ fn a_flood_of_syns_pushes_out_its_own_oldest() {
         assert_eq!(answers.len(), 1, "SYN {number}");
     }
     let counts = bench.counts();
-    assert_eq!((counts.curr_half_open, counts.ended_evicted_half_open, counts.curr_estab), (1024, 2000 - 1024, 10));
+    assert_eq!(
+        (counts.curr_half_open, counts.ended_evicted_half_open, counts.curr_estab),
+        (1024, 2000 - 1024, 10)
+    );
     assert!(good.iter_mut().all(|peer| peer.is_well(&mut bench)));
     // A client that answers at once gets through in the midst of it.
     good.push(Peer::open(4000, &mut bench));

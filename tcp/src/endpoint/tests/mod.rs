@@ -200,12 +200,19 @@ struct Peer {
     nxt: SeqNum,
     expected: SeqNum,
     window: u16,
+    sack_permitted: bool,
 }
 
 impl Peer {
     fn new(number: u16) -> Self {
         // The first text straddles the wrap.
-        Self { key: name(number), nxt: SeqNum(u32::MAX - 5), expected: SeqNum(0), window: 60_000 }
+        Self {
+            key: name(number),
+            nxt: SeqNum(u32::MAX - 5),
+            expected: SeqNum(0),
+            window: 60_000,
+            sack_permitted: false,
+        }
     }
 
     fn segment(&self, flags: Flags) -> Segment {
@@ -220,7 +227,8 @@ impl Peer {
 
     /// SYN; the SYN,ACK that comes back.
     fn knock(&mut self, bench: &mut Bench) -> Vec<Reply> {
-        let syn = Segment { options: Options { mss: Some(1000), ..Options::NONE }, ..self.segment(SYN) };
+        let options = Options { mss: Some(1000), sack_permitted: self.sack_permitted, ..Options::NONE };
+        let syn = Segment { options, ..self.segment(SYN) };
         let replies = bench.inject_from(&link(), &self.key, &syn, &[]);
         if let [answer] = &replies[..]
             && answer.flags() == SYN_ACK

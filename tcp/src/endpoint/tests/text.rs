@@ -30,6 +30,40 @@ fn pieces_in_any_order_are_delivered_once() {
     assert_eq!(bench.endpoint.frames_kept(), 0);
 }
 
+/// RFC 2018 section 4: the block of the latest text first; none without the peer's permission, and none once all is in order.
+#[test]
+fn acknowledgements_tell_what_came_out_of_order() {
+    for sack_permitted in [true, false] {
+        let mut bench = Bench::serving("discard");
+        let mut peer = Peer { sack_permitted, ..Peer::new(0) };
+        peer.knock(&mut bench);
+        peer.say(&mut bench, ACK, &[]);
+        let base = peer.nxt;
+        for (at, blocks) in [
+            (100, &[(100, 200)][..]),
+            (300, &[(300, 400), (100, 200)]),
+            (200, &[(100, 400)]),
+            (700, &[(700, 800), (100, 400)]),
+            (500, &[(500, 600), (100, 400), (700, 800)]),
+            (150, &[(100, 400), (500, 600), (700, 800)]),
+        ] {
+            let replies = peer.say_ahead(&mut bench, at, &pattern(u64::from(at), 100));
+            let [ack] = &replies[..] else { panic!("one acknowledgement for {at}") };
+            let told: Vec<_> = ack.packet.segment.options.sack.as_slice().to_vec();
+            let blocks = if sack_permitted { blocks } else { &[] };
+            let expected: Vec<_> =
+                blocks.iter().map(|(start, end): &(u32, u32)| (base + *start, base + *end)).collect();
+            assert_eq!(told, expected, "{at}");
+        }
+        let replies = peer.say(&mut bench, ACK, &pattern(0, 100));
+        assert_eq!(replies[0].packet.segment.ack, base + 400);
+        assert_eq!(
+            replies[0].packet.segment.options.sack.as_slice().len(),
+            if sack_permitted { 2 } else { 0 }
+        );
+    }
+}
+
 /// The segment that fills the hole must find a place, however many wait behind it.
 #[test]
 fn a_hole_is_filled_when_the_queue_behind_it_is_full() {

@@ -7,6 +7,7 @@ const PEER: Options = Options {
     window_scale: Some(3),
     sack_permitted: true,
     timestamps: Some(Timestamps { value: 900, echo: 0 }),
+    ..Options::NONE
 };
 
 fn header(world: &World, outgoing: &Outgoing) -> Segment {
@@ -22,7 +23,13 @@ fn a_syn_offers_everything() {
         seq: SeqNum(7),
         flags: SYN,
         window: WireWindow(65535),
-        options: Options { mss: Some(1460), window_scale: Some(7), sack_permitted: true, timestamps },
+        options: Options {
+            mss: Some(1460),
+            window_scale: Some(7),
+            sack_permitted: true,
+            timestamps,
+            ..Options::NONE
+        },
         ..Segment::default()
     };
     assert_eq!(syn, expected);
@@ -36,6 +43,7 @@ fn a_syn_ack_agrees_to_what_is_offered() {
         window_scale: Some(7),
         sack_permitted: true,
         timestamps: Some(Timestamps { value: NOW.0, echo: 900 }),
+        ..Options::NONE
     };
     for (label, offered, expected) in [
         ("all", PEER, ours),

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use super::checksum::Sum;
 use super::*;
 use crate::flow::Address;
-use crate::proto::{Flags, Options, SeqNum, Timestamps, WireWindow};
+use crate::proto::{Flags, Options, SackBlocks, SeqNum, Timestamps, WireWindow};
 
 const STRICT: Checks = Checks { accept_partial_checksums: false };
 const LENIENT: Checks = Checks { accept_partial_checksums: true };
@@ -96,7 +96,7 @@ fn any_segment() -> impl Strategy<Value = Segment> {
     (any::<(u32, u32, u16, u16)>(), flags, 0u16..3000, syn_options, any_timestamps()).prop_map(
         |((seq, ack, window, urgent), flags, text_len, (mss, window_scale, sack_permitted), timestamps)| {
             let options = if flags.has(Flags::SYN) {
-                Options { mss, window_scale, sack_permitted, timestamps }
+                Options { mss, window_scale, sack_permitted, timestamps, sack: SackBlocks::NONE }
             } else {
                 Options { timestamps, ..Options::NONE }
             };
@@ -132,6 +132,7 @@ fn every_layout_of_options() {
                     window_scale: (bits & 2 != 0).then_some(7),
                     sack_permitted: bits & 4 != 0,
                     timestamps: timestamps.filter(|_| bits & 8 != 0),
+                    ..Options::NONE
                 };
                 for text_len in [0, 1, 2, 3, 535, 1400] {
                     let segment = Segment { flags: Flags::SYN, text_len, options, ..Segment::default() };
@@ -156,7 +157,13 @@ fn golden_syn_ack() {
         ack: SeqNum(0xffff_fff1),
         flags: Flags::SYN.with(Flags::ACK),
         window: WireWindow(64240),
-        options: Options { mss: Some(1460), window_scale: Some(7), sack_permitted: true, timestamps },
+        options: Options {
+            mss: Some(1460),
+            window_scale: Some(7),
+            sack_permitted: true,
+            timestamps,
+            ..Options::NONE
+        },
         ..Segment::default()
     };
     #[rustfmt::skip]
