@@ -62,8 +62,8 @@ impl Connection {
         self.remote_port == key.remote_port && self.local_port == key.local_port && self.remote == key.remote
     }
 
-    pub(super) const fn next_hop(&self) -> usize {
-        (self.next_hop_and_ready & !READY) as usize
+    pub(super) const fn next_hop(&self) -> u16 {
+        self.next_hop_and_ready & !READY
     }
 
     pub(super) const fn set_next_hop(&mut self, next_hop: u16) {

@@ -5,10 +5,13 @@
 //! that on its way; then RFC 9293, segment by segment. What is to be sent goes to an [`Outbox`].
 
 mod connection;
+mod control;
+mod lifecycle;
 mod paths;
 mod receive;
 mod records;
 mod send;
+mod stop;
 #[cfg(test)]
 mod tests;
 
@@ -16,14 +19,14 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use connection::{Connection, Connections};
-use paths::{Local, Paths};
+use connection::Connections;
+use paths::Paths;
 use records::Records;
 
 use crate::device::{BURST, Burst, Frame};
 use crate::flow::{Address, FlowHasher, FlowIndex, FlowKey, FlowTable, Timers};
 use crate::proto::segment_arrives::refusal;
-use crate::proto::{Arrival, Disposition, End, Environment, Flags, IsnSecret, State, Tcb, Timeout, Timer};
+use crate::proto::{Arrival, Disposition, Environment, Flags, IsnSecret, State, Timeout, Timer};
 use crate::service::{Pending, Service, Then};
 use crate::stats::{Counters, DropReason};
 use crate::time::{Instant, Millis};
@@ -33,8 +36,6 @@ use crate::wire::{self, Checks, Link, Mac, Packet, TcpPacket};
 const DEADLINES_PER_TURN: usize = 1024;
 /// Connections looked at in one turn while the endpoint drains.
 const DRAIN_PER_TURN: u32 = 1024;
-/// Bits of an IPv4 address's mapped form in front of it.
-const MAPPED_PREFIX_LEN: u8 = 96;
 /// Segments one connection may send before the next has its turn.
 const SEGMENTS_PER_VISIT: usize = 16;
 
@@ -196,7 +197,7 @@ impl<S: Service> Endpoint<S> {
             connections: Connections::new(capacity),
             timers: Timers::new(capacity, now.millis()),
             records: Records::new(records, config.max_kept_frames),
-            paths: Paths::new(),
+            paths: Paths::new(capacity),
             ready: VecDeque::with_capacity(capacity),
             half_open: VecDeque::with_capacity(max_half_open),
             time_wait: VecDeque::with_capacity(capacity),
@@ -325,58 +326,6 @@ impl<S: Service> Endpoint<S> {
         }
     }
 
-    /// What is not TCP, or not well: ARP, neighbour discovery and echo, answered in the frame for addresses of our own.
-    fn on_control(&self, frame: &mut Frame, parsed: Result<Packet, DropReason>) -> (Fate, usize) {
-        let room = frame.capacity();
-        let len = frame.len();
-        let not_ours = (Fate::Dropped(DropReason::NotOurs), 0);
-        match parsed {
-            Ok(Packet::ArpRequest(request)) if self.owns(&request.target) => {
-                frame.set_len(room);
-                let len = wire::answer_arp(frame, &request, self.mac);
-                self.answered(&self.counters.neighbour_answers, len)
-            }
-            Ok(Packet::NeighbourSolicitation(solicitation)) if self.owns(&solicitation.target) => {
-                frame.set_len(room);
-                let len = wire::answer_neighbour(frame, &solicitation, self.mac);
-                self.answered(&self.counters.neighbour_answers, len)
-            }
-            Ok(Packet::EchoRequest(request)) if self.owns(&request.destination) => {
-                frame.set_len(len);
-                let len = wire::answer_echo(frame, &request);
-                self.answered(&self.counters.echo_answers, len)
-            }
-            Ok(_) => not_ours,
-            Err(reason) => {
-                if matches!(
-                    reason,
-                    DropReason::TcpHeader
-                        | DropReason::TcpOptions
-                        | DropReason::TcpChecksum
-                        | DropReason::PortZero
-                ) {
-                    self.counters.in_errs.add(1);
-                }
-                (Fate::Dropped(reason), 0)
-            }
-        }
-    }
-
-    fn answered(&self, counter: &crate::stats::Cell, len: usize) -> (Fate, usize) {
-        if len == 0 {
-            return (Fate::Dropped(DropReason::Malformed), 0);
-        }
-        counter.add(1);
-        (Fate::Answered, len)
-    }
-
-    /// Is it an address that only synmill has?
-    fn owns(&self, address: &Address) -> bool {
-        self.owned.iter().any(|&(prefix, len)| {
-            prefix.shares_prefix(address, if prefix.is_v4() { MAPPED_PREFIX_LEN + len } else { len })
-        })
-    }
-
     fn environment(&self, address: &Address) -> &Environment {
         &self.environments[usize::from(!address.is_v4())]
     }
@@ -386,20 +335,19 @@ impl<S: Service> Endpoint<S> {
     fn find(&self, key: &FlowKey, hash: u64) -> Option<u32> {
         self.table.find(hash, |slot| {
             let connection = &self.connections[slot];
-            connection.is_called(key)
-                && self.paths.locals.get(usize::from(connection.local)).address == key.local
+            connection.is_called(key) && self.paths.locals.get(connection.local).address == key.local
         })
     }
 
     /// The full name of the connection in a slot.
     fn key(&self, slot: u32) -> FlowKey {
         let connection = &self.connections[slot];
-        connection.key(self.paths.locals.get(usize::from(connection.local)).address)
+        connection.key(self.paths.locals.get(connection.local).address)
     }
 
     fn service(&self, slot: u32) -> &S {
         let local = self.connections[slot].local;
-        &self.listeners[usize::from(self.paths.locals.get(usize::from(local)).listener)].service
+        &self.listeners[usize::from(self.paths.locals.get(local).listener)].service
     }
 
     /// The listener for a destination: exact before wildcard.
@@ -467,182 +415,6 @@ impl<S: Service> Endpoint<S> {
         Fate::Answered
     }
 
-    /// Section 3.10.7.2: a SYN for a listener opens a connection in SYN-RECEIVED.
-    fn on_syn(&mut self, now: Instant, listener: u16, work: Work, out: &mut Outbox) -> Fate {
-        let TcpPacket { link, key, segment, .. } = work.packet;
-        let full = self.half_open_now >= self.max_half_open;
-        let claimed = if full && !self.evict_half_open(out) {
-            Err(DropReason::SynBacklog)
-        } else {
-            self.claim(&key, listener, link.reversed(), out)
-        };
-        let (slot, local, next_hop) = match claimed {
-            Ok(claimed) => claimed,
-            Err(reason) => {
-                out.recycle.push(work.frame);
-                return Fate::Dropped(reason);
-            }
-        };
-        let iss = self.isn.isn(&key, now);
-        let tcb = Tcb::accept(&segment, iss, self.environment(&key.local).local_mss, now.millis());
-        self.counters.passive_opens.add(1);
-        self.enter(slot, work.hash, &key, local, next_hop, tcb);
-        let handshake = self.connections[slot].tcb.handshake();
-        self.send(slot, &handshake, Some(work.frame), now.millis(), out);
-        self.arm(slot);
-        Fate::Answered
-    }
-
-    /// Active OPEN: SYN goes out with the next turn. `service` is the number of the listener entry whose service speaks;
-    /// `link` leads from us to the next hop.
-    ///
-    /// # Errors
-    /// [`OpenError`], and nothing was opened.
-    pub fn open(
-        &mut self,
-        now: Instant,
-        key: &FlowKey,
-        service: u16,
-        link: Link,
-        out: &mut Outbox,
-    ) -> Result<(), OpenError> {
-        let hash = self.hasher.hash(key);
-        if self.find(key, hash).is_some() {
-            return Err(OpenError::Exists);
-        }
-        let (slot, local, next_hop) = self.claim(key, service, link, out).map_err(|reason| match reason {
-            DropReason::TooManyPaths => OpenError::TooManyPaths,
-            _ => OpenError::TableFull,
-        })?;
-        let tcb = Tcb::open(self.isn.isn(key, now), now.millis());
-        self.counters.active_opens.add(1);
-        self.enter(slot, hash, key, local, next_hop, tcb);
-        let handshake = self.connections[slot].tcb.handshake();
-        self.send(slot, &handshake, None, now.millis(), out);
-        self.arm(slot);
-        Ok(())
-    }
-
-    /// A slot and the shared numbers for a new connection. Makes room if it must: the oldest TIME-WAIT goes first, then the
-    /// oldest half-open connection; never an established one.
-    fn claim(
-        &mut self,
-        key: &FlowKey,
-        listener: u16,
-        link: Link,
-        out: &mut Outbox,
-    ) -> Result<(u32, u16, u16), DropReason> {
-        let local = self.paths.locals.number(Local { address: key.local, listener });
-        let next_hop = self.paths.next_hops.number(link);
-        let (Some(local), Some(next_hop)) = (local, next_hop) else {
-            return Err(DropReason::TooManyPaths);
-        };
-        if self.table.len() == self.max_connections && !self.evict(out) {
-            return Err(DropReason::TableFull);
-        }
-        let slot = self.connections.take().ok_or(DropReason::TableFull)?;
-        Ok((slot, local, next_hop))
-    }
-
-    fn evict(&mut self, out: &mut Outbox) -> bool {
-        while let Some(slot) = self.time_wait.pop_front() {
-            if self.connections[slot].tcb.state() == State::TimeWait {
-                self.forget(slot, out);
-                self.counters.ended_evicted_time_wait.add(1);
-                return true;
-            }
-        }
-        self.evict_half_open(out)
-    }
-
-    /// The oldest half-open connection gives way: under a flood a client that answers at once still gets through.
-    fn evict_half_open(&mut self, out: &mut Outbox) -> bool {
-        while let Some(slot) = self.half_open.pop_front() {
-            if self.connections[slot].tcb.state() == State::SynReceived {
-                self.counters.attempt_fails.add(1);
-                self.forget(slot, out);
-                self.counters.ended_evicted_half_open.add(1);
-                return true;
-            }
-        }
-        false
-    }
-
-    /// Puts a connection into its slot and into the table.
-    fn enter(&mut self, slot: u32, hash: u64, key: &FlowKey, local: u16, next_hop: u16, mut tcb: Tcb) {
-        let old = &self.connections[slot];
-        let is_ready = old.is_ready();
-        tcb.armed = old.tcb.armed;
-        self.connections[slot] = Connection::new(key, local, next_hop, tcb);
-        self.connections[slot].set_ready(is_ready);
-        let entered = self.table.insert(hash, slot);
-        assert_eq!(entered, Ok(()), "the table has a place for every slot");
-        self.counters.curr_connections.add(1);
-        self.state_changed(slot, State::Closed);
-    }
-
-    /// Keeps the gauges and the order of eviction after a change of state.
-    fn state_changed(&mut self, slot: u32, before: State) {
-        let after = self.connections[slot].tcb.state();
-        if before == after {
-            return;
-        }
-        self.half_open_now += usize::from(after == State::SynReceived);
-        self.half_open_now -= usize::from(before == State::SynReceived);
-        let counters = &self.counters;
-        for (gauge, was, is) in [
-            (&counters.curr_half_open, before.is_half_open(), after.is_half_open()),
-            (&counters.curr_estab, before.is_open(), after.is_open()),
-            (&counters.curr_time_wait, before == State::TimeWait, after == State::TimeWait),
-        ] {
-            match (was, is) {
-                (false, true) => gauge.add(1),
-                (true, false) => gauge.sub(1),
-                _ => {}
-            }
-        }
-        let queue = match after {
-            State::TimeWait => &mut self.time_wait,
-            State::SynReceived => &mut self.half_open,
-            _ => return,
-        };
-        if queue.len() == queue.capacity() {
-            queue.pop_front();
-        }
-        queue.push_back(slot);
-    }
-
-    /// Ends a connection and counts how.
-    fn end(&mut self, slot: u32, end: End, out: &mut Outbox) {
-        let counters = &self.counters;
-        match self.connections[slot].tcb.state() {
-            State::SynSent | State::SynReceived => counters.attempt_fails.add(1),
-            state if state.is_open() && end != End::Closed => counters.estab_resets.add(1),
-            _ => {}
-        }
-        match end {
-            End::Closed => counters.ended_closed.add(1),
-            End::ResetByPeer => counters.ended_reset_by_peer.add(1),
-            End::ResetByUs => counters.ended_reset_by_us.add(1),
-            End::TimedOut => counters.ended_timed_out.add(1),
-        }
-        self.forget(slot, out);
-    }
-
-    /// Takes a connection out of everything.
-    fn forget(&mut self, slot: u32, out: &mut Outbox) {
-        let before = self.connections[slot].tcb.state();
-        let hash = self.hasher.hash(&self.key(slot));
-        let removed = self.table.remove(hash, slot);
-        assert!(removed, "every connection is in the table");
-        if let Some(number) = self.connections[slot].tcb.transfer() {
-            self.records.put(number, &mut out.recycle);
-        }
-        self.connections.put(slot);
-        self.state_changed(slot, before);
-        self.counters.curr_connections.sub(1);
-    }
-
     /// A segment of a connection of ours: what RFC 9293 makes of it, what the service makes of that, and the answer.
     fn on_connection_segment(&mut self, now: Instant, slot: u32, work: Work, out: &mut Outbox) -> Fate {
         let millis = now.millis();
@@ -695,38 +467,13 @@ impl<S: Service> Endpoint<S> {
     fn learn_next_hop(&mut self, slot: u32, link: &Link) {
         let back = link.reversed();
         let connection = &mut self.connections[slot];
-        if *self.paths.next_hops.get(connection.next_hop()) != back
-            && let Some(number) = self.paths.next_hops.number(back)
+        let old = connection.next_hop();
+        if *self.paths.next_hops.get(old) != back
+            && let Some(number) = self.paths.next_hops.take(back)
         {
             connection.set_next_hop(number);
+            self.paths.next_hops.put(old);
         }
-    }
-
-    /// A SYN that opens a new connection where an old one waits: its numbers start beyond the old one's.
-    fn reopen(&mut self, slot: u32, work: Work, now: Instant, out: &mut Outbox) -> Fate {
-        let beyond = self.connections[slot].tcb.snd_nxt() + 0x1_0001;
-        self.end(slot, End::Closed, out);
-        self.counters.time_wait_reopened.add(1);
-        let Some(listener) = self.listener(&work.packet.key).filter(|_| self.draining.is_none()) else {
-            return self.refuse(work, out);
-        };
-        let TcpPacket { link, key, segment, .. } = work.packet;
-        let (slot, local, next_hop) = match self.claim(&key, listener, link.reversed(), out) {
-            Ok(claimed) => claimed,
-            Err(reason) => {
-                out.recycle.push(work.frame);
-                return Fate::Dropped(reason);
-            }
-        };
-        let clock = self.isn.isn(&key, now);
-        let iss = if clock.after(beyond) { clock } else { beyond };
-        let tcb = Tcb::accept(&segment, iss, self.environment(&key.local).local_mss, now.millis());
-        self.counters.passive_opens.add(1);
-        self.enter(slot, work.hash, &key, local, next_hop, tcb);
-        let handshake = self.connections[slot].tcb.handshake();
-        self.send(slot, &handshake, Some(work.frame), now.millis(), out);
-        self.arm(slot);
-        Fate::Answered
     }
 
     /// An acceptable segment: acknowledged bytes, text and FIN go to the service, and the service's answer goes out.
@@ -861,48 +608,6 @@ impl<S: Service> Endpoint<S> {
             self.connections[slot].set_ready(true);
             self.ready.push_back(slot);
         }
-    }
-
-    /// Takes no more connections, and closes each as soon as its service has said what was asked of it.
-    pub fn drain(&mut self) {
-        self.draining = Some(0);
-    }
-
-    /// Wakes every connection once, a part of them a turn, so that it sees that the endpoint drains.
-    fn drain_some(&mut self) {
-        let Some(next) = self.draining else { return };
-        let end = next.saturating_add(DRAIN_PER_TURN).min(self.connections.used());
-        for slot in next..end {
-            if self.connections[slot].tcb.state().is_open() {
-                self.make_ready(slot);
-            }
-        }
-        self.draining = Some(end);
-    }
-
-    /// Resets what is left but TIME-WAIT, as many connections as there are free frames; whether all are done.
-    pub fn abort(&mut self, now: Instant, out: &mut Outbox) -> bool {
-        while self.aborted < self.connections.used() {
-            if out.free.is_empty() {
-                return false;
-            }
-            let slot = self.aborted;
-            self.aborted += 1;
-            let state = self.connections[slot].tcb.state();
-            if state != State::Closed && state != State::TimeWait {
-                if state.aborts_with_rst() {
-                    let reset = self.connections[slot].tcb.reset();
-                    self.send(slot, &reset, None, now.millis(), out);
-                }
-                self.end(slot, End::ResetByUs, out);
-            }
-        }
-        true
-    }
-
-    /// Gives back every received frame that was kept: the end of all connections.
-    pub fn release(&mut self, out: &mut Outbox) {
-        self.records.release(&mut out.recycle);
     }
 
     /// What the connection has to send, and what follows.

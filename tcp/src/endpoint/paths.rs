@@ -1,4 +1,5 @@
-//! Numbers for what many connections share: our addresses with their listeners, and the next hops. Knows tables of values.
+//! Numbers for what many connections share: our addresses with their listeners, and the next hops. Knows tables of values
+//! and how many use them.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -6,41 +7,69 @@ use std::hash::Hash;
 use crate::flow::Address;
 use crate::wire::Link;
 
-/// Values numbered in the order they were first seen; never forgotten, and bounded.
+/// Values numbered while connections use them. Their number is bounded; what nobody uses any more makes room.
 pub(super) struct Numbered<T> {
-    values: Vec<T>,
+    values: Vec<(T, u32)>,
     numbers: HashMap<T, u16>,
+    /// Numbers whose value nobody uses.
+    unused: Vec<u16>,
     most: usize,
     last: u16,
 }
 
 impl<T: Copy + Eq + Hash> Numbered<T> {
+    /// Room for `most` values at once, allocated now.
     pub(super) fn new(most: usize) -> Self {
-        Self { values: Vec::new(), numbers: HashMap::new(), most, last: 0 }
+        Self {
+            values: Vec::with_capacity(most),
+            numbers: HashMap::with_capacity(most),
+            unused: Vec::with_capacity(most),
+            most,
+            last: 0,
+        }
     }
 
-    /// The value's number; a new one while there is room.
-    pub(super) fn number(&mut self, value: T) -> Option<u16> {
-        if self.values.get(usize::from(self.last)) == Some(&value) {
-            return Some(self.last);
-        }
-        let number = match self.numbers.get(&value) {
-            Some(number) => *number,
-            None if self.values.len() < self.most => {
-                let number = self.values.len() as u16;
-                self.values.push(value);
-                self.numbers.insert(value, number);
-                number
-            }
-            None => return None,
+    /// The value's number, for one more user; a new one while there is room.
+    pub(super) fn take(&mut self, value: T) -> Option<u16> {
+        let number = match self.values.get(usize::from(self.last)) {
+            Some((last, users)) if *last == value && *users > 0 => self.last,
+            _ => self.find(value)?,
         };
+        self.values[usize::from(number)].1 += 1;
         self.last = number;
         Some(number)
     }
 
+    fn find(&mut self, value: T) -> Option<u16> {
+        if let Some(number) = self.numbers.get(&value) {
+            return Some(*number);
+        }
+        let number = if let Some(number) = self.unused.pop() {
+            self.values[usize::from(number)] = (value, 0);
+            number
+        } else if self.values.len() < self.most {
+            self.values.push((value, 0));
+            (self.values.len() - 1) as u16
+        } else {
+            return None;
+        };
+        self.numbers.insert(value, number);
+        Some(number)
+    }
+
+    /// One user fewer.
+    pub(super) fn put(&mut self, number: u16) {
+        let (value, users) = &mut self.values[usize::from(number)];
+        *users -= 1;
+        if *users == 0 {
+            self.numbers.remove(value);
+            self.unused.push(number);
+        }
+    }
+
     #[inline]
-    pub(super) fn get(&self, number: usize) -> &T {
-        &self.values[number]
+    pub(super) fn get(&self, number: u16) -> &T {
+        &self.values[usize::from(number)].0
     }
 }
 
@@ -58,10 +87,46 @@ pub(super) struct Paths {
 }
 
 impl Paths {
-    pub(super) fn new() -> Self {
+    /// For at most `connections`, of which each uses one of both.
+    pub(super) fn new(connections: usize) -> Self {
         Self {
-            locals: Numbered::new(usize::from(u16::MAX)),
-            next_hops: Numbered::new(super::connection::NEXT_HOPS),
+            locals: Numbered::new(connections.min(usize::from(u16::MAX))),
+            next_hops: Numbered::new(connections.min(super::connection::NEXT_HOPS)),
         }
+    }
+
+    /// The numbers for a new connection's address and next hop, if there is room for both.
+    pub(super) fn take(&mut self, local: Local, next_hop: Link) -> Option<(u16, u16)> {
+        let local = self.locals.take(local)?;
+        match self.next_hops.take(next_hop) {
+            Some(next_hop) => Some((local, next_hop)),
+            None => {
+                self.locals.put(local);
+                None
+            }
+        }
+    }
+
+    /// A connection fewer.
+    pub(super) fn put(&mut self, local: u16, next_hop: u16) {
+        self.locals.put(local);
+        self.next_hops.put(next_hop);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_nobody_uses_makes_room() {
+        let mut numbered = Numbered::new(2);
+        assert_eq!([numbered.take('a'), numbered.take('b'), numbered.take('a')], [Some(0), Some(1), Some(0)]);
+        assert_eq!(numbered.take('c'), None);
+        numbered.put(0);
+        assert_eq!(numbered.take('c'), None);
+        numbered.put(0);
+        assert_eq!((numbered.take('c'), *numbered.get(0)), (Some(0), 'c'));
+        assert_eq!((numbered.take('b'), *numbered.get(1)), (Some(1), 'b'));
     }
 }

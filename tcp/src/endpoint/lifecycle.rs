@@ -1,0 +1,213 @@
+//! How connections begin and end: OPEN in both roles, the bounds and who gives way, the accounts. Knows slots, table and counters;
+//! never what is said over a connection.
+
+use super::connection::Connection;
+use super::paths::Local;
+use super::{Endpoint, Fate, OpenError, Outbox, Work};
+use crate::flow::FlowKey;
+use crate::proto::{End, SeqNum, State, Tcb};
+use crate::service::Service;
+use crate::stats::DropReason;
+use crate::time::Instant;
+use crate::wire::{Link, TcpPacket};
+
+impl<S: Service> Endpoint<S> {
+    /// Section 3.10.7.2: a SYN for a listener opens a connection in SYN-RECEIVED, unless the half-open ones have their share.
+    pub(super) fn on_syn(&mut self, now: Instant, listener: u16, work: Work, out: &mut Outbox) -> Fate {
+        if self.half_open_now >= self.max_half_open && !self.evict_half_open(out) {
+            out.recycle.push(work.frame);
+            return Fate::Dropped(DropReason::SynBacklog);
+        }
+        self.accept(now, listener, None, work, out)
+    }
+
+    /// A SYN that opens a new connection where an old one waits: its numbers start beyond the old one's.
+    pub(super) fn reopen(&mut self, slot: u32, work: Work, now: Instant, out: &mut Outbox) -> Fate {
+        let beyond = self.connections[slot].tcb.snd_nxt() + 0x1_0001;
+        let listener = self.listener(&work.packet.key).filter(|_| self.draining.is_none());
+        self.end(slot, End::Closed, out);
+        self.counters.time_wait_reopened.add(1);
+        match listener {
+            Some(listener) => self.accept(now, listener, Some(beyond), work, out),
+            None => self.refuse(work, out),
+        }
+    }
+
+    /// Passive OPEN; the initial number lies beyond `beyond`.
+    fn accept(
+        &mut self,
+        now: Instant,
+        listener: u16,
+        beyond: Option<SeqNum>,
+        work: Work,
+        out: &mut Outbox,
+    ) -> Fate {
+        let TcpPacket { link, key, segment, .. } = work.packet;
+        let clock = self.isn.isn(&key, now);
+        let iss = beyond.filter(|beyond| beyond.after(clock)).unwrap_or(clock);
+        let tcb = Tcb::accept(&segment, iss, self.environment(&key.local).local_mss, now.millis());
+        match self.enter(&key, work.hash, listener, link.reversed(), tcb, out) {
+            Ok(slot) => {
+                self.counters.passive_opens.add(1);
+                self.shake_hands(slot, Some(work), now, out);
+                Fate::Answered
+            }
+            Err(reason) => {
+                out.recycle.push(work.frame);
+                Fate::Dropped(reason)
+            }
+        }
+    }
+
+    /// Active OPEN: SYN goes out with the next turn. `service` is the number of the listener entry whose service speaks;
+    /// `link` leads from us to the next hop.
+    ///
+    /// # Errors
+    /// [`OpenError`], and nothing was opened.
+    pub fn open(
+        &mut self,
+        now: Instant,
+        key: &FlowKey,
+        service: u16,
+        link: Link,
+        out: &mut Outbox,
+    ) -> Result<(), OpenError> {
+        let hash = self.hasher.hash(key);
+        if self.find(key, hash).is_some() {
+            return Err(OpenError::Exists);
+        }
+        let tcb = Tcb::open(self.isn.isn(key, now), now.millis());
+        let slot = self.enter(key, hash, service, link, tcb, out).map_err(|reason| match reason {
+            DropReason::TooManyPaths => OpenError::TooManyPaths,
+            _ => OpenError::TableFull,
+        })?;
+        self.counters.active_opens.add(1);
+        self.shake_hands(slot, None, now, out);
+        Ok(())
+    }
+
+    /// SYN or SYN,ACK goes out, and its timer runs.
+    fn shake_hands(&mut self, slot: u32, work: Option<Work>, now: Instant, out: &mut Outbox) {
+        let handshake = self.connections[slot].tcb.handshake();
+        self.send(slot, &handshake, work.map(|work| work.frame), now.millis(), out);
+        self.arm(slot);
+    }
+
+    /// Finds a place for a new connection. Makes room if it must: the oldest TIME-WAIT goes first, then the oldest half-open
+    /// connection; never an established one.
+    fn enter(
+        &mut self,
+        key: &FlowKey,
+        hash: u64,
+        listener: u16,
+        next_hop: Link,
+        mut tcb: Tcb,
+        out: &mut Outbox,
+    ) -> Result<u32, DropReason> {
+        let local = Local { address: key.local, listener };
+        let (local, next_hop) = self.paths.take(local, next_hop).ok_or(DropReason::TooManyPaths)?;
+        let full = self.table.len() == self.max_connections && !self.evict(out);
+        let Some(slot) = (if full { None } else { self.connections.take() }) else {
+            self.paths.put(local, next_hop);
+            return Err(DropReason::TableFull);
+        };
+        let old = &self.connections[slot];
+        let is_ready = old.is_ready();
+        tcb.armed = old.tcb.armed;
+        self.connections[slot] = Connection::new(key, local, next_hop, tcb);
+        self.connections[slot].set_ready(is_ready);
+        let entered = self.table.insert(hash, slot);
+        assert_eq!(entered, Ok(()), "the table has a place for every slot");
+        self.counters.curr_connections.add(1);
+        self.state_changed(slot, State::Closed);
+        Ok(slot)
+    }
+
+    fn evict(&mut self, out: &mut Outbox) -> bool {
+        while let Some(slot) = self.time_wait.pop_front() {
+            if self.connections[slot].tcb.state() == State::TimeWait {
+                self.forget(slot, out);
+                self.counters.ended_evicted_time_wait.add(1);
+                return true;
+            }
+        }
+        self.evict_half_open(out)
+    }
+
+    /// The oldest half-open connection gives way: under a flood a client that answers at once still gets through.
+    fn evict_half_open(&mut self, out: &mut Outbox) -> bool {
+        while let Some(slot) = self.half_open.pop_front() {
+            if self.connections[slot].tcb.state() == State::SynReceived {
+                self.counters.attempt_fails.add(1);
+                self.forget(slot, out);
+                self.counters.ended_evicted_half_open.add(1);
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Keeps the gauges and the order of eviction after a change of state.
+    pub(super) fn state_changed(&mut self, slot: u32, before: State) {
+        let after = self.connections[slot].tcb.state();
+        if before == after {
+            return;
+        }
+        self.half_open_now += usize::from(after == State::SynReceived);
+        self.half_open_now -= usize::from(before == State::SynReceived);
+        let counters = &self.counters;
+        for (gauge, was, is) in [
+            (&counters.curr_half_open, before.is_half_open(), after.is_half_open()),
+            (&counters.curr_estab, before.is_open(), after.is_open()),
+            (&counters.curr_time_wait, before == State::TimeWait, after == State::TimeWait),
+        ] {
+            match (was, is) {
+                (false, true) => gauge.add(1),
+                (true, false) => gauge.sub(1),
+                _ => {}
+            }
+        }
+        let queue = match after {
+            State::TimeWait => &mut self.time_wait,
+            State::SynReceived => &mut self.half_open,
+            _ => return,
+        };
+        if queue.len() == queue.capacity() {
+            queue.pop_front();
+        }
+        queue.push_back(slot);
+    }
+
+    /// Ends a connection and counts how.
+    pub(super) fn end(&mut self, slot: u32, end: End, out: &mut Outbox) {
+        let counters = &self.counters;
+        match self.connections[slot].tcb.state() {
+            State::SynSent | State::SynReceived => counters.attempt_fails.add(1),
+            state if state.is_open() && end != End::Closed => counters.estab_resets.add(1),
+            _ => {}
+        }
+        match end {
+            End::Closed => counters.ended_closed.add(1),
+            End::ResetByPeer => counters.ended_reset_by_peer.add(1),
+            End::ResetByUs => counters.ended_reset_by_us.add(1),
+            End::TimedOut => counters.ended_timed_out.add(1),
+        }
+        self.forget(slot, out);
+    }
+
+    /// Takes a connection out of everything.
+    fn forget(&mut self, slot: u32, out: &mut Outbox) {
+        let before = self.connections[slot].tcb.state();
+        let hash = self.hasher.hash(&self.key(slot));
+        let removed = self.table.remove(hash, slot);
+        assert!(removed, "every connection is in the table");
+        if let Some(number) = self.connections[slot].tcb.transfer() {
+            self.records.put(number, &mut out.recycle);
+        }
+        let Connection { local, .. } = self.connections[slot];
+        self.paths.put(local, self.connections[slot].next_hop());
+        self.connections.put(slot);
+        self.state_changed(slot, before);
+        self.counters.curr_connections.sub(1);
+    }
+}

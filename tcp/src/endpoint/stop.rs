@@ -1,0 +1,50 @@
+//! The way down: drain, abort, release. Knows when; never why.
+
+use super::{DRAIN_PER_TURN, Endpoint, Outbox};
+use crate::proto::{End, State};
+use crate::service::Service;
+use crate::time::Instant;
+
+impl<S: Service> Endpoint<S> {
+    /// Takes no more connections, and closes each as soon as its service has said what was asked of it.
+    pub fn drain(&mut self) {
+        self.draining = Some(0);
+    }
+
+    /// Wakes every connection once, a part of them a turn, so that it sees that the endpoint drains.
+    pub(super) fn drain_some(&mut self) {
+        let Some(next) = self.draining else { return };
+        let end = next.saturating_add(DRAIN_PER_TURN).min(self.connections.used());
+        for slot in next..end {
+            if self.connections[slot].tcb.state().is_open() {
+                self.make_ready(slot);
+            }
+        }
+        self.draining = Some(end);
+    }
+
+    /// Resets what is left but TIME-WAIT, as many connections as there are free frames; whether all are done.
+    pub fn abort(&mut self, now: Instant, out: &mut Outbox) -> bool {
+        while self.aborted < self.connections.used() {
+            if out.free.is_empty() {
+                return false;
+            }
+            let slot = self.aborted;
+            self.aborted += 1;
+            let state = self.connections[slot].tcb.state();
+            if state != State::Closed && state != State::TimeWait {
+                if state.aborts_with_rst() {
+                    let reset = self.connections[slot].tcb.reset();
+                    self.send(slot, &reset, None, now.millis(), out);
+                }
+                self.end(slot, End::ResetByUs, out);
+            }
+        }
+        true
+    }
+
+    /// Gives back every received frame that was kept: the end of all connections.
+    pub fn release(&mut self, out: &mut Outbox) {
+        self.records.release(&mut out.recycle);
+    }
+}
