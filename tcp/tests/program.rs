@@ -16,6 +16,10 @@ use synmill_xdp_ebpf::Outcome::{self, *};
 const XDP_PASS: u32 = 2;
 const XDP_REDIRECT: u32 = 4;
 
+/// The interface's own, and another station's.
+const MAC: [u8; 6] = [2, 0, 0, 0, 0, 2];
+const OTHER_MAC: [u8; 6] = [2, 0, 0, 0, 0, 3];
+
 // Ours: two listeners each, of which one on any address, and a range.
 const HOST_V4: [u8; 4] = [198, 18, 0, 2];
 const OTHER_V4: [u8; 4] = [198, 18, 0, 3];
@@ -112,7 +116,7 @@ fn load() -> Steer {
     let object = std::env::var_os("SYNMILL_EBPF_OBJECT").map(PathBuf::from).map(|path| {
         std::fs::read(&path).unwrap_or_else(|error| panic!("SYNMILL_EBPF_OBJECT={}: {error}", path.display()))
     });
-    match Steer::load(object.as_deref()) {
+    match Steer::load(MAC, object.as_deref()) {
         Ok(steer) => steer,
         Err(error @ SteerError::Permission { .. }) => panic!("these tests need root: {error}"),
         Err(error) => panic!("{error}"),
@@ -145,9 +149,9 @@ fn xsk() -> OwnedFd {
     socket
 }
 
-/// Ethernet with `tags` (their TPIDs) in front of `payload`.
+/// Ethernet to us, with `tags` (their TPIDs) in front of `payload`.
 fn ethernet(tags: &[u16], ethertype: u16, payload: &[u8]) -> Vec<u8> {
-    let mut frame = vec![2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1];
+    let mut frame = [MAC, [2, 0, 0, 0, 0, 1]].concat();
     for (tpid, identifier) in tags.iter().zip(100_u16..) {
         frame.extend(tpid.to_be_bytes());
         frame.extend(identifier.to_be_bytes());
@@ -252,6 +256,12 @@ fn v6(to: [u8; 16], headers: &[(u8, Vec<u8>)], protocol: u8, payload: &[u8]) -> 
     ethernet(&[], 0x86dd, &ipv6(to, headers, protocol, payload))
 }
 
+/// The same frame for another station, or for a group of them.
+fn to_station(station: [u8; 6], mut frame: Vec<u8>) -> Vec<u8> {
+    frame[..6].copy_from_slice(&station);
+    frame
+}
+
 #[test]
 fn tcp_is_ours_by_destination_and_port() {
     Program::load().check_all(&[
@@ -278,6 +288,52 @@ fn tcp_is_ours_by_destination_and_port() {
             v6(*b"\0\0\0\0\0\0\0\0\0\0\xff\xff\xc6\x12\0\x02", &[], TCP, &tcp(EXACT)),
             TcpSteered,
         ),
+    ]);
+}
+
+/// A promiscuous interface and a bridge's port see frames for other stations: none of them is ours, whatever is in it.
+#[test]
+fn frames_for_other_stations_stay_with_the_kernel() {
+    const BROADCAST: [u8; 6] = [0xff; 6];
+    const ALL_NODES: [u8; 6] = [0x33, 0x33, 0, 0, 0, 1];
+    const SOLICITED: [u8; 6] = [0x33, 0x33, 0xff, 0, 0, 9];
+    let mut program = Program::load();
+    let asked_of_us = [
+        ("v4, exact", v4(HOST_V4, TCP, &tcp(EXACT)), TcpSteered),
+        ("v4, wildcard", v4(OTHER_V4, TCP, &tcp(WILDCARD_V4)), TcpSteered),
+        ("v4, owned", v4(OWNED_V4, TCP, &tcp(NOBODY)), TcpSteered),
+        ("v6, exact", v6(HOST_V6, &[], TCP, &tcp(EXACT)), TcpSteered),
+        ("v6, wildcard", v6(OTHER_V6, &[], TCP, &tcp(WILDCARD_V6)), TcpSteered),
+        ("VLAN", ethernet(&[0x8100], 0x0800, &ipv4(HOST_V4, TCP, 0, 0, &tcp(EXACT))), TcpSteered),
+        ("echo", v4(OWNED_V4, ICMP, &icmp(8, 0)), EchoSteered),
+        ("echo, v6", v6(OWNED_V6, &[], ICMPV6, &icmp(128, 0)), EchoSteered),
+    ];
+    for (name, frame, outcome) in asked_of_us {
+        program.check(name, &frame, outcome);
+        // Every octet of the address counts.
+        for at in 0..MAC.len() {
+            let mut station = MAC;
+            station[at] ^= 0x80;
+            program.check(name, &to_station(station, frame.clone()), PassedOtherMac);
+        }
+        for station in [OTHER_MAC, BROADCAST, ALL_NODES, [0; 6]] {
+            program.check(name, &to_station(station, frame.clone()), PassedOtherMac);
+        }
+    }
+    let arp = |target| ethernet(&[], 0x0806, &arp(1, target));
+    let solicit = |target| v6(SOLICITED_NODE, &[], ICMPV6, &solicitation(target));
+    program.check_all(&[
+        ("ARP to all", to_station(BROADCAST, arp(OWNED_V4)), NeighbourSteered),
+        ("ARP to us", arp(OWNED_V4), NeighbourSteered),
+        ("ARP to another", to_station(OTHER_MAC, arp(OWNED_V4)), PassedOtherMac),
+        ("ARP to all, the host's", to_station(BROADCAST, arp(HOST_V4)), PassedNotOurs),
+        ("solicitation to its group", to_station(SOLICITED, solicit(OWNED_V6)), NeighbourSteered),
+        ("solicitation to all", to_station(BROADCAST, solicit(OWNED_V6)), NeighbourSteered),
+        ("solicitation to us", solicit(OWNED_V6), NeighbourSteered),
+        ("solicitation to another", to_station(OTHER_MAC, solicit(OWNED_V6)), PassedOtherMac),
+        ("solicitation to its group, the host's", to_station(SOLICITED, solicit(HOST_V6)), PassedNotOurs),
+        ("not ours, to another", to_station(OTHER_MAC, v4(HOST_V4, TCP, &tcp(NOBODY))), PassedOtherMac),
+        ("UDP to another", to_station(OTHER_MAC, v4(HOST_V4, UDP, &udp(EXACT))), PassedOtherProtocol),
     ]);
 }
 
@@ -513,7 +569,7 @@ fn maps_say_what_does_not_fit() {
     let socket = xsk();
     let error = steer.set_socket(synmill_xdp_ebpf::MAX_QUEUES, socket.as_fd()).unwrap_err();
     assert!(error.to_string().starts_with("the XDP program's map XSKS (room for 1024) failed: "), "{error}");
-    let error = Steer::load(Some(b"no object")).err().unwrap();
+    let error = Steer::load(MAC, Some(b"no object")).err().unwrap();
     assert!(matches!(error, SteerError::Object { .. }), "{error}");
     assert_eq!(error.to_string().lines().count(), 1, "{error}");
 }

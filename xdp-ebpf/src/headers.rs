@@ -1,11 +1,11 @@
-//! Headers from Ethernet up to the ports: what a packet asks for, and of whom. Knows layouts; never what is ours.
+//! Headers from Ethernet up to the ports: which station a packet is for, what it asks for, and of whom. Knows layouts; never what is ours.
 //!
 //! Every access is made in the way the verifier follows: a cursor that moves forward, one comparison with the packet's end, then
 //! loads at constant offsets. A cursor that moves by what a packet says asks for CAP_PERFMON.
 
 use core::hint::black_box;
 
-use synmill_xdp_ebpf::{Address, MAX_EXTENSION_HEADERS, Outcome, mapped};
+use synmill_xdp_ebpf::{Address, MAX_EXTENSION_HEADERS, Outcome, Station, mapped};
 
 /// What a packet that may be ours asks for.
 #[derive(Clone, Copy)]
@@ -95,15 +95,15 @@ impl Cursor {
     }
 }
 
-/// What the packet from `start` to `end` asks for, or why it cannot be ours.
+/// Which station the packet from `start` to `end` is for and what it asks for, or why it cannot be ours.
 #[inline(always)]
-pub(crate) fn parse(start: usize, end: usize) -> Result<Asks, Outcome> {
+pub(crate) fn parse(start: usize, end: usize) -> Result<(Station, Asks), Outcome> {
     let mut cursor = Cursor { at: start, end };
     if !cursor.has(ETHERNET_LEN) {
         return Err(Outcome::PassedMalformed);
     }
     // SAFETY: checked.
-    let mut ethertype = unsafe { cursor.u16(12) };
+    let (station, mut ethertype) = unsafe { (cursor.get(0), cursor.u16(12)) };
     cursor = cursor.skip(ETHERNET_LEN);
     for _ in 0..2 {
         if !matches!(ethertype, ETHERTYPE_VLAN | ETHERTYPE_SERVICE_VLAN) {
@@ -116,12 +116,13 @@ pub(crate) fn parse(start: usize, end: usize) -> Result<Asks, Outcome> {
         ethertype = unsafe { cursor.u16(2) };
         cursor = cursor.skip(TAG_LEN);
     }
-    match ethertype {
-        ETHERTYPE_IPV4 => ipv4(cursor),
-        ETHERTYPE_IPV6 => ipv6(cursor),
-        ETHERTYPE_ARP => arp(cursor),
-        _ => Err(Outcome::PassedNotIp),
-    }
+    let asks = match ethertype {
+        ETHERTYPE_IPV4 => ipv4(cursor)?,
+        ETHERTYPE_IPV6 => ipv6(cursor)?,
+        ETHERTYPE_ARP => arp(cursor)?,
+        _ => return Err(Outcome::PassedNotIp),
+    };
+    Ok((station, asks))
 }
 
 /// RFC 826: a request for an IPv4 address over Ethernet.

@@ -20,6 +20,9 @@ pub const XSKS: &str = "XSKS";
 /// Map: per-CPU array of `u64`, one for each [`Outcome`] at its index.
 pub const OUTCOMES: &str = "OUTCOMES";
 
+/// Global, set once before the load: the interface's Ethernet address as a [`Station`].
+pub const MAC: &str = "MAC";
+
 /// Room in [`LISTENERS`].
 pub const MAX_LISTENERS: u32 = 4096;
 
@@ -48,6 +51,16 @@ pub type Address = [u16; 8];
 #[inline(always)]
 pub const fn mapped([high, low]: [u16; 2]) -> Address {
     [0, 0, 0, 0, 0, 0xffff, high, low]
+}
+
+/// An Ethernet address as three pairs of octets, likewise.
+pub type Station = [u16; 3];
+
+/// Is this the address of more than one station? (IEEE 802.3 section 3.2.3: the first bit on the wire.)
+#[must_use]
+#[inline(always)]
+pub const fn is_group([first, ..]: Station) -> bool {
+    first & u16::from_be(0x0100) != 0
 }
 
 /// Key of [`LISTENERS`]: where a listener listens.
@@ -97,6 +110,9 @@ pub enum Outcome {
     EchoSteered,
     /// One of these three, but its queue has no socket: to the kernel.
     PassedNoSocket,
+    /// One of these three, but not to the interface's own Ethernet address, nor is it address resolution to a group's: to
+    /// the kernel, whatever it is about.
+    PassedOtherMac,
     /// TCP, an echo request or address resolution for somebody else: to the kernel.
     PassedNotOurs,
     /// A fragment, first, last or only one: to the kernel, which puts them together.
@@ -113,11 +129,12 @@ pub enum Outcome {
 
 impl Outcome {
     /// All of them, each at its own index.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::TcpSteered,
         Self::NeighbourSteered,
         Self::EchoSteered,
         Self::PassedNoSocket,
+        Self::PassedOtherMac,
         Self::PassedNotOurs,
         Self::PassedFragment,
         Self::PassedExtensionHeaders,
@@ -134,6 +151,7 @@ impl Outcome {
             Self::NeighbourSteered => "neighbour_steered",
             Self::EchoSteered => "echo_steered",
             Self::PassedNoSocket => "passed_no_socket",
+            Self::PassedOtherMac => "passed_other_mac",
             Self::PassedNotOurs => "passed_not_ours",
             Self::PassedFragment => "passed_fragment",
             Self::PassedExtensionHeaders => "passed_extension_headers",
@@ -160,6 +178,13 @@ mod tests {
         for (index, outcome) in Outcome::ALL.into_iter().enumerate() {
             assert_eq!(outcome as usize, index, "{}", outcome.name());
         }
+    }
+
+    #[test]
+    fn a_group_has_the_first_bit_on_the_wire() {
+        let station = |first| [u16::from_ne_bytes([first, 0xfe]), 0xffff, 0xffff];
+        assert!([0x01, 0x33, 0xff].into_iter().all(|first| is_group(station(first))));
+        assert!(![0x00, 0x02, 0xfe].into_iter().any(|first| is_group(station(first))));
     }
 
     #[test]

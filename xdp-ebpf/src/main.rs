@@ -10,13 +10,16 @@
 
 mod headers;
 
+use aya_ebpf::Global;
 use aya_ebpf::bindings::xdp_action;
 use aya_ebpf::macros::{map, xdp};
 use aya_ebpf::maps::lpm_trie::{Key, LpmTrie};
 use aya_ebpf::maps::{HashMap, PerCpuArray, XskMap};
 use aya_ebpf::programs::XdpContext;
 use headers::Asks;
-use synmill_xdp_ebpf::{Address, ListenerKey, MAX_LISTENERS, MAX_OWNED, MAX_QUEUES, Outcome};
+use synmill_xdp_ebpf::{
+    Address, ListenerKey, MAX_LISTENERS, MAX_OWNED, MAX_QUEUES, Outcome, Station, is_group,
+};
 
 #[map]
 static LISTENERS: HashMap<ListenerKey, u8> = HashMap::with_max_entries(MAX_LISTENERS, 0);
@@ -29,6 +32,10 @@ static XSKS: XskMap = XskMap::with_max_entries(MAX_QUEUES, 0);
 
 #[map]
 static OUTCOMES: PerCpuArray<u64> = PerCpuArray::with_max_entries(Outcome::ALL.len() as u32, 0);
+
+/// The interface's own address; the loader writes it, and from then on it never changes.
+#[unsafe(no_mangle)]
+static MAC: Global<Station> = Global::new([0; 3]);
 
 /// Which sources this object was built from; `cargo xtask ebpf --check` looks for it.
 #[used]
@@ -48,7 +55,7 @@ static LICENSE: [u8; 18] = *b"MIT OR Apache-2.0\0";
 #[expect(clippy::needless_pass_by_value, reason = "the xdp attribute hands the context over by value")]
 fn steer(ctx: XdpContext) -> u32 {
     let mut outcome = match headers::parse(ctx.data(), ctx.data_end()) {
-        Ok(asks) => decide(asks),
+        Ok((station, asks)) => decide(station, asks),
         Err(outcome) => outcome,
     };
     let mut action = xdp_action::XDP_PASS;
@@ -66,9 +73,14 @@ fn steer(ctx: XdpContext) -> u32 {
     action
 }
 
-/// Is what the packet asks for ours?
+/// Is what the packet asks for ours? A frame for another station never is: an interface sees them when it is promiscuous or a
+/// bridge's port, and addresses and ports alone do not tell them from ours.
 #[inline(always)]
-fn decide(asks: Asks) -> Outcome {
+fn decide(station: Station, asks: Asks) -> Outcome {
+    let may_ask_a_group = matches!(asks, Asks::Neighbour { .. });
+    if station != MAC.load() && !(may_ask_a_group && is_group(station)) {
+        return Outcome::PassedOtherMac;
+    }
     let (is_ours, steered) = match asks {
         Asks::Tcp { to, port, is_v4 } => {
             // The unspecified address of its family, mapped or not.

@@ -96,13 +96,13 @@ where
     let interface = Interface::find(config.interface())?;
     let machine = Machine::here();
     let plan = |interface: &Interface| Plan::new(config, interface, &machine);
-    let workers = plan(&interface)?.workers.len();
+    let Plan { mac, workers, .. } = plan(&interface)?;
     // Opened once more when they are needed; here, so that nothing is attached if they cannot be.
-    capture_files(config, workers)?;
+    capture_files(config, workers.len())?;
     let mut json = config.json().map(|path| create(path)).transpose()?;
 
     let mut signals = Signals::catch().map_err(|error| Error(format!("catching signals: {error}")))?;
-    let mut steer = Steer::load(None)?;
+    let mut steer = Steer::load(mac, None)?;
     let ladder =
         Ladder { interface: &interface, mode: config.mode, busy_poll: config.busy_poll, plan: &plan };
     let Reached { devices, plan, mode, refused } = ladder.climb(&mut steer, &mut signals)?;

@@ -6,20 +6,21 @@ mod error;
 
 use std::os::fd::{AsRawFd as _, BorrowedFd};
 
-use aya::Ebpf;
 use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{HashMap, Map, MapData, PerCpuArray, XskMap};
 use aya::programs::xdp::XdpLinkId;
 use aya::programs::{TestRun as _, TestRunOptions, Xdp, XdpMode};
 use aya::util::KernelVersion;
+use aya::{Ebpf, EbpfLoader};
 use synmill_xdp_ebpf::{
-    LISTENERS, ListenerKey, MAPPED_PREFIX_LEN, MAX_LISTENERS, MAX_OWNED, MAX_QUEUES, OUTCOMES, OWNED,
+    LISTENERS, ListenerKey, MAC, MAPPED_PREFIX_LEN, MAX_LISTENERS, MAX_OWNED, MAX_QUEUES, OUTCOMES, OWNED,
     Outcome, PROGRAM, XSKS,
 };
 
 pub use error::{Holder, SteerError};
 
 use crate::flow::Address;
+use crate::wire::Mac;
 
 /// The first kernel with `bpf_link` for XDP; an older one would leave the program behind after kill -9.
 const OLDEST_KERNEL: KernelVersion = KernelVersion::new(5, 9, 0);
@@ -47,16 +48,20 @@ pub struct Steer {
 }
 
 impl Steer {
-    /// Loads `object`, or else the one that is part of this program. Nothing is attached yet.
+    /// Loads `object`, or else the one that is part of this program, for an interface whose Ethernet address is `mac`: frames
+    /// for other stations are never ours. Nothing is attached yet.
     ///
     /// # Errors
     /// [`SteerError::Permission`], [`SteerError::KernelTooOld`], [`SteerError::Object`].
-    pub fn load(object: Option<&[u8]>) -> Result<Self, SteerError> {
+    pub fn load(mac: Mac, object: Option<&[u8]>) -> Result<Self, SteerError> {
         let kernel = KernelVersion::current().unwrap_or(OLDEST_KERNEL);
         if kernel < OLDEST_KERNEL {
             return Err(SteerError::KernelTooOld);
         }
-        let mut ebpf = Ebpf::load(object.unwrap_or(OBJECT)).map_err(SteerError::from_load)?;
+        let mut ebpf = EbpfLoader::new()
+            .override_global(MAC, mac.as_slice(), true)
+            .load(object.unwrap_or(OBJECT))
+            .map_err(SteerError::from_load)?;
         let program = program(&mut ebpf)?;
         program.load().map_err(SteerError::from_load)?;
         Ok(Self {
