@@ -1,4 +1,5 @@
-//! What the kernel says about a network interface. Knows rtnetlink and ethtool; never packets or configuration.
+//! What the kernel says about a network interface, and which groups it is a member of. Knows rtnetlink, ethtool and memberships; never
+//! packets or configuration.
 #![allow(
     unsafe_code,
     reason = "two ethtool requests have no safe wrapper; the one block states what keeps it sound"
@@ -6,7 +7,7 @@
 
 use std::fs;
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr, SocketAddrV6, UdpSocket};
 use std::os::fd::AsRawFd;
 
 use netlink_packet_core::{NLM_F_DUMP, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload};
@@ -166,6 +167,25 @@ pub fn link(index: u32) -> io::Result<Link> {
         Err(error) if error.raw_os_error() == Some(libc::ENODEV) => Ok(Link::Gone),
         Err(error) => Err(error),
     }
+}
+
+/// The multicast group that is asked for the Ethernet address of `address` (RFC 4291 section 2.7.1).
+#[must_use]
+pub const fn solicited_node(address: Ipv6Addr) -> Ipv6Addr {
+    let [.., a, b, c] = address.octets();
+    Ipv6Addr::new(0xff02, 0, 0, 0, 0, 1, u16::from_be_bytes([0xff, a]), u16::from_be_bytes([b, c]))
+}
+
+/// Makes the host a member of `group`, of link scope, on interface number `index` for as long as the socket is open. The
+/// interface's filter then lets the group's frames in, and the kernel reports the membership to switches (RFC 3810).
+///
+/// # Errors
+/// What the kernel said: without IPv6 on the interface there is no membership.
+pub fn join(index: u32, group: Ipv6Addr) -> io::Result<UdpSocket> {
+    // Bound to the group itself: nothing that is sent to an address of the host's ends up here.
+    let socket = UdpSocket::bind(SocketAddrV6::new(group, 0, 0, index))?;
+    socket.join_multicast_v6(&group, index)?;
+    Ok(socket)
 }
 
 /// The addresses of interface number `index`.
@@ -356,6 +376,12 @@ mod tests {
         let lo = Interface::find("lo").unwrap();
         assert_eq!(link(lo.index).unwrap(), if lo.up { Link::Up } else { Link::Down });
         assert_eq!(link(0x7fff_fff0).unwrap(), Link::Gone);
+    }
+
+    #[test]
+    fn the_solicited_node_group_ends_like_the_address() {
+        let group = solicited_node("fd00:18::aabb:ccdd".parse().unwrap());
+        assert_eq!(group.to_string(), "ff02::1:ffbb:ccdd");
     }
 
     #[test]

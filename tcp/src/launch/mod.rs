@@ -7,6 +7,7 @@ mod signals;
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write as _};
+use std::net::{IpAddr, UdpSocket};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -113,6 +114,7 @@ where
         }
     }
 
+    let _memberships = join_groups(&interface, &plan);
     let control = Arc::new(Control::default());
     let counters: Vec<Arc<Counters>> = plan.workers.iter().map(|_| Arc::default()).collect();
     let (jobs, memory_bytes) = jobs(config, &interface, &plan, devices, &control, &counters)?;
@@ -186,6 +188,29 @@ fn listen<S>(steer: &mut Steer, config: &Config<S>, plan: &Plan) -> Result<(), S
     config.listeners().iter().try_for_each(|listener| {
         steer.add_listener(Address::from(listener.address.ip()), listener.address.port())
     })
+}
+
+/// Lets solicitations for the IPv6 addresses that only we have through the interface's filter, until this is dropped. The
+/// kernel joins the groups of its own addresses alone.
+fn join_groups(interface: &Interface, plan: &Plan) -> Vec<UdpSocket> {
+    let mut memberships = Vec::new();
+    for owned in &plan.owned {
+        let IpAddr::V6(address) = owned.to_ip() else { continue };
+        let group = interface::solicited_node(address);
+        match interface::join(interface.index, group) {
+            Ok(socket) => memberships.push(socket),
+            // Many interfaces let every group in: no reason not to serve.
+            Err(error) => {
+                let [.., a, b, c] = group.octets();
+                say(&format!(
+                    "note: joining {group} for {address}: {error}: if nobody finds the address, \
+                     ip maddress add 33:33:ff:{a:02x}:{b:02x}:{c:02x} dev {}",
+                    interface.name
+                ));
+            }
+        }
+    }
+    memberships
 }
 
 fn create(path: &Path) -> Result<File, Error> {

@@ -1,5 +1,7 @@
 //! Addresses that only synmill has: the kernel's ARP, neighbour discovery and ping find them.
 
+use xtask::lab::SERVER_INTERFACE;
+
 use crate::client::curl;
 use crate::harness::{Server, Stage};
 
@@ -15,6 +17,24 @@ fn an_address_of_ours_is_found_pinged_and_served() {
     let report = server.stop(&stage);
     assert_eq!(report.count("echo_answers"), 6);
     assert!(report.count("neighbour_answers") >= 2);
+}
+
+/// A network card's filter drops what goes to groups that nobody is a member of; a veth has none, so its list is looked at.
+#[test]
+fn the_groups_that_are_asked_for_our_addresses_are_joined_while_it_runs() {
+    let stage = Stage::new("groups");
+    let groups = || stage.at_server(&["ip", "maddress", "show", "dev", SERVER_INTERFACE]);
+    // Two addresses may share a group.
+    let owned = ["33:33:ff:bb:cc:dd", "ff02::1:ffbb:ccdd", "33:33:ff:00:00:99"];
+    let before = groups();
+    assert!(owned.iter().all(|group| !before.contains(group)), "{before}");
+    let addresses = ["[fd00:18::aabb:ccdd]:80", "[fd00:18::1:aabb:ccdd]:80", "[fd00:18::99]:80"];
+    let arguments = addresses.map(|address| ["--listen", address]).concat();
+    let server = Server::start(&stage, &[arguments.as_slice(), &["--listen", "198.18.0.9:80"]].concat());
+    let during = groups();
+    assert!(owned.iter().all(|group| during.contains(group)), "{during}");
+    server.stop(&stage);
+    assert_eq!(groups(), before);
 }
 
 #[test]
