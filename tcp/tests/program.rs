@@ -535,6 +535,51 @@ fn every_truncation_is_malformed() {
     }
 }
 
+/// Every value of a length field, one of which is true of the packet: of the others only those are ours that leave room for
+/// TCP's header and do not go beyond the frame, which the link may pad.
+#[test]
+fn length_fields_that_lie_are_never_steered() {
+    let mut program = Program::load();
+    let mut sweep = |name: &str, frame: &[u8], at: usize, fits: std::ops::RangeInclusive<u16>| {
+        for len in (0..=u16::MAX).filter(|len| *len < 512 || len.count_ones() == 1 || len.leading_ones() > 7)
+        {
+            let mut frame = frame.to_vec();
+            frame[at..at + 2].copy_from_slice(&len.to_be_bytes());
+            let expected = if fits.contains(&len) { TcpSteered } else { PassedMalformed };
+            program.check(&format!("{name} {len}"), &frame, expected);
+        }
+    };
+    let segment = tcp(EXACT);
+    let options = [(DESTINATION_OPTIONS, extension(1))];
+    sweep("total length", &v4(HOST_V4, TCP, &segment), 14 + 2, 40..=42);
+    let with_options = ethernet(&[0x8100], 0x0800, &ipv4(HOST_V4, TCP, 12, 0, &segment));
+    sweep("total length, options", &with_options, 18 + 2, 52..=54);
+    sweep("payload length", &v6(HOST_V6, &[], TCP, &segment), 14 + 4, 20..=22);
+    sweep("payload length, options", &v6(HOST_V6, &options, TCP, &segment), 14 + 4, 36..=38);
+
+    for words in 0..=15 {
+        let mut packet = ipv4(HOST_V4, TCP, 12, 0, &segment);
+        packet[0] = 0x40 | words;
+        // A shorter header leaves the options in the place of the ports, a longer one too little of TCP's.
+        let expected = match words {
+            8 => TcpSteered,
+            5..8 => PassedNotOurs,
+            _ => PassedMalformed,
+        };
+        program.check(&format!("header of {words} words"), &ethernet(&[], 0x0800, &packet), expected);
+    }
+    for units in 0..=255 {
+        let mut packet = ipv6(HOST_V6, &options, TCP, &segment);
+        packet[40 + 1] = units;
+        let expected = match units {
+            1 => TcpSteered,
+            0 => PassedNotOurs,
+            _ => PassedMalformed,
+        };
+        program.check(&format!("extension of {units} units"), &ethernet(&[], 0x86dd, &packet), expected);
+    }
+}
+
 /// Any octets at all: each packet still counts once, and the kernel never sees the program fail.
 #[test]
 fn noise_counts_once_too() {
