@@ -100,6 +100,8 @@ pub struct Lab {
 impl Lab {
     /// The prefix of the lab that a person plays in: `synmill-client`, `synmill-server`.
     pub const DEFAULT_PREFIX: &'static str = "synmill";
+    /// The prefix of the demonstration's lab, which comes and goes beside the one that a person plays in.
+    pub const DEMONSTRATION_PREFIX: &'static str = "synmill-run";
 
     /// Builds the lab, and waits until its links run. What an earlier lab of this prefix left behind is removed first.
     ///

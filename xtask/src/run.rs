@@ -46,7 +46,7 @@ pub(crate) fn demonstration() -> Result<()> {
     let binary = build(&interrupt)?;
 
     heading("The lab: two network namespaces and a veth pair");
-    let lab = Lab::up(Lab::DEFAULT_PREFIX, LabOptions::default())?;
+    let lab = Lab::up(Lab::DEMONSTRATION_PREFIX, LabOptions::default())?;
     let report = target()?.join("run.json");
     let mut responder = Responder::start(&interrupt, &lab, &binary, &report)?;
     for host in [SERVER_V4.to_owned(), format!("[{SERVER_V6}]")] {
