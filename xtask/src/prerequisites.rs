@@ -69,12 +69,13 @@ pub(crate) const EBPF: &[Need] = &[
     Need::file("llvm-22-dev", "/usr/lib/llvm-22/bin/llvm-config"),
 ];
 
-/// Fails at once, with what to type instead, when we are not root.
+/// Fails at once, with what to type instead, when we are not root. sudo sets PATH and HOME anew, and rustup finds its
+/// toolchains by them.
 pub(crate) fn root(command: &str) -> Result<()> {
     if !geteuid().is_root() {
         bail!(
             "`cargo xtask {command}` makes network namespaces and AF_XDP sockets, and that takes root; \
-             type: sudo env \"PATH=$PATH\" cargo xtask {command}"
+             type: sudo env \"PATH=$PATH\" \"HOME=$HOME\" cargo xtask {command}"
         );
     }
     Ok(())
