@@ -61,7 +61,7 @@ fn main() -> ExitCode {
         Command::Ci { except_tests } => ci::run(except_tests),
         Command::Ebpf { output: Some(output), .. } => ebpf::write(&output),
         Command::Ebpf { check, .. } => ebpf::run(check),
-        Command::Lab(command) => play::run(command),
+        Command::Lab(command) => play::perform(command),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -9,11 +9,12 @@ use xtask::lab::{self, LabOptions, Side};
 
 use crate::prerequisites;
 use crate::process::Interrupt;
+use crate::run;
 
 /// What to do with the lab.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Lab {
-    /// Builds it, in place of one that is up.
+    /// Builds it, in place of one that is up, and the responder to run in it.
     Up {
         /// RX and TX queues of each end.
         #[arg(long, default_value_t = LabOptions::default().queues, value_parser = clap::value_parser!(u32).range(1..=64))]
@@ -36,16 +37,24 @@ pub(crate) enum Lab {
 }
 
 /// Does it.
-pub(crate) fn run(command: Lab) -> Result<()> {
-    prerequisites::root("lab")?;
-    prerequisites::ensure(&Interrupt::install()?, &[prerequisites::LAB])?;
+pub(crate) fn perform(command: Lab) -> Result<()> {
+    prerequisites::root(match &command {
+        Lab::Up { .. } => "lab up",
+        Lab::Down => "lab down",
+        Lab::Exec { .. } => "lab exec ...",
+    })?;
+    let interrupt = Interrupt::install()?;
+    prerequisites::ensure(&interrupt, &[prerequisites::LAB])?;
     let prefix = lab::Lab::DEFAULT_PREFIX;
     match command {
         Lab::Up { queues, mtu } => {
+            prerequisites::ensure(&interrupt, &[prerequisites::BUILD])?;
+            let binary = run::build(&interrupt)?;
             let lab = lab::Lab::up(prefix, LabOptions { queues, mtu, ..LabOptions::default() })?;
             let (client, server) = (lab.namespace(Side::Client), lab.namespace(Side::Server));
             println!("{client}: {}, {}, {}", lab::CLIENT_INTERFACE, lab::CLIENT_V4, lab::CLIENT_V6);
             println!("{server}: {}, {}, {}", lab::SERVER_INTERFACE, lab::SERVER_V4, lab::SERVER_V6);
+            println!("the responder: {}", binary.display());
             println!(
                 "cargo xtask lab exec [--server] -- COMMAND runs a command there; cargo xtask lab down removes it"
             );

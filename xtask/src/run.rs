@@ -62,7 +62,7 @@ pub(crate) fn demonstration() -> Result<()> {
 }
 
 /// The release binary.
-fn build(interrupt: &Interrupt) -> Result<PathBuf> {
+pub(crate) fn build(interrupt: &Interrupt) -> Result<PathBuf> {
     heading("The build");
     interrupt.run(&mut cargo(["build", "--release", "--package", "synmill"]))?;
     Ok(target()?.join("release/synmill"))
