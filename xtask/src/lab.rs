@@ -10,6 +10,7 @@
 //! the lab is ever seen by the machine's own network.
 
 use std::fs::File;
+use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::thread;
@@ -301,7 +302,12 @@ fn run(program: &str, arguments: &[&str]) -> Result<String> {
 /// It could not be started, or failed.
 pub fn output(command: &mut Command) -> Result<String> {
     let shown = shown(command);
-    let result = command.stdin(Stdio::null()).output().with_context(|| format!("cannot start `{shown}`"))?;
+    // In a group of its own a Ctrl-C at the terminal does not reach it: a lab is taken down in spite of it.
+    let result = command
+        .stdin(Stdio::null())
+        .process_group(0)
+        .output()
+        .with_context(|| format!("cannot start `{shown}`"))?;
     if !result.status.success() {
         let said = String::from_utf8_lossy(&result.stderr);
         return Err(anyhow!("`{shown}` failed ({}): {}", result.status, said.trim()));
