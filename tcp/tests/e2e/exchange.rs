@@ -97,6 +97,10 @@ fn check_numbers(packets: &[Packet]) {
     assert_eq!(acknowledged, next, "all is acknowledged in the end: {packets:#?}");
 }
 
+/// The packets of a request, as [`outline`] shows them.
+const REQUEST: [&str; 8] =
+    ["client S", "server S.", "client .", "client P.", "server P.", "client F.", "server F.", "client ."];
+
 #[test]
 fn a_request_takes_the_packets_of_the_rfc() {
     let stage = Stage::new("exchange");
@@ -108,20 +112,7 @@ fn a_request_takes_the_packets_of_the_rfc() {
     ] {
         let packets = capture(&stage, url, address);
         assert!(packets.len() <= 11, "{packets:#?}");
-        assert_eq!(
-            outline(&packets),
-            [
-                "client S",
-                "server S.",
-                "client .",
-                "client P.",
-                "server P.",
-                "client F.",
-                "server F.",
-                "client ."
-            ],
-            "{packets:#?}"
-        );
+        assert_eq!(outline(&packets), REQUEST, "{packets:#?}");
         for option in [mss, "sackOK", "TS val ", "wscale "] {
             assert!(packets[1].options.contains(option), "no {option}: {packets:#?}");
         }
@@ -134,4 +125,24 @@ fn a_request_takes_the_packets_of_the_rfc() {
         check_numbers(&packets);
     }
     server.stop(&stage);
+}
+
+#[test]
+fn the_pcap_file_holds_both_directions() {
+    let stage = Stage::new("pcap");
+    let file = stage.file("frames.pcap");
+    let path = file.to_str().unwrap();
+    let server = Server::start(&stage, &["--listen=198.18.0.2:80=http:1024", "--pcap", path]);
+    assert_eq!(curl(&stage, "http://198.18.0.2/").bytes, 1024);
+    let report = server.stop(&stage);
+
+    // Without -Z it reads the file as a user who may not enter the build folder.
+    let said = stage.ask(&["tcpdump", "-Z", "root", "-n", "-t", "-r", path]);
+    let packets: Vec<Packet> = said.lines().filter_map(|line| Packet::parse(line, "198.18.0.2.80")).collect();
+    assert_eq!(outline(&packets), REQUEST, "{said}");
+    check_numbers(&packets);
+    let count =
+        |from_client| packets.iter().filter(|packet| packet.from_client == from_client).count() as u64;
+    assert_eq!((count(true), count(false)), (report.count("in_segs"), report.count("out_segs")), "{said}");
+    std::fs::remove_file(file).unwrap();
 }

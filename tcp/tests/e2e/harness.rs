@@ -105,9 +105,23 @@ impl Server {
         Self { process, report }
     }
 
-    /// Asks it to end with SIGTERM; it has to end well, with accounts that close, and leave nothing on its interface.
-    pub(crate) fn stop(mut self, stage: &Stage) -> Report {
-        self.process.signal(Signal::SIGTERM);
+    /// Asks it to end with SIGTERM, and waits for a good end.
+    pub(crate) fn stop(self, stage: &Stage) -> Report {
+        self.signal(Signal::SIGTERM);
+        self.finish(stage)
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        self.process.signal(signal);
+    }
+
+    /// Both of its outputs so far.
+    pub(crate) fn said(&self) -> String {
+        self.process.said()
+    }
+
+    /// Waits for an end that was asked for: it has to end well, with accounts that close, and leave nothing on its interface.
+    pub(crate) fn finish(mut self, stage: &Stage) -> Report {
         let status = self.process.end();
         let said = self.process.said();
         assert!(status.success(), "{status}:\n{said}");
@@ -125,7 +139,7 @@ impl Server {
         assert!(!self.process.end().success());
     }
 
-    /// Waits for an end of its own accord.
+    /// Waits for its end, good or not.
     pub(crate) fn end(mut self) -> (ExitStatus, String) {
         let status = self.process.end();
         (status, self.process.said())

@@ -1,12 +1,18 @@
-//! HTTP with curl: both families, every size, one connection for several requests.
+//! HTTP with curl and by hand: both families, every size, several requests on a connection, requests that are refused.
 
-use crate::client::{MIB, Text, curl, digest, write_file};
+use std::io::{Read as _, Write as _};
+use std::net::Shutdown;
+use std::thread;
+
+use synmill::service::pattern;
+
+use crate::client::{MIB, Text, connect, curl, digest, write_file};
 use crate::harness::{Server, Stage};
 
 const HOSTS: [&str; 2] = ["198.18.0.2", "[fd00:18::2]"];
 
 #[test]
-fn bodies_of_0_1_and_1_mib_have_their_length() {
+fn bodies_of_0_1_and_1_mib_arrive_intact() {
     let stage = Stage::new("sizes");
     let sizes = [("80", 0), ("81", 1), ("82", MIB)];
     let listen: Vec<String> = HOSTS
@@ -17,7 +23,9 @@ fn bodies_of_0_1_and_1_mib_have_their_length() {
     let server = Server::start(&stage, &arguments);
     for host in HOSTS {
         for (port, bytes) in sizes {
-            assert_eq!(curl(&stage, &format!("http://{host}:{port}/")).bytes, bytes, "{host}:{port}");
+            let mut body = vec![0; usize::try_from(bytes).unwrap()];
+            pattern::fill(0, &mut body);
+            assert_eq!(curl(&stage, &format!("http://{host}:{port}/")), digest(&body[..]), "{host}:{port}");
         }
     }
     let report = server.stop(&stage);
@@ -68,4 +76,60 @@ fn head_announces_the_body_and_sends_none() {
     assert!(head.starts_with("HTTP/1.1 200 OK\r\n"), "{head}");
     assert!(head.to_ascii_lowercase().contains("content-length: 1000\r\n"), "{head}");
     server.stop(&stage);
+}
+
+/// All that comes back for these bytes, sent in pieces of at most `piece`, when the client then says no more.
+fn answer(stage: &Stage, request: &[u8], piece: usize) -> String {
+    let stream = connect(stage, "198.18.0.2:80");
+    let mut answer = Vec::new();
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            for part in request.chunks(piece) {
+                (&stream).write_all(part).expect("the server takes the request");
+            }
+            stream.shutdown(Shutdown::Write).expect("the connection is open");
+        });
+        (&stream).read_to_end(&mut answer).expect("the server closes in order");
+    });
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+#[test]
+fn what_is_refused_gets_its_status_and_an_end() {
+    let stage = Stage::new("errors");
+    let server = Server::start(&stage, &["--listen", "198.18.0.2:80=http:1024"]);
+    let long = "x".repeat(20_000);
+    let requests = [
+        ("400 Bad Request", "garbage\r\n\r\n".to_owned()),
+        ("400 Bad Request", "GET / HTTP/1.1\r\n\r\n".to_owned()),
+        ("405 Method Not Allowed", "POST / HTTP/1.1\r\nHost: lab\r\n\r\n".to_owned()),
+        ("414 URI Too Long", format!("GET /{} HTTP/1.1\r\nHost: lab\r\n\r\n", &long[..9000])),
+        ("431 Request Header Fields Too Large", format!("GET / HTTP/1.1\r\nHost: lab\r\nA: {long}\r\n\r\n")),
+        ("505 HTTP Version Not Supported", "GET / HTTP/2.0\r\nHost: lab\r\n\r\n".to_owned()),
+    ];
+    for (status, request) in &requests {
+        // What follows a refused request is not answered.
+        let request = format!("{request}GET / HTTP/1.1\r\nHost: lab\r\n\r\n");
+        let answer = answer(&stage, request.as_bytes(), usize::MAX);
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status}\r\n")), "{status}: {answer}");
+        assert!(answer.contains("\r\nContent-Length: 0\r\n"), "{answer}");
+        assert!(answer.ends_with("\r\n\r\n") && answer.matches("HTTP/1.1").count() == 1, "{answer}");
+    }
+    let report = server.stop(&stage);
+    assert_eq!((report.closed(), report.count("out_rsts")), (requests.len() as u64, 0));
+}
+
+#[test]
+fn requests_in_a_row_are_all_answered_wherever_they_are_cut() {
+    const COUNT: usize = 300;
+    let stage = Stage::new("pipeline");
+    let server = Server::start(&stage, &["--listen", "198.18.0.2:80=http:100"]);
+    let request = "GET / HTTP/1.1\r\nHost: lab\r\n\r\n";
+    let one = answer(&stage, request.as_bytes(), usize::MAX);
+    assert!(one.starts_with("HTTP/1.1 200 OK\r\n"), "{one}");
+    for piece in [usize::MAX, 7] {
+        let all = answer(&stage, request.repeat(COUNT).as_bytes(), piece);
+        assert!(all == one.repeat(COUNT), "{} bytes for {COUNT} of {}", all.len(), one.len());
+    }
+    assert_eq!(server.stop(&stage).closed(), 3);
 }

@@ -1,9 +1,12 @@
 //! The responder's end, wanted or not, with clients in mid-sentence.
 
+use std::io::{ErrorKind, Read as _};
+use std::net::TcpStream;
+
 use nix::sys::signal::Signal;
 use xtask::lab::CLIENT_INTERFACE;
 
-use crate::client::curl;
+use crate::client::{connect, curl, say, try_connect};
 use crate::harness::{LIMIT, Process, Server, Stage, until};
 
 const SERVE: [&str; 4] = ["--listen", "198.18.0.2:80", "--service", "http:1024"];
@@ -65,6 +68,69 @@ fn it_ends_after_its_duration() {
     let (status, said) = server.end();
     assert!(status.success(), "{said}");
     assert!(!stage.is_attached());
+}
+
+#[test]
+fn it_ends_after_its_duration_under_load() {
+    let stage = Stage::new("loaded");
+    let server = Server::start(&stage, &[&SERVE[..], &["--duration", "2s"]].concat());
+    let wrk = under_load(&stage);
+    assert!(server.finish(&stage).count("passive_opens") > 0);
+    wrk.signal(Signal::SIGKILL);
+}
+
+/// A responder that drains for at most `drain`, and a client that does not answer its FIN.
+fn draining(stage: &Stage, drain: &str) -> (Server, TcpStream) {
+    let server = Server::start(stage, &["--listen", "198.18.0.2:7=echo", "--drain", drain]);
+    let mut stream = connect(stage, "198.18.0.2:7");
+    say(&stream, b"hello");
+    server.signal(Signal::SIGTERM);
+    assert_eq!(stream.read(&mut [0]).unwrap(), 0, "the drain begins with a FIN");
+    (server, stream)
+}
+
+#[test]
+fn who_ignores_the_drain_is_reset_at_its_deadline() {
+    let stage = Stage::new("deadline");
+    let (server, stream) = draining(&stage, "100ms");
+    let report = server.finish(&stage);
+    assert_eq!((report.count("ended_reset_by_us"), report.count("out_rsts")), (1, 1));
+    assert_eq!(report.count("curr_connections"), 0);
+    // What Linux makes of a RST in CLOSE-WAIT.
+    until("the RST has come", LIMIT, || {
+        stream.take_error().unwrap().is_some_and(|error| error.kind() == ErrorKind::BrokenPipe)
+    });
+}
+
+#[test]
+fn a_new_connection_is_refused_while_draining() {
+    let stage = Stage::new("draining");
+    let (server, stream) = draining(&stage, "60s");
+    let error = try_connect(&stage, "198.18.0.2:7").unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
+    drop(stream);
+    let report = server.finish(&stage);
+    assert_eq!((report.count("passive_opens"), report.closed()), (1, 1));
+    assert_eq!(report.count("out_rsts"), 1, "the refusal was synmill's");
+}
+
+#[test]
+fn a_second_sigterm_ends_at_once() {
+    let stage = Stage::new("twice");
+    let (server, _stream) = draining(&stage, "60s");
+    server.signal(Signal::SIGTERM);
+    let (status, said) = server.end();
+    assert_eq!(status.code(), Some(1), "{said}");
+    assert!(!stage.is_attached(), "an XDP program is left on the interface");
+}
+
+#[test]
+fn the_mode_for_every_driver_serves() {
+    let stage = Stage::new("skb");
+    let server = Server::start(&stage, &[&SERVE[..], &["--mode", "skb"]].concat());
+    assert!(server.said().lines().any(|line| line == "mode: skb"), "{}", server.said());
+    assert_eq!(curl(&stage, "http://198.18.0.2/").bytes, 1024);
+    server.stop(&stage);
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Text stays intact when packets are lost in both directions.
 
 use std::io::Write as _;
+use std::net::Shutdown;
 use std::process::Stdio;
 
 use xtask::lab::CLIENT_INTERFACE;
@@ -44,6 +45,21 @@ fn a_body_survives_two_percent_loss() {
     clear(&stage);
     assert!(server.stop(&stage).count("retrans_segs") > 0, "nothing was lost");
     std::fs::remove_file(file).unwrap();
+}
+
+#[test]
+fn an_upload_survives_two_percent_loss() {
+    let stage = Stage::new("lossyup");
+    let server = Server::start(&stage, &["--listen", "198.18.0.2:9=discard"]);
+    set(&stage, 2);
+    let mut stream = connect(&stage, "198.18.0.2:9");
+    std::io::copy(&mut Text::new(5, 20 * MIB), &mut stream).unwrap();
+    stream.shutdown(Shutdown::Write).unwrap();
+    assert_eq!(digest(&stream).bytes, 0);
+    clear(&stage);
+    assert!(stage.kernel_tcp("RetransSegs") > 0, "nothing was lost on the way to the server");
+    let report = server.stop(&stage);
+    assert_eq!((report.count("in_bytes"), report.closed()), (20 * MIB, 1));
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Tagged frames are answered with their tag. The client's kernel sits behind a switch port of our own making, which tags
+//! Tagged frames are answered with their tags. The client's kernel sits behind a switch port of our own making, which tags
 //! what goes to the server and hands back what comes from it, so that the kernel needs no VLAN devices.
 #![allow(unsafe_code, reason = "packet sockets have no safe wrapper; the one block says what keeps it sound")]
 
@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
 
 use nix::sys::signal::Signal;
-use xtask::lab::{CLIENT_INTERFACE, CLIENT_V4, CLIENT_V6, Side};
+use xtask::lab::{CLIENT_INTERFACE, CLIENT_V4, CLIENT_V6, LabOptions, Side};
 
 use crate::client::{MIB, Text, connect, curl, digest, echo};
 use crate::harness::{LIMIT, Process, Server, Stage, until};
@@ -19,7 +19,9 @@ const KERNEL: &str = "smk0";
 const PORT: &str = "smk1";
 /// 802.1Q, VLAN 5, priority 0.
 const TAG: [u8; 4] = [0x81, 0x00, 0x00, 0x05];
-/// Where a tag is: behind the two addresses.
+/// The same behind a service tag: 802.1ad, VLAN 7, priority 0.
+const TWO_TAGS: [u8; 8] = [0x88, 0xa8, 0x00, 0x07, 0x81, 0x00, 0x00, 0x05];
+/// Where tags are: behind the two addresses.
 const TAG_AT: usize = 12;
 
 /// A packet socket for all frames of an interface at the client's end. Reads give up after 20 ms.
@@ -75,8 +77,8 @@ fn forward(mut from: &File, mut to: &File, stop: &AtomicBool, change: impl Fn(&[
     }
 }
 
-/// Puts the client's kernel behind the switch and runs `action`.
-fn behind_a_switch(stage: &Stage, action: impl FnOnce()) {
+/// Puts the client's kernel behind the switch, which gives its frames `tags`, and runs `action`.
+fn behind_a_switch(stage: &Stage, tags: &[u8], action: impl FnOnce()) {
     stage.ask(&["ip", "link", "add", KERNEL, "type", "veth", "peer", PORT]);
     for interface in [KERNEL, PORT] {
         stage.ask(&["ip", "link", "set", interface, "addrgenmode", "none"]);
@@ -94,12 +96,18 @@ fn behind_a_switch(stage: &Stage, action: impl FnOnce()) {
             forward(&port, &wire, &stop, |frame, tagged| {
                 let (addresses, rest) = frame.split_at(TAG_AT.min(frame.len()));
                 tagged.extend_from_slice(addresses);
-                tagged.extend_from_slice(&TAG);
+                tagged.extend_from_slice(tags);
                 tagged.extend_from_slice(rest);
             });
         });
-        // The kernel takes a tag off before a packet socket sees the frame: only tcpdump can tell that it was there.
-        scope.spawn(|| forward(&wire, &port, &stop, |frame, same| same.extend_from_slice(frame)));
+        // The kernel takes the outer tag off before a packet socket sees the frame: only tcpdump can tell that it was there.
+        scope.spawn(|| {
+            forward(&wire, &port, &stop, |frame, bare| {
+                let (addresses, rest) = frame.split_at(TAG_AT.min(frame.len()));
+                bare.extend_from_slice(addresses);
+                bare.extend_from_slice(rest.strip_prefix(&TAG).unwrap_or(rest));
+            });
+        });
         let guard = StopOnDrop(&stop);
         action();
         drop(guard);
@@ -115,31 +123,41 @@ impl Drop for StopOnDrop<'_> {
     }
 }
 
-#[test]
-fn a_tagged_client_is_served() {
-    let stage = Stage::new("vlan");
+/// Serves a client whose frames have `tags`; each answer has to have them, as tcpdump shows them: `parts`.
+fn serves_tagged(stage: &Stage, tags: &[u8], parts: &[&str]) {
     let arguments =
         ["--listen=198.18.0.9:80=http:1M", "--listen=[fd00:18::9]:80=http:1M", "--listen=198.18.0.9:7=echo"];
-    let server = Server::start(&stage, &arguments);
-    behind_a_switch(&stage, || {
-        let argv = ["tcpdump", "--immediate-mode", "-l", "-n", "-e", "-i", CLIENT_INTERFACE, "-Q", "in"];
+    let server = Server::start(stage, &arguments);
+    behind_a_switch(stage, tags, || {
+        let listen = ["tcpdump", "--immediate-mode", "-l", "-n", "-e", "-i", CLIENT_INTERFACE, "-Q", "in"];
+        // The server's kernel joins multicast groups when it likes.
+        let argv = [&listen[..], &["not", "ether", "multicast"]].concat();
         let mut tcpdump = Process::spawn(&mut stage.client(&argv));
         until("tcpdump listens", LIMIT, || tcpdump.said().contains("listening on"));
-        assert_eq!(curl(&stage, "http://198.18.0.9/").bytes, MIB);
+        assert_eq!(curl(stage, "http://198.18.0.9/").bytes, MIB);
         tcpdump.signal(Signal::SIGINT);
         tcpdump.end();
         let said = tcpdump.said();
         let frames: Vec<&str> = said.lines().filter(|line| line.contains(" > ")).collect();
         assert!(!frames.is_empty(), "{said}");
         for frame in frames {
-            assert!(
-                frame.contains("802.1Q") && frame.contains("vlan 5,"),
-                "an answer without its tag: {frame}"
-            );
+            assert!(parts.iter().all(|part| frame.contains(part)), "an answer without its tags: {frame}");
         }
 
-        assert_eq!(curl(&stage, "http://[fd00:18::9]/").bytes, MIB);
-        assert_eq!(echo(&connect(&stage, "198.18.0.9:7"), 1, MIB), digest(Text::new(1, MIB)));
+        assert_eq!(curl(stage, "http://[fd00:18::9]/").bytes, MIB);
+        assert_eq!(echo(&connect(stage, "198.18.0.9:7"), 1, MIB), digest(Text::new(1, MIB)));
     });
-    assert_eq!(server.stop(&stage).count("passive_opens"), 3);
+    assert_eq!(server.stop(stage).count("passive_opens"), 3);
+}
+
+#[test]
+fn a_tagged_client_is_served() {
+    serves_tagged(&Stage::new("vlan"), &TAG, &["802.1Q", "vlan 5,"]);
+}
+
+#[test]
+fn a_client_behind_two_tags_is_served() {
+    // Beyond the MTU a packet socket allows a single tag of 802.1Q.
+    let stage = Stage::with("qinq", LabOptions { mtu: 1508, ..LabOptions::default() });
+    serves_tagged(&stage, &TWO_TAGS, &["0x88a8", "vlan 7,", "0x8100", "vlan 5,"]);
 }
