@@ -1,5 +1,6 @@
 //! `cargo xtask`: the project's own commands, one file each.
 
+mod bench;
 mod ci;
 mod play;
 mod prerequisites;
@@ -48,6 +49,9 @@ enum Command {
         #[arg(long, value_name = "PATH", conflicts_with = "check")]
         output: Option<PathBuf>,
     },
+    /// Measures synmill beside another server, in a lab; root.
+    #[command(subcommand)]
+    Bench(bench::Bench),
     /// The lab, kept to play in.
     #[command(subcommand)]
     Lab(play::Lab),
@@ -61,6 +65,7 @@ fn main() -> ExitCode {
         Command::Ci { except_tests } => ci::run(except_tests),
         Command::Ebpf { output: Some(output), .. } => ebpf::write(&output),
         Command::Ebpf { check, .. } => ebpf::run(check),
+        Command::Bench(command) => bench::perform(&command),
         Command::Lab(command) => play::perform(command),
     };
     match result {

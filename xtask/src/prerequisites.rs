@@ -61,6 +61,14 @@ pub(crate) const TESTS: &[Need] = &[
     Need::program("wrk", "wrk"),
 ];
 
+/// For the comparison with nginx, besides the lab.
+pub(crate) const BENCH: &[Need] = &[
+    Need::program("nginx-light", "nginx"),
+    Need::program("wrk", "wrk"),
+    Need::program("util-linux", "taskset"),
+    Need::program("procps", "sysctl"),
+];
+
 /// To build the XDP object where there is no nightly toolchain: a rustc of a recent release with its library's sources,
 /// and the LLVM that bpf-linker is built against.
 pub(crate) const EBPF: &[Need] = &[
