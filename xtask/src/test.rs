@@ -16,7 +16,7 @@ pub(crate) fn run() -> Result<()> {
 /// The tests themselves, on a machine that has what they need.
 pub(crate) fn tests(interrupt: &Interrupt) -> Result<()> {
     ebpf::run(true)?;
-    // The protocol side stands alone: neither libxdp nor root.
+    // The protocol side stands alone: neither libxdp nor root. Its short tests only; the simulations run below.
     interrupt.run(&mut cargo(["test", "--package", "synmill", "--no-default-features", "--lib"]))?;
     interrupt.run(&mut cargo(["test", "--workspace", "--no-fail-fast"]))
 }
