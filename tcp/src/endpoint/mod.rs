@@ -434,6 +434,9 @@ impl<S: Service> Endpoint<S> {
                 return Fate::Dropped(reason);
             }
             Disposition::End(end) => {
+                if arrival.acked > 0 {
+                    self.on_acked(slot, arrival.acked, out);
+                }
                 self.end(slot, end, out);
                 out.recycle.push(work.frame);
                 return Fate::Absorbed;
@@ -494,6 +497,12 @@ impl<S: Service> Endpoint<S> {
             let mut memo = self.connections[slot].memo;
             self.service(slot).on_open(&mut memo);
             self.connections[slot].memo = memo;
+        }
+        if arrival.syn_was_lost
+            && let Some(number) = self.attach_record(slot)
+        {
+            let mss = u32::from(self.connections[slot].tcb.mss());
+            self.records.get_mut(number).transfer.congestion_window = mss;
         }
         if arrival.acked > 0 {
             self.on_acked(slot, arrival.acked, out);

@@ -19,6 +19,9 @@ impl Rtt {
     /// Nothing measured.
     pub const NONE: Self = Self { srtt_eighths: 0, rttvar_quarters: 0 };
 
+    /// What stands in for a first sample after a lost SYN: a timeout of 3 s, RFC 6298 (5.7).
+    pub const AFTER_LOST_SYN: Self = Self { srtt_eighths: 8 * 1000, rttvar_quarters: 2000 };
+
     /// Packed into 32 bits, for a connection's line.
     #[must_use]
     #[inline]
@@ -98,6 +101,11 @@ mod tests {
         assert_eq!([0, 1, 2, 6].map(|backoff| rtt.rto_ms(backoff)), [1000, 2000, 4000, 64_000]);
         assert_eq!(rtt.rto_ms(7), MAX_RTO_MS);
         assert_eq!(rtt.rto_ms(15), MAX_RTO_MS);
+    }
+
+    #[test]
+    fn a_lost_syn_stands_for_three_seconds() {
+        assert_eq!(Rtt::AFTER_LOST_SYN.rto_ms(0), 3000);
     }
 
     #[test]

@@ -73,6 +73,9 @@ pub struct Arrival {
     pub acked: u32,
     /// The third of three equal acknowledgements repairs a loss: this may be one (RFC 5681 section 2).
     pub is_duplicate_ack: bool,
+    /// The handshake is complete, and our SYN or SYN,ACK went more than once: the first window is one segment (RFC 5681
+    /// section 3.1).
+    pub syn_was_lost: bool,
     /// It carries text, none of which can be taken: the peer is told what can.
     pub must_acknowledge: bool,
     /// Text to be received.
@@ -87,6 +90,7 @@ impl Arrival {
             disposition,
             acked: 0,
             is_duplicate_ack: false,
+            syn_was_lost: false,
             must_acknowledge: false,
             text: None,
             fin: None,
@@ -166,13 +170,9 @@ impl Tcb {
         }
         self.learn(seg, environment.local_mss);
         if has_ack {
-            self.sample_from_ack(None, seg, now);
-            self.set_snd_una(seg.ack);
-            self.set_backoff(0);
-            self.clear_timer();
-            self.set_state(State::Established);
+            let syn_was_lost = self.establish(seg, now);
             self.set_flag(Flag::AckPending, true);
-            Arrival::of(Disposition::Accepted)
+            Arrival { syn_was_lost, ..Arrival::of(Disposition::Accepted) }
         } else {
             // Simultaneous open: our SYN and theirs have crossed.
             self.set_state(State::SynReceived);
@@ -187,14 +187,13 @@ impl Tcb {
         if !seg.flags.has(Flags::SYN) || seg.flags.has_any(Flags::RST.with(Flags::ACK)) {
             return false;
         }
-        if seg.seq.after(self.rcv_nxt()) {
-            return true;
-        }
+        let has_newer_number = seg.seq.after(self.rcv_nxt());
         match seg.options.timestamps {
             Some(timestamps) if self.flag(Flag::Timestamps) => {
-                (timestamps.value.wrapping_sub(self.ts_recent()) as i32) > 0
+                let age = timestamps.value.wrapping_sub(self.ts_recent()) as i32;
+                age > 0 || (age == 0 && has_newer_number)
             }
-            _ => false,
+            _ => has_newer_number,
         }
     }
 
@@ -276,11 +275,7 @@ impl Tcb {
             if seg.ack != self.snd_nxt() {
                 return Some(refuse(seg).disposition);
             }
-            self.sample_from_ack(None, seg, now);
-            self.set_snd_una(seg.ack);
-            self.set_backoff(0);
-            self.clear_timer();
-            self.set_state(State::Established);
+            arrival.syn_was_lost = self.establish(seg, now);
             self.take_window(seg);
             return None;
         }
@@ -301,6 +296,20 @@ impl Tcb {
             }
         }
         None
+    }
+
+    /// Our SYN is acknowledged: ESTABLISHED. Whether it had to go more than once.
+    fn establish(&mut self, seg: &Segment, now: Millis) -> bool {
+        let syn_was_lost = self.backoff() > 0;
+        self.sample_from_ack(None, seg, now);
+        if syn_was_lost {
+            self.expect_slow_peer();
+        }
+        self.set_snd_una(seg.ack);
+        self.set_backoff(0);
+        self.clear_timer();
+        self.set_state(State::Established);
+        syn_was_lost
     }
 
     /// New numbers are acknowledged.

@@ -422,6 +422,13 @@ impl Tcb {
         transfer.map_or(Rtt::from_bits(self.rtt), |transfer| transfer.rtt)
     }
 
+    /// RFC 6298 (5.7): after a lost SYN, and without a sample, the timeout of data starts at 3 s.
+    pub(super) fn expect_slow_peer(&mut self) {
+        if Rtt::from_bits(self.rtt) == Rtt::NONE {
+            self.rtt = Rtt::AFTER_LOST_SYN.to_bits();
+        }
+    }
+
     pub(super) fn sample_rtt(&mut self, transfer: Option<&mut Transfer>, sample_ms: u32) {
         if let Some(transfer) = transfer {
             transfer.rtt.sample(sample_ms);
@@ -452,7 +459,8 @@ impl Tcb {
         }
         let scale = seg.options.window_scale.unwrap_or(0).min(14);
         self.state_and_scale = self.state_and_scale & 15 | scale << 4;
-        self.snd_wnd = WireWindow(seg.window.0 >> scale);
+        // Rounded up: a window below the grain of its scale is not shut.
+        self.snd_wnd = WireWindow(u32::from(seg.window.0).div_ceil(1 << scale) as u16);
         self.rcv_nxt = seg.seq + 1;
     }
 

@@ -41,9 +41,12 @@ fn short_talks(seed: u64, percent: f64, count: u64, client_closes: bool) {
             assert_eq!(counts.drops().map(|(_, drops)| drops).sum::<u64>(), 0, "{side}");
         }
     } else {
-        // Under faults TCP repairs everything: nobody gives up as long as fifteen retransmissions in a row do not all fail.
-        assert_eq!(asked.whole.get(), count, "{near:#?}\n{far:#?}");
-        assert_eq!(answered.bytes.get(), 100 * count);
+        // Whoever is not whole was given up, and counted so: its FIN or SYN was lost on every try. At one try in nine lost, and four or
+        // five tries within FIN-WAIT-2's 60 s where a lost SYN has made the timeout long, that is a few in a million.
+        let given_up = near.ended_timed_out + near.attempt_fails;
+        assert!(asked.whole.get() + given_up >= count, "{near:#?}\n{far:#?}");
+        assert!(given_up <= count / 50_000, "{near:#?}\n{far:#?}");
+        assert!(answered.bytes.get() >= 100 * (count - given_up));
         assert!(near.retrans_segs > 0 && far.retrans_segs > 0);
     }
 }

@@ -148,6 +148,7 @@ fn check_one(label: &str, role: Role, iss: u32, irs: u32, from: From, given: Seg
         Verdict::Drop(reason) => Disposition::Drop(reason),
     };
     let expected_arrival = Arrival {
+        syn_was_lost: false,
         disposition,
         acked: expected.acked,
         is_duplicate_ack: expected.duplicate,

@@ -150,6 +150,7 @@ fn time_wait_gives_way_to_a_new_syn_only() {
             ("an old number, a timestamp that was not negotiated", &plain, -9_i32 as u32, SYN, at(1), false),
             ("an old number, a later timestamp", &stamped, -9_i32 as u32, SYN, at(5001), true),
             ("an old number, the same timestamp", &stamped, -9_i32 as u32, SYN, at(5000), false),
+            ("a new number, an old timestamp", &stamped, 9, SYN, at(4999), false),
             ("an old number, an old timestamp", &stamped, -9_i32 as u32, SYN, at(4999), false),
             ("SYN,ACK", &plain, 1, SYN_ACK, None, false),
         ] {

@@ -95,9 +95,9 @@ fn windows_are_scaled_after_the_handshake_only() {
             ("no scale", None, 8000, 9, 65535),
             ("scale of 0", Some(0), 8000, 9, 512),
             ("scale of 3", Some(3), 8000, 72, 512),
-            ("the largest scale", Some(14), 0, 9 << 14, 512),
-            ("a scale too far counts as the largest", Some(15), 0, 9 << 14, 512),
-            ("a scale far too far", Some(255), 0, 9 << 14, 512),
+            ("the largest scale", Some(14), 1 << 14, 9 << 14, 512),
+            ("a scale too far counts as the largest", Some(15), 1 << 14, 9 << 14, 512),
+            ("a scale far too far", Some(255), 1 << 14, 9 << 14, 512),
         ] {
             let options = Options { window_scale: shift, ..PEER };
             let mut world = World::half_open(role, 1, 2, options);
