@@ -1,6 +1,6 @@
 //! A connection's one cache line, and the array of them. Knows layout and free slots; never what happens on a connection.
 
-use crate::flow::{Address, Armed, FlowKey};
+use crate::flow::{Address, Armed, FlowKey, Marked};
 use crate::proto::{State, Tcb};
 use crate::service::Memo;
 
@@ -11,7 +11,7 @@ use crate::service::Memo;
 /// | 0-15 | the peer's address |
 /// | 16-23 | the peer's port, our port, our address (numbered), the next hop (numbered) with the ready mark |
 /// | 24-31 | the service's memo; in a free slot, the number of the next free one |
-/// | 32-63 | the control block |
+/// | 32-63 | the control block, and in its spare byte the timer wheel's mark |
 #[derive(Clone, Copy, Debug)]
 #[repr(C, align(64))]
 pub(super) struct Connection {
@@ -31,9 +31,15 @@ const READY: u16 = 0x8000;
 /// The most next hops that can be told apart.
 pub(super) const NEXT_HOPS: usize = READY as usize;
 
-impl AsMut<Armed> for Connection {
-    fn as_mut(&mut self) -> &mut Armed {
-        &mut self.tcb.armed
+impl Marked for Connection {
+    #[inline]
+    fn armed(&self) -> Armed {
+        Armed(self.tcb.spare)
+    }
+
+    #[inline]
+    fn set_armed(&mut self, armed: Armed) {
+        self.tcb.spare = armed.0;
     }
 }
 
@@ -123,9 +129,9 @@ impl Connections {
     pub(super) fn put(&mut self, slot: u32) {
         let next = self.free;
         let connection = &mut self[slot];
-        let armed = connection.tcb.armed;
+        let armed = connection.armed();
         connection.tcb = Tcb::default();
-        connection.tcb.armed = armed;
+        connection.set_armed(armed);
         connection.memo = Memo::of(u64::from(next));
         self.free = slot + 1;
     }

@@ -4,7 +4,7 @@
 use super::connection::Connection;
 use super::paths::Local;
 use super::{Endpoint, Fate, OpenError, Outbox, Work};
-use crate::flow::FlowKey;
+use crate::flow::{FlowKey, Marked};
 use crate::proto::{End, SeqNum, State, Tcb};
 use crate::service::Service;
 use crate::stats::DropReason;
@@ -101,7 +101,7 @@ impl<S: Service> Endpoint<S> {
         hash: u64,
         listener: u16,
         next_hop: Link,
-        mut tcb: Tcb,
+        tcb: Tcb,
         out: &mut Outbox,
     ) -> Result<u32, DropReason> {
         let local = Local { address: key.local, listener };
@@ -112,10 +112,11 @@ impl<S: Service> Endpoint<S> {
             return Err(DropReason::TableFull);
         };
         let old = &self.connections[slot];
-        let is_ready = old.is_ready();
-        tcb.armed = old.tcb.armed;
-        self.connections[slot] = Connection::new(key, local, next_hop, tcb);
-        self.connections[slot].set_ready(is_ready);
+        let (armed, is_ready) = (old.armed(), old.is_ready());
+        let connection = &mut self.connections[slot];
+        *connection = Connection::new(key, local, next_hop, tcb);
+        connection.set_armed(armed);
+        connection.set_ready(is_ready);
         let entered = self.table.insert(hash, slot);
         assert_eq!(entered, Ok(()), "the table has a place for every slot");
         self.counters.curr_connections.add(1);

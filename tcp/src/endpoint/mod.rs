@@ -24,7 +24,7 @@ use paths::Paths;
 use records::Records;
 
 use crate::device::{BURST, Burst, Frame};
-use crate::flow::{Address, FlowHasher, FlowIndex, FlowKey, FlowTable, Timers};
+use crate::flow::{Address, Armed, FlowHasher, FlowIndex, FlowKey, FlowTable, Marked, Timers};
 use crate::proto::segment_arrives::refusal;
 use crate::proto::{Arrival, Disposition, Environment, Flags, IsnSecret, State, Timeout, Timer};
 use crate::service::{Pending, Service, Then};
@@ -528,14 +528,14 @@ impl<S: Service> Endpoint<S> {
     /// Makes sure the connection's deadline will come up.
     #[inline]
     fn arm(&mut self, slot: u32) {
-        let tcb = &mut self.connections[slot].tcb;
-        let (timer, deadline) = tcb.timer();
+        let connection = &mut self.connections[slot];
+        let (timer, deadline) = connection.tcb.timer();
         if timer == Timer::None {
             return;
         }
-        if !self.timers.arm(slot, &mut tcb.armed, deadline) {
+        if !self.timers.arm(slot, connection, deadline) {
             self.timers.sweep(self.connections.all_mut());
-            let armed = self.timers.arm(slot, &mut self.connections[slot].tcb.armed, deadline);
+            let armed = self.timers.arm(slot, &mut self.connections[slot], deadline);
             assert!(armed, "a swept wheel has room for an entry a connection");
         }
     }
@@ -545,12 +545,12 @@ impl<S: Service> Endpoint<S> {
         let millis = now.millis();
         for _ in 0..DEADLINES_PER_TURN {
             let Some((slot, mark)) = self.timers.poll(millis) else { break };
-            let tcb = &mut self.connections[slot].tcb;
-            if tcb.armed != mark {
+            let connection = &mut self.connections[slot];
+            if connection.armed() != mark {
                 continue;
             }
-            tcb.armed = Default::default();
-            if out.free.is_empty() && tcb.timer().0 != Timer::Linger {
+            connection.set_armed(Armed::default());
+            if out.free.is_empty() && connection.tcb.timer().0 != Timer::Linger {
                 self.arm(slot);
             } else if self.connections.is_live(slot) {
                 self.on_deadline(slot, now, out);

@@ -8,7 +8,7 @@ mod timers;
 pub use hash::FlowHasher;
 pub use key::{Address, FlowKey};
 pub use table::{FlowIndex, FlowTable, Full};
-pub use timers::{Armed, Timers};
+pub use timers::{Armed, Marked, Timers};
 
 /// Asks the processor for the cache line of `target`, without waiting for it.
 #[inline]

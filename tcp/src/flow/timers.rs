@@ -19,7 +19,15 @@ const NO_CHUNK: u32 = u32::MAX;
 /// Which bucket holds a connection's entry: 0 for none, else the bucket's number plus one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(transparent)]
-pub struct Armed(u8);
+pub struct Armed(pub u8);
+
+/// What has a deadline, as far as the wheel goes: it keeps one byte for it.
+pub trait Marked {
+    /// Where its entry is.
+    fn armed(&self) -> Armed;
+    /// Remembers where.
+    fn set_armed(&mut self, armed: Armed);
+}
 
 /// Entries of a bucket, one cache line of them.
 #[derive(Clone, Copy, Debug)]
@@ -82,19 +90,20 @@ impl Timers {
         size_of_val(&*self.chunks)
     }
 
-    /// Makes sure that an entry for `slot` comes up at or before `deadline`, and says in `armed` where. When the wheel is full
+    /// Makes sure that an entry for the connection in `slot` comes up at or before `deadline`, and tells it where. When the wheel is full
     /// of stale entries, returns false: [`Timers::sweep`], and arm again.
     #[must_use]
     #[inline]
-    pub fn arm(&mut self, slot: u32, armed: &mut Armed, deadline: Millis) -> bool {
+    pub fn arm(&mut self, slot: u32, connection: &mut impl Marked, deadline: Millis) -> bool {
         let wanted = self.bucket_for(deadline);
-        if armed.0 != 0 && self.comes_up(*armed) <= self.comes_up(wanted) {
+        let armed = connection.armed();
+        if armed.0 != 0 && self.comes_up(armed) <= self.comes_up(wanted) {
             return true;
         }
         if !self.push(wanted, slot) {
             return false;
         }
-        *armed = wanted;
+        connection.set_armed(wanted);
         true
     }
 
@@ -212,15 +221,15 @@ impl Timers {
 
     /// Drops every stale entry, so that at most one a connection stays. `connections` are all that slots number. What is being
     /// read comes up again with the next bucket.
-    pub fn sweep<C: AsMut<Armed>>(&mut self, connections: &mut [C]) {
+    pub fn sweep<C: Marked>(&mut self, connections: &mut [C]) {
         let mut chunk = std::mem::replace(&mut self.reading, NO_CHUNK);
         let next_bucket = Armed((self.fine_done % BUCKETS) as u8 + 1);
         while chunk != NO_CHUNK {
             let Chunk { slots, len, next } = self.free_chunk(chunk);
             for slot in &slots[..len as usize] {
-                let armed = connections[*slot as usize].as_mut();
-                if *armed == self.reading_bucket && self.push(next_bucket, *slot) {
-                    *armed = next_bucket;
+                let connection = &mut connections[*slot as usize];
+                if connection.armed() == self.reading_bucket && self.push(next_bucket, *slot) {
+                    connection.set_armed(next_bucket);
                 }
             }
             chunk = next;
@@ -231,10 +240,10 @@ impl Timers {
             while chunk != NO_CHUNK {
                 let Chunk { slots, len, next } = self.free_chunk(chunk);
                 for slot in &slots[..len as usize] {
-                    let armed = connections[*slot as usize].as_mut();
+                    let connection = &mut connections[*slot as usize];
                     // A second entry in the same bucket finds the mark taken off.
-                    if *armed == mark {
-                        *armed = Armed::default();
+                    if connection.armed() == mark {
+                        connection.set_armed(Armed::default());
                         // There is room: the chunk that held the entry was freed just now.
                         let kept = self.push(mark, *slot);
                         debug_assert!(kept, "sweeping frees before it fills");
@@ -256,12 +265,12 @@ impl Timers {
     }
 
     /// Puts the marks back that [`Timers::sweep`] took off to tell doubles apart.
-    fn restore<C: AsMut<Armed>>(&self, mark: Armed, connections: &mut [C]) {
+    fn restore<C: Marked>(&self, mark: Armed, connections: &mut [C]) {
         let mut chunk = self.heads[usize::from(mark.0 - 1)];
         while chunk != NO_CHUNK {
             let Chunk { slots, len, next } = &self.chunks[chunk as usize];
             for slot in &slots[..*len as usize] {
-                *connections[*slot as usize].as_mut() = mark;
+                connections[*slot as usize].set_armed(mark);
             }
             chunk = *next;
         }
@@ -281,9 +290,13 @@ mod tests {
         deadline: Option<Millis>,
     }
 
-    impl AsMut<Armed> for Connection {
-        fn as_mut(&mut self) -> &mut Armed {
-            &mut self.armed
+    impl Marked for Connection {
+        fn armed(&self) -> Armed {
+            self.armed
+        }
+
+        fn set_armed(&mut self, armed: Armed) {
+            self.armed = armed;
         }
     }
 
@@ -311,10 +324,10 @@ mod tests {
         }
 
         fn arm(&mut self, slot: usize, deadline: Millis) {
-            if !self.timers.arm(slot as u32, &mut self.connections[slot].armed, deadline) {
+            if !self.timers.arm(slot as u32, &mut self.connections[slot], deadline) {
                 self.timers.sweep(&mut self.connections);
                 self.sweeps += 1;
-                assert!(self.timers.arm(slot as u32, &mut self.connections[slot].armed, deadline));
+                assert!(self.timers.arm(slot as u32, &mut self.connections[slot], deadline));
             }
         }
 

@@ -178,7 +178,7 @@ pub(super) enum Flag {
 /// | 0-15 | SND.UNA, SND.NXT, RCV.NXT, TS.Recent |
 /// | 16-23 | deadline in ms; round-trip times, or the number of the transfer record that holds them |
 /// | 24-27 | SND.WND as on the wire; the most text a segment to the peer may carry |
-/// | 28-31 | state and SND.WND's shift; back-off and timer; flags; the timer wheel's mark |
+/// | 28-31 | state and SND.WND's shift; back-off and timer; flags; a byte to spare |
 #[derive(Clone, Copy, Debug, Default)]
 #[repr(C)]
 pub struct Tcb {
@@ -193,8 +193,8 @@ pub struct Tcb {
     state_and_scale: u8,
     backoff_and_timer: u8,
     flags: u8,
-    /// The wheel's own mark: which bucket holds this connection's entry.
-    pub armed: crate::flow::Armed,
+    /// A byte that TCP has no use for: its owner's.
+    pub spare: u8,
 }
 
 const _: () = assert!(size_of::<Tcb>() == 32, "the control block is half a cache line");
