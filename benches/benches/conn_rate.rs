@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant as Clock};
 
+use hdrhistogram::Histogram;
 use synmill::device::pair::{Faults, PairDevice, pair};
 use synmill::endpoint::{Config, Endpoint, Listener};
 use synmill::flow::{Address, FlowKey};
@@ -73,8 +74,9 @@ fn name(number: u64) -> FlowKey {
     }
 }
 
-/// One round: seconds spent by the client's side and by the server's, and the server's counts.
-fn round() -> (f64, f64, Snapshot) {
+/// One round: seconds spent by the client's side and by the server's, and the server's counts. The length of each of the
+/// server's turns, in nanoseconds, goes to `turns`.
+fn round(turns: &mut Histogram<u64>) -> (f64, f64, Snapshot) {
     let (near, far, link) = pair(1, &Faults::NONE, 4096, 2048);
     let mut client = worker(Asker, CLIENT, near);
     let mut server = worker(Http::of_size(64), SERVER, far);
@@ -99,6 +101,7 @@ fn round() -> (f64, f64, Snapshot) {
         let end = Clock::now();
         client_s += (middle - start).as_secs_f64();
         server_s += (end - middle).as_secs_f64();
+        turns.saturating_record((end - middle).as_nanos() as u64);
         if opened == CONNECTIONS && client.endpoint().is_empty() && server.endpoint().is_empty() {
             let counts = server.endpoint().counters().snapshot();
             assert_eq!(counts.ended_closed, CONNECTIONS);
@@ -113,7 +116,8 @@ fn median(mut values: Vec<f64>) -> f64 {
 }
 
 fn main() {
-    let rounds: Vec<_> = (0..ROUNDS).map(|_| round()).collect();
+    let mut turns = Histogram::new_with_bounds(1, 1_000_000_000, 3).expect("bounds that fit");
+    let rounds: Vec<_> = (0..ROUNDS).map(|_| round(&mut turns)).collect();
     let per_connection = |seconds: f64| seconds * 1e9 / CONNECTIONS as f64;
     let client = median(rounds.iter().map(|round| per_connection(round.0)).collect());
     let server = median(rounds.iter().map(|round| per_connection(round.1)).collect());
@@ -128,5 +132,13 @@ fn main() {
         "packets per connection: {:.2} to the responder, {:.2} from it",
         packets(counts.in_segs),
         packets(counts.out_segs + counts.retrans_segs)
+    );
+    let us = |quantile| turns.value_at_quantile(quantile) as f64 / 1e3;
+    println!(
+        "a turn of the responder, us: p50 {:.1}  p99 {:.1}  p99.9 {:.1}  max {:.1}",
+        us(0.5),
+        us(0.99),
+        us(0.999),
+        us(1.0)
     );
 }

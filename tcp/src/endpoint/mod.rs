@@ -277,12 +277,8 @@ impl<S: Service> Endpoint<S> {
 
     /// Takes a burst of received frames; `handed` when another worker saw them first and found their flow to be ours.
     pub fn on_burst(&mut self, now: Instant, burst: &mut Burst, handed: bool, out: &mut Outbox) {
-        let counters = Arc::clone(&self.counters);
-        if handed {
-            counters.frames_handed_in.add(burst.len() as u64);
-        } else {
-            counters.in_frames.add(burst.len() as u64);
-        }
+        let seen = if handed { &self.counters.frames_handed_in } else { &self.counters.in_frames };
+        seen.add(burst.len() as u64);
         let mut work = std::mem::take(&mut self.work);
         for mut frame in burst.drain(..) {
             match wire::parse(&frame, self.checks) {
