@@ -47,10 +47,12 @@ pub struct Interval {
     pub at_s: f64,
     /// Connections opened, by us or by peers.
     pub opened_per_s: u64,
-    /// Connections ended, in whatever way.
+    /// Connections closed: ended in whatever way, or gone into TIME-WAIT, where both ends have closed.
     pub closed_per_s: u64,
-    /// Connections in the table at its end.
+    /// Connections not closed at its end.
     pub held: u64,
+    /// Connections in TIME-WAIT at its end: closed, and remembered for a while.
+    pub time_wait: u64,
     /// Segments received.
     pub in_segs_per_s: u64,
     /// Segments sent, retransmissions not counted.
@@ -133,8 +135,9 @@ impl Sampler {
         Interval {
             at_s: tenth(at.as_secs_f64()),
             opened_per_s: rate(opened(now), opened(&before)),
-            closed_per_s: rate(now.ended(), before.ended()),
-            held: now.curr_connections,
+            closed_per_s: rate(closed(now), closed(&before)),
+            held: held(now),
+            time_wait: now.curr_time_wait,
             in_segs_per_s: rate(now.in_segs, before.in_segs),
             out_segs_per_s: rate(now.out_segs, before.out_segs),
             retrans_segs: now.retrans_segs.saturating_sub(before.retrans_segs),
@@ -150,6 +153,18 @@ impl Sampler {
 
 fn opened(snapshot: &Snapshot) -> u64 {
     snapshot.active_opens + snapshot.passive_opens
+}
+
+/// A connection in TIME-WAIT is closed already, and does not close once more when its time is over.
+fn closed(snapshot: &Snapshot) -> u64 {
+    snapshot.ended() + snapshot.curr_time_wait
+}
+
+/// Connections that are not closed: those in the table, TIME-WAIT left out.
+#[must_use]
+pub fn held(snapshot: &Snapshot) -> u64 {
+    // The counters are not read at one moment.
+    snapshot.curr_connections.saturating_sub(snapshot.curr_time_wait)
 }
 
 /// To one decimal.
@@ -173,17 +188,20 @@ impl Interval {
     #[must_use]
     pub fn line(&self) -> String {
         let mut line = format!(
-            "{:>5.0} s  opened {}/s  closed {}/s  held {}  segments in {}/s out {}/s",
+            "{:>5.0} s  opened {}/s  closed {}/s  held {}",
             self.at_s,
             grouped(self.opened_per_s),
             grouped(self.closed_per_s),
             grouped(self.held),
-            grouped(self.in_segs_per_s),
-            grouped(self.out_segs_per_s),
         );
         let percents =
             |values: &[f64]| values.iter().map(|v| format!("{v:.0}")).collect::<Vec<_>>().join(" ");
         // Writing to a string does not fail.
+        if self.time_wait > 0 {
+            let _ = write!(line, "  time-wait {}", grouped(self.time_wait));
+        }
+        let (in_segs, out_segs) = (grouped(self.in_segs_per_s), grouped(self.out_segs_per_s));
+        let _ = write!(line, "  segments in {in_segs}/s out {out_segs}/s");
         let _ = write!(line, "  cpu % {}", percents(&self.worker_cpu_percent));
         let _ = write!(line, "  softirq % {}", percents(&self.softirq_percent));
         if self.retrans_segs > 0 {
@@ -208,6 +226,12 @@ pub fn grouped(number: u64) -> String {
         text.push(digit);
     }
     text
+}
+
+/// How many of what: `1 queue`, `2 queues`.
+#[must_use]
+pub fn counted(number: usize, what: &str) -> String {
+    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
 }
 
 /// Where it ran.
@@ -268,6 +292,30 @@ pub struct Accounts {
     pub laws: Vec<Verdict>,
 }
 
+/// What became of all connections: opened = closed + held.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub struct Connections {
+    /// Opened, by us or by peers.
+    pub opened: u64,
+    /// Closed: ended in whatever way, or in TIME-WAIT at the end.
+    pub closed: u64,
+    /// Not closed at the end.
+    pub held: u64,
+    /// Those of the closed that were in TIME-WAIT at the end.
+    pub time_wait: u64,
+}
+
+impl From<&Snapshot> for Connections {
+    fn from(totals: &Snapshot) -> Self {
+        Self {
+            opened: opened(totals),
+            closed: closed(totals),
+            held: held(totals),
+            time_wait: totals.curr_time_wait,
+        }
+    }
+}
+
 /// The whole run.
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
@@ -289,6 +337,8 @@ pub struct Report {
     pub workers: usize,
     /// From the start of the workers to their end.
     pub duration_s: f64,
+    /// What became of the connections.
+    pub connections: Connections,
     /// Every counter.
     pub counters: Named,
     /// Every reason to drop.
@@ -307,39 +357,47 @@ impl Report {
     pub fn with_counts(mut self, totals: &Snapshot) -> Self {
         let laws: Vec<Verdict> = totals.laws().into_iter().map(Verdict::from).collect();
         self.accounts = Accounts { closed: laws.iter().all(|law| law.holds), laws };
+        self.connections = Connections::from(totals);
         self.counters = totals.counts().collect();
         self.drops = totals.drops().collect();
         self
     }
 
-    /// The final table: every count that is not 0, with its rate, and the accounts.
+    /// The final table: what became of the connections, every count that is not 0, with its rate, and the accounts.
     #[must_use]
     pub fn table(&self) -> String {
         let mut table = format!(
-            "{} ({}), mode {}, {} queue(s), {} worker(s), {:.1} s\n{:<28}{:>20}{:>16}\n",
+            "{} ({}), mode {}, {}, {}, {:.1} s\n",
             self.interface,
             self.driver,
             self.mode,
-            self.queues.len(),
-            self.workers,
+            counted(self.queues.len(), "queue"),
+            counted(self.workers, "worker"),
             self.duration_s,
-            "",
-            "total",
-            "per second",
         );
-        let seconds = self.duration_s.max(1e-3);
         let steering = self.steering.0.iter().map(|(name, count)| (format!("xdp {name}"), *count));
-        for (name, count) in self.counters.0.iter().chain(&self.drops.0).cloned().chain(steering) {
-            if count == 0 {
-                continue;
-            }
-            let rate = if is_gauge(&name) {
-                String::new()
-            } else {
-                grouped((count as f64 / seconds).round() as u64)
-            };
-            let _ = writeln!(table, "{name:<28}{:>20}{rate:>16}", grouped(count));
+        let counts = self.counters.0.iter().chain(&self.drops.0).cloned().chain(steering);
+        let counts: Vec<(String, u64)> = counts.filter(|&(_, count)| count > 0).collect();
+        // A rate is an average over seconds: of a part of one it says nothing.
+        let rates = self.duration_s >= 1.0;
+        if rates && !counts.is_empty() {
+            // Writing to a string does not fail.
+            let _ = writeln!(table, "{:<28}{:>20}{:>16}", "", "total", "per second");
         }
+        for (name, count) in counts {
+            let _ = write!(table, "{name:<28}{:>20}", grouped(count));
+            if rates && !is_gauge(&name) {
+                let _ = write!(table, "{:>16}", grouped((count as f64 / self.duration_s).round() as u64));
+            }
+            table.push('\n');
+        }
+        let Connections { opened, closed, held, time_wait } = self.connections;
+        let [opened, closed, held] = [opened, closed, held].map(grouped);
+        let _ = write!(table, "connections: {opened} opened, {closed} closed, {held} held");
+        if time_wait > 0 {
+            let _ = write!(table, "; {} of the closed in TIME-WAIT", grouped(time_wait));
+        }
+        table.push('\n');
         for law in &self.accounts.laws {
             let (sign, end) = if law.holds { ("=", "") } else { ("is not", "  <- this law does not hold") };
             let _ = writeln!(
@@ -389,14 +447,21 @@ mod tests {
             passive_opens: 3000,
             ended_closed: 2000,
             curr_connections: 1000,
+            curr_time_wait: 400,
             ..Snapshot::default()
         };
         let first =
             sampler.sample(Duration::from_secs(1), &now, Cpu { workers: vec![180], softirq: vec![60] });
-        assert_eq!((first.opened_per_s, first.closed_per_s, first.held), (3000, 2000, 1000));
-        assert_eq!((first.worker_cpu_percent, first.softirq_percent), (vec![80.0], vec![10.0]));
+        assert_eq!((first.opened_per_s, first.closed_per_s), (3000, 2400));
+        assert_eq!((first.held, first.time_wait), (600, 400));
+        assert!(first.line().contains("held 600  time-wait 400  segments"), "{}", first.line());
+        assert_eq!((&first.worker_cpu_percent[..], &first.softirq_percent[..]), (&[80.0][..], &[10.0][..]));
 
+        // All come out of TIME-WAIT: they had closed when they went in.
         now.passive_opens += 500;
+        now.ended_closed += 400;
+        now.curr_time_wait = 0;
+        now.curr_connections = 1100;
         now.retrans_segs = 3;
         now.drop_land = 2;
         now.rx_ring_full = 1;
@@ -408,7 +473,8 @@ mod tests {
         for part in ["opened 1,000/s", "retrans_segs 3", "drop_land 2", "rx_ring_full 1", "cpu % 100"] {
             assert!(line.contains(part), "{line}");
         }
-        assert!(!line.contains("drop_martian") && !line.contains('\n'), "{line}");
+        assert_eq!((second.held, second.time_wait), (1100, 0));
+        assert!(!line.contains("drop_martian") && !line.contains("time-wait") && !line.contains('\n'), "{line}");
     }
 
     fn report(totals: &Snapshot) -> Report {
@@ -422,6 +488,7 @@ mod tests {
             queues: vec![0, 1],
             workers: 1,
             duration_s: 2.0,
+            connections: Connections::default(),
             counters: Named::default(),
             drops: Named::default(),
             steering: [("redirected", 7)].into_iter().collect(),
@@ -446,10 +513,24 @@ mod tests {
         );
         assert!(table.contains("xdp redirected") && !table.contains("active_opens"), "{table}");
         assert!(table.ends_with("the accounts close\n"), "{table}");
+        assert!(table.contains("2 queues, 1 worker,") && table.contains("per second"), "{table}");
+        assert!(table.contains("connections: 2,468 opened, 0 closed, 2,468 held\n"), "{table}");
         totals.in_frames = 1;
+        totals.curr_time_wait = 2460;
         let table = report(&totals).table();
         assert!(table.contains("account of frames") && table.contains("1 is not 0"), "{table}");
         assert!(table.ends_with("do NOT close\n"), "{table}");
+        let what = "connections: 2,468 opened, 2,460 closed, 8 held; 2,460 of the closed in TIME-WAIT\n";
+        assert!(table.contains(what), "{table}");
+    }
+
+    #[test]
+    fn a_part_of_a_second_has_no_rates() {
+        let mut report = report(&Snapshot { in_segs: 14, ..Snapshot::default() });
+        report.duration_s = 0.5;
+        let table = report.table();
+        let line = table.lines().find(|line| line.starts_with("in_segs")).unwrap();
+        assert!(line.ends_with(" 14") && !table.contains("per second"), "{table}");
     }
 
     #[test]
@@ -464,6 +545,8 @@ mod tests {
         assert_eq!(json["accounts"]["laws"][2]["name"], "frames");
         assert_eq!(json["accounts"]["laws"][2]["holds"], false);
         assert_eq!(json["intervals"][0]["opened_per_s"], 0);
+        assert_eq!(json["intervals"][0]["time_wait"], 0);
+        assert_eq!(json["connections"]["held"], 0);
         assert_eq!(json["counters"].as_object().unwrap().len(), Snapshot::default().counts().count());
     }
 

@@ -115,7 +115,7 @@ counters! {
         estab_resets,
         /// Connections in ESTABLISHED or CLOSE-WAIT now (RFC 4022 tcpCurrEstab).
         curr_estab,
-        /// Connections in the table now, in any state.
+        /// Connections in the table now, in any state, TIME-WAIT included.
         curr_connections,
         /// Connections in SYN-SENT or SYN-RECEIVED now.
         curr_half_open,
@@ -138,7 +138,7 @@ counters! {
 
         /// Handshakes completed: to ESTABLISHED from SYN-SENT or SYN-RECEIVED.
         established,
-        /// Connections ended with both FINs acknowledged.
+        /// Connections ended with both FINs acknowledged, and with TIME-WAIT over where ours was first.
         ended_closed,
         /// Connections ended by the peer's RST.
         ended_reset_by_peer,

@@ -26,7 +26,7 @@ use crate::endpoint::{self, Endpoint};
 use crate::flow::Address;
 use crate::interface::{self, Interface, Link, link};
 use crate::preflight::{Machine, Plan};
-use crate::report::{Accounts, Cpu, Host, Interval, Named, Report, Sampler};
+use crate::report::{self, Accounts, Connections, Cpu, Host, Interval, Named, Report, Sampler};
 use crate::service::Service;
 use crate::stats::{Counters, Snapshot};
 use crate::steer::{Steer, SteerError};
@@ -164,6 +164,7 @@ where
         queues: plan.workers.iter().flat_map(|place| place.queues.iter().copied()).collect(),
         workers: plan.workers.len(),
         duration_s: duration.as_secs_f64(),
+        connections: Connections::default(),
         counters: Named::default(),
         drops: Named::default(),
         steering,
@@ -415,7 +416,7 @@ impl<S> Run<'_, S> {
                 None => {}
                 Some(deadline) => {
                     // The cells are not read at one moment: nothing is open only if it is so twice.
-                    empty = if self.open() == 0 { empty + 1 } else { 0 };
+                    empty = if report::held(&total(self.counters)) == 0 { empty + 1 } else { 0 };
                     if empty == 2 || now >= deadline {
                         break;
                     }
@@ -439,12 +440,6 @@ impl<S> Run<'_, S> {
             show(&(interval.line() + "\n"));
         }
         self.intervals.push(interval);
-    }
-
-    /// Connections that have not ended, TIME-WAIT left out.
-    fn open(&self) -> u64 {
-        let total = total(self.counters);
-        total.curr_connections.saturating_sub(total.curr_time_wait)
     }
 
     /// Says what changed about the link.
