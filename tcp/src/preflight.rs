@@ -7,6 +7,7 @@ use crate::cli::{Queues, ranges};
 use crate::config::Config;
 use crate::flow::Address;
 use crate::interface::Interface;
+use crate::report::counted;
 use crate::wire::Mac;
 
 /// The largest MTU that fits a page beside what XDP and the socket buffer's end need (veth: `ERANGE` above).
@@ -186,7 +187,10 @@ fn deal(
     let count = workers.unwrap_or(queues.len());
     if count > queues.len() {
         let most = queues.len();
-        return Err(format!("--workers {count} for {most} queue(s): give at most --workers {most}"));
+        return Err(format!(
+            "--workers {count} for {}: give at most --workers {most}",
+            counted(most, "queue")
+        ));
     }
     if queues.len() > count * QUEUES_PER_WORKER {
         let least = queues.len().div_ceil(QUEUES_PER_WORKER);
@@ -203,7 +207,9 @@ fn deal(
     if cores.len() < count {
         let cores = cores.len();
         return Err(format!(
-            "{cores} core(s) for {count} workers, each needs its own: give --workers {cores}"
+            "{} for {}, each needs its own: give --workers {cores}",
+            counted(cores, "core"),
+            counted(count, "worker")
         ));
     }
     let place = |(number, &core): (usize, &usize)| Place {

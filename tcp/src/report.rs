@@ -474,7 +474,10 @@ mod tests {
             assert!(line.contains(part), "{line}");
         }
         assert_eq!((second.held, second.time_wait), (1100, 0));
-        assert!(!line.contains("drop_martian") && !line.contains("time-wait") && !line.contains('\n'), "{line}");
+        assert!(
+            !line.contains("drop_martian") && !line.contains("time-wait") && !line.contains('\n'),
+            "{line}"
+        );
     }
 
     fn report(totals: &Snapshot) -> Report {

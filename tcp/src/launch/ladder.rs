@@ -3,9 +3,9 @@
 
 use std::time::{Duration, Instant};
 
-use super::Error;
 use super::signals::Signals;
-use crate::cli::Mode;
+use super::{Error, name};
+use crate::cli::{Mode, ranges};
 use crate::device::xdp::{BindMode, OpenError, XdpDevice, XdpOptions};
 use crate::interface::{Interface, Link, link, queues};
 use crate::preflight::Plan;
@@ -40,9 +40,35 @@ pub(super) struct Reached {
     /// The plan, as it stands after the attachment.
     pub(super) plan: Plan,
     /// The mode in force, as read back from the sockets.
-    pub(super) mode: Mode,
-    /// Why the modes before were not taken, a line each.
-    pub(super) refused: Vec<String>,
+    pub(super) mode: String,
+    /// Which faster modes were refused, and why; empty if none was.
+    pub(super) refused: String,
+}
+
+/// What is in force where the program runs as `rung` says and these queues' sockets copy, or do not.
+fn in_force(rung: Rung, queues: &[(usize, bool)]) -> String {
+    let copied = name(if rung.mode == Mode::ZeroCopy { Mode::Copy } else { rung.mode });
+    let of = |zero_copy: bool| -> Vec<usize> {
+        queues.iter().filter(|&&(_, is)| is == zero_copy).map(|&(queue, _)| queue).collect()
+    };
+    match (&of(true)[..], &of(false)[..]) {
+        ([], _) => copied,
+        (_, []) => name(Mode::ZeroCopy),
+        (zero_copy, others) => {
+            let [zero_copy, others] = [zero_copy, others].map(ranges);
+            format!("mixed: {} on queues {zero_copy}, {copied} on queues {others}", name(Mode::ZeroCopy))
+        }
+    }
+}
+
+/// The refusals as one line: those with the same reason together.
+fn reasons(refused: &[(Mode, String)]) -> String {
+    let same = refused.chunk_by(|(_, one), (_, other)| one == other);
+    let told = same.filter_map(|refused| {
+        let modes: Vec<String> = refused.iter().map(|(mode, _)| name(*mode)).collect();
+        refused.first().map(|(_, reason)| format!("{} refused: {reason}", modes.join(" and ")))
+    });
+    told.collect::<Vec<_>>().join("; ")
 }
 
 /// What stands in the way, and whether the next rung may be without it.
@@ -87,16 +113,27 @@ pub(super) struct Ladder<'a> {
 impl Ladder<'_> {
     /// Attaches and binds in the first mode that works. When none does, nothing is left attached.
     pub(super) fn climb(&self, steer: &mut Steer, signals: &mut Signals) -> Result<Reached, Error> {
-        let mut refused = Vec::new();
+        let mut refused: Vec<(Mode, String)> = Vec::new();
         let mut attached = None;
+        let mut not_attached: Option<(AttachMode, String)> = None;
         for rung in rungs(self.mode) {
+            if let Some((_, reason)) = not_attached.as_ref().filter(|(attach, _)| *attach == rung.attach) {
+                refused.push((rung.mode, reason.clone()));
+                continue;
+            }
             match self.step(rung, steer, &mut attached, signals) {
                 Ok((plan, devices)) => {
-                    let zero_copy = devices.iter().flatten().all(XdpDevice::is_zero_copy);
-                    let mode = if zero_copy { Mode::ZeroCopy } else { rung.mode };
-                    return Ok(Reached { devices, plan, mode, refused });
+                    let queues = plan.workers.iter().flat_map(|place| place.queues.iter().copied());
+                    let zero_copy = devices.iter().flatten().map(XdpDevice::is_zero_copy);
+                    let mode = in_force(rung, &queues.zip(zero_copy).collect::<Vec<_>>());
+                    return Ok(Reached { devices, plan, mode, refused: reasons(&refused) });
                 }
-                Err(Refusal::Mode(line)) => refused.push(line),
+                Err(Refusal::Mode(reason)) => {
+                    if attached.is_none() {
+                        not_attached = Some((rung.attach, reason.clone()));
+                    }
+                    refused.push((rung.mode, reason));
+                }
                 Err(Refusal::Final(error)) => {
                     steer.detach();
                     return Err(error);
@@ -104,7 +141,8 @@ impl Ladder<'_> {
             }
         }
         steer.detach();
-        Err(Error(refused.join("; ")))
+        let way_out = if self.mode == Mode::Auto { "" } else { ": --mode auto takes what there is" };
+        Err(Error(reasons(&refused) + way_out))
     }
 
     fn step(
@@ -189,6 +227,29 @@ mod tests {
         for mode in [Mode::ZeroCopy, Mode::Copy, Mode::Skb] {
             assert_eq!(modes(mode), [mode]);
         }
+    }
+
+    #[test]
+    fn the_mode_is_what_the_sockets_say() {
+        let [zero_copy, copy, skb] = RUNGS;
+        assert_eq!(in_force(zero_copy, &[(0, true), (1, true)]), "zerocopy");
+        assert_eq!(in_force(zero_copy, &[(0, false)]), "copy");
+        assert_eq!(in_force(copy, &[(0, false), (1, false)]), "copy");
+        assert_eq!(in_force(skb, &[(0, false)]), "skb");
+        assert_eq!(
+            in_force(zero_copy, &[(0, true), (1, true), (2, false)]),
+            "mixed: zerocopy on queues 0-1, copy on queues 2"
+        );
+    }
+
+    #[test]
+    fn a_reason_is_told_once() {
+        let refused = |modes: &[(Mode, &str)]| {
+            reasons(&modes.iter().map(|&(mode, reason)| (mode, reason.to_owned())).collect::<Vec<_>>())
+        };
+        assert_eq!(refused(&[]), "");
+        let all = [(Mode::ZeroCopy, "no"), (Mode::Copy, "no"), (Mode::Skb, "never")];
+        assert_eq!(refused(&all), "zerocopy and copy refused: no; skb refused: never");
     }
 
     #[test]

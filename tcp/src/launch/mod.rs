@@ -127,7 +127,7 @@ where
         return Err(error.into());
     }
 
-    for line in facts(&interface, &plan, mode, &refused, &frames, memory_bytes) {
+    for line in facts(&interface, &plan, &mode, &refused, &frames, memory_bytes) {
         say(&line);
     }
     let listeners: Vec<String> =
@@ -160,7 +160,7 @@ where
         host: Host::here(),
         interface: interface.name,
         driver: interface.driver,
-        mode: name(mode),
+        mode,
         queues: plan.workers.iter().flat_map(|place| place.queues.iter().copied()).collect(),
         workers: plan.workers.len(),
         duration_s: duration.as_secs_f64(),
@@ -346,8 +346,8 @@ fn frames(devices: &[Vec<XdpDevice>]) -> String {
 fn facts(
     interface: &Interface,
     plan: &Plan,
-    mode: Mode,
-    refused: &[String],
+    mode: &str,
+    refused: &str,
     frames: &str,
     memory_bytes: usize,
 ) -> Vec<String> {
@@ -355,10 +355,11 @@ fn facts(
     let mac = plan.mac.map(|byte| format!("{byte:02x}")).join(":");
     let driver = if driver.is_empty() { "unknown" } else { driver };
     let mut lines = vec![format!("interface: {interface_name}, driver {driver}, {mac}, MTU {mtu}")];
-    lines.extend(refused.iter().map(|line| format!("not taken: {line}")));
-    lines.push(format!("mode: {}", name(mode)));
+    let refused = if refused.is_empty() { String::new() } else { format!(" ({refused})") };
+    lines.push(format!("mode: {mode}{refused}"));
     for (number, place) in plan.workers.iter().enumerate() {
-        lines.push(format!("worker {number}: core {}, queues {}", place.core, ranges(&place.queues)));
+        let queues = if place.queues.len() == 1 { "queue" } else { "queues" };
+        lines.push(format!("worker {number}: core {}, {queues} {}", place.core, ranges(&place.queues)));
     }
     lines.push(format!("frames: {frames}"));
     lines.push(format!("memory for connections: {:.1} MB", memory_bytes as f64 / 1e6));

@@ -85,9 +85,7 @@ pub enum SteerError {
         mtu: Option<u32>,
     },
     /// EOPNOTSUPP: the driver has no native XDP, or not with its present settings.
-    #[error(
-        "the driver of {interface} has no native XDP (or not while LRO or GRO_HW are on): use --mode skb, or leave it to --mode auto"
-    )]
+    #[error("the driver of {interface} has no native XDP, or not while LRO or GRO_HW are on")]
     NoNativeXdp {
         /// The interface.
         interface: String,

@@ -165,7 +165,7 @@ pub enum OpenError {
         change: String,
     },
     /// `EOPNOTSUPP` at a zero-copy bind.
-    #[error("the driver of {interface} has no zero-copy mode for queue {queue}: use copy mode")]
+    #[error("the driver of {interface} has no zero-copy mode for queue {queue}")]
     NoZeroCopy {
         /// The interface.
         interface: String,
