@@ -34,7 +34,7 @@ pub struct Serve {
     pub interface: String,
 
     /// Address and port to listen on, and the service behind it; may be repeated.
-    /// IPv6 in brackets; 0.0.0.0 and [::] stand for any IPv4 and any IPv6 address
+    /// IPv6 in brackets; 0.0.0.0 and `[::]` stand for any IPv4 and any IPv6 address
     #[arg(long, required = true, value_name = "ADDR:PORT[=SERVICE]", value_parser = parse_listen)]
     pub listen: Vec<Listen>,
 
