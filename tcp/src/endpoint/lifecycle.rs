@@ -12,12 +12,8 @@ use crate::time::Instant;
 use crate::wire::{Link, TcpPacket};
 
 impl<S: Service> Endpoint<S> {
-    /// Section 3.10.7.2: a SYN for a listener opens a connection in SYN-RECEIVED, unless the half-open ones have their share.
+    /// Section 3.10.7.2: a SYN for a listener opens a connection in SYN-RECEIVED.
     pub(super) fn on_syn(&mut self, now: Instant, listener: u16, work: Work, out: &mut Outbox) -> Fate {
-        if self.half_open_now >= self.max_half_open && !self.evict_half_open(out) {
-            out.recycle.push(work.frame);
-            return Fate::Dropped(DropReason::SynBacklog);
-        }
         self.accept(now, listener, None, work, out)
     }
 
@@ -33,7 +29,7 @@ impl<S: Service> Endpoint<S> {
         }
     }
 
-    /// Passive OPEN; the initial number lies beyond `beyond`.
+    /// Passive OPEN, unless half-open connections have their share; the initial number lies beyond `beyond`.
     fn accept(
         &mut self,
         now: Instant,
@@ -42,6 +38,10 @@ impl<S: Service> Endpoint<S> {
         work: Work,
         out: &mut Outbox,
     ) -> Fate {
+        if self.half_open_now >= self.max_half_open && !self.evict_half_open(out) {
+            out.recycle.push(work.frame);
+            return Fate::Dropped(DropReason::SynBacklog);
+        }
         let TcpPacket { link, key, segment, .. } = work.packet;
         let clock = self.isn.isn(&key, now);
         let iss = beyond.filter(|beyond| beyond.after(clock)).unwrap_or(clock);

@@ -52,6 +52,14 @@ impl Rtt {
         self.srtt_eighths = (srtt - srtt / 8 + sample).clamp(1, 0xffff) as u16;
     }
 
+    /// Keeps the timeout at what `backoff` doublings have made of it: new samples bring it down, nothing else (RFC 6298 section 5,
+    /// its last note).
+    pub fn keep(&mut self, backoff: u8) {
+        let rto = self.rto_ms(backoff);
+        self.srtt_eighths = self.srtt_eighths.max(8);
+        self.rttvar_quarters = (rto - u32::from(self.srtt_eighths) / 8).min(0xffff) as u16;
+    }
+
     /// The smoothed round-trip time in milliseconds, once there was a sample.
     #[must_use]
     pub const fn smoothed_ms(self) -> Option<u32> {
@@ -101,6 +109,19 @@ mod tests {
         assert_eq!([0, 1, 2, 6].map(|backoff| rtt.rto_ms(backoff)), [1000, 2000, 4000, 64_000]);
         assert_eq!(rtt.rto_ms(7), MAX_RTO_MS);
         assert_eq!(rtt.rto_ms(15), MAX_RTO_MS);
+    }
+
+    #[test]
+    fn a_timeout_that_was_kept_comes_down_with_samples_only() {
+        for first in [None, Some(100)] {
+            let mut rtt = Rtt::NONE;
+            first.into_iter().for_each(|sample| rtt.sample(sample));
+            let backed_off = rtt.rto_ms(3);
+            rtt.keep(3);
+            assert_eq!(rtt.rto_ms(0), backed_off);
+            (0..40).for_each(|_| rtt.sample(100));
+            assert!(rtt.rto_ms(0) < 300);
+        }
     }
 
     #[test]

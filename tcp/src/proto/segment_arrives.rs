@@ -4,6 +4,7 @@
 //! [`Tcb::receive`] and [`Tcb::receive_fin`].
 
 use super::tcb::{FIN_WAIT_2_MS, Flag};
+use super::timeouts::FIN_RETRIES;
 use super::{Flags, Segment, SeqNum, State, Tcb, Timer, Transfer, WireWindow};
 use crate::stats::DropReason;
 use crate::time::Millis;
@@ -301,8 +302,7 @@ impl Tcb {
     /// Our SYN is acknowledged: ESTABLISHED. Whether it had to go more than once.
     fn establish(&mut self, seg: &Segment, now: Millis) -> bool {
         let syn_was_lost = self.backoff() > 0;
-        self.sample_from_ack(None, seg, now);
-        if syn_was_lost {
+        if !self.sample_from_ack(None, seg, now) && syn_was_lost {
             self.expect_slow_peer();
         }
         self.set_snd_una(seg.ack);
@@ -325,7 +325,10 @@ impl Tcb {
         let is_all = seg.ack == self.snd_nxt();
         let fin_acked = is_all && self.state().fin_is_out();
         arrival.acked = acked - u32::from(fin_acked);
-        self.sample_from_ack(transfer.as_deref_mut(), seg, now);
+        let sampled = self.sample_from_ack(transfer.as_deref_mut(), seg, now);
+        if !sampled && self.backoff() > 0 && (is_all || transfer.is_some()) {
+            self.keep_backoff(transfer.as_deref_mut());
+        }
         self.set_snd_una(seg.ack);
         self.take_window(seg);
         let mss = u32::from(self.mss());
@@ -360,8 +363,8 @@ impl Tcb {
     }
 
     /// A round trip was measured: by the timestamp's echo, or by how long the timer of a number sent once has run
-    /// (Karn's rule, RFC 6298 section 3).
-    fn sample_from_ack(&mut self, transfer: Option<&mut Transfer>, seg: &Segment, now: Millis) {
+    /// (Karn's rule, RFC 6298 section 3). Whether there was one to take.
+    fn sample_from_ack(&mut self, transfer: Option<&mut Transfer>, seg: &Segment, now: Millis) -> bool {
         let sample = match seg.options.timestamps {
             Some(timestamps) if self.flag(Flag::Timestamps) && timestamps.echo != 0 => {
                 Some(now.since(Millis(timestamps.echo)))
@@ -377,6 +380,7 @@ impl Tcb {
         if let Some(sample_ms) = sample {
             self.sample_rtt(transfer, sample_ms);
         }
+        sample.is_some()
     }
 
     /// SND.WND takes the segment's word. Only called for segments that are not older than the last: that stands in for SND.WL1
@@ -393,7 +397,8 @@ impl Tcb {
             self.clear_timer();
         }
         if probes || self.snd_wnd() == 0 {
-            self.set_backoff(self.backoff().min(PROBE_BACKOFF));
+            let most = if self.state().fin_is_out() { FIN_RETRIES - 1 } else { PROBE_BACKOFF };
+            self.set_backoff(self.backoff().min(most));
         }
     }
 

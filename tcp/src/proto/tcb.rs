@@ -424,17 +424,25 @@ impl Tcb {
 
     /// RFC 6298 (5.7): after a lost SYN, and without a sample, the timeout of data starts at 3 s.
     pub(super) fn expect_slow_peer(&mut self) {
-        if Rtt::from_bits(self.rtt) == Rtt::NONE {
-            self.rtt = Rtt::AFTER_LOST_SYN.to_bits();
-        }
+        self.rtt = Rtt::AFTER_LOST_SYN.to_bits();
     }
 
     pub(super) fn sample_rtt(&mut self, transfer: Option<&mut Transfer>, sample_ms: u32) {
+        self.update_rtt(transfer, |rtt| rtt.sample(sample_ms));
+    }
+
+    /// Where no sample could be taken, the timeout stays as long as it has become.
+    pub(super) fn keep_backoff(&mut self, transfer: Option<&mut Transfer>) {
+        let backoff = self.backoff();
+        self.update_rtt(transfer, |rtt| rtt.keep(backoff));
+    }
+
+    fn update_rtt(&mut self, transfer: Option<&mut Transfer>, update: impl FnOnce(&mut Rtt)) {
         if let Some(transfer) = transfer {
-            transfer.rtt.sample(sample_ms);
+            update(&mut transfer.rtt);
         } else {
             let mut rtt = Rtt::from_bits(self.rtt);
-            rtt.sample(sample_ms);
+            update(&mut rtt);
             self.rtt = rtt.to_bits();
         }
     }

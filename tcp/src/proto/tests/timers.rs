@@ -75,7 +75,11 @@ fn round_trips_are_measured_by_the_timer_of_what_was_sent_once() {
     assert!(rto_after(plain(), 150, false, None) >= 150);
     let slow = rto_after(plain(), 199, false, None);
     assert!((200..1000).contains(&slow), "{slow}");
-    assert_eq!(rto_after(plain(), 199, true, None), 200, "Karn's rule: no sample from what went twice");
+    assert_eq!(
+        rto_after(plain(), 199, true, None),
+        400,
+        "Karn's rule: no sample from what went twice, and no way back"
+    );
 }
 
 #[test]
