@@ -347,7 +347,7 @@ pub struct Report {
     pub steering: Named,
     /// The laws.
     pub accounts: Accounts,
-    /// A second each.
+    /// A second each; of a run of more than a day the last day's.
     pub intervals: Vec<Interval>,
 }
 

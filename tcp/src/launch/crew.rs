@@ -7,18 +7,21 @@ use std::thread::{self, JoinHandle};
 
 use core_affinity::CoreId;
 
+/// How a worker's loop ended that did not panic: well, or what went wrong in one line.
+pub(super) type Outcome = Result<(), String>;
+
 /// One worker to start.
 pub(super) struct Job {
     /// The core it is pinned to.
     pub(super) core: usize,
     /// Its loop.
-    pub(super) run: Box<dyn FnOnce() + Send>,
+    pub(super) run: Box<dyn FnOnce() -> Outcome + Send>,
 }
 
 /// The running workers.
 #[derive(Debug)]
 pub(super) struct Crew {
-    threads: Vec<JoinHandle<()>>,
+    threads: Vec<JoinHandle<Outcome>>,
     /// The threads' numbers, for /proc/self/task.
     pub(super) thread_ids: Vec<u32>,
 }
@@ -42,11 +45,11 @@ impl Crew {
                 if !core_affinity::set_for_current(CoreId { id: job.core }) {
                     // The listener is gone only when the start has failed already.
                     let _ = say.send(Err(format!("worker {number} cannot be pinned to core {}", job.core)));
-                    return;
+                    return Ok(());
                 }
                 let _ = say.send(thread_id().map(|id| (number, id)).map_err(|error| error.to_string()));
                 drop(say);
-                (job.run)();
+                (job.run)()
             });
             match spawned {
                 Ok(thread) => crew.threads.push(thread),
@@ -79,15 +82,14 @@ impl Crew {
     /// Waits for all of them.
     ///
     /// # Errors
-    /// One line that names the workers that panicked.
+    /// One line: which workers panicked, and what went wrong for the others.
     pub(super) fn join(self) -> Result<(), String> {
-        let mut panicked = Vec::new();
+        let mut failures = Vec::new();
         for (number, thread) in self.threads.into_iter().enumerate() {
-            if thread.join().is_err() {
-                panicked.push(format!("synmill-w{number}"));
-            }
+            let panicked = || Err(format!("synmill-w{number} panicked: see above"));
+            failures.extend(thread.join().unwrap_or_else(|_| panicked()).err());
         }
-        if panicked.is_empty() { Ok(()) } else { Err(format!("{} panicked: see above", panicked.join(", "))) }
+        if failures.is_empty() { Ok(()) } else { Err(failures.join("; ")) }
     }
 }
 
@@ -111,12 +113,13 @@ mod tests {
     }
 
     /// A worker that runs until it is told to stop.
-    fn until(stop: &Arc<AtomicBool>) -> Box<dyn FnOnce() + Send> {
+    fn until(stop: &Arc<AtomicBool>) -> Box<dyn FnOnce() -> Outcome + Send> {
         let stop = Arc::clone(stop);
         Box::new(move || {
             while !stop.load(Ordering::SeqCst) {
                 thread::sleep(Duration::from_millis(1));
             }
+            Ok(())
         })
     }
 
@@ -146,6 +149,14 @@ mod tests {
         }
         assert!(crew.lost_one());
         assert!(crew.join().unwrap_err().contains("synmill-w0 panicked"));
+    }
+
+    #[test]
+    fn what_each_worker_failed_at_is_told() {
+        let jobs: Vec<Job> = [Ok(()), Err("no room".to_owned()), Err("no file".to_owned())]
+            .map(|outcome| Job { core: core(), run: Box::new(|| outcome) })
+            .into();
+        assert_eq!(Crew::start(jobs, || ()).unwrap().join().unwrap_err(), "no room; no file");
     }
 
     #[test]

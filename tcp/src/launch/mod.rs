@@ -2,27 +2,26 @@
 //! rules.
 
 mod crew;
+mod files;
+mod jobs;
 mod ladder;
 mod signals;
 
-use std::fs::File;
-use std::io::{self, BufWriter, Write as _};
+use std::collections::VecDeque;
+use std::io::{self, Write as _};
 use std::net::{IpAddr, UdpSocket};
-use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
-use crew::{Crew, Job};
+use crew::Crew;
+use files::Replacement;
 use ladder::{Ladder, Reached};
 use signals::Signals;
 
 use crate::cli::{Mode, ranges};
 use crate::config::Config;
 use crate::device::Device;
-use crate::device::bundle::Bundle;
-use crate::device::pcap::Capture;
 use crate::device::xdp::XdpDevice;
-use crate::endpoint::{self, Endpoint};
 use crate::flow::Address;
 use crate::interface::{self, Interface, Link, link};
 use crate::preflight::{Machine, Plan};
@@ -30,8 +29,7 @@ use crate::report::{self, Accounts, Connections, Cpu, Host, Interval, Named, Rep
 use crate::service::Service;
 use crate::stats::{Counters, Snapshot};
 use crate::steer::{Steer, SteerError};
-use crate::time;
-use crate::worker::{self, Control, Phase, Worker};
+use crate::worker::{Control, Phase};
 
 /// Why it did not run, or not to its end: one line.
 #[derive(Debug, thiserror::Error)]
@@ -89,7 +87,8 @@ impl From<SteerError> for Error {
 /// ```
 ///
 /// # Errors
-/// One line: what is wrong and how to fix it. Nothing is left attached then.
+/// One line: what is wrong and how to fix it. Nothing is left attached then. What fails once connections are served does not
+/// lose the report: it is shown and written first.
 pub fn serve<S>(config: &Config<S>) -> Result<Report, Error>
 where
     S: Service + Clone + Send + 'static,
@@ -98,9 +97,11 @@ where
     let machine = Machine::here();
     let plan = |interface: &Interface| Plan::new(config, interface, &machine);
     let Plan { mac, workers, .. } = plan(&interface)?;
-    // Opened once more when they are needed; here, so that nothing is attached if they cannot be.
-    capture_files(config, workers.len())?;
-    let mut json = config.json().map(|path| create(path)).transpose()?;
+    // Looked at here, so that nothing is attached if they cannot be written.
+    if let Some(path) = config.pcap() {
+        files::captures(path, workers.len()).iter().try_for_each(|path| files::check(path))?;
+    }
+    let json = config.json().map(|path| Replacement::prepare(path)).transpose()?;
 
     let mut signals = Signals::catch().map_err(|error| Error(format!("catching signals: {error}")))?;
     let mut steer = Steer::load(mac, None)?;
@@ -117,7 +118,7 @@ where
     let _memberships = join_groups(&interface, &plan);
     let control = Arc::new(Control::default());
     let counters: Vec<Arc<Counters>> = plan.workers.iter().map(|_| Arc::default()).collect();
-    let (jobs, memory_bytes) = jobs(config, &interface, &plan, devices, &control, &counters)?;
+    let (jobs, memory_bytes) = jobs::make(config, &interface, &plan, devices, &control, &counters)?;
     let crew = Crew::start(jobs, || control.set(Phase::Stopping))?;
     // Only now is anything ours: nothing arrives before there is someone to answer.
     if let Err(error) = listen(&mut steer, config, &plan) {
@@ -142,17 +143,23 @@ where
         counters: &counters,
         crew: &crew,
         cores: plan.workers.iter().map(|place| place.core).collect(),
-        intervals: Vec::new(),
+        intervals: VecDeque::new(),
     };
-    let gone = run.watch(started, &mut signals);
+    let mut failures: Vec<String> = Vec::new();
+    failures.extend(run.watch(started, &mut signals).err());
     let intervals = std::mem::take(&mut run.intervals);
     control.set(Phase::Stopping);
     let duration = started.elapsed();
     // The sockets close with the workers; detaching comes after them: some drivers crash in the other order.
-    let ended = crew.join();
-    let steering: Named = steer.counts()?.collect();
+    failures.extend(crew.join().err());
+    let steering = steer.counts().map_or_else(
+        |error| {
+            failures.push(format!("the program's counters are missing: {error}"));
+            Named::default()
+        },
+        Iterator::collect,
+    );
     steer.detach();
-    ended?;
 
     let report = Report {
         schema: "synmill-serve/1",
@@ -169,16 +176,15 @@ where
         drops: Named::default(),
         steering,
         accounts: Accounts { closed: false, laws: Vec::new() },
-        intervals,
+        intervals: intervals.into(),
     }
     .with_counts(&total(&counters));
     show(&report.table());
-    if let (Some(file), Some(path)) = (&mut json, config.json()) {
-        let text = report.json().map_err(io::Error::from);
-        text.and_then(|text| file.write_all(text.as_bytes()))
-            .map_err(|error| Error(format!("writing {}: {error}", path.display())))?;
+    if let Some(json) = json {
+        let text = report.json().map_err(|error| Error(format!("making the report: {error}")));
+        failures.extend(text.and_then(|text| json.write(&text)).err().map(|error| error.to_string()));
     }
-    gone.map(|()| report)
+    if failures.is_empty() { Ok(report) } else { Err(Error(failures.join("; "))) }
 }
 
 /// Tells the program which addresses and ports are ours.
@@ -214,11 +220,6 @@ fn join_groups(interface: &Interface, plan: &Plan) -> Vec<UdpSocket> {
     memberships
 }
 
-fn create(path: &Path) -> Result<File, Error> {
-    File::create(path)
-        .map_err(|error| Error(format!("cannot write {}: {error}: give another path", path.display())))
-}
-
 /// A line for the user. Nobody need be listening: a closed standard error is no reason to stop.
 fn say(line: &str) {
     let _ = writeln!(io::stderr(), "{line}");
@@ -247,90 +248,6 @@ fn total(counters: &[Arc<Counters>]) -> Snapshot {
         total.merge(&counters.snapshot());
     }
     total
-}
-
-/// One job for each worker, and the bytes of memory of all their connections. What the workers share is made here: the
-/// seed, the clock's zero, and their seats.
-fn jobs<S>(
-    config: &Config<S>,
-    interface: &Interface,
-    plan: &Plan,
-    devices: Vec<Vec<XdpDevice>>,
-    control: &Arc<Control>,
-    counters: &[Arc<Counters>],
-) -> Result<(Vec<Job>, usize), Error>
-where
-    S: Service + Clone + Send + 'static,
-{
-    let seed = seed()?;
-    let zero = Instant::now();
-    let clock = move || time::Instant::ZERO + zero.elapsed();
-    let count = plan.workers.len();
-    let devices: Vec<_> = devices.into_iter().map(Bundle::new).collect();
-    let endpoint = |(device, counters): (&Bundle<XdpDevice>, &Arc<Counters>)| {
-        let listeners = config.listeners().iter().map(|listener| endpoint::Listener {
-            address: listener.address.ip().into(),
-            port: listener.address.port(),
-            service: listener.service.clone(),
-        });
-        let config = endpoint::Config {
-            listeners: listeners.collect(),
-            owned: plan.owned.iter().map(|&owned| (owned, prefix_len(owned))).collect(),
-            mac: plan.mac,
-            mtu: interface.mtu,
-            max_connections: config.max_connections().div_ceil(count),
-            // The rest is for receiving and sending.
-            max_kept_frames: device.census().total / 2,
-            time_wait: config.time_wait(),
-            accept_partial_checksums: config.accept_partial_checksums,
-            seed,
-        };
-        Endpoint::new(config, clock(), Arc::clone(counters))
-    };
-    let mut endpoints: Vec<Endpoint<S>> = devices.iter().zip(counters).map(endpoint).collect();
-    let memory_bytes = endpoints.iter().map(Endpoint::memory_bytes).sum();
-    let seats = worker::join(&mut endpoints);
-
-    let mut files = capture_files(config, count)?.into_iter();
-    let mut jobs = Vec::with_capacity(count);
-    for (((place, device), endpoint), seat) in plan.workers.iter().zip(devices).zip(endpoints).zip(seats) {
-        let control = Arc::clone(control);
-        let run: Box<dyn FnOnce() + Send> = match files.next() {
-            None => Box::new(move || Worker::new(device, endpoint, seat).run(&control, clock)),
-            Some(file) => {
-                let date = || SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-                let device = Capture::new(device, BufWriter::new(file), u64::MAX, date)
-                    .map_err(|error| Error(format!("writing the capture: {error}")))?;
-                Box::new(move || Worker::new(device, endpoint, seat).run(&control, clock))
-            }
-        };
-        jobs.push(Job { core: place.core, run });
-    }
-    Ok((jobs, memory_bytes))
-}
-
-/// A file of each worker's own for the frames that pass: `FILE`, or `FILE.0`, `FILE.1` and so on for several.
-fn capture_files<S>(config: &Config<S>, workers: usize) -> Result<Vec<File>, Error> {
-    let Some(path) = config.pcap() else { return Ok(Vec::new()) };
-    let name = |number| match workers {
-        1 => path.as_os_str().to_owned(),
-        _ => {
-            let mut name = path.as_os_str().to_owned();
-            name.push(format!(".{number}"));
-            name
-        }
-    };
-    (0..workers).map(|number| create(Path::new(&name(number)))).collect()
-}
-
-/// 256 random bits from the kernel.
-fn seed() -> Result<[u64; 4], Error> {
-    let mut seed = [0; 4];
-    for word in &mut seed {
-        *word =
-            getrandom::u64().map_err(|error| Error(format!("the kernel gives no random seed: {error}")))?;
-    }
-    Ok(seed)
 }
 
 /// How many frames there are, and in what kind of pages.
@@ -378,8 +295,12 @@ struct Run<'a, S> {
     counters: &'a [Arc<Counters>],
     crew: &'a Crew,
     cores: Vec<usize>,
-    intervals: Vec<Interval>,
+    /// For the report in JSON; empty without one.
+    intervals: VecDeque<Interval>,
 }
+
+/// The most intervals of a report: the last day of a run.
+const MOST_INTERVALS: usize = 24 * 3600;
 
 /// The longest the control thread sleeps: as late does it notice that a worker is lost.
 const NAP: Duration = Duration::from_millis(200);
@@ -391,7 +312,7 @@ impl<S> Run<'_, S> {
     ///
     /// # Errors
     /// If the interface went away.
-    fn watch(&mut self, started: Instant, signals: &mut Signals) -> Result<(), Error> {
+    fn watch(&mut self, started: Instant, signals: &mut Signals) -> Result<(), String> {
         let second = Duration::from_secs(1);
         let mut sampler = Sampler::new(self.cpu());
         let mut next = second;
@@ -440,18 +361,21 @@ impl<S> Run<'_, S> {
         if !self.config.quiet {
             show(&(interval.line() + "\n"));
         }
-        self.intervals.push(interval);
+        if self.config.json().is_some() {
+            if self.intervals.len() == MOST_INTERVALS {
+                self.intervals.pop_front();
+            }
+            self.intervals.push_back(interval);
+        }
     }
 
     /// Says what changed about the link.
-    fn check_link(&self, last: &mut Link) -> Result<(), Error> {
+    fn check_link(&self, last: &mut Link) -> Result<(), String> {
         let name = &self.interface.name;
         // Without an answer nothing is known to have changed.
         let now = link(self.interface.index).unwrap_or(*last);
         if now == Link::Gone {
-            return Err(Error(format!(
-                "{name} is gone: it was removed, or moved to another network namespace"
-            )));
+            return Err(format!("{name} is gone: it was removed, or moved to another network namespace"));
         }
         if now != *last {
             say(match now {

@@ -1,0 +1,101 @@
+//! The workers' loops as jobs: endpoints, devices, clock and seed put together. Knows what a worker is made of; never how it is
+//! started.
+
+use std::io::{self, BufWriter};
+use std::sync::Arc;
+use std::time::{Instant, SystemTime};
+
+use super::crew::{Job, Outcome};
+use super::{Error, files, prefix_len};
+use crate::config::Config;
+use crate::device::Device as _;
+use crate::device::bundle::Bundle;
+use crate::device::pcap::Capture;
+use crate::device::xdp::XdpDevice;
+use crate::endpoint::{self, Endpoint};
+use crate::interface::Interface;
+use crate::preflight::Plan;
+use crate::service::Service;
+use crate::stats::Counters;
+use crate::time;
+use crate::worker::{self, Control, Worker};
+
+/// One job for each worker, and the bytes of memory of all their connections. What the workers share is made here: the
+/// seed, the clock's zero, and their seats.
+pub(super) fn make<S>(
+    config: &Config<S>,
+    interface: &Interface,
+    plan: &Plan,
+    devices: Vec<Vec<XdpDevice>>,
+    control: &Arc<Control>,
+    counters: &[Arc<Counters>],
+) -> Result<(Vec<Job>, usize), Error>
+where
+    S: Service + Clone + Send + 'static,
+{
+    let seed = seed()?;
+    let zero = Instant::now();
+    let clock = move || time::Instant::ZERO + zero.elapsed();
+    let count = plan.workers.len();
+    let devices: Vec<_> = devices.into_iter().map(Bundle::new).collect();
+    let endpoint = |(device, counters): (&Bundle<XdpDevice>, &Arc<Counters>)| {
+        let listeners = config.listeners().iter().map(|listener| endpoint::Listener {
+            address: listener.address.ip().into(),
+            port: listener.address.port(),
+            service: listener.service.clone(),
+        });
+        let config = endpoint::Config {
+            listeners: listeners.collect(),
+            owned: plan.owned.iter().map(|&owned| (owned, prefix_len(owned))).collect(),
+            mac: plan.mac,
+            mtu: interface.mtu,
+            max_connections: config.max_connections().div_ceil(count),
+            // The rest is for receiving and sending.
+            max_kept_frames: device.census().total / 2,
+            time_wait: config.time_wait(),
+            accept_partial_checksums: config.accept_partial_checksums,
+            seed,
+        };
+        Endpoint::new(config, clock(), Arc::clone(counters))
+    };
+    let mut endpoints: Vec<Endpoint<S>> = devices.iter().zip(counters).map(endpoint).collect();
+    let memory_bytes = endpoints.iter().map(Endpoint::memory_bytes).sum();
+    let seats = worker::join(&mut endpoints);
+
+    let captures = config.pcap().map_or_else(Vec::new, |path| files::captures(path, count));
+    let mut captures = captures.into_iter();
+    let mut jobs = Vec::with_capacity(count);
+    for (((place, device), endpoint), seat) in plan.workers.iter().zip(devices).zip(endpoints).zip(seats) {
+        let control = Arc::clone(control);
+        let run: Box<dyn FnOnce() -> Outcome + Send> = match captures.next() {
+            None => Box::new(move || {
+                Worker::new(device, endpoint, seat).run(&control, clock);
+                Ok(())
+            }),
+            Some(path) => {
+                let date = || SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+                let file = BufWriter::new(files::create(&path)?);
+                let failed =
+                    move |error: io::Error| format!("writing the capture {}: {error}", path.display());
+                let device = Capture::new(device, file, u64::MAX, date).map_err(&failed)?;
+                Box::new(move || {
+                    let mut worker = Worker::new(device, endpoint, seat);
+                    worker.run(&control, clock);
+                    worker.device_mut().finish().map_err(failed)
+                })
+            }
+        };
+        jobs.push(Job { core: place.core, run });
+    }
+    Ok((jobs, memory_bytes))
+}
+
+/// 256 random bits from the kernel.
+fn seed() -> Result<[u64; 4], Error> {
+    let mut seed = [0; 4];
+    for word in &mut seed {
+        *word =
+            getrandom::u64().map_err(|error| Error(format!("the kernel gives no random seed: {error}")))?;
+    }
+    Ok(seed)
+}
