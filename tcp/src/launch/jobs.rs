@@ -3,7 +3,7 @@
 
 use std::io::{self, BufWriter};
 use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use super::crew::{Job, Outcome};
 use super::{Error, files, prefix_len};
@@ -35,7 +35,9 @@ where
 {
     let seed = seed()?;
     let zero = Instant::now();
-    let clock = move || time::Instant::ZERO + zero.elapsed();
+    // Timestamps show the clock: from a zero that nobody knows they tell neither the uptime nor when we were started.
+    let offset = time::Instant::ZERO + Duration::from_millis(random()? >> 32);
+    let clock = move || offset + zero.elapsed();
     let count = plan.workers.len();
     let devices: Vec<_> = devices.into_iter().map(Bundle::new).collect();
     let endpoint = |(device, counters): (&Bundle<XdpDevice>, &Arc<Counters>)| {
@@ -94,8 +96,11 @@ where
 fn seed() -> Result<[u64; 4], Error> {
     let mut seed = [0; 4];
     for word in &mut seed {
-        *word =
-            getrandom::u64().map_err(|error| Error(format!("the kernel gives no random seed: {error}")))?;
+        *word = random()?;
     }
     Ok(seed)
+}
+
+fn random() -> Result<u64, Error> {
+    getrandom::u64().map_err(|error| Error(format!("the kernel gives no random numbers: {error}")))
 }
