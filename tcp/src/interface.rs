@@ -311,8 +311,22 @@ fn ethtool<R: Request>(name: &str, mut request: R) -> io::Result<Option<R>> {
     }
 }
 
+/// The line that gives interface `name` of this driver `count` queues each way.
+#[must_use]
+pub fn set_queues(name: &str, driver: &str, count: usize) -> String {
+    // veth knows no combined channels.
+    if driver == "veth" {
+        format!("ethtool -L {name} rx {count} tx {count}")
+    } else {
+        format!("ethtool -L {name} combined {count}")
+    }
+}
+
 /// The driver's name, empty if it has none.
-fn driver(name: &str) -> io::Result<String> {
+///
+/// # Errors
+/// What the kernel said.
+pub fn driver(name: &str) -> io::Result<String> {
     let request = DriverInfo { command: GET_DRIVER, driver: [0; 32], rest: [0; 160] };
     let Some(info) = ethtool(name, request)? else { return Ok(String::new()) };
     let length = info.driver.iter().position(|&byte| byte == 0).unwrap_or(info.driver.len());

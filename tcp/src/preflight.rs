@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use crate::cli::{Queues, ranges};
 use crate::config::Config;
 use crate::flow::Address;
-use crate::interface::Interface;
+use crate::interface::{self, Interface};
 use crate::report::counted;
 use crate::wire::Mac;
 
@@ -104,40 +104,43 @@ impl Plan {
     }
 }
 
-/// What AF_XDP, the program and its attachment need: number in linux/capability.h, and name.
-const NEEDED: [(u32, &str); 3] = [(13, "cap_net_raw"), (12, "cap_net_admin"), (CAP_BPF, "cap_bpf")];
+/// What AF_XDP, the program and its attachment need: number in linux/capability.h, and name. Without `CAP_PERFMON` the verifier
+/// refuses the program its variable packet offsets.
+const NEEDED: [(u32, &str); 4] =
+    [(13, "cap_net_raw"), (12, "cap_net_admin"), (CAP_BPF, "cap_bpf"), (CAP_PERFMON, "cap_perfmon")];
 const CAP_BPF: u32 = 39;
-/// `CAP_SYS_ADMIN` stands in for `CAP_BPF`.
+const CAP_PERFMON: u32 = 38;
+/// `CAP_SYS_ADMIN` stands in for those two.
 const SYS_ADMIN: u32 = 21;
+
+/// How to be allowed everything, the memory for frames beyond RLIMIT_MEMLOCK included: what the user can type.
+#[must_use]
+pub fn how_to_permit() -> String {
+    let program =
+        std::env::current_exe().map_or_else(|_| "PATH-OF-SYNMILL".into(), |path| path.display().to_string());
+    format!(
+        "run it with sudo, or once: sudo setcap {},cap_ipc_lock+ep {program}",
+        NEEDED.map(|(_, name)| name).join(",")
+    )
+}
 
 fn check_capabilities(effective: u64) -> Result<(), String> {
     let has = |number: u32| effective & (1 << number) != 0;
+    let stood_in = |number| matches!(number, CAP_BPF | CAP_PERFMON) && has(SYS_ADMIN);
     let missing: Vec<&str> = NEEDED
         .iter()
-        .filter(|&&(number, _)| !has(number) && (number != CAP_BPF || !has(SYS_ADMIN)))
+        .filter(|&&(number, _)| !has(number) && !stood_in(number))
         .map(|&(_, name)| name)
         .collect();
     if missing.is_empty() {
         return Ok(());
     }
-    let all = NEEDED.map(|(_, name)| name).join(",");
-    let program =
-        std::env::current_exe().map_or_else(|_| "synmill".into(), |path| path.display().to_string());
-    Err(format!(
-        "missing {}: run it with sudo, or once: sudo setcap {all}+ep {program}",
-        missing.join(", ").to_uppercase()
-    ))
+    Err(format!("missing {}: {}", missing.join(", ").to_uppercase(), how_to_permit()))
 }
 
 /// `ethtool -L` with `count` queues each way.
 fn set_queues(interface: &Interface, count: usize) -> String {
-    let name = &interface.name;
-    // veth knows no combined channels.
-    if interface.driver == "veth" {
-        format!("ethtool -L {name} rx {count} tx {count}")
-    } else {
-        format!("ethtool -L {name} combined {count}")
-    }
+    interface::set_queues(&interface.name, &interface.driver, count)
 }
 
 /// The queues to serve: all that receive, and each of them can send.
@@ -251,7 +254,6 @@ fn notes<S>(config: &Config<S>, interface: &Interface) -> Vec<String> {
 mod tests {
     use super::*;
     use crate::cli::{Command, parse};
-    use crate::interface;
 
     fn config(arguments: &str) -> Config<()> {
         let arguments = format!("synmill serve --interface t0 --listen 198.18.0.2:80 {arguments}");
@@ -304,7 +306,7 @@ mod tests {
     #[test]
     fn each_refusal_says_how_to_fix_it() {
         type Change = fn(&mut Interface, &mut Machine);
-        let table: [(&str, Change, &str); 16] = [
+        let table: [(&str, Change, &str); 17] = [
             ("", |i, _| i.up = false, "ip link set t0 up"),
             ("", |i, _| i.mac = None, "not an Ethernet interface"),
             ("", |i, _| i.mtu = 9000, "XDP allows 3506: ip link set t0 mtu 1500"),
@@ -320,7 +322,12 @@ mod tests {
             ("--cores 0-2,9", |_, _| {}, "core 9 is not one this process may run on: give --cores from 0-3"),
             ("", |_, m| m.cores = vec![0, 1], "give --workers 2"),
             ("", |_, m| m.capabilities = 1 << 12 | 1 << 21, "missing CAP_NET_RAW: run it with sudo"),
-            ("", |_, m| m.capabilities = 0, "setcap cap_net_raw,cap_net_admin,cap_bpf+ep"),
+            (
+                "",
+                |_, m| m.capabilities = 0,
+                "setcap cap_net_raw,cap_net_admin,cap_bpf,cap_perfmon,cap_ipc_lock+ep",
+            ),
+            ("", |_, m| m.capabilities = !(1 << 38 | 1 << 21), "missing CAP_PERFMON: "),
         ];
         for (arguments, change, part) in table {
             let (mut interface, mut machine) = (interface(), machine(4));

@@ -165,7 +165,7 @@ impl Ladder<'_> {
             let mut of_worker = Vec::with_capacity(place.queues.len());
             for (home, &queue) in (0..=u8::MAX).zip(&place.queues) {
                 let device = XdpDevice::open(&XdpOptions {
-                    mtu: self.interface.mtu as u32,
+                    mtu: self.interface.mtu,
                     busy_poll: self.busy_poll,
                     home,
                     ..XdpOptions::new(&self.interface.name, queue as u32, rung.bind)

@@ -10,14 +10,15 @@ use aya::programs::ProgramError;
 use serde::Deserialize;
 use thiserror::Error;
 
+use crate::preflight::{MAX_MTU, how_to_permit};
+
 /// What went wrong, and how to mend it, in one line each.
 #[derive(Debug, Error)]
 pub enum SteerError {
     /// EPERM: the process has neither root's rights nor the capabilities.
     #[error(
-        "not permitted to {action}: this needs the capabilities CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN; run it with \
-         sudo, or once: sudo setcap cap_bpf,cap_perfmon,cap_net_admin,cap_net_raw+ep {}",
-        own_path()
+        "not permitted to {action}: this needs the capabilities CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN: {}",
+        how_to_permit()
     )]
     Permission {
         /// What was tried.
@@ -75,7 +76,7 @@ pub enum SteerError {
     /// ERANGE: a frame and XDP's headroom have to fit into one page.
     #[error(
         "the MTU of {interface}{}, or of its peer if it is a veth, is too large for XDP in its driver: \
-         `ip link set dev {interface} mtu 1500`, on both ends of a veth, which takes at most 3506 (pages of 4096 octets)",
+         `ip link set dev {interface} mtu 1500`, on both ends of a veth, which takes at most {MAX_MTU} (pages of 4096 octets)",
         mtu.map_or_else(String::new, |mtu| format!(" ({mtu})"))
     )]
     MtuTooLarge {
@@ -225,8 +226,4 @@ fn one_line(error: &(dyn Error + 'static)) -> String {
 
 fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
     std::iter::successors(Some(error), |error: &&'a (dyn Error + 'static)| (*error).source())
-}
-
-fn own_path() -> String {
-    std::env::current_exe().map_or_else(|_| "PATH-OF-SYNMILL".into(), |path| path.display().to_string())
 }

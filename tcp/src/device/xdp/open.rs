@@ -15,10 +15,8 @@ use xsk_rs::{CompQueue, FillQueue, FrameDesc, RxQueue, Socket, TxQueue, Umem};
 
 use super::Facts;
 use crate::device::BURST;
-
-/// The largest MTU whose packets, with Ethernet and two VLAN tags, fit a page behind the headroom and before the driver's
-/// trailer.
-const LARGEST_MTU: u32 = 3506;
+use crate::interface;
+use crate::preflight::{MAX_MTU, how_to_permit};
 
 /// `if_xdp.h`: how many packets one kick may send in copy mode. Not in older kernels, nor in every libc.
 const XDP_MAX_TX_SKB_BUDGET: libc::c_int = 9;
@@ -52,7 +50,7 @@ pub struct XdpOptions {
     /// Places of the TX ring, and of the completion ring: a power of two, 64 or more.
     pub tx_ring: u32,
     /// The interface's MTU in bytes: decides between frames of 2048 and of 4096 bytes.
-    pub mtu: u32,
+    pub mtu: usize,
     /// Try huge pages first.
     pub huge_pages: bool,
     /// Let our system calls drive the driver's receive queue (`SO_PREFER_BUSY_POLL`).
@@ -99,19 +97,16 @@ pub enum OpenError {
     },
     /// Packets that no frame holds.
     #[error(
-        "{interface}: an MTU of {mtu} is too large for one frame: `ip link set {interface} mtu {LARGEST_MTU}` or less"
+        "{interface}: an MTU of {mtu} is too large for one frame: `ip link set {interface} mtu {MAX_MTU}` or less"
     )]
     Mtu {
         /// The interface.
         interface: String,
         /// Its MTU in bytes.
-        mtu: u32,
+        mtu: usize,
     },
     /// `EPERM`.
-    #[error(
-        "not allowed to {what}: {capability} is missing: run with sudo, or once `sudo setcap \
-         cap_net_raw,cap_net_admin,cap_bpf,cap_perfmon,cap_ipc_lock+ep PATH-OF-SYNMILL`"
-    )]
+    #[error("not allowed to {what}: {capability} is missing: {}", how_to_permit())]
     Permission {
         /// The refused act.
         what: &'static str,
@@ -149,8 +144,7 @@ pub enum OpenError {
     },
     /// `EINVAL` at the bind, or a queue that could not send.
     #[error(
-        "queue {queue} of {interface} is not active: it has {receive} to receive and {send} to send: `ethtool -L {interface} \
-         {change}`"
+        "queue {queue} of {interface} is not active: it has {receive} to receive and {send} to send: `{change}`"
     )]
     QueueInactive {
         /// The interface.
@@ -158,10 +152,10 @@ pub enum OpenError {
         /// The queue.
         queue: u32,
         /// Active RX queues.
-        receive: u32,
+        receive: usize,
         /// Active TX queues.
-        send: u32,
-        /// `ethtool -L` arguments that would make it active.
+        send: usize,
+        /// The `ethtool` line that would make it active.
         change: String,
     },
     /// `EOPNOTSUPP` at a zero-copy bind.
@@ -205,18 +199,12 @@ pub(super) fn open(options: &XdpOptions) -> Result<Opened, OpenError> {
     let tx_ring = size("the TX ring", options.tx_ring)?;
     let frame_size = match options.mtu {
         ..=1500 => 2048,
-        1501..=LARGEST_MTU => 4096,
+        1501..=MAX_MTU => 4096,
         mtu => return Err(OpenError::Mtu { interface: options.interface.clone(), mtu }),
     };
     let no_interface = || OpenError::NoInterface { interface: options.interface.clone() };
     let interface: Interface = options.interface.parse().map_err(|_| no_interface())?;
-    if !exists(&options.interface) {
-        return Err(no_interface());
-    }
-    let channels = Channels::of(&options.interface);
-    if let Some(inactive) = channels.and_then(|channels| channels.inactive(options)) {
-        return Err(inactive);
-    }
+    check_active(options, index(&options.interface).ok_or_else(no_interface)?)?;
 
     let kernel = |what, source| refused(options, what, source);
     let config = FrameSize::new(frame_size)
@@ -407,70 +395,26 @@ pub(super) fn get_option(fd: RawFd, level: libc::c_int, option: libc::c_int) -> 
     if done == 0 { Ok(value) } else { Err(io::Error::last_os_error()) }
 }
 
-fn exists(interface: &str) -> bool {
+/// The interface's number in this network namespace.
+fn index(interface: &str) -> Option<u32> {
+    let name = std::ffi::CString::new(interface).ok()?;
     // SAFETY: a C string that lives across the call.
-    std::ffi::CString::new(interface).is_ok_and(|name| unsafe { libc::if_nametoindex(name.as_ptr()) } != 0)
+    let index = unsafe { libc::if_nametoindex(name.as_ptr()) };
+    (index != 0).then_some(index)
 }
 
-/// `struct ethtool_channels` of `linux/ethtool.h`.
-#[repr(C)]
-#[derive(Clone, Copy, Default)]
-struct Channels {
-    cmd: u32,
-    most: [u32; 4],
-    rx: u32,
-    tx: u32,
-    other: u32,
-    combined: u32,
-}
-
-impl Channels {
-    /// The active queues; `None` where the driver does not say.
-    fn of(interface: &str) -> Option<Self> {
-        use std::os::fd::{FromRawFd, OwnedFd};
-
-        // `ETHTOOL_GCHANNELS`
-        let mut channels = Self { cmd: 0x3c, ..Self::default() };
-        // SAFETY: all zeros is an ifreq.
-        let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
-        let name = interface.as_bytes();
-        // The last byte stays zero.
-        if name.len() >= request.ifr_name.len() {
-            return None;
-        }
-        for (place, &byte) in request.ifr_name.iter_mut().zip(name) {
-            *place = byte as libc::c_char;
-        }
-        request.ifr_ifru.ifru_data = (&raw mut channels).cast();
-        // SAFETY: no memory of ours; the result is checked before it becomes an owned descriptor.
-        let fd = unsafe { libc::socket(libc::AF_INET, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0) };
-        if fd < 0 {
-            return None;
-        }
-        // SAFETY: the descriptor was just made and no one else has it.
-        let socket = unsafe { OwnedFd::from_raw_fd(fd) };
-        // SAFETY: the kernel reads the name and writes one `ethtool_channels` where `ifru_data` points; both live here.
-        let done = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCETHTOOL, &raw mut request) };
-        (done == 0).then_some(channels)
+/// Refuses a queue that cannot both receive and send. The kernel binds where either is possible, and sends nothing.
+fn check_active(options: &XdpOptions, index: u32) -> Result<(), OpenError> {
+    let XdpOptions { interface: name, queue, .. } = options;
+    // Where the queues are not known, binding decides.
+    let Ok(interface::Queues { rx: receive, tx: send }) = interface::queues(name, index) else {
+        return Ok(());
+    };
+    let wanted = *queue as usize + 1;
+    if wanted <= receive.min(send) {
+        return Ok(());
     }
-
-    /// The refusal, if the queue cannot receive and send. The kernel binds where either is possible, and sends nothing.
-    fn inactive(self, options: &XdpOptions) -> Option<OpenError> {
-        let (receive, send) = (self.rx + self.combined, self.tx + self.combined);
-        (options.queue >= receive.min(send)).then(|| {
-            let wanted = options.queue.saturating_add(1);
-            let change = if self.combined > 0 {
-                format!("combined {wanted}")
-            } else {
-                format!("rx {wanted} tx {wanted}")
-            };
-            OpenError::QueueInactive {
-                interface: options.interface.clone(),
-                queue: options.queue,
-                receive,
-                send,
-                change,
-            }
-        })
-    }
+    let driver = interface::driver(name).unwrap_or_default();
+    let change = interface::set_queues(name, &driver, wanted);
+    Err(OpenError::QueueInactive { interface: name.clone(), queue: *queue, receive, send, change })
 }
