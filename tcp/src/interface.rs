@@ -2,7 +2,7 @@
 //! packets or configuration.
 #![allow(
     unsafe_code,
-    reason = "two ethtool requests have no safe wrapper; the one block states what keeps it sound"
+    reason = "ethtool's requests have no safe wrapper; the one block states what keeps it sound"
 )]
 
 use std::fs;
@@ -13,7 +13,9 @@ use std::os::fd::AsRawFd;
 use netlink_packet_core::{NLM_F_DUMP, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload};
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::address::{AddressAttribute, AddressMessage};
-use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkLayerType, LinkMessage, LinkXdp};
+use netlink_packet_route::link::{
+    InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkLayerType, LinkMessage, LinkXdp,
+};
 use netlink_sys::protocols::NETLINK_ROUTE;
 use netlink_sys::{Socket, SocketAddr};
 
@@ -36,12 +38,27 @@ pub struct Interface {
     pub carrier: bool,
     /// Its addresses, each with its prefix length in bits.
     pub addresses: Vec<(IpAddr, u8)>,
+    /// The addresses of the host's other interfaces, each with its interface's name.
+    pub elsewhere: Vec<(IpAddr, String)>,
+    /// There are VLAN interfaces on top of it.
+    pub carries_vlans: bool,
+    /// What its driver does to packets before anyone sees them.
+    pub offloads: Offloads,
     /// The active queues.
     pub queues: Queues,
     /// The driver's name as ethtool shows it; empty if it has none.
     pub driver: String,
     /// The identifier of the XDP program attached to it.
     pub xdp_program: Option<u32>,
+}
+
+/// Settings (`ethtool -k`) that change what a program sees of a packet.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Offloads {
+    /// `large-receive-offload`: several segments arrive as one packet.
+    pub lro: bool,
+    /// `rx-vlan-offload`: the VLAN tag is taken off.
+    pub strips_vlan: bool,
 }
 
 /// Active queues, in each direction.
@@ -76,7 +93,7 @@ impl Interface {
     /// [`Error::Unknown`] with the names there are, or what rtnetlink said.
     pub fn find(name: &str) -> Result<Self, Error> {
         let mut there = Vec::new();
-        let mut found = None;
+        let mut links = Vec::new();
         for message in ask(RouteNetlinkMessage::GetLink(LinkMessage::default()), NLM_F_DUMP)? {
             let RouteNetlinkMessage::NewLink(link) = message else { continue };
             let Some(called) = link.attributes.iter().find_map(|attribute| match attribute {
@@ -85,14 +102,22 @@ impl Interface {
             }) else {
                 continue;
             };
-            if called == name {
-                found = Some(link);
-            }
             there.push(called);
+            links.push(link);
         }
-        let Some(link) = found else { return Err(Error::Unknown { name: name.into(), there }) };
-        let mut interface = Self::of(name, &link);
-        interface.addresses = addresses(interface.index)?;
+        let Some(place) = there.iter().position(|called| called == name) else {
+            return Err(Error::Unknown { name: name.into(), there });
+        };
+        let mut interface = Self::of(name, &links[place]);
+        interface.carries_vlans = links.iter().any(|link| is_vlan_on(link, interface.index));
+        for (index, address, prefix_len) in addresses()? {
+            if index == interface.index {
+                interface.addresses.push((address, prefix_len));
+            } else if let Some(other) = links.iter().position(|link| link.header.index == index) {
+                interface.elsewhere.push((address, there[other].clone()));
+            }
+        }
+        interface.offloads = offloads(name)?;
         interface.queues = queues(name, interface.index)?;
         interface.driver = driver(name)?;
         Ok(interface)
@@ -108,6 +133,9 @@ impl Interface {
             up: link.header.flags.contains(LinkFlags::Up),
             carrier: link.header.flags.contains(LinkFlags::LowerUp),
             addresses: Vec::new(),
+            elsewhere: Vec::new(),
+            carries_vlans: false,
+            offloads: Offloads::default(),
             queues: Queues { rx: 1, tx: 1 },
             driver: String::new(),
             xdp_program: None,
@@ -129,6 +157,15 @@ impl Interface {
         }
         interface
     }
+}
+
+/// Is this link a VLAN interface on top of interface number `index`?
+fn is_vlan_on(link: &LinkMessage, index: u32) -> bool {
+    let is_vlan = |attribute: &LinkAttribute| match attribute {
+        LinkAttribute::LinkInfo(infos) => infos.contains(&LinkInfo::Kind(InfoKind::Vlan)),
+        _ => false,
+    };
+    link.attributes.contains(&LinkAttribute::Link(index)) && link.attributes.iter().any(is_vlan)
 }
 
 /// Whether an interface can carry packets at all.
@@ -188,14 +225,11 @@ pub fn join(index: u32, group: Ipv6Addr) -> io::Result<UdpSocket> {
     Ok(socket)
 }
 
-/// The addresses of interface number `index`.
-fn addresses(index: u32) -> io::Result<Vec<(IpAddr, u8)>> {
+/// The addresses of all interfaces: the interface's number, the address, its prefix length in bits.
+fn addresses() -> io::Result<Vec<(u32, IpAddr, u8)>> {
     let mut addresses = Vec::new();
     for message in ask(RouteNetlinkMessage::GetAddress(AddressMessage::default()), NLM_F_DUMP)? {
         let RouteNetlinkMessage::NewAddress(address) = message else { continue };
-        if address.header.index != index {
-            continue;
-        }
         // On a point-to-point link `Address` is the peer's and `Local` is ours.
         let local = address.attributes.iter().find_map(|attribute| match attribute {
             AddressAttribute::Local(ip) => Some(*ip),
@@ -207,7 +241,7 @@ fn addresses(index: u32) -> io::Result<Vec<(IpAddr, u8)>> {
                 _ => None,
             })
         });
-        addresses.extend(ip.map(|ip| (ip, address.header.prefix_len)));
+        addresses.extend(ip.map(|ip| (address.header.index, ip, address.header.prefix_len)));
     }
     Ok(addresses)
 }
@@ -253,9 +287,13 @@ fn ask(request: RouteNetlinkMessage, flags: u16) -> io::Result<Vec<RouteNetlinkM
     Err(io::Error::other("the kernel's list of interfaces does not end"))
 }
 
-/// `ETHTOOL_GDRVINFO` and `ETHTOOL_GCHANNELS` of linux/ethtool.h.
+/// `ETHTOOL_GDRVINFO`, `ETHTOOL_GFLAGS` and `ETHTOOL_GCHANNELS` of linux/ethtool.h.
 const GET_DRIVER: u32 = 0x03;
+const GET_FLAGS: u32 = 0x25;
 const GET_CHANNELS: u32 = 0x3c;
+/// `ETH_FLAG_RXVLAN` and `ETH_FLAG_LRO`.
+const RX_VLAN: u32 = 1 << 8;
+const LRO: u32 = 1 << 15;
 
 /// `struct ethtool_drvinfo`.
 #[repr(C)]
@@ -280,11 +318,20 @@ struct Channels {
     combined: u32,
 }
 
+/// `struct ethtool_value`.
+#[repr(C)]
+struct Value {
+    command: u32,
+    data: u32,
+}
+
 /// A request structure of ethtool's: plain integers, its command first, as large as the kernel's of that command.
 trait Request {}
-const _: () = assert!(size_of::<DriverInfo>() == 196 && size_of::<Channels>() == 36);
+const _: () =
+    assert!(size_of::<DriverInfo>() == 196 && size_of::<Channels>() == 36 && size_of::<Value>() == 8);
 impl Request for DriverInfo {}
 impl Request for Channels {}
+impl Request for Value {}
 
 /// Asks the driver of `name`; `None` if it does not answer such requests.
 fn ethtool<R: Request>(name: &str, mut request: R) -> io::Result<Option<R>> {
@@ -331,6 +378,11 @@ pub fn driver(name: &str) -> io::Result<String> {
     let Some(info) = ethtool(name, request)? else { return Ok(String::new()) };
     let length = info.driver.iter().position(|&byte| byte == 0).unwrap_or(info.driver.len());
     Ok(String::from_utf8_lossy(&info.driver[..length]).into_owned())
+}
+
+fn offloads(name: &str) -> io::Result<Offloads> {
+    let flags = ethtool(name, Value { command: GET_FLAGS, data: 0 })?.map_or(0, |flags| flags.data);
+    Ok(Offloads { lro: flags & LRO != 0, strips_vlan: flags & RX_VLAN != 0 })
 }
 
 /// The active queues of `name`. Attaching a program can change them: ask again then.
@@ -383,6 +435,8 @@ mod tests {
         if lo.up {
             assert!(lo.addresses.contains(&(Ipv4Addr::LOCALHOST.into(), 8)));
         }
+        assert!(lo.elsewhere.iter().all(|(address, name)| !address.is_loopback() && name != "lo"));
+        assert!(!lo.offloads.lro && !lo.carries_vlans);
     }
 
     #[test]

@@ -23,6 +23,13 @@ pub struct Machine {
     pub cores: Vec<usize>,
     /// Effective capabilities, one bit each (`CapEff` of proc_pid_status(5)).
     pub capabilities: u64,
+    /// First and last port that the kernel may give its own connections, and what is left out of them
+    /// (`net.ipv4.ip_local_port_range` and `ip_local_reserved_ports`, for IPv6 too).
+    pub local_ports: (u16, u16),
+    /// See `local_ports`: ranges, both ends included.
+    pub reserved_ports: Vec<(u16, u16)>,
+    /// Does it forward packets: IPv4, IPv6?
+    pub forwards: (bool, bool),
 }
 
 /// What will be done.
@@ -58,8 +65,34 @@ impl Machine {
         // Without /proc nothing is known: let the kernel decide.
         let capabilities =
             effective.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok()).unwrap_or(u64::MAX);
-        Self { cores, capabilities }
+        let setting = |name: &str| fs::read_to_string(format!("/proc/sys/net/{name}")).unwrap_or_default();
+        let range = setting("ipv4/ip_local_port_range");
+        let mut range = range.split_whitespace().map_while(|port| port.parse().ok());
+        let forwards = |name: &str| !matches!(setting(name).trim(), "" | "0");
+        Self {
+            cores,
+            capabilities,
+            // Where nothing is known, there is none: no port is above the first and below the last.
+            local_ports: range.next().zip(range.next()).unwrap_or((u16::MAX, 0)),
+            reserved_ports: port_ranges(&setting("ipv4/ip_local_reserved_ports")),
+            forwards: (forwards("ipv4/ip_forward"), forwards("ipv6/conf/all/forwarding")),
+        }
     }
+
+    /// May the kernel give this port to a connection of its own?
+    fn may_take(&self, port: u16) -> bool {
+        let within = |&(first, last): &(u16, u16)| (first..=last).contains(&port);
+        within(&self.local_ports) && !self.reserved_ports.iter().any(within)
+    }
+}
+
+/// Ports as the kernel lists them: `8080,9000-9010`.
+fn port_ranges(list: &str) -> Vec<(u16, u16)> {
+    let range = |part: &str| {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        Some((first.parse().ok()?, last.parse().ok()?))
+    };
+    list.trim().split(',').filter_map(range).collect()
 }
 
 impl Plan {
@@ -94,12 +127,13 @@ impl Plan {
         for listener in config.listeners() {
             let ip = listener.address.ip();
             let address = Address::from(ip);
-            let kernel_has = interface.addresses.iter().any(|&(there, _)| there == ip);
+            let kernel_has = interface.addresses.iter().any(|&(there, _)| there == ip)
+                || interface.elsewhere.iter().any(|&(there, _)| there == ip);
             if !ip.is_unspecified() && !kernel_has && !owned.contains(&address) {
                 owned.push(address);
             }
         }
-        let notes = notes(config, interface);
+        let notes = notes(config, interface, machine, &owned);
         Ok(Self { mac, workers, owned, notes })
     }
 }
@@ -222,7 +256,7 @@ fn deal(
     Ok(cores.iter().take(count).enumerate().map(place).collect())
 }
 
-fn notes<S>(config: &Config<S>, interface: &Interface) -> Vec<String> {
+fn notes<S>(config: &Config<S>, interface: &Interface, machine: &Machine, owned: &[Address]) -> Vec<String> {
     let mut notes = Vec::new();
     let name = &interface.name;
     if !interface.carrier {
@@ -237,13 +271,49 @@ fn notes<S>(config: &Config<S>, interface: &Interface) -> Vec<String> {
     if interface.driver == "veth" && config.busy_poll {
         notes.push(format!("--busy-poll does nothing on {name}: veth has no NAPI to poll"));
     }
+    if interface.offloads.lro {
+        notes.push(format!(
+            "{name} merges segments (LRO) into packets that may be larger than a frame, and are lost then: \
+             ethtool -K {name} lro off"
+        ));
+    }
+    if interface.offloads.strips_vlan && interface.carries_vlans {
+        let fix = if interface.driver == "veth" {
+            "at its other end: ethtool -K <peer> txvlan off".into()
+        } else {
+            format!("ethtool -K {name} rxvlan off")
+        };
+        notes.push(format!(
+            "{name} has VLANs and takes their tags off: what comes with a tag is answered without one; {fix}"
+        ));
+    }
     for listener in config.listeners() {
-        let wildcard = listener.address.ip().is_unspecified();
-        let family = |ip: &IpAddr| ip.is_ipv4() == listener.address.is_ipv4();
-        if wildcard && !interface.addresses.iter().any(|(ip, _)| family(ip)) {
+        let (address, ip) = (listener.address, listener.address.ip());
+        if ip.is_unspecified() {
+            let family = |other: &IpAddr| other.is_ipv4() == ip.is_ipv4();
+            if !interface.addresses.iter().any(|(ip, _)| family(ip)) {
+                notes.push(format!(
+                    "{name} has no address for --listen {address}: only packets routed to it by others arrive"
+                ));
+            }
+            if if ip.is_ipv4() { machine.forwards.0 } else { machine.forwards.1 } {
+                notes.push(format!(
+                    "this host forwards packets, and --listen {address} takes those to port {} of any host: \
+                     name an address instead",
+                    address.port()
+                ));
+            }
+        }
+        if let Some((_, other)) = interface.elsewhere.iter().find(|(there, _)| *there == ip) {
             notes.push(format!(
-                "{name} has no address for --listen {}: only packets routed to it by others arrive",
-                listener.address
+                "{ip} is an address of {other}: the kernel answers for it, and packets to it have to find their way to {name}"
+            ));
+        }
+        if machine.may_take(address.port()) && !owned.contains(&Address::from(ip)) {
+            notes.push(format!(
+                "--listen {address}: the kernel may take port {0} for a connection of its own, whose answers would come here: \
+                 add {0} to sysctl net.ipv4.ip_local_reserved_ports",
+                address.port()
             ));
         }
     }
@@ -254,6 +324,7 @@ fn notes<S>(config: &Config<S>, interface: &Interface) -> Vec<String> {
 mod tests {
     use super::*;
     use crate::cli::{Command, parse};
+    use crate::interface::Offloads;
 
     fn config(arguments: &str) -> Config<()> {
         let arguments = format!("synmill serve --interface t0 --listen 198.18.0.2:80 {arguments}");
@@ -271,6 +342,9 @@ mod tests {
             up: true,
             carrier: true,
             addresses: vec![("198.18.0.2".parse().unwrap(), 24)],
+            elsewhere: vec![("198.19.0.1".parse().unwrap(), "t1".into())],
+            carries_vlans: false,
+            offloads: Offloads { lro: false, strips_vlan: true },
             queues: interface::Queues { rx: 4, tx: 4 },
             driver: "ice".into(),
             xdp_program: None,
@@ -278,7 +352,13 @@ mod tests {
     }
 
     fn machine(cores: usize) -> Machine {
-        Machine { cores: (0..cores).collect(), capabilities: u64::MAX }
+        Machine {
+            cores: (0..cores).collect(),
+            capabilities: u64::MAX,
+            local_ports: (32768, 60999),
+            reserved_ports: vec![(40000, 40001)],
+            forwards: (false, false),
+        }
     }
 
     #[test]
@@ -349,6 +429,58 @@ mod tests {
         {
             assert!(plan.notes.iter().any(|note| note.contains(part)), "{part}: {:?}", plan.notes);
         }
+    }
+
+    fn notes(arguments: &str, change: impl Fn(&mut Interface, &mut Machine)) -> Vec<String> {
+        let (mut interface, mut machine) = (interface(), machine(4));
+        change(&mut interface, &mut machine);
+        Plan::new(&config(arguments), &interface, &machine).unwrap().notes
+    }
+
+    #[test]
+    fn ports_that_the_kernel_may_take_are_noted() {
+        let listen = |address: &str| notes(&format!("--listen {address}"), |_, _| {});
+        for address in ["198.18.0.2:50000", "0.0.0.0:32768", "198.19.0.1:60999"] {
+            let notes = listen(address);
+            assert!(
+                notes.iter().any(|note| note.contains("ip_local_reserved_ports")),
+                "{address}: {notes:?}"
+            );
+        }
+        // Outside the range, reserved, and at an address that the kernel does not have.
+        for address in ["198.18.0.2:61000", "198.18.0.2:40001", "198.18.0.9:50000"] {
+            assert_eq!(listen(address), [""; 0], "{address}");
+        }
+        assert_eq!(port_ranges("8080,9000-9010\n"), [(8080, 8080), (9000, 9010)]);
+        assert_eq!(port_ranges("\n"), []);
+    }
+
+    #[test]
+    fn traffic_that_is_not_for_this_host_is_noted() {
+        let v4 = |_: &mut Interface, machine: &mut Machine| machine.forwards = (true, false);
+        let taken = notes("--listen 0.0.0.0:81", v4);
+        assert!(taken.iter().any(|note| note.contains("port 81 of any host")), "{taken:?}");
+        assert_eq!(notes("--listen 198.18.0.2:81", v4), [""; 0]);
+        let v6 = |interface: &mut Interface, machine: &mut Machine| {
+            interface.addresses.push(("fd00:18::2".parse().unwrap(), 64));
+            machine.forwards = (true, false);
+        };
+        assert_eq!(notes("--listen [::]:81", v6), [""; 0]);
+    }
+
+    #[test]
+    fn an_address_of_another_interface_stays_the_kernels() {
+        let plan = Plan::new(&config("--listen 198.19.0.1:80"), &interface(), &machine(4)).unwrap();
+        assert_eq!(plan.owned, []);
+        assert!(plan.notes[0].contains("198.19.0.1 is an address of t1"), "{:?}", plan.notes);
+    }
+
+    #[test]
+    fn what_the_driver_does_to_packets_is_noted() {
+        let lro = notes("", |interface, _| interface.offloads.lro = true);
+        assert!(lro[0].contains("ethtool -K t0 lro off"), "{lro:?}");
+        let vlan = notes("", |interface, _| interface.carries_vlans = true);
+        assert!(vlan[0].contains("ethtool -K t0 rxvlan off"), "{vlan:?}");
     }
 
     #[test]
