@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use super::crew::{Job, Outcome};
-use super::{Error, files, prefix_len};
+use super::{Error, files, prefix_len, say};
+use crate::cli::ranges;
 use crate::config::Config;
 use crate::device::Device as _;
 use crate::device::bundle::Bundle;
@@ -67,11 +68,18 @@ where
     let captures = config.pcap().map_or_else(Vec::new, |path| files::captures(path, count));
     let mut captures = captures.into_iter();
     let mut jobs = Vec::with_capacity(count);
-    for (((place, device), endpoint), seat) in plan.workers.iter().zip(devices).zip(endpoints).zip(seats) {
+    let parts = plan.workers.iter().zip(devices).zip(endpoints).zip(seats).zip(counters);
+    for ((((place, device), endpoint), seat), counters) in parts {
         let control = Arc::clone(control);
+        let (queues, counters, busy_poll) = (place.queues.clone(), Arc::clone(counters), config.busy_poll);
+        let remarks = move |devices: &Bundle<XdpDevice>| {
+            say_remarks(&queues, devices.members(), busy_poll && counters.in_frames.get() > 0);
+        };
         let run: Box<dyn FnOnce() -> Outcome + Send> = match captures.next() {
             None => Box::new(move || {
-                Worker::new(device, endpoint, seat).run(&control, clock);
+                let mut worker = Worker::new(device, endpoint, seat);
+                worker.run(&control, clock);
+                remarks(worker.device_mut());
                 Ok(())
             }),
             Some(path) => {
@@ -83,13 +91,29 @@ where
                 Box::new(move || {
                     let mut worker = Worker::new(device, endpoint, seat);
                     worker.run(&control, clock);
-                    worker.device_mut().finish().map_err(failed)
+                    let capture = worker.device_mut();
+                    remarks(capture.device_mut());
+                    capture.finish().map_err(failed)
                 })
             }
         };
         jobs.push(Job { core: place.core, run });
     }
     Ok((jobs, memory_bytes))
+}
+
+/// Says what a worker's devices can tell only at the end; `has_polled`: they were to be busy-polled, and something came.
+fn say_remarks(queues: &[usize], devices: &[XdpDevice], has_polled: bool) {
+    for (queue, device) in queues.iter().zip(devices) {
+        if let Some(error) = device.link_error() {
+            say(&format!("note: queue {queue} could not send what it had last: {error}"));
+        }
+    }
+    // The kernel names the NAPI instance with the first packet.
+    if has_polled && devices.iter().all(|device| device.napi_id() == 0) {
+        let queues = ranges(queues);
+        say(&format!("note: --busy-poll did nothing on queues {queues}: their driver has no NAPI to poll"));
+    }
 }
 
 /// 256 random bits from the kernel.

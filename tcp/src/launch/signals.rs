@@ -62,7 +62,35 @@ impl Drop for Signals {
 
 #[cfg(test)]
 mod tests {
+    use std::process::Command;
+
     use super::*;
+
+    /// Set in the process that the signals end.
+    const CHILD: &str = "SYNMILL_TEST_SIGNALS";
+
+    #[test]
+    fn a_second_signal_ends_the_process_at_once() {
+        if std::env::var_os(CHILD).is_some() {
+            let mut signals = Signals::catch().unwrap();
+            low_level::raise(SIGTERM).unwrap();
+            assert!(signals.wait(Duration::from_secs(60)));
+            println!("draining");
+            // Whichever of the two comes second.
+            low_level::raise(SIGINT).unwrap();
+            println!("still there");
+            return;
+        }
+        let name = "launch::signals::tests::a_second_signal_ends_the_process_at_once";
+        let ended = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", name, "--nocapture"])
+            .env(CHILD, "1")
+            .output()
+            .unwrap();
+        let said = String::from_utf8(ended.stdout).unwrap();
+        assert_eq!(ended.status.code(), Some(SECOND_SIGNAL), "{said}");
+        assert!(said.contains("draining") && !said.contains("still there"), "{said}");
+    }
 
     #[test]
     fn a_signal_wakes_the_waiter() {

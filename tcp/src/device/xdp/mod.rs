@@ -122,7 +122,7 @@ impl XdpDevice {
         self.facts.huge_pages
     }
 
-    /// The NAPI instance last seen by the socket (`SO_INCOMING_NAPI_ID`); 0 after packets came: busy polling does nothing here.
+    /// The NAPI instance that packets came from (`SO_INCOMING_NAPI_ID`); 0 after packets came: busy polling does nothing here.
     #[must_use]
     pub fn napi_id(&self) -> u32 {
         open::get_option(self.raw_fd(), libc::SOL_SOCKET, libc::SO_INCOMING_NAPI_ID).unwrap_or(0)
