@@ -107,7 +107,7 @@ Services:
   source:SIZE      send SIZE bytes, then FIN
   http:SIZE        HTTP/1.1 with a body of SIZE bytes
   http-file:PATH   HTTP/1.1 with a file's content as the body
-  SIZE is in bytes, or with K, M, G for powers of 1024
+  SIZE is in bytes: K is 1024, M and G are powers of it; COUNT is a number: K is 1000, M its square
 
 Examples:
   synmill serve --interface eth1 --listen 192.0.2.1:80
