@@ -367,7 +367,7 @@ impl Report {
     #[must_use]
     pub fn table(&self) -> String {
         let mut table = format!(
-            "{} ({}), mode {}, {}, {}, {:.1} s\n",
+            "{} ({}), mode {}, {}, {}, {:.2} s\n",
             self.interface,
             self.driver,
             self.mode,

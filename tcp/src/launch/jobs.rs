@@ -7,7 +7,6 @@ use std::time::{Duration, Instant, SystemTime};
 
 use super::crew::{Job, Outcome};
 use super::{Error, files, prefix_len, say};
-use crate::cli::ranges;
 use crate::config::Config;
 use crate::device::Device as _;
 use crate::device::bundle::Bundle;
@@ -71,7 +70,9 @@ where
     let parts = plan.workers.iter().zip(devices).zip(endpoints).zip(seats).zip(counters);
     for ((((place, device), endpoint), seat), counters) in parts {
         let control = Arc::clone(control);
-        let (queues, counters, busy_poll) = (place.queues.clone(), Arc::clone(counters), config.busy_poll);
+        // That a veth cannot be polled was said at the start.
+        let busy_poll = config.busy_poll && interface.driver != "veth";
+        let (queues, counters) = (place.queues.clone(), Arc::clone(counters));
         let remarks = move |devices: &Bundle<XdpDevice>| {
             say_remarks(&queues, devices.members(), busy_poll && counters.in_frames.get() > 0);
         };
@@ -111,8 +112,8 @@ fn say_remarks(queues: &[usize], devices: &[XdpDevice], has_polled: bool) {
     }
     // The kernel names the NAPI instance with the first packet.
     if has_polled && devices.iter().all(|device| device.napi_id() == 0) {
-        let queues = ranges(queues);
-        say(&format!("note: --busy-poll did nothing on queues {queues}: their driver has no NAPI to poll"));
+        let queues = super::queues(queues);
+        say(&format!("note: --busy-poll did nothing on {queues}: the driver names no NAPI to poll"));
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::signals::Signals;
 use super::{Error, name};
-use crate::cli::{Mode, ranges};
+use crate::cli::Mode;
 use crate::device::xdp::{BindMode, OpenError, XdpDevice, XdpOptions};
 use crate::interface::{Interface, Link, link, queues};
 use crate::preflight::Plan;
@@ -55,8 +55,8 @@ fn in_force(rung: Rung, queues: &[(usize, bool)]) -> String {
         ([], _) => copied,
         (_, []) => name(Mode::ZeroCopy),
         (zero_copy, others) => {
-            let [zero_copy, others] = [zero_copy, others].map(ranges);
-            format!("mixed: {} on queues {zero_copy}, {copied} on queues {others}", name(Mode::ZeroCopy))
+            let [zero_copy, others] = [zero_copy, others].map(super::queues);
+            format!("mixed: {} on {zero_copy}, {copied} on {others}", name(Mode::ZeroCopy))
         }
     }
 }
@@ -141,7 +141,7 @@ impl Ladder<'_> {
             }
         }
         steer.detach();
-        let way_out = if self.mode == Mode::Auto { "" } else { ": --mode auto takes what there is" };
+        let way_out = if self.mode == Mode::Auto { "" } else { ": use --mode auto" };
         Err(Error(reasons(&refused) + way_out))
     }
 
@@ -238,7 +238,7 @@ mod tests {
         assert_eq!(in_force(skb, &[(0, false)]), "skb");
         assert_eq!(
             in_force(zero_copy, &[(0, true), (1, true), (2, false)]),
-            "mixed: zerocopy on queues 0-1, copy on queues 2"
+            "mixed: zerocopy on queues 0-1, copy on queue 2"
         );
     }
 

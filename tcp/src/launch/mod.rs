@@ -236,6 +236,11 @@ fn name(mode: Mode) -> String {
     format!("{mode:?}").to_lowercase()
 }
 
+/// Queues by number: `queue 0`, `queues 0-3`.
+fn queues(numbers: &[usize]) -> String {
+    format!("queue{} {}", if numbers.len() == 1 { "" } else { "s" }, ranges(numbers))
+}
+
 /// The whole address.
 fn prefix_len(address: Address) -> u8 {
     if address.is_v4() { 32 } else { 128 }
@@ -275,8 +280,7 @@ fn facts(
     let refused = if refused.is_empty() { String::new() } else { format!(" ({refused})") };
     lines.push(format!("mode: {mode}{refused}"));
     for (number, place) in plan.workers.iter().enumerate() {
-        let queues = if place.queues.len() == 1 { "queue" } else { "queues" };
-        lines.push(format!("worker {number}: core {}, {queues} {}", place.core, ranges(&place.queues)));
+        lines.push(format!("worker {number}: core {}, {}", place.core, queues(&place.queues)));
     }
     lines.push(format!("frames: {frames}"));
     lines.push(format!("memory for connections: {:.1} MB", memory_bytes as f64 / 1e6));
