@@ -121,19 +121,19 @@ fn an_opened_window_ends_the_probes() {
 /// A peer that takes its window back while text is out, and still answers, is alive (RFC 9293 section 3.8.6.1).
 #[test]
 fn a_window_taken_back_is_outlasted() {
-    for with_record in [false, true] {
+    for (with_record, fin) in [(false, false), (true, false), (false, true), (true, true)] {
         let mut world = sender(u32::MAX - 3, 8000);
         if with_record {
             world.attach();
         }
-        world.send(3000, false);
+        world.send(3000, fin);
         let answer = Segment { window: WireWindow(0), ..world.peer(ACK) };
         for _ in 0..50 {
             assert_eq!(world.expire(), Timeout::Retransmit);
-            assert_eq!(world.send(3000, false).len(), 1, "one at a time");
+            assert_eq!(world.send(3000, fin).len(), 1, "one at a time");
             assert_eq!(world.arrive(&answer).disposition, Disposition::Accepted);
         }
-        assert_eq!(world.acknowledge(3000).acked, 3000);
+        assert_eq!(world.acknowledge(3000 + u32::from(fin)).acked, 3000);
     }
 }
 
