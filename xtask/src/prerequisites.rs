@@ -74,7 +74,7 @@ pub(crate) const BENCH: &[Need] = &[
 pub(crate) const EBPF: &[Need] = &[
     Need::file("rustc-web", "/usr/share/doc/rustc-web"),
     Need::file("rust-web-src", "/usr/share/doc/rust-web-src"),
-    Need::file("llvm-22-dev", "/usr/lib/llvm-22/bin/llvm-config"),
+    Need::file("llvm-22-dev", "/usr/share/doc/llvm-22-dev"),
 ];
 
 /// Fails at once, with what to type instead, when we are not root. sudo sets PATH and HOME anew, and rustup finds its
