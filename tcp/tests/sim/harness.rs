@@ -23,6 +23,7 @@ pub(crate) struct Setup {
     pub(crate) seed: u64,
     pub(crate) faults: Faults,
     pub(crate) frames: usize,
+    /// Room in the server's table; the client's has twice as much.
     pub(crate) connections: usize,
     pub(crate) time_wait: Duration,
     pub(crate) start: Instant,
@@ -71,7 +72,7 @@ fn worker<X: Service + Clone>(
         owned: Vec::new(),
         mac,
         mtu: 1500,
-        max_connections: setup.connections,
+        max_connections: if side == 0 { 2 * setup.connections } else { setup.connections },
         max_kept_frames: setup.frames / 4,
         time_wait: setup.time_wait,
         accept_partial_checksums: false,
