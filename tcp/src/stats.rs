@@ -153,9 +153,9 @@ counters! {
 
         /// SYN or SYN,ACK sent again.
         retrans_syn,
-        /// Segments sent again because a retransmission timer ran out.
+        /// Retransmission timers that ran out with text or FIN unacknowledged; what goes again for it is in `retrans_segs`.
         retrans_timeout,
-        /// Segments sent again after three duplicate acknowledgements, or in the recovery that follows.
+        /// Fast recoveries begun by three duplicate acknowledgements; what goes again for them is in `retrans_segs`.
         retrans_fast,
         /// Zero-window probes sent.
         window_probes,
