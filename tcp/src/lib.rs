@@ -9,6 +9,7 @@
 //! - [`proto`]: TCP itself, as pure functions over a control block.
 //! - [`service`]: what is said over a connection.
 //! - [`endpoint`]: one core's TCP: joins the four above.
+//! - [`generator`]: whom to open connections to, when, and what came of them.
 //! - [`worker`]: the loop body that moves bursts between a device and an endpoint.
 //! - `steer` (feature `xdp`): the XDP program: loaded, attached, and told what is ours.
 //! - [`stats`]: the one list of counters, and the laws they obey.
@@ -24,6 +25,7 @@ pub mod config;
 pub mod device;
 pub mod endpoint;
 pub mod flow;
+pub mod generator;
 pub mod interface;
 #[cfg(feature = "xdp")]
 pub mod launch;

@@ -1,0 +1,1 @@
+//! What a connection says, and what it expects to hear.

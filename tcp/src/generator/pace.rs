@@ -1,0 +1,1 @@
+//! When connections are due.

@@ -1,0 +1,1 @@
+//! The hash of receive side scaling.
