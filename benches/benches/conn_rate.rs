@@ -8,7 +8,7 @@ use std::time::{Duration, Instant as Clock};
 
 use hdrhistogram::Histogram;
 use synmill::device::pair::{Faults, PairDevice, pair};
-use synmill::endpoint::{Config, Endpoint, Listener};
+use synmill::endpoint::{Config, Endpoint, Listener, Listeners, Open};
 use synmill::flow::{Address, FlowKey};
 use synmill::service::{Http, Memo, Pending, Service, Taken, Then};
 use synmill::stats::{Counters, Snapshot};
@@ -46,10 +46,10 @@ impl Service for Asker {
     }
 }
 
-fn worker<S: Service>(service: S, mac: Mac, device: PairDevice) -> Worker<PairDevice, S> {
+fn worker<S: Service>(service: S, mac: Mac, device: PairDevice) -> Worker<PairDevice, Listeners<S>> {
     let listener = Listener { address: Address::v4([0; 4]), port: 80, service };
     let config = Config {
-        listeners: vec![listener],
+        application: Listeners(vec![listener]),
         owned: Vec::new(),
         mac,
         mtu: 1500,
@@ -57,6 +57,7 @@ fn worker<S: Service>(service: S, mac: Mac, device: PairDevice) -> Worker<PairDe
         max_kept_frames: 1024,
         time_wait: Duration::from_millis(1),
         accept_partial_checksums: false,
+        piggyback: true,
         seed: [3, 5, 7, 11],
     };
     let mut endpoints = vec![Endpoint::new(config, Instant::ZERO, Arc::new(Counters::default()))];
@@ -92,7 +93,8 @@ fn round(turns: &mut Histogram<u64>) -> (f64, f64, Snapshot) {
         let ended = counters.ended_closed.get() + counters.curr_time_wait.get();
         let (endpoint, out) = client.endpoint_mut();
         while opened < CONNECTIONS && opened - ended < AT_ONCE && !out.free.is_empty() {
-            endpoint.open(now, &name(opened), 0, way, out).expect("a new name and a free slot");
+            let open = Open { key: name(opened), link: way, role: 0 };
+            endpoint.open(now, &open, out).expect("a new name and a free slot");
             opened += 1;
         }
         client.turn(now);

@@ -8,8 +8,7 @@ use std::time::Duration;
 use crossbeam::queue::ArrayQueue;
 
 use crate::device::{BURST, Burst, Census, Device, Frame};
-use crate::endpoint::{Endpoint, Outbox};
-use crate::service::Service;
+use crate::endpoint::{Application, Endpoint, Outbox};
 use crate::stats::DropReason;
 use crate::time::Instant;
 
@@ -23,6 +22,8 @@ const FREE: usize = 2 * BURST;
 const SPINS: u32 = 2000;
 /// The longest sleep, so that other workers' frames and the control's word are seen.
 const SLEEP: Duration = Duration::from_millis(1);
+/// How long before something is due a worker is awake: more than a sleep mostly outlasts its time.
+const AWAKE: Duration = Duration::from_micros(200);
 /// Turns in a row without a frame to reset a connection with, after which the rest is given up.
 const FRUITLESS: usize = 10_000;
 /// Kicks at the end: the kernel sends a part of the TX ring for each.
@@ -45,7 +46,7 @@ pub struct Seat {
 /// Makes siblings of endpoints that serve the same addresses: each can see which flows the others own, and hands their
 /// segments over.
 #[must_use]
-pub fn join<S: Service>(endpoints: &mut [Endpoint<S>]) -> Vec<Seat> {
+pub fn join<A: Application>(endpoints: &mut [Endpoint<A>]) -> Vec<Seat> {
     let indexes: Vec<_> = endpoints.iter().map(Endpoint::index).enumerate().collect();
     for (number, endpoint) in endpoints.iter_mut().enumerate() {
         endpoint.set_siblings(indexes.iter().filter(|(other, _)| *other != number).cloned().collect());
@@ -90,29 +91,29 @@ impl Control {
 }
 
 /// A device and the endpoint that serves it.
-pub struct Worker<D, S> {
+pub struct Worker<D, A> {
     device: D,
-    endpoint: Endpoint<S>,
+    endpoint: Endpoint<A>,
     seat: Seat,
     outbox: Outbox,
     burst: Burst,
 }
 
-impl<D: Device, S: Service> Worker<D, S> {
+impl<D: Device, A: Application> Worker<D, A> {
     /// A worker in its seat, which [`join`] gave out for this endpoint.
     #[must_use]
-    pub fn new(device: D, endpoint: Endpoint<S>, seat: Seat) -> Self {
+    pub fn new(device: D, endpoint: Endpoint<A>, seat: Seat) -> Self {
         Self { device, endpoint, seat, outbox: Outbox::new(), burst: Burst::with_capacity(BURST) }
     }
 
     /// The endpoint.
     #[must_use]
-    pub fn endpoint(&self) -> &Endpoint<S> {
+    pub fn endpoint(&self) -> &Endpoint<A> {
         &self.endpoint
     }
 
     /// The endpoint, for OPEN, and the outbox that goes with it.
-    pub fn endpoint_mut(&mut self) -> (&mut Endpoint<S>, &mut Outbox) {
+    pub fn endpoint_mut(&mut self) -> (&mut Endpoint<A>, &mut Outbox) {
         (&mut self.endpoint, &mut self.outbox)
     }
 
@@ -127,8 +128,8 @@ impl<D: Device, S: Service> Worker<D, S> {
         (self.device.census(), self.outbox.frames() + self.burst.len() + self.endpoint.frames_kept())
     }
 
-    /// One turn: receive a burst, answer it, take what siblings have handed over, handle deadlines, send. Whether there was
-    /// anything to do.
+    /// One turn: receive a burst, answer it, take what siblings have handed over, handle deadlines, do what the application
+    /// wants, send. Whether there was anything to do.
     pub fn turn(&mut self, now: Instant) -> bool {
         let wanted = FREE.saturating_sub(self.outbox.free.len());
         self.device.alloc(&mut self.outbox.free, wanted);
@@ -139,6 +140,7 @@ impl<D: Device, S: Service> Worker<D, S> {
         }
         let handed = self.take_inbox(now);
         self.endpoint.on_tick(now, &mut self.outbox);
+        self.endpoint.poll_application(now, &mut self.outbox);
         self.endpoint.poll_transmit(now, &mut self.outbox);
         let sent = self.flush();
         received + handed + sent > 0
@@ -221,12 +223,19 @@ impl<D: Device, S: Service> Worker<D, S> {
                 self.count_rings();
             }
             if idle > SPINS {
-                let tick =
-                    self.endpoint.next_tick_ms().map_or(SLEEP, |tick| Duration::from_millis(u64::from(tick)));
-                self.device.wait(tick.min(SLEEP));
+                self.sleep(now);
             }
         }
         self.close();
+    }
+
+    /// Sleeps until something arrives or is due. What is due in a moment is waited for awake: a sleeper gets up late.
+    fn sleep(&mut self, now: Instant) {
+        let tick = self.endpoint.next_tick_ms().map_or(SLEEP, |tick| Duration::from_millis(u64::from(tick)));
+        let order = self.endpoint.application().next_poll().map_or(SLEEP, |due| due - now);
+        if order > AWAKE {
+            self.device.wait(tick.min(SLEEP).min(order - AWAKE));
+        }
     }
 
     /// Gives every frame back, so that the device's memory goes with it, and lets what was sent last leave the TX ring.

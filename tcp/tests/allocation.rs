@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use synmill::device::pair::{self, Faults, PairDevice, pair};
 use synmill::device::{Burst, Device};
-use synmill::endpoint::{Config, Endpoint, Listener};
+use synmill::endpoint::{Config, Endpoint, Listener, Listeners, Open};
 use synmill::flow::{Address, FlowKey};
 use synmill::service::{Discard, Echo, Service, Source};
 use synmill::stats::Counters;
@@ -49,9 +49,9 @@ static ALLOCATOR: Counting = Counting;
 
 const MACS: [Mac; 2] = [[2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 2]];
 
-fn worker<S: Service>(side: usize, device: PairDevice, service: S) -> Worker<PairDevice, S> {
+fn worker<S: Service>(side: usize, device: PairDevice, service: S) -> Worker<PairDevice, Listeners<S>> {
     let config = Config {
-        listeners: vec![Listener { address: Address::v4([0; 4]), port: 80, service }],
+        application: Listeners(vec![Listener { address: Address::v4([0; 4]), port: 80, service }]),
         owned: Vec::new(),
         mac: MACS[side],
         mtu: 1500,
@@ -59,6 +59,7 @@ fn worker<S: Service>(side: usize, device: PairDevice, service: S) -> Worker<Pai
         max_kept_frames: 512,
         time_wait: Duration::from_millis(500),
         accept_partial_checksums: false,
+        piggyback: true,
         seed: [side as u64, 2, 3, 4],
     };
     let mut endpoints = vec![Endpoint::new(config, Instant::ZERO, Arc::new(Counters::default()))];
@@ -68,8 +69,8 @@ fn worker<S: Service>(side: usize, device: PairDevice, service: S) -> Worker<Pai
 
 /// Opens `count` connections from one address, a few at a time, and runs until all are over.
 fn run<C: Service, S: Service>(
-    client: &mut Worker<PairDevice, C>,
-    server: &mut Worker<PairDevice, S>,
+    client: &mut Worker<PairDevice, Listeners<C>>,
+    server: &mut Worker<PairDevice, Listeners<S>>,
     wire: &pair::Link,
     now: &mut Instant,
     count: u16,
@@ -86,7 +87,7 @@ fn run<C: Service, S: Service>(
                 remote_port: 80,
             };
             let (endpoint, out) = client.endpoint_mut();
-            if out.free.is_empty() || endpoint.open(*now, &key, 0, link, out).is_err() {
+            if out.free.is_empty() || endpoint.open(*now, &Open { key, link, role: 0 }, out).is_err() {
                 break;
             }
             opened += 1;

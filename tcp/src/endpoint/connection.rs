@@ -1,5 +1,6 @@
 //! A connection's one cache line, and the array of them. Knows layout and free slots; never what happens on a connection.
 
+use super::Varies;
 use crate::flow::{Address, Armed, FlowKey, Marked};
 use crate::proto::{State, Tcb};
 use crate::service::Memo;
@@ -8,18 +9,18 @@ use crate::service::Memo;
 ///
 /// | bytes | what |
 /// |---|---|
-/// | 0-15 | the peer's address |
-/// | 16-23 | the peer's port, our port, our address (numbered), the next hop (numbered) with the ready mark |
+/// | 0-15 | the address that varies: the peer's, or a generator's own |
+/// | 16-23 | the peer's port, our port, the other address and the role (numbered), the next hop (numbered) with the ready mark |
 /// | 24-31 | the service's memo; in a free slot, the number of the next free one |
 /// | 32-63 | the control block, and in its spare byte the timer wheel's mark |
 #[derive(Clone, Copy, Debug)]
 #[repr(C, align(64))]
 pub(super) struct Connection {
-    remote: Address,
+    address: Address,
     remote_port: u16,
     local_port: u16,
-    /// The number of our address and its listener.
-    pub(super) local: u16,
+    /// The number of what it shares with others.
+    pub(super) shared: u16,
     next_hop_and_ready: u16,
     pub(super) memo: Memo,
     pub(super) tcb: Tcb,
@@ -44,28 +45,32 @@ impl Marked for Connection {
 }
 
 impl Connection {
-    pub(super) fn new(key: &FlowKey, local: u16, next_hop: u16, tcb: Tcb) -> Self {
+    pub(super) fn new(varies: Varies, key: &FlowKey, shared: u16, next_hop: u16, tcb: Tcb) -> Self {
         debug_assert!(usize::from(next_hop) < NEXT_HOPS, "the top bit is the ready mark");
         Self {
-            remote: key.remote,
+            address: varies.split(key)[0],
             remote_port: key.remote_port,
             local_port: key.local_port,
-            local,
+            shared,
             next_hop_and_ready: next_hop,
             memo: Memo::default(),
             tcb,
         }
     }
 
-    /// The connection's name, given the address that `local` numbers.
-    pub(super) const fn key(&self, local: Address) -> FlowKey {
-        FlowKey { local, remote: self.remote, local_port: self.local_port, remote_port: self.remote_port }
+    /// The connection's name, given the address that it shares with others.
+    #[inline]
+    pub(super) const fn key(&self, varies: Varies, shared: Address) -> FlowKey {
+        let [local, remote] = varies.join(self.address, shared);
+        FlowKey { local, remote, local_port: self.local_port, remote_port: self.remote_port }
     }
 
-    /// Is it called so, as far as its own line tells? Our address is for the caller to compare.
+    /// Is it called so, as far as its own line tells? The shared address is for the caller to compare.
     #[inline]
-    pub(super) fn is_called(&self, key: &FlowKey) -> bool {
-        self.remote_port == key.remote_port && self.local_port == key.local_port && self.remote == key.remote
+    pub(super) fn is_called(&self, varies: Varies, key: &FlowKey) -> bool {
+        self.remote_port == key.remote_port
+            && self.local_port == key.local_port
+            && self.address == varies.split(key)[0]
     }
 
     pub(super) const fn next_hop(&self) -> u16 {
@@ -103,7 +108,7 @@ impl Connections {
             local_port: 0,
             remote_port: 0,
         };
-        let empty = Connection::new(&key, 0, 0, Tcb::default());
+        let empty = Connection::new(Varies::Remote, &key, 0, 0, Tcb::default());
         Self { slots: vec![empty; capacity].into_boxed_slice(), free: 0, fresh: 0 }
     }
 

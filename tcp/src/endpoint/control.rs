@@ -1,16 +1,15 @@
 //! What is not TCP: ARP, neighbour discovery and echo for addresses of our own. Knows who owns an address; never a connection.
 
-use super::{Endpoint, Fate};
+use super::{Application, Endpoint, Fate};
 use crate::device::Frame;
 use crate::flow::Address;
-use crate::service::Service;
 use crate::stats::{Cell, DropReason};
 use crate::wire::{self, Packet};
 
 /// Bits of an IPv4 address's mapped form in front of it.
 const MAPPED_PREFIX_LEN: u8 = 96;
 
-impl<S: Service> Endpoint<S> {
+impl<A: Application> Endpoint<A> {
     /// What is not TCP, or not well: ARP, neighbour discovery and echo, answered in the frame for addresses of our own.
     pub(super) fn on_control(&self, frame: &mut Frame, parsed: Result<Packet, DropReason>) -> (Fate, usize) {
         let room = frame.capacity();

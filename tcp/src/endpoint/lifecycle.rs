@@ -2,16 +2,15 @@
 //! never what is said over a connection.
 
 use super::connection::Connection;
-use super::paths::Local;
-use super::{Endpoint, Fate, OpenError, Outbox, Work};
-use crate::flow::{FlowKey, Marked};
+use super::paths::Shared;
+use super::{Application, Endpoint, Fate, Open, OpenError, Outbox, Work};
+use crate::flow::Marked;
 use crate::proto::{End, SeqNum, State, Tcb};
-use crate::service::Service;
 use crate::stats::DropReason;
 use crate::time::Instant;
-use crate::wire::{Link, TcpPacket};
+use crate::wire::TcpPacket;
 
-impl<S: Service> Endpoint<S> {
+impl<A: Application> Endpoint<A> {
     /// Section 3.10.7.2: a SYN for a listener opens a connection in SYN-RECEIVED.
     pub(super) fn on_syn(&mut self, now: Instant, listener: u16, work: Work, out: &mut Outbox) -> Fate {
         self.accept(now, listener, None, work, out)
@@ -20,8 +19,8 @@ impl<S: Service> Endpoint<S> {
     /// A SYN that opens a new connection where an old one waits: its numbers start beyond the old one's.
     pub(super) fn reopen(&mut self, slot: u32, work: Work, now: Instant, out: &mut Outbox) -> Fate {
         let beyond = self.connections[slot].tcb.snd_nxt() + 0x1_0001;
-        let listener = self.listener(&work.packet.key).filter(|_| self.draining.is_none());
-        self.end(slot, End::Closed, out);
+        let listener = self.application.listener(&work.packet.key).filter(|_| self.draining.is_none());
+        self.end(slot, End::Closed, now, out);
         self.counters.time_wait_reopened.add(1);
         match listener {
             Some(listener) => self.accept(now, listener, Some(beyond), work, out),
@@ -38,7 +37,7 @@ impl<S: Service> Endpoint<S> {
         work: Work,
         out: &mut Outbox,
     ) -> Fate {
-        if self.half_open_now >= self.max_half_open && !self.evict_half_open(out) {
+        if self.half_open_now >= self.max_half_open && !self.evict_half_open(now, out) {
             out.recycle.push(work.frame);
             return Fate::Dropped(DropReason::SynBacklog);
         }
@@ -46,7 +45,8 @@ impl<S: Service> Endpoint<S> {
         let clock = self.isn.isn(&key, now);
         let iss = beyond.filter(|beyond| beyond.after(clock)).unwrap_or(clock);
         let tcb = Tcb::accept(&segment, iss, self.environment(&key.local).local_mss, now.millis());
-        match self.enter(&key, work.hash, listener, link.reversed(), tcb, out) {
+        let open = Open { key, link: link.reversed(), role: listener };
+        match self.enter(&open, work.hash, tcb, now, out) {
             Ok(slot) => {
                 self.counters.passive_opens.add(1);
                 self.shake_hands(slot, Some(work), now, out);
@@ -59,31 +59,23 @@ impl<S: Service> Endpoint<S> {
         }
     }
 
-    /// Active OPEN: SYN goes out with the next turn. `service` is the number of the listener entry whose service speaks;
-    /// `link` leads from us to the next hop.
+    /// Active OPEN: SYN goes out with the next turn. The new connection's slot.
     ///
     /// # Errors
     /// [`OpenError`], and nothing was opened.
-    pub fn open(
-        &mut self,
-        now: Instant,
-        key: &FlowKey,
-        service: u16,
-        link: Link,
-        out: &mut Outbox,
-    ) -> Result<(), OpenError> {
-        let hash = self.hasher.hash(key);
-        if self.find(key, hash).is_some() {
+    pub fn open(&mut self, now: Instant, open: &Open, out: &mut Outbox) -> Result<u32, OpenError> {
+        let hash = self.hasher.hash(&open.key);
+        if self.find(&open.key, hash).is_some() {
             return Err(OpenError::Exists);
         }
-        let tcb = Tcb::open(self.isn.isn(key, now), now.millis());
-        let slot = self.enter(key, hash, service, link, tcb, out).map_err(|reason| match reason {
+        let tcb = Tcb::open(self.isn.isn(&open.key, now), now.millis());
+        let slot = self.enter(open, hash, tcb, now, out).map_err(|reason| match reason {
             DropReason::TooManyPaths => OpenError::TooManyPaths,
             _ => OpenError::TableFull,
         })?;
         self.counters.active_opens.add(1);
         self.shake_hands(slot, None, now, out);
-        Ok(())
+        Ok(slot)
     }
 
     /// SYN or SYN,ACK goes out, and its timer runs.
@@ -97,50 +89,50 @@ impl<S: Service> Endpoint<S> {
     /// connection; never an established one.
     fn enter(
         &mut self,
-        key: &FlowKey,
+        open: &Open,
         hash: u64,
-        listener: u16,
-        next_hop: Link,
         tcb: Tcb,
+        now: Instant,
         out: &mut Outbox,
     ) -> Result<u32, DropReason> {
-        let local = Local { address: key.local, listener };
-        let (local, next_hop) = self.paths.take(local, next_hop).ok_or(DropReason::TooManyPaths)?;
-        let full = self.table.len() == self.max_connections && !self.evict(out);
+        let shared = Shared { address: A::VARIES.split(&open.key)[1], role: open.role };
+        let (shared, next_hop) = self.paths.take(shared, open.link).ok_or(DropReason::TooManyPaths)?;
+        let full = self.table.len() == self.max_connections && !self.evict(now, out);
         let Some(slot) = (if full { None } else { self.connections.take() }) else {
-            self.paths.put(local, next_hop);
+            self.paths.put(shared, next_hop);
             return Err(DropReason::TableFull);
         };
         let old = &self.connections[slot];
         let (armed, is_ready) = (old.armed(), old.is_ready());
         let connection = &mut self.connections[slot];
-        *connection = Connection::new(key, local, next_hop, tcb);
+        *connection = Connection::new(A::VARIES, &open.key, shared, next_hop, tcb);
         connection.set_armed(armed);
         connection.set_ready(is_ready);
         let entered = self.table.insert(hash, slot);
         assert_eq!(entered, Ok(()), "the table has a place for every slot");
         self.counters.curr_connections.add(1);
-        self.state_changed(slot, State::Closed);
+        self.state_changed(slot, State::Closed, now);
         Ok(slot)
     }
 
-    fn evict(&mut self, out: &mut Outbox) -> bool {
+    fn evict(&mut self, now: Instant, out: &mut Outbox) -> bool {
         while let Some(slot) = self.time_wait.pop_front() {
             if self.connections[slot].tcb.state() == State::TimeWait {
-                self.forget(slot, out);
+                self.forget(slot, now, out);
                 self.counters.ended_evicted_time_wait.add(1);
                 return true;
             }
         }
-        self.evict_half_open(out)
+        self.evict_half_open(now, out)
     }
 
     /// The oldest half-open connection gives way: under a flood a client that answers at once still gets through.
-    fn evict_half_open(&mut self, out: &mut Outbox) -> bool {
+    fn evict_half_open(&mut self, now: Instant, out: &mut Outbox) -> bool {
         while let Some(slot) = self.half_open.pop_front() {
             if self.connections[slot].tcb.state() == State::SynReceived {
                 self.counters.attempt_fails.add(1);
-                self.forget(slot, out);
+                self.tell_end(slot, End::TimedOut, now);
+                self.forget(slot, now, out);
                 self.counters.ended_evicted_half_open.add(1);
                 return true;
             }
@@ -149,7 +141,7 @@ impl<S: Service> Endpoint<S> {
     }
 
     /// Keeps the gauges and the order of eviction after a change of state.
-    pub(super) fn state_changed(&mut self, slot: u32, before: State) {
+    pub(super) fn state_changed(&mut self, slot: u32, before: State, now: Instant) {
         let after = self.connections[slot].tcb.state();
         if before == after {
             return;
@@ -171,16 +163,49 @@ impl<S: Service> Endpoint<S> {
         let queue = match after {
             State::TimeWait => &mut self.time_wait,
             State::SynReceived => &mut self.half_open,
-            _ => return,
+            _ => {
+                self.tell_fin(slot, before, after, now);
+                return;
+            }
         };
         if queue.len() == queue.capacity() {
             queue.pop_front();
         }
         queue.push_back(slot);
+        self.tell_fin(slot, before, after, now);
+        if after == State::TimeWait {
+            let id = self.id(slot);
+            self.application.on_end(id, End::Closed, now);
+        }
+    }
+
+    /// Tells the application how our FIN fares.
+    fn tell_fin(&mut self, slot: u32, before: State, after: State, now: Instant) {
+        if !before.fin_was_sent() && after.fin_was_sent() {
+            let id = self.id(slot);
+            self.application.on_fin_sent(id, now);
+        }
+        if !before.fin_is_acked() && after.fin_is_acked() {
+            let id = self.id(slot);
+            self.application.on_fin_acked(id, now);
+        }
+    }
+
+    /// Tells the application that a connection is over, unless it heard so when TIME-WAIT began.
+    fn tell_end(&mut self, slot: u32, end: End, now: Instant) {
+        let state = self.connections[slot].tcb.state();
+        if state == State::TimeWait {
+            return;
+        }
+        let id = self.id(slot);
+        if state == State::LastAck && end == End::Closed {
+            self.application.on_fin_acked(id, now);
+        }
+        self.application.on_end(id, end, now);
     }
 
     /// Ends a connection and counts how.
-    pub(super) fn end(&mut self, slot: u32, end: End, out: &mut Outbox) {
+    pub(super) fn end(&mut self, slot: u32, end: End, now: Instant, out: &mut Outbox) {
         let counters = &self.counters;
         match self.connections[slot].tcb.state() {
             State::SynSent | State::SynReceived => counters.attempt_fails.add(1),
@@ -193,11 +218,12 @@ impl<S: Service> Endpoint<S> {
             End::ResetByUs => counters.ended_reset_by_us.add(1),
             End::TimedOut => counters.ended_timed_out.add(1),
         }
-        self.forget(slot, out);
+        self.tell_end(slot, end, now);
+        self.forget(slot, now, out);
     }
 
     /// Takes a connection out of everything.
-    fn forget(&mut self, slot: u32, out: &mut Outbox) {
+    fn forget(&mut self, slot: u32, now: Instant, out: &mut Outbox) {
         let before = self.connections[slot].tcb.state();
         let hash = self.hasher.hash(&self.key(slot));
         let removed = self.table.remove(hash, slot);
@@ -205,10 +231,10 @@ impl<S: Service> Endpoint<S> {
         if let Some(number) = self.connections[slot].tcb.transfer() {
             self.records.put(number, &mut out.recycle);
         }
-        let Connection { local, .. } = self.connections[slot];
-        self.paths.put(local, self.connections[slot].next_hop());
+        let Connection { shared, .. } = self.connections[slot];
+        self.paths.put(shared, self.connections[slot].next_hop());
         self.connections.put(slot);
-        self.state_changed(slot, before);
+        self.state_changed(slot, before, now);
         self.counters.curr_connections.sub(1);
     }
 }

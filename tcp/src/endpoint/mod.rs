@@ -4,6 +4,7 @@
 //! A burst is passed over three times: parse and hash, with the index lines on their way; look the connection's line up, with
 //! that on its way; then RFC 9293, segment by segment. What is to be sent goes to an [`Outbox`].
 
+mod application;
 mod connection;
 mod control;
 mod lifecycle;
@@ -19,6 +20,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use application::{Application, Id, Listener, Listeners, Open, Order, Varies};
 use connection::Connections;
 use paths::Paths;
 use records::Records;
@@ -27,7 +29,7 @@ use crate::device::{BURST, Burst, Frame};
 use crate::flow::{Address, Armed, FlowHasher, FlowIndex, FlowKey, FlowTable, Marked, Timers};
 use crate::proto::segment_arrives::refusal;
 use crate::proto::{Arrival, Disposition, Environment, Flags, IsnSecret, State, Timeout, Timer};
-use crate::service::{Pending, Service, Then};
+use crate::service::{Pending, Then};
 use crate::stats::{Counters, DropReason};
 use crate::time::{Instant, Millis};
 use crate::wire::{self, Checks, Link, Mac, Packet, TcpPacket};
@@ -36,25 +38,16 @@ use crate::wire::{self, Checks, Link, Mac, Packet, TcpPacket};
 const DEADLINES_PER_TURN: usize = 1024;
 /// Connections looked at in one turn while the endpoint drains.
 const DRAIN_PER_TURN: u32 = 1024;
+/// Orders of the application carried out in one turn, at most.
+const ORDERS_PER_TURN: usize = 2 * BURST;
 /// Segments one connection may send before the next has its turn.
 const SEGMENTS_PER_VISIT: usize = 16;
 
-/// A port that accepts connections, and what is said over them.
-#[derive(Clone, Debug)]
-pub struct Listener<S> {
-    /// Its address; the unspecified address of a family stands for all addresses of that family.
-    pub address: Address,
-    /// Its port.
-    pub port: u16,
-    /// What is said over its connections.
-    pub service: S,
-}
-
 /// What an endpoint is made of.
 #[derive(Clone, Debug)]
-pub struct Config<S> {
-    /// The listeners; the first that fits has the connection, exact addresses before wildcards.
-    pub listeners: Vec<Listener<S>>,
+pub struct Config<A> {
+    /// What the endpoint works for.
+    pub application: A,
     /// Prefixes of addresses that only synmill has, with their lengths (0 to 32 for IPv4, 0 to 128 for IPv6): ARP, neighbour discovery and echo are answered for them, and closed ports
     /// on them refuse with RST.
     pub owned: Vec<(Address, u8)>,
@@ -70,6 +63,9 @@ pub struct Config<S> {
     pub time_wait: Duration,
     /// Accept segments whose checksum a virtual device left to hardware.
     pub accept_partial_checksums: bool,
+    /// Send acknowledgement, text and FIN together where they may ride together. Without it each goes alone, as textbooks
+    /// draw it.
+    pub piggyback: bool,
     /// 256 random bits, the same for all workers that share flows.
     pub seed: [u64; 4],
 }
@@ -139,8 +135,8 @@ pub enum OpenError {
 }
 
 /// One core's TCP.
-pub struct Endpoint<S> {
-    listeners: Vec<Listener<S>>,
+pub struct Endpoint<A> {
+    application: A,
     owned: Vec<(Address, u8)>,
     mac: Mac,
     checks: Checks,
@@ -167,14 +163,15 @@ pub struct Endpoint<S> {
     work: Vec<Work>,
     /// Set while the endpoint drains: the next slot to look at.
     draining: Option<u32>,
+    piggyback: bool,
     /// The next slot to look at while connections are reset at the end.
     aborted: u32,
 }
 
-impl<S: Service> Endpoint<S> {
+impl<A: Application> Endpoint<A> {
     /// Allocates everything the endpoint will ever use.
     #[must_use]
-    pub fn new(config: Config<S>, now: Instant, counters: Arc<Counters>) -> Self {
+    pub fn new(config: Config<A>, now: Instant, counters: Arc<Counters>) -> Self {
         let time_wait_ms = config.time_wait.as_millis().min(u128::from(u32::MAX / 4)) as u32;
         let environment = |headers: usize| Environment {
             local_mss: config.mtu.saturating_sub(headers).clamp(64, 0xffff - 1) as u16,
@@ -186,7 +183,7 @@ impl<S: Service> Endpoint<S> {
         let records = (capacity / 16).max(capacity.min(4096));
         Self {
             environments: [environment(40), environment(60)],
-            listeners: config.listeners,
+            application: config.application,
             owned: config.owned,
             mac: config.mac,
             checks: Checks { accept_partial_checksums: config.accept_partial_checksums },
@@ -207,6 +204,7 @@ impl<S: Service> Endpoint<S> {
             siblings: Vec::new(),
             work: Vec::with_capacity(BURST),
             draining: None,
+            piggyback: config.piggyback,
             aborted: 0,
         }
     }
@@ -231,6 +229,17 @@ impl<S: Service> Endpoint<S> {
     /// The other workers, by number, whose flows may arrive here.
     pub fn set_siblings(&mut self, siblings: Vec<(usize, FlowIndex)>) {
         self.siblings = siblings;
+    }
+
+    /// What it works for.
+    #[must_use]
+    pub fn application(&self) -> &A {
+        &self.application
+    }
+
+    /// What it works for, to be told something.
+    pub fn application_mut(&mut self) -> &mut A {
+        &mut self.application
     }
 
     /// The counters.
@@ -331,30 +340,21 @@ impl<S: Service> Endpoint<S> {
     fn find(&self, key: &FlowKey, hash: u64) -> Option<u32> {
         self.table.find(hash, |slot| {
             let connection = &self.connections[slot];
-            connection.is_called(key) && self.paths.locals.get(connection.local).address == key.local
+            connection.is_called(A::VARIES, key)
+                && self.paths.shared.get(connection.shared).address == A::VARIES.split(key)[1]
         })
     }
 
     /// The full name of the connection in a slot.
     fn key(&self, slot: u32) -> FlowKey {
         let connection = &self.connections[slot];
-        connection.key(self.paths.locals.get(connection.local).address)
+        connection.key(A::VARIES, self.paths.shared.get(connection.shared).address)
     }
 
-    fn service(&self, slot: u32) -> &S {
-        let local = self.connections[slot].local;
-        &self.listeners[usize::from(self.paths.locals.get(local).listener)].service
-    }
-
-    /// The listener for a destination: exact before wildcard.
-    fn listener(&self, key: &FlowKey) -> Option<u16> {
-        let any = if key.local.is_v4() { Address::v4([0; 4]) } else { Address::v6([0; 16]) };
-        let position = |address: &Address| {
-            self.listeners
-                .iter()
-                .position(|listener| listener.port == key.local_port && listener.address == *address)
-        };
-        position(&key.local).or_else(|| position(&any)).map(|position| position as u16)
+    /// The connection in a slot as the application knows it.
+    #[inline]
+    fn id(&self, slot: u32) -> Id {
+        Id { slot, role: self.paths.shared.get(self.connections[slot].shared).role }
     }
 
     fn on_segment(&mut self, now: Instant, work: Work, handed: bool, out: &mut Outbox) -> Fate {
@@ -374,7 +374,7 @@ impl<S: Service> Endpoint<S> {
             return Fate::HandedOut;
         }
         self.segment_counted(packet);
-        let listener = self.listener(&packet.key);
+        let listener = self.application.listener(&packet.key);
         if listener.is_none() && !self.owns(&packet.key.local) {
             out.recycle.push(work.frame);
             return Fate::Dropped(DropReason::NotOurs);
@@ -431,9 +431,9 @@ impl<S: Service> Endpoint<S> {
             }
             Disposition::End(end) => {
                 if arrival.acked > 0 {
-                    self.on_acked(slot, arrival.acked, out);
+                    self.on_acked(slot, arrival.acked, now, out);
                 }
-                self.end(slot, end, out);
+                self.end(slot, end, now, out);
                 out.recycle.push(work.frame);
                 return Fate::Absorbed;
             }
@@ -456,7 +456,7 @@ impl<S: Service> Endpoint<S> {
                 self.send(slot, &handshake, Some(work.frame), millis, out);
             }
         }
-        self.state_changed(slot, before);
+        self.state_changed(slot, before, now);
         self.arm(slot);
         Fate::Answered
     }
@@ -485,14 +485,12 @@ impl<S: Service> Endpoint<S> {
         now: Instant,
         out: &mut Outbox,
     ) -> Fate {
-        let millis = now.millis();
         let mut must_acknowledge = arrival.must_acknowledge;
         if matches!(before, State::SynSent | State::SynReceived) {
             self.counters.established.add(1);
             must_acknowledge |= before == State::SynSent;
-            let mut memo = self.connections[slot].memo;
-            self.service(slot).on_open(&mut memo);
-            self.connections[slot].memo = memo;
+            let id = self.id(slot);
+            self.application.on_open(id, &mut self.connections[slot].memo, now);
         }
         if arrival.syn_was_lost
             && let Some(number) = self.attach_record(slot)
@@ -501,14 +499,14 @@ impl<S: Service> Endpoint<S> {
             self.records.get_mut(number).transfer.congestion_window = mss;
         }
         if arrival.acked > 0 {
-            self.on_acked(slot, arrival.acked, out);
+            self.on_acked(slot, arrival.acked, now, out);
         }
         if arrival.is_duplicate_ack {
             self.on_duplicate_ack(slot);
         }
         let carried = arrival.text.is_some() || arrival.fin.is_some();
         let (frame, fate) = if carried || self.has_held_text(slot) {
-            let received = self.receive(slot, arrival, work, millis, out);
+            let received = self.receive(slot, arrival, work, now, out);
             must_acknowledge |= received.must_acknowledge;
             (received.frame, received.fate)
         } else {
@@ -568,7 +566,7 @@ impl<S: Service> Endpoint<S> {
         match connection.tcb.on_deadline(transfer, millis) {
             Timeout::Nothing => {}
             Timeout::End(end) => {
-                self.end(slot, end, out);
+                self.end(slot, end, now, out);
                 return;
             }
             Timeout::RepeatHandshake => {
@@ -591,6 +589,24 @@ impl<S: Service> Endpoint<S> {
             }
         }
         self.arm(slot);
+    }
+
+    /// Does what the application wants, as long as there are free frames to do it with.
+    pub fn poll_application(&mut self, now: Instant, out: &mut Outbox) {
+        for _ in 0..ORDERS_PER_TURN {
+            if out.free.is_empty() {
+                return;
+            }
+            match self.application.poll(now) {
+                None => return,
+                Some(Order::Open(open)) => match self.open(now, &open, out) {
+                    Ok(slot) => self.application.on_opened(Id { slot, role: open.role }, now),
+                    Err(error) => self.application.on_not_opened(error, now),
+                },
+                Some(Order::Wake(slot)) => self.make_ready(slot),
+                Some(Order::Abort(slot, end)) => self.abort_one(slot, end, now, out),
+            }
+        }
     }
 
     /// Sends what connections have ready, each a little in turn, as long as there are free frames.
@@ -618,7 +634,7 @@ impl<S: Service> Endpoint<S> {
     /// What the connection has to send, and what follows.
     fn pending(&self, slot: u32) -> Pending {
         let connection = &self.connections[slot];
-        let mut pending = self.service(slot).pending(&connection.memo);
+        let mut pending = self.application.pending(self.id(slot), &connection.memo);
         if let Some(number) = connection.tcb.transfer() {
             let record = self.records.get(number);
             if record.kept_bytes > 0 {

@@ -1,4 +1,4 @@
-//! Numbers for what many connections share: our addresses with their listeners, and the next hops. Knows tables of values
+//! Numbers for what many connections share: an address and the role it plays, and the next hops. Knows tables of values
 //! and how many use them.
 
 use std::collections::HashMap;
@@ -73,16 +73,16 @@ impl<T: Copy + Eq + Hash> Numbered<T> {
     }
 }
 
-/// One of our addresses, and the listener (or opener) whose connections use it.
+/// The address that does not vary, and the application's number for what its connections are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Local {
+pub(super) struct Shared {
     pub(super) address: Address,
-    pub(super) listener: u16,
+    pub(super) role: u16,
 }
 
 /// What connections share.
 pub(super) struct Paths {
-    pub(super) locals: Numbered<Local>,
+    pub(super) shared: Numbered<Shared>,
     pub(super) next_hops: Numbered<Link>,
 }
 
@@ -90,26 +90,26 @@ impl Paths {
     /// For at most `connections`, of which each uses one of both.
     pub(super) fn new(connections: usize) -> Self {
         Self {
-            locals: Numbered::new(connections.min(usize::from(u16::MAX))),
+            shared: Numbered::new(connections.min(usize::from(u16::MAX))),
             next_hops: Numbered::new(connections.min(super::connection::NEXT_HOPS)),
         }
     }
 
-    /// The numbers for a new connection's address and next hop, if there is room for both.
-    pub(super) fn take(&mut self, local: Local, next_hop: Link) -> Option<(u16, u16)> {
-        let local = self.locals.take(local)?;
+    /// The numbers for a new connection's shared address and next hop, if there is room for both.
+    pub(super) fn take(&mut self, shared: Shared, next_hop: Link) -> Option<(u16, u16)> {
+        let shared = self.shared.take(shared)?;
         match self.next_hops.take(next_hop) {
-            Some(next_hop) => Some((local, next_hop)),
+            Some(next_hop) => Some((shared, next_hop)),
             None => {
-                self.locals.put(local);
+                self.shared.put(shared);
                 None
             }
         }
     }
 
     /// A connection fewer.
-    pub(super) fn put(&mut self, local: u16, next_hop: u16) {
-        self.locals.put(local);
+    pub(super) fn put(&mut self, shared: u16, next_hop: u16) {
+        self.shared.put(shared);
         self.next_hops.put(next_hop);
     }
 }

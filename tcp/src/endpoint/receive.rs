@@ -1,12 +1,12 @@
 //! The receiving half: text in and out of order to the service, and frames kept for later. Knows text and frames; never headers.
 
 use super::records::Piece;
-use super::{Endpoint, Fate, Outbox, Work};
+use super::{Application, Endpoint, Fate, Outbox, Work};
 use crate::device::Frame;
 use crate::proto::{Arrival, RECEIVE_WINDOW, Text};
-use crate::service::{Service, Taken};
+use crate::service::Taken;
 use crate::stats::DropReason;
-use crate::time::Millis;
+use crate::time::Instant;
 
 /// What became of a segment's text.
 pub(super) struct Received {
@@ -24,7 +24,7 @@ enum Offered {
     Echo,
 }
 
-impl<S: Service> Endpoint<S> {
+impl<A: Application> Endpoint<A> {
     /// Is text kept for the connection that the service has not taken, in order or not?
     pub(super) fn has_held_text(&self, slot: u32) -> bool {
         self.connections[slot].tcb.transfer().is_some_and(|number| !self.records.get(number).held.is_empty())
@@ -37,7 +37,7 @@ impl<S: Service> Endpoint<S> {
     }
 
     /// The peer has acknowledged bytes of our stream.
-    pub(super) fn on_acked(&mut self, slot: u32, acked: u32, out: &mut Outbox) {
+    pub(super) fn on_acked(&mut self, slot: u32, acked: u32, now: Instant, out: &mut Outbox) {
         if let Some(number) = self.connections[slot].tcb.transfer() {
             let (record, pieces) = self.records.split(number);
             if record.kept_bytes > 0 {
@@ -55,9 +55,8 @@ impl<S: Service> Endpoint<S> {
                 return;
             }
         }
-        let mut memo = self.connections[slot].memo;
-        self.service(slot).on_acked(&mut memo, u64::from(acked));
-        self.connections[slot].memo = memo;
+        let id = self.id(slot);
+        self.application.on_acked(id, &mut self.connections[slot].memo, u64::from(acked), now);
     }
 
     pub(super) fn on_duplicate_ack(&mut self, slot: u32) {
@@ -102,7 +101,7 @@ impl<S: Service> Endpoint<S> {
         slot: u32,
         arrival: &Arrival,
         work: Work,
-        now: Millis,
+        now: Instant,
         out: &mut Outbox,
     ) -> Received {
         let start = work.packet.text_start;
@@ -117,7 +116,7 @@ impl<S: Service> Endpoint<S> {
         if arrival.text.is_some() {
             received.must_acknowledge |= self.join_held(slot, now);
         }
-        received.must_acknowledge |= self.offer_held(slot, out);
+        received.must_acknowledge |= self.offer_held(slot, now, out);
         self.receive_fin(slot, arrival, now, &mut received, out);
         received
     }
@@ -126,7 +125,7 @@ impl<S: Service> Endpoint<S> {
         &mut self,
         slot: u32,
         arrival: &Arrival,
-        now: Millis,
+        now: Instant,
         received: &mut Received,
         out: &mut Outbox,
     ) {
@@ -147,7 +146,7 @@ impl<S: Service> Endpoint<S> {
         }
         let local = self.key(slot).local;
         let time_wait_ms = self.environment(&local).time_wait_ms;
-        self.connections[slot].tcb.receive_fin(time_wait_ms, now);
+        self.connections[slot].tcb.receive_fin(time_wait_ms, now.millis());
         if let Some(number) = self.connections[slot].tcb.transfer() {
             let (record, pieces) = self.records.split(number);
             record.transfer.early_fin = None;
@@ -156,25 +155,21 @@ impl<S: Service> Endpoint<S> {
                 out.recycle.push(piece.frame);
             }
         }
-        self.tell_peer_closed(slot);
+        self.tell_peer_closed(slot, now);
     }
 
     /// Tells the service that the peer has said all, once all of it was taken.
-    fn tell_peer_closed(&mut self, slot: u32) {
-        let connection = &self.connections[slot];
-        if !connection.tcb.state().peer_has_closed() || self.held_bytes(slot) > 0 {
+    fn tell_peer_closed(&mut self, slot: u32, now: Instant) {
+        if !self.connections[slot].tcb.state().peer_has_closed() || self.held_bytes(slot) > 0 {
             return;
         }
-        let mut memo = connection.memo;
-        self.service(slot).on_peer_closed(&mut memo);
-        self.connections[slot].memo = memo;
+        let id = self.id(slot);
+        self.application.on_peer_closed(id, &mut self.connections[slot].memo, now);
     }
 
-    fn offer(&mut self, slot: u32, text: &[u8]) -> Offered {
-        let mut memo = self.connections[slot].memo;
-        let taken = self.service(slot).on_data(&mut memo, text);
-        self.connections[slot].memo = memo;
-        match taken {
+    fn offer(&mut self, slot: u32, text: &[u8], now: Instant) -> Offered {
+        let id = self.id(slot);
+        match self.application.on_data(id, &mut self.connections[slot].memo, text, now) {
             Taken::Bytes(bytes) => Offered::Taken(bytes.min(text.len()) as u16),
             Taken::Echo if self.connections[slot].tcb.state().may_send() => Offered::Echo,
             // Our FIN is out: nothing can follow it.
@@ -189,20 +184,20 @@ impl<S: Service> Endpoint<S> {
         text: Text,
         text_start: u16,
         frame: Frame,
-        now: Millis,
+        now: Instant,
         out: &mut Outbox,
     ) -> Received {
         let start = text_start + text.skip;
         let bytes = &frame[usize::from(start)..][..usize::from(text.len)];
-        match self.offer(slot, bytes) {
+        match self.offer(slot, bytes, now) {
             Offered::Taken(taken) if taken == text.len => {
                 self.counters.in_bytes.add(u64::from(taken));
-                let must_acknowledge = self.connections[slot].tcb.receive(u32::from(taken), now);
+                let must_acknowledge = self.connections[slot].tcb.receive(u32::from(taken), now.millis());
                 Received { frame: Some(frame), must_acknowledge, fate: Fate::Absorbed }
             }
             Offered::Taken(taken) => {
                 self.counters.in_bytes.add(u64::from(taken));
-                let _ = self.connections[slot].tcb.receive(u32::from(taken), now);
+                let _ = self.connections[slot].tcb.receive(u32::from(taken), now.millis());
                 let rest =
                     Text { seq: text.seq + u32::from(taken), skip: text.skip + taken, len: text.len - taken };
                 self.hold(slot, rest, text_start, frame, out)
@@ -211,7 +206,8 @@ impl<S: Service> Endpoint<S> {
                 let piece = Piece { frame, seq: text.seq, start, len: text.len };
                 match self.keep(slot, piece) {
                     Ok(()) => {
-                        let must_acknowledge = self.connections[slot].tcb.receive(u32::from(text.len), now);
+                        let must_acknowledge =
+                            self.connections[slot].tcb.receive(u32::from(text.len), now.millis());
                         Received { frame: None, must_acknowledge, fate: Fate::Absorbed }
                     }
                     Err(piece) => self.hold(slot, text, text_start, piece.frame, out),
@@ -264,7 +260,7 @@ impl<S: Service> Endpoint<S> {
 
     /// Counts held text as received as far as it is in order by now. Whether the peer should hear at once: a hole was filled,
     /// or one is left (RFC 5681 section 4.2).
-    fn join_held(&mut self, slot: u32, now: Millis) -> bool {
+    fn join_held(&mut self, slot: u32, now: Instant) -> bool {
         let tcb = &mut self.connections[slot].tcb;
         let Some(number) = tcb.transfer() else { return false };
         let (record, pieces) = self.records.split(number);
@@ -283,13 +279,13 @@ impl<S: Service> Endpoint<S> {
         let bytes = nxt - tcb.rcv_nxt();
         if bytes > 0 {
             record.transfer.held_bytes += bytes;
-            let _ = tcb.receive(bytes, now);
+            let _ = tcb.receive(bytes, now.millis());
         }
         true
     }
 
     /// Offers held text that is in order to the service; whether the peer should hear of the room that made.
-    fn offer_held(&mut self, slot: u32, out: &mut Outbox) -> bool {
+    fn offer_held(&mut self, slot: u32, now: Instant, out: &mut Outbox) -> bool {
         let Some(number) = self.connections[slot].tcb.transfer() else { return false };
         if self.records.get(number).held.is_empty() {
             return false;
@@ -312,7 +308,7 @@ impl<S: Service> Endpoint<S> {
             front.trim(overlap);
             let Some(mut piece) = pieces.pop(&mut record.held) else { break };
             let len = piece.len;
-            let taken = match self.offer(slot, piece.text()) {
+            let taken = match self.offer(slot, piece.text(), now) {
                 Offered::Taken(taken) => {
                     self.counters.in_bytes.add(u64::from(taken));
                     piece.trim(taken);
@@ -336,7 +332,7 @@ impl<S: Service> Endpoint<S> {
                 break;
             }
         }
-        self.tell_peer_closed(slot);
+        self.tell_peer_closed(slot, now);
         let tcb = &self.connections[slot].tcb;
         tcb.owes_window_update(&self.records.get(number).transfer)
     }

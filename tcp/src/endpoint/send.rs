@@ -1,15 +1,15 @@
 //! The sending half: what a connection may send now, written into frames. Knows frames and the outbox; never where they go.
 
 use super::records::Record;
-use super::{Endpoint, Outbox, SEGMENTS_PER_VISIT};
+use super::{Application, Endpoint, Outbox, SEGMENTS_PER_VISIT};
 use crate::device::Frame;
 use crate::flow::FlowKey;
 use crate::proto::{End, Flags, Outgoing, Recovery, Segment, State, Stream};
-use crate::service::{Service, Then};
+use crate::service::Then;
 use crate::time::{Instant, Millis};
 use crate::wire::{self, Link};
 
-impl<S: Service> Endpoint<S> {
+impl<A: Application> Endpoint<A> {
     /// Sends what the connection may send now, the first segment in `frame`, the received one; an acknowledgement alone if one
     /// is due and nothing else goes. Whether anything was sent. `before` is the state before the event that led here.
     pub(super) fn respond(
@@ -26,8 +26,8 @@ impl<S: Service> Endpoint<S> {
         if pending.then == Then::Reset && self.connections[slot].tcb.state().aborts_with_rst() {
             let reset = self.connections[slot].tcb.reset();
             self.send(slot, &reset, frame, millis, out);
-            self.state_changed(slot, before);
-            self.end(slot, End::ResetByUs, out);
+            self.state_changed(slot, before, now);
+            self.end(slot, End::ResetByUs, now, out);
             return true;
         }
         let stream = self.stream(slot, pending.bytes, pending.then);
@@ -37,22 +37,27 @@ impl<S: Service> Endpoint<S> {
         // In answer to a segment one goes in its own frame at once; the others take their turn.
         let most = if frame.is_some() { 1 } else { SEGMENTS_PER_VISIT };
         let mut sent = 0;
-        while sent < most && (frame.is_some() || !out.free.is_empty()) {
+        let alone =
+            !self.piggyback && frame.is_some() && (must_acknowledge || self.connections[slot].tcb.owes_ack());
+        while !alone && sent < most && (frame.is_some() || !out.free.is_empty()) {
+            let rides = self.rides(slot, stream);
             let connection = &mut self.connections[slot];
             let transfer = connection.tcb.transfer().map(|number| &mut self.records.get_mut(number).transfer);
-            let Some(outgoing) = connection.tcb.poll_segment(transfer, stream, millis) else { break };
+            let Some(outgoing) = connection.tcb.poll_segment(transfer, rides, millis) else { break };
             self.send(slot, &outgoing, frame.take(), millis, out);
             sent += 1;
         }
+        let goes_on = alone || sent > 0 || (frame.is_none() && out.free.is_empty());
         if sent == 0 && (must_acknowledge || self.connections[slot].tcb.owes_ack()) {
             let ack = self.connections[slot].tcb.bare_ack();
             self.send(slot, &ack, frame.take(), millis, out);
             sent = 1;
-        } else if (sent > 0 || (frame.is_none() && out.free.is_empty())) && self.may_send_more(slot, stream) {
+        }
+        if goes_on && self.may_send_more(slot, stream) {
             self.make_ready(slot);
         }
         out.recycle.extend(frame);
-        self.state_changed(slot, before);
+        self.state_changed(slot, before, now);
         self.release_if_idle(slot, out);
         self.arm(slot);
         sent > 0
@@ -72,6 +77,13 @@ impl<S: Service> Endpoint<S> {
                 Then::Wait | Then::Reset => false,
             };
         Stream { bytes, fin }
+    }
+
+    /// What of the stream may ride in one segment: all of it, or FIN only behind the last text.
+    fn rides(&self, slot: u32, stream: Stream) -> Stream {
+        let tcb = &self.connections[slot].tcb;
+        let waits = !self.piggyback && !tcb.state().fin_is_out() && stream.bytes > u64::from(tcb.flight());
+        Stream { fin: stream.fin && !waits, ..stream }
     }
 
     /// Is there data or a FIN that was never sent, or a repair going on?
@@ -135,7 +147,7 @@ impl<S: Service> Endpoint<S> {
         let record: Option<&Record> = connection.tcb.transfer().map(|number| self.records.get(number));
         match record {
             Some(record) if record.kept_bytes > 0 => self.records.pieces.read(&record.kept, at, into),
-            _ => self.service(slot).write(&connection.memo, u64::from(at), into),
+            _ => self.application.write(self.id(slot), &connection.memo, u64::from(at), into),
         }
     }
 

@@ -1,11 +1,10 @@
 //! The way down: drain, abort, release. Knows when; never why.
 
-use super::{DRAIN_PER_TURN, Endpoint, Outbox};
+use super::{Application, DRAIN_PER_TURN, Endpoint, Outbox};
 use crate::proto::{End, State};
-use crate::service::Service;
 use crate::time::Instant;
 
-impl<S: Service> Endpoint<S> {
+impl<A: Application> Endpoint<A> {
     /// Takes no more connections, and closes each as soon as its service has said what was asked of it.
     pub fn drain(&mut self) {
         self.draining = Some(0);
@@ -31,16 +30,22 @@ impl<S: Service> Endpoint<S> {
             }
             let slot = self.aborted;
             self.aborted += 1;
-            let state = self.connections[slot].tcb.state();
-            if state != State::Closed && state != State::TimeWait {
-                if state.aborts_with_rst() {
-                    let reset = self.connections[slot].tcb.reset();
-                    self.send(slot, &reset, None, now.millis(), out);
-                }
-                self.end(slot, End::ResetByUs, out);
-            }
+            self.abort_one(slot, End::ResetByUs, now, out);
         }
         true
+    }
+
+    /// Ends a connection that is not closed yet, with RST where its peer knows of it.
+    pub(super) fn abort_one(&mut self, slot: u32, end: End, now: Instant, out: &mut Outbox) {
+        let state = self.connections[slot].tcb.state();
+        if state == State::Closed || state == State::TimeWait {
+            return;
+        }
+        if state.aborts_with_rst() {
+            let reset = self.connections[slot].tcb.reset();
+            self.send(slot, &reset, None, now.millis(), out);
+        }
+        self.end(slot, end, now, out);
     }
 
     /// Gives back every received frame that was kept: the end of all connections.

@@ -12,7 +12,7 @@ use crate::device::Device as _;
 use crate::device::bundle::Bundle;
 use crate::device::pcap::Capture;
 use crate::device::xdp::XdpDevice;
-use crate::endpoint::{self, Endpoint};
+use crate::endpoint::{self, Endpoint, Listeners};
 use crate::interface::Interface;
 use crate::preflight::Plan;
 use crate::service::Service;
@@ -47,7 +47,7 @@ where
             service: listener.service.clone(),
         });
         let config = endpoint::Config {
-            listeners: listeners.collect(),
+            application: Listeners(listeners.collect()),
             owned: plan.owned.iter().map(|&owned| (owned, prefix_len(owned))).collect(),
             mac: plan.mac,
             mtu: interface.mtu,
@@ -56,11 +56,12 @@ where
             max_kept_frames: device.census().total / 2,
             time_wait: config.time_wait(),
             accept_partial_checksums: config.accept_partial_checksums,
+            piggyback: true,
             seed,
         };
         Endpoint::new(config, clock(), Arc::clone(counters))
     };
-    let mut endpoints: Vec<Endpoint<S>> = devices.iter().zip(counters).map(endpoint).collect();
+    let mut endpoints: Vec<Endpoint<Listeners<S>>> = devices.iter().zip(counters).map(endpoint).collect();
     let memory_bytes = endpoints.iter().map(Endpoint::memory_bytes).sum();
     let seats = worker::join(&mut endpoints);
 

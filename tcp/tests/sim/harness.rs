@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use synmill::device::pair::{Faults, Link, PairDevice, pair};
-use synmill::endpoint::{Config, Endpoint, Listener, OpenError};
+use synmill::endpoint::{Config, Endpoint, Listener, Listeners, Open, OpenError};
 use synmill::flow::{Address, FlowKey};
 use synmill::service::Service;
 use synmill::stats::{Counters, Snapshot};
@@ -52,8 +52,8 @@ impl Setup {
 
 /// A client and a server.
 pub(crate) struct Simulation<C, S> {
-    pub(crate) client: Worker<PairDevice, C>,
-    pub(crate) server: Worker<PairDevice, S>,
+    pub(crate) client: Worker<PairDevice, Listeners<C>>,
+    pub(crate) server: Worker<PairDevice, Listeners<S>>,
     pub(crate) link: Link,
     pub(crate) now: Instant,
     seed: u64,
@@ -65,10 +65,10 @@ fn worker<X: Service + Clone>(
     mac: wire::Mac,
     service: &X,
     device: PairDevice,
-) -> Worker<PairDevice, X> {
+) -> Worker<PairDevice, Listeners<X>> {
     let listener = |address| Listener { address, port: 80, service: service.clone() };
     let config = Config {
-        listeners: vec![listener(Address::v4([0; 4])), listener(Address::v6([0; 16]))],
+        application: Listeners(vec![listener(Address::v4([0; 4])), listener(Address::v6([0; 16]))]),
         owned: Vec::new(),
         mac,
         mtu: 1500,
@@ -76,6 +76,7 @@ fn worker<X: Service + Clone>(
         max_kept_frames: setup.frames / 4,
         time_wait: setup.time_wait,
         accept_partial_checksums: false,
+        piggyback: true,
         seed: setup.seed_of(side),
     };
     let mut endpoints = vec![Endpoint::new(config, setup.start, Arc::new(Counters::default()))];
@@ -118,8 +119,8 @@ impl<C: Service + Clone, S: Service + Clone> Simulation<C, S> {
         if out.free.is_empty() {
             return false;
         }
-        match endpoint.open(self.now, &name(number), 0, link, out) {
-            Ok(()) => true,
+        match endpoint.open(self.now, &Open { key: name(number), link, role: 0 }, out) {
+            Ok(_) => true,
             Err(OpenError::TableFull) => false,
             Err(error) => panic!("connection {number}, seed {}: {error:?}", self.seed),
         }

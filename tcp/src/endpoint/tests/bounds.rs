@@ -38,7 +38,7 @@ fn a_full_table_gives_up_what_peers_left_half_open_and_nothing_else() {
     for number in 10..12 {
         let key = reversed(&name(number));
         let link = link().reversed();
-        bench.endpoint.open(bench.now, &key, 0, link, &mut bench.out).unwrap();
+        bench.endpoint.open(bench.now, &Open { key, link, role: 0 }, &mut bench.out).unwrap();
         opened.push(bench.collect().len());
     }
     assert_eq!(opened, [1, 1]);

@@ -39,7 +39,8 @@ fn an_abort_resets_what_the_peer_knows_of() {
     let mut closed = Peer::open(2, &mut bench);
     closed.say(&mut bench, FIN_ACK, &[]);
     let ours = reversed(&name(3));
-    bench.endpoint.open(bench.now, &ours, 0, link().reversed(), &mut bench.out).unwrap();
+    let open = Open { key: ours, link: link().reversed(), role: 0 };
+    bench.endpoint.open(bench.now, &open, &mut bench.out).unwrap();
     bench.collect();
 
     assert!(bench.endpoint.abort(bench.now, &mut bench.out));

@@ -28,10 +28,10 @@ const FIN_ACK: Flags = Flags::FIN.with(Flags::ACK);
 const SYN_ACK: Flags = Flags::SYN.with(Flags::ACK);
 const RST_ACK: Flags = Flags::RST.with(Flags::ACK);
 
-fn config(service: &str) -> Config<BuiltIn> {
+fn config(service: &str) -> Config<Listeners<BuiltIn>> {
     let service: BuiltIn = service.parse().unwrap();
     Config {
-        listeners: vec![Listener { address: Address::v4([0; 4]), port: 80, service }],
+        application: Listeners(vec![Listener { address: Address::v4([0; 4]), port: 80, service }]),
         owned: vec![
             (Address::v4([198, 18, 7, 0]), 24),
             (Address::v6([0xfd, 0, 0, 0x18, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]), 64),
@@ -42,6 +42,7 @@ fn config(service: &str) -> Config<BuiltIn> {
         max_kept_frames: 128,
         time_wait: Duration::from_secs(60),
         accept_partial_checksums: false,
+        piggyback: true,
         seed: [1, 2, 3, 4],
     }
 }
@@ -61,13 +62,13 @@ impl Reply {
 
 struct Bench {
     device: PairDevice,
-    endpoint: Endpoint<BuiltIn>,
+    endpoint: Endpoint<Listeners<BuiltIn>>,
     out: Outbox,
     now: Instant,
 }
 
 impl Bench {
-    fn new(config: Config<BuiltIn>) -> Self {
+    fn new(config: Config<Listeners<BuiltIn>>) -> Self {
         let (device, ..) = pair(1, &Faults::NONE, 1024, 2048);
         let now = Instant::from_nanos(10_000_000_000);
         let endpoint = Endpoint::new(config, now, Arc::default());

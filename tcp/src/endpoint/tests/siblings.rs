@@ -5,7 +5,7 @@ use crate::device::pair::Link as Wire;
 use crate::worker::{Worker, join};
 
 struct Crew {
-    workers: Vec<Worker<PairDevice, BuiltIn>>,
+    workers: Vec<Worker<PairDevice, Listeners<BuiltIn>>>,
     /// The peer's ends of the two links.
     devices: Vec<PairDevice>,
     _wires: Vec<Wire>,
@@ -119,7 +119,7 @@ fn a_simultaneous_open_is_one_connection() {
     let now = Instant::from_nanos(10_000_000_000);
     let macs = [US, THEM];
     let mut ends = macs.map(|mac| {
-        let mut bench = Bench::new(Config { mac, listeners: config("echo").listeners, ..config("echo") });
+        let mut bench = Bench::new(Config { mac, application: config("echo").application, ..config("echo") });
         bench.now = now;
         bench
     });
@@ -128,7 +128,7 @@ fn a_simultaneous_open_is_one_connection() {
     let mut wire: [Vec<Vec<u8>>; 2] = Default::default();
     for (end, key, link) in [(0, key, link), (1, reversed(&key), link.reversed())] {
         let bench = &mut ends[end];
-        bench.endpoint.open(now, &key, 0, link, &mut bench.out).unwrap();
+        bench.endpoint.open(now, &Open { key, link, role: 0 }, &mut bench.out).unwrap();
         wire[end] = bench.collect();
     }
     for round in 0.. {

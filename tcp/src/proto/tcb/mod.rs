@@ -88,6 +88,20 @@ impl State {
         matches!(self, Self::FinWait1 | Self::Closing | Self::LastAck)
     }
 
+    /// Was our FIN sent, acknowledged or not?
+    #[must_use]
+    #[inline]
+    pub const fn fin_was_sent(self) -> bool {
+        self.fin_is_out() || self.fin_is_acked()
+    }
+
+    /// Is our FIN acknowledged, with the record still there?
+    #[must_use]
+    #[inline]
+    pub const fn fin_is_acked(self) -> bool {
+        matches!(self, Self::FinWait2 | Self::TimeWait)
+    }
+
     /// May the service's stream be sent?
     #[must_use]
     #[inline]
