@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use super::crew::{Job, Outcome};
-use super::{Error, files, prefix_len, say};
+use super::{Error, files, say};
 use crate::config::Config;
 use crate::device::Device as _;
 use crate::device::bundle::Bundle;
@@ -48,14 +48,14 @@ where
         });
         let config = endpoint::Config {
             application: Listeners(listeners.collect()),
-            owned: plan.owned.iter().map(|&owned| (owned, prefix_len(owned))).collect(),
+            owned: plan.owned.clone(),
             mac: plan.mac,
             mtu: interface.mtu,
             max_connections: config.max_connections().div_ceil(count),
             // The rest is for receiving and sending.
             max_kept_frames: device.census().total / 2,
             time_wait: config.time_wait(),
-            accept_partial_checksums: config.accept_partial_checksums,
+            accept_partial_checksums: config.rings.accept_partial_checksums,
             piggyback: true,
             seed,
         };
@@ -65,14 +65,14 @@ where
     let memory_bytes = endpoints.iter().map(Endpoint::memory_bytes).sum();
     let seats = worker::join(&mut endpoints);
 
-    let captures = config.pcap().map_or_else(Vec::new, |path| files::captures(path, count));
+    let captures = config.rings.pcap().map_or_else(Vec::new, |path| files::captures(path, count));
     let mut captures = captures.into_iter();
     let mut jobs = Vec::with_capacity(count);
     let parts = plan.workers.iter().zip(devices).zip(endpoints).zip(seats).zip(counters);
     for ((((place, device), endpoint), seat), counters) in parts {
         let control = Arc::clone(control);
         // That a veth cannot be polled was said at the start.
-        let busy_poll = config.busy_poll && interface.driver != "veth";
+        let busy_poll = config.rings.busy_poll && interface.driver != "veth";
         let (queues, counters) = (place.queues.clone(), Arc::clone(counters));
         let remarks = move |devices: &Bundle<XdpDevice>| {
             say_remarks(&queues, devices.members(), busy_poll && counters.in_frames.get() > 0);

@@ -93,20 +93,24 @@ pub fn serve<S>(config: &Config<S>) -> Result<Report, Error>
 where
     S: Service + Clone + Send + 'static,
 {
-    let interface = Interface::find(config.interface())?;
+    let interface = Interface::find(config.rings.interface())?;
     let machine = Machine::here();
-    let plan = |interface: &Interface| Plan::new(config, interface, &machine);
+    let plan = |interface: &Interface| Plan::serve(config, interface, &machine);
     let Plan { mac, workers, .. } = plan(&interface)?;
     // Looked at here, so that nothing is attached if they cannot be written.
-    if let Some(path) = config.pcap() {
+    if let Some(path) = config.rings.pcap() {
         files::captures(path, workers.len()).iter().try_for_each(|path| files::check(path))?;
     }
-    let json = config.json().map(|path| Replacement::prepare(path)).transpose()?;
+    let json = config.rings.json().map(|path| Replacement::prepare(path)).transpose()?;
 
     let mut signals = Signals::catch().map_err(|error| Error(format!("catching signals: {error}")))?;
     let mut steer = Steer::load(mac, None)?;
-    let ladder =
-        Ladder { interface: &interface, mode: config.mode, busy_poll: config.busy_poll, plan: &plan };
+    let ladder = Ladder {
+        interface: &interface,
+        mode: config.rings.mode,
+        busy_poll: config.rings.busy_poll,
+        plan: &plan,
+    };
     let Reached { devices, plan, mode, refused } = ladder.climb(&mut steer, &mut signals)?;
     let frames = frames(&devices);
     for (place, devices) in plan.workers.iter().zip(&devices) {
@@ -189,8 +193,8 @@ where
 
 /// Tells the program which addresses and ports are ours.
 fn listen<S>(steer: &mut Steer, config: &Config<S>, plan: &Plan) -> Result<(), SteerError> {
-    for &owned in &plan.owned {
-        steer.add_owned(owned, prefix_len(owned).into())?;
+    for &(owned, prefix_len) in &plan.owned {
+        steer.add_owned(owned, prefix_len.into())?;
     }
     config.listeners().iter().try_for_each(|listener| {
         steer.add_listener(Address::from(listener.address.ip()), listener.address.port())
@@ -201,7 +205,7 @@ fn listen<S>(steer: &mut Steer, config: &Config<S>, plan: &Plan) -> Result<(), S
 /// kernel joins the groups of its own addresses alone.
 fn join_groups(interface: &Interface, plan: &Plan) -> Vec<UdpSocket> {
     let mut memberships = Vec::new();
-    for owned in &plan.owned {
+    for (owned, _) in &plan.owned {
         let IpAddr::V6(address) = owned.to_ip() else { continue };
         let group = interface::solicited_node(address);
         match interface::join(interface.index, group) {
@@ -239,11 +243,6 @@ fn name(mode: Mode) -> String {
 /// Queues by number: `queue 0`, `queues 0-3`.
 fn queues(numbers: &[usize]) -> String {
     format!("queue{} {}", if numbers.len() == 1 { "" } else { "s" }, ranges(numbers))
-}
-
-/// The whole address.
-fn prefix_len(address: Address) -> u8 {
-    if address.is_v4() { 32 } else { 128 }
 }
 
 /// All workers' counters together.
@@ -284,7 +283,7 @@ fn facts(
     }
     lines.push(format!("frames: {frames}"));
     lines.push(format!("memory for connections: {:.1} MB", memory_bytes as f64 / 1e6));
-    for owned in &plan.owned {
+    for (owned, _) in &plan.owned {
         lines.push(format!("owned: {} is not the kernel's, we answer for it", owned.to_ip()));
     }
     lines.extend(plan.notes.iter().map(|note| format!("note: {note}")));
@@ -362,10 +361,10 @@ impl<S> Run<'_, S> {
 
     fn report(&mut self, sampler: &mut Sampler, now: Duration) {
         let interval = sampler.sample(now, &total(self.counters), self.cpu());
-        if !self.config.quiet {
+        if !self.config.rings.quiet {
             show(&(interval.line() + "\n"));
         }
-        if self.config.json().is_some() {
+        if self.config.rings.json().is_some() {
             if self.intervals.len() == MOST_INTERVALS {
                 self.intervals.pop_front();
             }

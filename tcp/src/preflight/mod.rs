@@ -1,10 +1,11 @@
 //! Everything that can be refused before the machine is touched, and the plan when nothing is. Knows facts; changes nothing.
 
+mod serve;
+
 use std::fs;
-use std::net::IpAddr;
 
 use crate::cli::{Queues, ranges};
-use crate::config::Config;
+use crate::config::Rings;
 use crate::flow::Address;
 use crate::interface::{self, Interface};
 use crate::report::counted;
@@ -39,8 +40,9 @@ pub struct Plan {
     pub mac: Mac,
     /// One for each worker.
     pub workers: Vec<Place>,
-    /// Listeners' addresses that the kernel does not have: we answer ARP and neighbour solicitations for them.
-    pub owned: Vec<Address>,
+    /// Prefixes of addresses that the kernel does not have, with their lengths (0 to 32 for IPv4, 0 to 128 for IPv6): we answer
+    /// ARP and neighbour solicitations for them.
+    pub owned: Vec<(Address, u8)>,
     /// Lines the user should read, none of them an error.
     pub notes: Vec<String>,
 }
@@ -96,11 +98,11 @@ fn port_ranges(list: &str) -> Vec<(u16, u16)> {
 }
 
 impl Plan {
-    /// Who does what, if nothing speaks against it.
+    /// Who does what, if nothing speaks against it. What a command owns, and what it has to say beyond the rings, it adds.
     ///
     /// # Errors
     /// One line: what is wrong and how to fix it.
-    pub fn new<S>(config: &Config<S>, interface: &Interface, machine: &Machine) -> Result<Self, String> {
+    fn new(rings: &Rings, interface: &Interface, machine: &Machine) -> Result<Self, String> {
         let name = &interface.name;
         check_capabilities(machine.capabilities)?;
         let Some(mac) = interface.mac else {
@@ -120,21 +122,9 @@ impl Plan {
                 "{name} already has XDP program {id}: stop its owner, or ip link set {name} xdp off"
             ));
         }
-        let queues = check_queues(config.queues(), interface)?;
-        let workers = deal(&queues, config.workers(), config.cores(), &machine.cores)?;
-
-        let mut owned: Vec<Address> = Vec::new();
-        for listener in config.listeners() {
-            let ip = listener.address.ip();
-            let address = Address::from(ip);
-            let kernel_has = interface.addresses.iter().any(|&(there, _)| there == ip)
-                || interface.elsewhere.iter().any(|&(there, _)| there == ip);
-            if !ip.is_unspecified() && !kernel_has && !owned.contains(&address) {
-                owned.push(address);
-            }
-        }
-        let notes = notes(config, interface, machine, &owned);
-        Ok(Self { mac, workers, owned, notes })
+        let queues = check_queues(rings.queues(), interface)?;
+        let workers = deal(&queues, rings.workers(), rings.cores(), &machine.cores)?;
+        Ok(Self { mac, workers, owned: Vec::new(), notes: notes(rings, interface) })
     }
 }
 
@@ -256,19 +246,19 @@ fn deal(
     Ok(cores.iter().take(count).enumerate().map(place).collect())
 }
 
-fn notes<S>(config: &Config<S>, interface: &Interface, machine: &Machine, owned: &[Address]) -> Vec<String> {
+fn notes(rings: &Rings, interface: &Interface) -> Vec<String> {
     let mut notes = Vec::new();
     let name = &interface.name;
     if !interface.carrier {
         notes.push(format!("{name} has no carrier yet: nothing arrives until its other end is up"));
     }
-    if interface.driver == "veth" && !config.accept_partial_checksums {
+    if interface.driver == "veth" && !rings.accept_partial_checksums {
         notes.push(format!(
             "{name} is a veth: a kernel at its other end may leave checksums unfinished, and those segments are dropped; \
              there: ethtool -K <peer> tx off, or here: --accept-partial-checksums"
         ));
     }
-    if interface.driver == "veth" && config.busy_poll {
+    if interface.driver == "veth" && rings.busy_poll {
         notes.push(format!("--busy-poll does nothing on {name}: veth has no NAPI to poll"));
     }
     if interface.offloads.lro {
@@ -287,36 +277,6 @@ fn notes<S>(config: &Config<S>, interface: &Interface, machine: &Machine, owned:
             "{name} has VLANs and takes their tags off: what comes with a tag is answered without one; {fix}"
         ));
     }
-    for listener in config.listeners() {
-        let (address, ip) = (listener.address, listener.address.ip());
-        if ip.is_unspecified() {
-            let family = |other: &IpAddr| other.is_ipv4() == ip.is_ipv4();
-            if !interface.addresses.iter().any(|(ip, _)| family(ip)) {
-                notes.push(format!(
-                    "{name} has no address for --listen {address}: only packets routed to it by others arrive"
-                ));
-            }
-            if if ip.is_ipv4() { machine.forwards.0 } else { machine.forwards.1 } {
-                notes.push(format!(
-                    "this host forwards packets, and --listen {address} takes those to port {} of any host: \
-                     name an address instead",
-                    address.port()
-                ));
-            }
-        }
-        if let Some((_, other)) = interface.elsewhere.iter().find(|(there, _)| *there == ip) {
-            notes.push(format!(
-                "{ip} is an address of {other}: the kernel answers for it, and packets to it have to find their way to {name}"
-            ));
-        }
-        if machine.may_take(address.port()) && !owned.contains(&Address::from(ip)) {
-            notes.push(format!(
-                "--listen {address}: the kernel may take port {0} for a connection of its own, whose answers would come here: \
-                 add {0} to sysctl net.ipv4.ip_local_reserved_ports",
-                address.port()
-            ));
-        }
-    }
     notes
 }
 
@@ -324,16 +284,17 @@ fn notes<S>(config: &Config<S>, interface: &Interface, machine: &Machine, owned:
 mod tests {
     use super::*;
     use crate::cli::{Command, parse};
+    use crate::config::Config;
     use crate::interface::Offloads;
 
-    fn config(arguments: &str) -> Config<()> {
+    pub(super) fn config(arguments: &str) -> Config<()> {
         let arguments = format!("synmill serve --interface t0 --listen 198.18.0.2:80 {arguments}");
         let Ok(cli) = parse(arguments.split_whitespace()) else { panic!("{arguments}") };
         let Command::Serve(serve) = cli.command;
         Config::new(*serve, |_| Ok::<(), String>(())).unwrap()
     }
 
-    fn interface() -> Interface {
+    pub(super) fn interface() -> Interface {
         Interface {
             name: "t0".into(),
             index: 2,
@@ -351,7 +312,7 @@ mod tests {
         }
     }
 
-    fn machine(cores: usize) -> Machine {
+    pub(super) fn machine(cores: usize) -> Machine {
         Machine {
             cores: (0..cores).collect(),
             capabilities: u64::MAX,
@@ -363,24 +324,15 @@ mod tests {
 
     #[test]
     fn queues_are_dealt_out_in_turn() {
-        let plan = Plan::new(&config("--workers 3 --cores 5,1,4"), &interface(), &machine(6)).unwrap();
+        let plan = Plan::serve(&config("--workers 3 --cores 5,1,4"), &interface(), &machine(6)).unwrap();
         let places: Vec<(usize, &[usize])> =
             plan.workers.iter().map(|place| (place.core, place.queues.as_slice())).collect();
         assert_eq!(places, [(5, &[0, 3][..]), (1, &[1]), (4, &[2])]);
         assert_eq!((plan.owned.len(), plan.notes.len()), (0, 0));
 
-        let plan = Plan::new(&config(""), &interface(), &machine(6)).unwrap();
+        let plan = Plan::serve(&config(""), &interface(), &machine(6)).unwrap();
         assert_eq!(plan.workers.len(), 4);
         assert!(plan.workers.iter().enumerate().all(|(number, place)| place.core == number));
-    }
-
-    #[test]
-    fn an_address_the_kernel_does_not_have_is_owned_once() {
-        let config =
-            config("--listen 198.18.0.9:1 --listen 198.18.0.9:2 --listen [fd00:18::9]:1 --listen 0.0.0.0:3");
-        let plan = Plan::new(&config, &interface(), &machine(4)).unwrap();
-        let owned: Vec<String> = plan.owned.iter().map(|address| address.to_ip().to_string()).collect();
-        assert_eq!(owned, ["198.18.0.9", "fd00:18::9"]);
     }
 
     #[test]
@@ -412,7 +364,7 @@ mod tests {
         for (arguments, change, part) in table {
             let (mut interface, mut machine) = (interface(), machine(4));
             change(&mut interface, &mut machine);
-            let line = Plan::new(&config(arguments), &interface, &machine).expect_err(part);
+            let line = Plan::serve(&config(arguments), &interface, &machine).expect_err(part);
             assert!(line.contains(part), "says: {line}\n not: {part}");
             assert!(!line.contains('\n'), "more than a line: {line}");
         }
@@ -423,7 +375,7 @@ mod tests {
         let mut veth = interface();
         veth.driver = "veth".into();
         veth.carrier = false;
-        let plan = Plan::new(&config("--busy-poll --listen [::]:80"), &veth, &machine(4)).unwrap();
+        let plan = Plan::serve(&config("--busy-poll --listen [::]:80"), &veth, &machine(4)).unwrap();
         for part in
             ["no carrier", "--accept-partial-checksums", "--busy-poll does nothing", "--listen [::]:80"]
         {
@@ -431,48 +383,10 @@ mod tests {
         }
     }
 
-    fn notes(arguments: &str, change: impl Fn(&mut Interface, &mut Machine)) -> Vec<String> {
+    pub(super) fn notes(arguments: &str, change: impl Fn(&mut Interface, &mut Machine)) -> Vec<String> {
         let (mut interface, mut machine) = (interface(), machine(4));
         change(&mut interface, &mut machine);
-        Plan::new(&config(arguments), &interface, &machine).unwrap().notes
-    }
-
-    #[test]
-    fn ports_that_the_kernel_may_take_are_noted() {
-        let listen = |address: &str| notes(&format!("--listen {address}"), |_, _| {});
-        for address in ["198.18.0.2:50000", "0.0.0.0:32768", "198.19.0.1:60999"] {
-            let notes = listen(address);
-            assert!(
-                notes.iter().any(|note| note.contains("ip_local_reserved_ports")),
-                "{address}: {notes:?}"
-            );
-        }
-        // Outside the range, reserved, and at an address that the kernel does not have.
-        for address in ["198.18.0.2:61000", "198.18.0.2:40001", "198.18.0.9:50000"] {
-            assert_eq!(listen(address), [""; 0], "{address}");
-        }
-        assert_eq!(port_ranges("8080,9000-9010\n"), [(8080, 8080), (9000, 9010)]);
-        assert_eq!(port_ranges("\n"), []);
-    }
-
-    #[test]
-    fn traffic_that_is_not_for_this_host_is_noted() {
-        let v4 = |_: &mut Interface, machine: &mut Machine| machine.forwards = (true, false);
-        let taken = notes("--listen 0.0.0.0:81", v4);
-        assert!(taken.iter().any(|note| note.contains("port 81 of any host")), "{taken:?}");
-        assert_eq!(notes("--listen 198.18.0.2:81", v4), [""; 0]);
-        let v6 = |interface: &mut Interface, machine: &mut Machine| {
-            interface.addresses.push(("fd00:18::2".parse().unwrap(), 64));
-            machine.forwards = (true, false);
-        };
-        assert_eq!(notes("--listen [::]:81", v6), [""; 0]);
-    }
-
-    #[test]
-    fn an_address_of_another_interface_stays_the_kernels() {
-        let plan = Plan::new(&config("--listen 198.19.0.1:80"), &interface(), &machine(4)).unwrap();
-        assert_eq!(plan.owned, []);
-        assert!(plan.notes[0].contains("198.19.0.1 is an address of t1"), "{:?}", plan.notes);
+        Plan::serve(&config(arguments), &interface, &machine).unwrap().notes
     }
 
     #[test]

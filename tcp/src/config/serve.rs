@@ -1,22 +1,14 @@
-//! The configuration as meant: complete, and valid as far as it can be without looking at the machine. Knows no device.
+//! The configuration of `synmill serve`.
 
 use std::fmt::Display;
-use std::net::SocketAddr;
-use std::num::NonZeroUsize;
-use std::path::PathBuf;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use crate::cli::{Mode, Numbers, Queues, Serve};
+use super::{MAX_DURATION, Rings, check_max_connections, check_time_wait, check_within};
+use crate::cli::Serve;
 
-/// The most connections one endpoint holds. A line, a place in the index and the timers' take some 97 bytes each
-/// ([`crate::endpoint::Endpoint::memory_bytes`]): 9.7 GB then.
-pub const MAX_CONNECTIONS: usize = 100_000_000;
-/// The longest TIME-WAIT. RFC 9293's 2 MSL is four minutes.
-pub const MAX_TIME_WAIT: Duration = Duration::from_secs(3600);
 /// The most listeners of one endpoint.
 pub const MAX_LISTENERS: usize = 256;
-/// The longest run, and the longest drain: a deadline in milliseconds is told from the past for 24 days.
-pub const MAX_DURATION: Duration = Duration::from_secs(20 * 24 * 3600);
 
 /// Where connections are accepted, and what is said over them.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,28 +21,16 @@ pub struct Listener<S> {
     pub name: String,
 }
 
-/// What a launch needs to know. The fields that could be wrong are private and checked.
+/// What `synmill serve` is to do. The fields that could be wrong are private and checked.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config<S> {
-    interface: String,
+    /// The interface's rings and who works at them.
+    pub rings: Rings,
     listeners: Vec<Listener<S>>,
-    queues: Queues,
-    workers: Option<NonZeroUsize>,
-    cores: Option<Numbers>,
     max_connections: usize,
     time_wait: Duration,
     duration: Option<Duration>,
     drain: Duration,
-    json: Option<PathBuf>,
-    pcap: Option<PathBuf>,
-    /// How to reach the driver.
-    pub mode: Mode,
-    /// Poll the driver from the workers' own system calls.
-    pub busy_poll: bool,
-    /// Accept segments whose checksum field holds only the pseudo-header's sum.
-    pub accept_partial_checksums: bool,
-    /// No line a second.
-    pub quiet: bool,
 }
 
 impl<S> Config<S> {
@@ -59,7 +39,7 @@ impl<S> Config<S> {
     /// # Errors
     /// One line: what is wrong and how to fix it.
     pub fn new<E: Display>(options: Serve, service: impl Fn(&str) -> Result<S, E>) -> Result<Self, String> {
-        check_interface(&options.interface)?;
+        let rings = Rings::new(options.rings)?;
         let mut listeners: Vec<Listener<S>> = Vec::with_capacity(options.listen.len());
         for listen in options.listen {
             let address = check_address(listen.address)?;
@@ -73,76 +53,28 @@ impl<S> Config<S> {
         if listeners.is_empty() || listeners.len() > MAX_LISTENERS {
             return Err(format!("{} listeners: give from 1 to {MAX_LISTENERS}", listeners.len()));
         }
-        check_workers(&options.queues, options.workers, options.cores.as_ref())?;
-        let workers = options.workers.map_or(1, NonZeroUsize::get);
-        if !(workers..=MAX_CONNECTIONS).contains(&options.max_connections) {
-            return Err(format!(
-                "--max-connections {}: give from {workers} to {}M",
-                options.max_connections,
-                MAX_CONNECTIONS / 1_000_000
-            ));
-        }
-        if options.time_wait > MAX_TIME_WAIT {
-            return Err(format!("--time-wait {:?}: give at most 1h", options.time_wait));
-        }
-        for (name, time) in [("--duration", options.duration), ("--drain", Some(options.drain))] {
-            if time.is_some_and(|time| time > MAX_DURATION) {
-                return Err(format!("{name}: give at most 480h"));
-            }
-        }
+        let workers = rings.workers().unwrap_or(1);
+        check_max_connections(options.max_connections, workers)?;
+        check_time_wait(options.time_wait)?;
+        check_within("--duration", options.duration.unwrap_or_default(), MAX_DURATION)?;
+        check_within("--drain", options.drain, MAX_DURATION)?;
         if options.duration.is_some_and(|duration| duration.is_zero()) {
             return Err("--duration 0: give at least 1ms, or leave it out to run until SIGINT".into());
         }
-        if options.json.is_some() && options.json == options.pcap {
-            return Err("--json and --pcap name the same file: give each its own".into());
-        }
         Ok(Self {
-            interface: options.interface,
+            rings,
             listeners,
-            queues: options.queues,
-            workers: options.workers,
-            cores: options.cores,
             max_connections: options.max_connections,
             time_wait: options.time_wait,
             duration: options.duration,
             drain: options.drain,
-            json: options.json,
-            pcap: options.pcap,
-            mode: options.mode,
-            busy_poll: options.busy_poll,
-            accept_partial_checksums: options.accept_partial_checksums,
-            quiet: options.quiet,
         })
-    }
-
-    /// The interface's name.
-    #[must_use]
-    pub fn interface(&self) -> &str {
-        &self.interface
     }
 
     /// At least one, no two alike.
     #[must_use]
     pub fn listeners(&self) -> &[Listener<S>] {
         &self.listeners
-    }
-
-    /// The queues asked for.
-    #[must_use]
-    pub const fn queues(&self) -> &Queues {
-        &self.queues
-    }
-
-    /// The workers asked for; `None` for one per queue.
-    #[must_use]
-    pub fn workers(&self) -> Option<usize> {
-        self.workers.map(NonZeroUsize::get)
-    }
-
-    /// The cores asked for; `None` for those the process may run on.
-    #[must_use]
-    pub fn cores(&self) -> Option<&[usize]> {
-        self.cores.as_ref().map(Numbers::as_slice)
     }
 
     /// Connections held at once, all workers together.
@@ -168,27 +100,6 @@ impl<S> Config<S> {
     pub const fn drain(&self) -> Duration {
         self.drain
     }
-
-    /// Where the final report goes.
-    #[must_use]
-    pub const fn json(&self) -> Option<&PathBuf> {
-        self.json.as_ref()
-    }
-
-    /// Where the frames go.
-    #[must_use]
-    pub const fn pcap(&self) -> Option<&PathBuf> {
-        self.pcap.as_ref()
-    }
-}
-
-/// Linux's rule for names (`dev_valid_name`): 1 to 15 bytes, no slash, colon or white space, not `.` or `..`.
-fn check_interface(name: &str) -> Result<(), String> {
-    let valid = (1..16).contains(&name.len())
-        && name != "."
-        && name != ".."
-        && !name.contains(|c: char| c == '/' || c == ':' || c.is_whitespace() || c == '\0');
-    if valid { Ok(()) } else { Err(format!("--interface {name:?}: give a name as `ip link` shows it")) }
 }
 
 /// The address, an IPv4-mapped one as IPv4: on the wire they are the same.
@@ -200,7 +111,7 @@ fn check_address(address: SocketAddr) -> Result<SocketAddr, String> {
         return refuse("leave the zone out: --interface names it");
     }
     let ip = address.ip().to_canonical();
-    let broadcast = matches!(ip, std::net::IpAddr::V4(v4) if v4.is_broadcast());
+    let broadcast = matches!(ip, IpAddr::V4(v4) if v4.is_broadcast());
     if address.port() == 0 {
         refuse("port 0 cannot be listened on: give a port from 1 to 65535")
     } else if ip.is_loopback() {
@@ -212,36 +123,10 @@ fn check_address(address: SocketAddr) -> Result<SocketAddr, String> {
     }
 }
 
-/// What can be said about queues, workers and cores before the interface is known.
-fn check_workers(
-    queues: &Queues,
-    workers: Option<NonZeroUsize>,
-    cores: Option<&Numbers>,
-) -> Result<(), String> {
-    let queues = match queues {
-        Queues::All => None,
-        Queues::Only(numbers) => Some(numbers.as_slice().len()),
-    };
-    let workers = workers.map(NonZeroUsize::get);
-    if let (Some(queues), Some(workers)) = (queues, workers)
-        && workers > queues
-    {
-        return Err(format!("--workers {workers} for {queues} queue(s): give at most --workers {queues}"));
-    }
-    if let (Some(workers), Some(cores)) = (workers.or(queues), cores.map(|cores| cores.as_slice().len()))
-        && cores < workers
-    {
-        return Err(format!(
-            "{cores} core(s) for {workers} workers: give more --cores, or --workers {cores}"
-        ));
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::{Cli, Command, Stop, parse};
+    use crate::cli::{Cli, Command, Mode, Queues, Stop, parse};
 
     fn service(text: &str) -> Result<String, &'static str> {
         if text == "bad" { Err("no such service: one of close, echo") } else { Ok(text.to_owned()) }
@@ -264,15 +149,15 @@ mod tests {
     #[test]
     fn defaults_are_those_of_the_help() {
         let config = config("--listen 198.18.0.2:80");
-        assert_eq!(config.interface(), "t0");
-        assert_eq!(config.queues(), &Queues::All);
-        assert_eq!((config.workers(), config.cores()), (None, None));
-        assert_eq!(config.mode, Mode::Auto);
+        assert_eq!(config.rings.interface(), "t0");
+        assert_eq!(config.rings.queues(), &Queues::All);
+        assert_eq!((config.rings.workers(), config.rings.cores()), (None, None));
+        assert_eq!(config.rings.mode, Mode::Auto);
         assert_eq!(config.max_connections(), 1_000_000);
         assert_eq!(config.time_wait(), Duration::from_secs(60));
         assert_eq!((config.duration(), config.drain()), (None, Duration::from_secs(5)));
-        assert_eq!((config.json(), config.pcap()), (None, None));
-        assert!(!config.busy_poll && !config.accept_partial_checksums && !config.quiet);
+        assert_eq!((config.rings.json(), config.rings.pcap()), (None, None));
+        assert!(!config.rings.busy_poll && !config.rings.accept_partial_checksums && !config.rings.quiet);
         assert_eq!(config.listeners()[0].name, "http:1024");
     }
 
@@ -300,17 +185,17 @@ mod tests {
              --time-wait 250ms --duration 2m --drain 1h --busy-poll --accept-partial-checksums --quiet \
              --json a.json --pcap a.pcap",
         );
-        let Queues::Only(queues) = config.queues() else { panic!("all queues") };
+        let Queues::Only(queues) = config.rings.queues() else { panic!("all queues") };
         assert_eq!(queues.as_slice(), [0, 1, 2, 5]);
         assert_eq!(queues.to_string(), "0-2,5");
-        assert_eq!(config.cores(), Some(&[3, 1][..]));
-        assert_eq!(config.workers(), Some(2));
-        assert_eq!(config.mode, Mode::ZeroCopy);
+        assert_eq!(config.rings.cores(), Some(&[3, 1][..]));
+        assert_eq!(config.rings.workers(), Some(2));
+        assert_eq!(config.rings.mode, Mode::ZeroCopy);
         assert_eq!(config.max_connections(), 500_000);
         assert_eq!(config.time_wait(), Duration::from_millis(250));
         assert_eq!(config.duration(), Some(Duration::from_secs(120)));
         assert_eq!(config.drain(), Duration::from_secs(3600));
-        assert!(config.busy_poll && config.accept_partial_checksums && config.quiet);
+        assert!(config.rings.busy_poll && config.rings.accept_partial_checksums && config.rings.quiet);
     }
 
     #[test]

@@ -1,13 +1,16 @@
 //! The command line as given: options, their help, and the text of values. Knows no interface and no relation between options.
 
+mod serve;
+
 use std::ffi::OsString;
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+
+pub use serve::{Listen, Serve};
 
 /// The `synmill` command.
 #[derive(Debug, Parser)]
@@ -25,96 +28,55 @@ pub enum Command {
     Serve(Box<Serve>),
 }
 
-/// The options of `synmill serve`, as given.
+/// What every command that takes an interface's rings is asked, as given.
 #[derive(Args, Clone, Debug)]
-#[command(after_help = SERVE_AFTER)]
-pub struct Serve {
-    /// Interface to serve on; every packet for other addresses and ports stays with the kernel
+pub struct Rings {
+    /// Interface to use; every packet for other addresses and ports stays with the kernel
     #[arg(long, value_name = "IF")]
     pub interface: String,
 
-    /// Address and port to listen on, and the service behind it; may be repeated.
-    /// IPv6 in brackets; 0.0.0.0 and `[::]` stand for any IPv4 and any IPv6 address
-    #[arg(long, required = true, value_name = "ADDR:PORT[=SERVICE]", value_parser = parse_listen)]
-    pub listen: Vec<Listen>,
-
-    /// Service of each --listen that names none
-    #[arg(long, value_name = "SERVICE", default_value = "http:1024")]
-    pub service: String,
-
-    /// Receive queues to serve: `all`, or numbers and ranges such as 0-3 or 0,2.
+    /// Receive queues to use: `all`, or numbers and ranges such as 0-3 or 0,2.
     /// Every active queue must be among them
-    #[arg(long, value_name = "QUEUES", default_value = "all", value_parser = parse_queues)]
+    #[arg(long, help_heading = RINGS, value_name = "QUEUES", default_value = "all", value_parser = parse_queues)]
     pub queues: Queues,
 
     /// Worker threads; queues are dealt out to them in turn [default: one per queue]
-    #[arg(long, value_name = "N")]
+    #[arg(long, help_heading = RINGS, value_name = "N")]
     pub workers: Option<NonZeroUsize>,
 
     /// Cores to pin the workers to, in order, such as 1,2 or 2-5 [default: those this process may run on]
-    #[arg(long, value_name = "CORES", value_parser = parse_numbers)]
+    #[arg(long, help_heading = RINGS, value_name = "CORES", value_parser = parse_numbers)]
     pub cores: Option<Numbers>,
 
     /// How to reach the driver; `auto` takes the first that works of zerocopy, copy, skb
-    #[arg(long, value_name = "MODE", default_value = "auto")]
+    #[arg(long, help_heading = RINGS, value_name = "MODE", default_value = "auto")]
     pub mode: Mode,
 
     /// Poll the driver from the workers' own system calls: lower latency, more CPU
-    #[arg(long)]
+    #[arg(long, help_heading = RINGS)]
     pub busy_poll: bool,
 
-    /// Connections held at once, all workers together, TIME-WAIT included; K is 1000, M is 1000000
-    #[arg(long, value_name = "COUNT", default_value = "1M", value_parser = parse_count)]
-    pub max_connections: usize,
-
-    /// How long a closed connection is remembered in TIME-WAIT (2 MSL); ms, s, m or h
-    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = parse_duration)]
-    pub time_wait: Duration,
-
-    /// Stop after this time; ms, s, m or h [default: at SIGINT or SIGTERM]
-    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
-    pub duration: Option<Duration>,
-
-    /// How long open connections may take to end after the stop, before they are reset; ms, s, m or h
-    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = parse_duration)]
-    pub drain: Duration,
-
     /// Accept segments whose checksum is only the pseudo-header's sum, as the kernel at a veth's other end sends them
-    #[arg(long)]
+    #[arg(long, help_heading = RINGS)]
     pub accept_partial_checksums: bool,
 
     /// Write the final report to this file, as JSON
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, help_heading = OUTPUT, value_name = "FILE")]
     pub json: Option<PathBuf>,
 
     /// Write every frame received and sent to this file, as pcap; slow.
     /// Several workers write FILE.0, FILE.1 and so on
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, help_heading = OUTPUT, value_name = "FILE")]
     pub pcap: Option<PathBuf>,
 
     /// No line a second; start, end and errors only
-    #[arg(long)]
+    #[arg(long, help_heading = OUTPUT)]
     pub quiet: bool,
 }
 
-const SERVE_AFTER: &str = "\
-Services:
-  close            accept, then FIN
-  reset            accept, then RST
-  discard          take everything, say nothing
-  echo             send back what comes
-  hold             accept and stay open
-  source:SIZE      send SIZE bytes, then FIN
-  http:SIZE        HTTP/1.1 with a body of SIZE bytes
-  http-file:PATH   HTTP/1.1 with a file's content as the body
-  SIZE is in bytes: K is 1024, M and G are powers of it; COUNT is a number: K is 1000, M its square
-
-Examples:
-  synmill serve --interface eth1 --listen 192.0.2.1:80
-  synmill serve --interface eth1 --listen '[2001:db8::1]:7=echo' --listen 192.0.2.1:9=discard --duration 30s
-  synmill serve --interface eth1 --listen 0.0.0.0:80 --service http:64 --queues 0-3 --cores 2-5 --json run.json
-
-Exit status: 0 done, 1 a failure at run time, 2 wrong usage, 3 the final accounts do not close.";
+/// Headings of the help.
+const RINGS: &str = "Queues and workers";
+const OUTPUT: &str = "Output";
 
 /// How packets get from the driver to the rings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -128,15 +90,6 @@ pub enum Mode {
     Copy,
     /// Program behind the driver, on socket buffers: every driver can, slowest
     Skb,
-}
-
-/// One `--listen`: where, and the service's text if there is one.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Listen {
-    /// Address and port; an unspecified address stands for all of its family.
-    pub address: SocketAddr,
-    /// What stands behind `=`.
-    pub service: Option<String>,
 }
 
 /// `--queues`.
@@ -225,23 +178,15 @@ fn one_line(error: &clap::Error) -> String {
             "a command is missing: write `synmill serve ...`, or `synmill --help`".into()
         }
         clap::error::ErrorKind::ValueValidation => line.into(),
-        _ => format!("{line} (see `synmill serve --help`)"),
+        _ => format!("{line} (see `{} --help`)", command(&text)),
     }
 }
 
-fn parse_listen(text: &str) -> Result<Listen, String> {
-    let (address, service) = match text.split_once('=') {
-        Some((_, "")) => return Err("a service is missing after `=`".into()),
-        Some((address, service)) => (address, Some(service.to_owned())),
-        None => (text, None),
-    };
-    if let Ok(ip) = address.trim_matches(['[', ']']).parse::<IpAddr>() {
-        return Err(format!("the port is missing: write {}", SocketAddr::new(ip, 80)));
-    }
-    let address: SocketAddr = address.parse().map_err(|_| {
-        "not an address and port: write 192.0.2.1:80 or [2001:db8::1]:80, a port from 1 to 65535".to_owned()
-    })?;
-    Ok(Listen { address, service })
+/// The command that a message's line of usage is about.
+fn command(message: &str) -> String {
+    let usage = message.lines().find_map(|line| line.strip_prefix("Usage: ")).unwrap_or("synmill");
+    let is_name = |word: &&str| word.starts_with(|c: char| c.is_ascii_lowercase());
+    usage.split(' ').take_while(is_name).collect::<Vec<_>>().join(" ")
 }
 
 fn parse_queues(text: &str) -> Result<Queues, String> {

@@ -1,0 +1,85 @@
+//! `synmill serve`'s own options, and the text of `--listen`. Knows no service.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use clap::Args;
+
+use super::{Rings, parse_count, parse_duration};
+
+/// The options of `synmill serve`, as given.
+#[derive(Args, Clone, Debug)]
+#[command(after_help = AFTER)]
+pub struct Serve {
+    /// Where and how packets are taken, and what is written about it.
+    #[command(flatten)]
+    pub rings: Rings,
+
+    /// Address and port to listen on, and the service behind it; may be repeated.
+    /// IPv6 in brackets; 0.0.0.0 and `[::]` stand for any IPv4 and any IPv6 address
+    #[arg(long, required = true, value_name = "ADDR:PORT[=SERVICE]", value_parser = parse_listen)]
+    pub listen: Vec<Listen>,
+
+    /// Service of each --listen that names none
+    #[arg(long, value_name = "SERVICE", default_value = "http:1024")]
+    pub service: String,
+
+    /// Connections held at once, all workers together, TIME-WAIT included; K is 1000, M is 1000000
+    #[arg(long, value_name = "COUNT", default_value = "1M", value_parser = parse_count)]
+    pub max_connections: usize,
+
+    /// How long a closed connection is remembered in TIME-WAIT (2 MSL); ms, s, m or h
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = parse_duration)]
+    pub time_wait: Duration,
+
+    /// Stop after this time; ms, s, m or h [default: at SIGINT or SIGTERM]
+    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+    pub duration: Option<Duration>,
+
+    /// How long open connections may take to end after the stop, before they are reset; ms, s, m or h
+    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = parse_duration)]
+    pub drain: Duration,
+}
+
+const AFTER: &str = "\
+Services:
+  close            accept, then FIN
+  reset            accept, then RST
+  discard          take everything, say nothing
+  echo             send back what comes
+  hold             accept and stay open
+  source:SIZE      send SIZE bytes, then FIN
+  http:SIZE        HTTP/1.1 with a body of SIZE bytes
+  http-file:PATH   HTTP/1.1 with a file's content as the body
+  SIZE is in bytes: K is 1024, M and G are powers of it; COUNT is a number: K is 1000, M its square
+
+Examples:
+  synmill serve --interface eth1 --listen 192.0.2.1:80
+  synmill serve --interface eth1 --listen '[2001:db8::1]:7=echo' --listen 192.0.2.1:9=discard --duration 30s
+  synmill serve --interface eth1 --listen 0.0.0.0:80 --service http:64 --queues 0-3 --cores 2-5 --json run.json
+
+Exit status: 0 done, 1 a failure at run time, 2 wrong usage, 3 the final accounts do not close.";
+
+/// One `--listen`: where, and the service's text if there is one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listen {
+    /// Address and port; an unspecified address stands for all of its family.
+    pub address: SocketAddr,
+    /// What stands behind `=`.
+    pub service: Option<String>,
+}
+
+fn parse_listen(text: &str) -> Result<Listen, String> {
+    let (address, service) = match text.split_once('=') {
+        Some((_, "")) => return Err("a service is missing after `=`".into()),
+        Some((address, service)) => (address, Some(service.to_owned())),
+        None => (text, None),
+    };
+    if let Ok(ip) = address.trim_matches(['[', ']']).parse::<IpAddr>() {
+        return Err(format!("the port is missing: write {}", SocketAddr::new(ip, 80)));
+    }
+    let address: SocketAddr = address.parse().map_err(|_| {
+        "not an address and port: write 192.0.2.1:80 or [2001:db8::1]:80, a port from 1 to 65535".to_owned()
+    })?;
+    Ok(Listen { address, service })
+}

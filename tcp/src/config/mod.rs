@@ -1,0 +1,162 @@
+//! The configuration as meant: complete, and valid as far as it can be without looking at the machine. Knows no device.
+
+mod serve;
+
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::time::Duration;
+
+pub use serve::{Config, Listener, MAX_LISTENERS};
+
+use crate::cli::{self, Mode, Numbers, Queues};
+
+/// The most connections one endpoint holds. A line, a place in the index and the timers' take some 97 bytes each
+/// ([`crate::endpoint::Endpoint::memory_bytes`]): 9.7 GB then.
+pub const MAX_CONNECTIONS: usize = 100_000_000;
+/// The longest TIME-WAIT. RFC 9293's 2 MSL is four minutes.
+pub const MAX_TIME_WAIT: Duration = Duration::from_secs(3600);
+/// The longest run, and the longest drain: a deadline in milliseconds is told from the past for 24 days.
+pub const MAX_DURATION: Duration = Duration::from_secs(20 * 24 * 3600);
+
+/// Where and how packets are taken, and what is written about it: what every command that takes an interface's rings knows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rings {
+    interface: String,
+    queues: Queues,
+    workers: Option<NonZeroUsize>,
+    cores: Option<Numbers>,
+    json: Option<PathBuf>,
+    pcap: Option<PathBuf>,
+    /// How to reach the driver.
+    pub mode: Mode,
+    /// Poll the driver from the workers' own system calls.
+    pub busy_poll: bool,
+    /// Accept segments whose checksum field holds only the pseudo-header's sum.
+    pub accept_partial_checksums: bool,
+    /// No line a second.
+    pub quiet: bool,
+}
+
+impl Rings {
+    /// Checks the options against each other.
+    ///
+    /// # Errors
+    /// One line: what is wrong and how to fix it.
+    pub fn new(options: cli::Rings) -> Result<Self, String> {
+        check_interface(&options.interface)?;
+        check_workers(&options.queues, options.workers, options.cores.as_ref())?;
+        check_files(&[("--json", options.json.as_ref()), ("--pcap", options.pcap.as_ref())])?;
+        Ok(Self {
+            interface: options.interface,
+            queues: options.queues,
+            workers: options.workers,
+            cores: options.cores,
+            json: options.json,
+            pcap: options.pcap,
+            mode: options.mode,
+            busy_poll: options.busy_poll,
+            accept_partial_checksums: options.accept_partial_checksums,
+            quiet: options.quiet,
+        })
+    }
+
+    /// The interface's name.
+    #[must_use]
+    pub fn interface(&self) -> &str {
+        &self.interface
+    }
+
+    /// The queues asked for.
+    #[must_use]
+    pub const fn queues(&self) -> &Queues {
+        &self.queues
+    }
+
+    /// The workers asked for; `None` for one per queue.
+    #[must_use]
+    pub fn workers(&self) -> Option<usize> {
+        self.workers.map(NonZeroUsize::get)
+    }
+
+    /// The cores asked for; `None` for those the process may run on.
+    #[must_use]
+    pub fn cores(&self) -> Option<&[usize]> {
+        self.cores.as_ref().map(Numbers::as_slice)
+    }
+
+    /// Where the final report goes.
+    #[must_use]
+    pub const fn json(&self) -> Option<&PathBuf> {
+        self.json.as_ref()
+    }
+
+    /// Where the frames go.
+    #[must_use]
+    pub const fn pcap(&self) -> Option<&PathBuf> {
+        self.pcap.as_ref()
+    }
+}
+
+/// Linux's rule for names (`dev_valid_name`): 1 to 15 bytes, no slash, colon or white space, not `.` or `..`.
+fn check_interface(name: &str) -> Result<(), String> {
+    let valid = (1..16).contains(&name.len())
+        && name != "."
+        && name != ".."
+        && !name.contains(|c: char| c == '/' || c == ':' || c.is_whitespace() || c == '\0');
+    if valid { Ok(()) } else { Err(format!("--interface {name:?}: give a name as `ip link` shows it")) }
+}
+
+/// What can be said about queues, workers and cores before the interface is known.
+fn check_workers(
+    queues: &Queues,
+    workers: Option<NonZeroUsize>,
+    cores: Option<&Numbers>,
+) -> Result<(), String> {
+    let queues = match queues {
+        Queues::All => None,
+        Queues::Only(numbers) => Some(numbers.as_slice().len()),
+    };
+    let workers = workers.map(NonZeroUsize::get);
+    if let (Some(queues), Some(workers)) = (queues, workers)
+        && workers > queues
+    {
+        return Err(format!("--workers {workers} for {queues} queue(s): give at most --workers {queues}"));
+    }
+    if let (Some(workers), Some(cores)) = (workers.or(queues), cores.map(|cores| cores.as_slice().len()))
+        && cores < workers
+    {
+        return Err(format!(
+            "{cores} core(s) for {workers} workers: give more --cores, or --workers {cores}"
+        ));
+    }
+    Ok(())
+}
+
+/// No file twice.
+fn check_files(files: &[(&str, Option<&PathBuf>)]) -> Result<(), String> {
+    for (number, &(option, file)) in files.iter().enumerate() {
+        let same = files.iter().take(number).find(|&&(_, other)| file.is_some() && other == file);
+        if let Some((other, _)) = same {
+            return Err(format!("{other} and {option} name the same file: give each its own"));
+        }
+    }
+    Ok(())
+}
+
+/// `least` is what the run cannot do without.
+fn check_max_connections(count: usize, least: usize) -> Result<(), String> {
+    if (least..=MAX_CONNECTIONS).contains(&count) {
+        return Ok(());
+    }
+    let most = MAX_CONNECTIONS / 1_000_000;
+    Err(format!("--max-connections {count}: give from {least} to {most}M"))
+}
+
+fn check_time_wait(time: Duration) -> Result<(), String> {
+    check_within("--time-wait", time, MAX_TIME_WAIT)
+}
+
+fn check_within(option: &str, time: Duration, most: Duration) -> Result<(), String> {
+    let hours = most.as_secs() / 3600;
+    if time > most { Err(format!("{option} {time:?}: give at most {hours}h")) } else { Ok(()) }
+}

@@ -1,0 +1,124 @@
+//! The plan of `synmill serve`: whose addresses its listeners' are.
+
+use std::net::IpAddr;
+
+use super::{Machine, Plan};
+use crate::config::Config;
+use crate::flow::Address;
+use crate::interface::Interface;
+
+impl Plan {
+    /// The plan for listeners: an address that the kernel does not have is ours.
+    ///
+    /// # Errors
+    /// One line: what is wrong and how to fix it.
+    pub fn serve<S>(config: &Config<S>, interface: &Interface, machine: &Machine) -> Result<Self, String> {
+        let mut plan = Self::new(&config.rings, interface, machine)?;
+        for listener in config.listeners() {
+            let ip = listener.address.ip();
+            let whole = (Address::from(ip), if ip.is_ipv4() { 32 } else { 128 });
+            let kernel_has = interface.addresses.iter().any(|&(there, _)| there == ip)
+                || interface.elsewhere.iter().any(|&(there, _)| there == ip);
+            if !ip.is_unspecified() && !kernel_has && !plan.owned.contains(&whole) {
+                plan.owned.push(whole);
+            }
+        }
+        plan.notes.extend(notes(config, interface, machine, &plan.owned));
+        Ok(plan)
+    }
+}
+
+fn notes<S>(
+    config: &Config<S>,
+    interface: &Interface,
+    machine: &Machine,
+    owned: &[(Address, u8)],
+) -> Vec<String> {
+    let mut notes = Vec::new();
+    let name = &interface.name;
+    for listener in config.listeners() {
+        let (address, ip) = (listener.address, listener.address.ip());
+        if ip.is_unspecified() {
+            let family = |other: &IpAddr| other.is_ipv4() == ip.is_ipv4();
+            if !interface.addresses.iter().any(|(ip, _)| family(ip)) {
+                notes.push(format!(
+                    "{name} has no address for --listen {address}: only packets routed to it by others arrive"
+                ));
+            }
+            if if ip.is_ipv4() { machine.forwards.0 } else { machine.forwards.1 } {
+                notes.push(format!(
+                    "this host forwards packets, and --listen {address} takes those to port {} of any host: \
+                     name an address instead",
+                    address.port()
+                ));
+            }
+        }
+        if let Some((_, other)) = interface.elsewhere.iter().find(|(there, _)| *there == ip) {
+            notes.push(format!(
+                "{ip} is an address of {other}: the kernel answers for it, and packets to it have to find their way to {name}"
+            ));
+        }
+        if machine.may_take(address.port()) && !owned.iter().any(|&(owned, _)| owned == Address::from(ip)) {
+            notes.push(format!(
+                "--listen {address}: the kernel may take port {0} for a connection of its own, whose answers would come here: \
+                 add {0} to sysctl net.ipv4.ip_local_reserved_ports",
+                address.port()
+            ));
+        }
+    }
+    notes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::port_ranges;
+    use super::super::tests::{config, interface, machine, notes};
+    use super::*;
+
+    #[test]
+    fn an_address_the_kernel_does_not_have_is_owned_once() {
+        let config =
+            config("--listen 198.18.0.9:1 --listen 198.18.0.9:2 --listen [fd00:18::9]:1 --listen 0.0.0.0:3");
+        let plan = Plan::serve(&config, &interface(), &machine(4)).unwrap();
+        let owned: Vec<String> = plan.owned.iter().map(|(address, _)| address.to_ip().to_string()).collect();
+        assert_eq!(owned, ["198.18.0.9", "fd00:18::9"]);
+    }
+
+    #[test]
+    fn ports_that_the_kernel_may_take_are_noted() {
+        let listen = |address: &str| notes(&format!("--listen {address}"), |_, _| {});
+        for address in ["198.18.0.2:50000", "0.0.0.0:32768", "198.19.0.1:60999"] {
+            let notes = listen(address);
+            assert!(
+                notes.iter().any(|note| note.contains("ip_local_reserved_ports")),
+                "{address}: {notes:?}"
+            );
+        }
+        // Outside the range, reserved, and at an address that the kernel does not have.
+        for address in ["198.18.0.2:61000", "198.18.0.2:40001", "198.18.0.9:50000"] {
+            assert_eq!(listen(address), [""; 0], "{address}");
+        }
+        assert_eq!(port_ranges("8080,9000-9010\n"), [(8080, 8080), (9000, 9010)]);
+        assert_eq!(port_ranges("\n"), []);
+    }
+
+    #[test]
+    fn traffic_that_is_not_for_this_host_is_noted() {
+        let v4 = |_: &mut Interface, machine: &mut Machine| machine.forwards = (true, false);
+        let taken = notes("--listen 0.0.0.0:81", v4);
+        assert!(taken.iter().any(|note| note.contains("port 81 of any host")), "{taken:?}");
+        assert_eq!(notes("--listen 198.18.0.2:81", v4), [""; 0]);
+        let v6 = |interface: &mut Interface, machine: &mut Machine| {
+            interface.addresses.push(("fd00:18::2".parse().unwrap(), 64));
+            machine.forwards = (true, false);
+        };
+        assert_eq!(notes("--listen [::]:81", v6), [""; 0]);
+    }
+
+    #[test]
+    fn an_address_of_another_interface_stays_the_kernels() {
+        let plan = Plan::serve(&config("--listen 198.19.0.1:80"), &interface(), &machine(4)).unwrap();
+        assert_eq!(plan.owned, []);
+        assert!(plan.notes[0].contains("198.19.0.1 is an address of t1"), "{:?}", plan.notes);
+    }
+}
