@@ -55,7 +55,9 @@ impl Service for Counter {
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let cli::Command::Serve(options) = cli::parse(std::env::args_os())?.command;
+    let cli::Command::Serve(options) = cli::parse(std::env::args_os())?.command else {
+        return Err("this is a service: use the command `serve`".into());
+    };
     launch::serve(&Config::new(*options, |_| Ok::<_, String>(Counter))?)?;
     Ok(())
 }

@@ -32,7 +32,9 @@ impl Service for Fortune {
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let cli::Command::Serve(options) = cli::parse(std::env::args_os())?.command;
+    let cli::Command::Serve(options) = cli::parse(std::env::args_os())?.command else {
+        return Err("this is a service: use the command `serve`".into());
+    };
     let config = Config::new(*options, |_| Ok::<_, String>(Fortune(b"A ship in harbour is safe.\n")))?;
     launch::serve(&config)?;
     Ok(())

@@ -1,15 +1,20 @@
 //! The command line as given: options, their help, and the text of values. Knows no interface and no relation between options.
 
+mod bench;
+mod prefix;
 mod serve;
 
 use std::ffi::OsString;
 use std::fmt;
+use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+pub use bench::{Bench, Workload};
+pub use prefix::Prefix;
 pub use serve::{Listen, Serve};
 
 /// The `synmill` command.
@@ -26,13 +31,15 @@ pub struct Cli {
 pub enum Command {
     /// Accept, answer and close TCP connections at the rate of the interface
     Serve(Box<Serve>),
+    /// Open, use and close TCP connections at a rate, and measure what becomes of them
+    Bench(Box<Bench>),
 }
 
 /// What every command that takes an interface's rings is asked, as given.
 #[derive(Args, Clone, Debug)]
 pub struct Rings {
     /// Interface to use; every packet for other addresses and ports stays with the kernel
-    #[arg(long, value_name = "IF")]
+    #[arg(long, display_order = 0, value_name = "IF")]
     pub interface: String,
 
     /// Receive queues to use: `all`, or numbers and ranges such as 0-3 or 0,2.
@@ -175,7 +182,7 @@ fn one_line(error: &clap::Error) -> String {
     let line = line.strip_prefix("error: ").unwrap_or(&line);
     match error.kind() {
         clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
-            "a command is missing: write `synmill serve ...`, or `synmill --help`".into()
+            "a command is missing: write `synmill serve ...`, `synmill bench ...`, or `synmill --help`".into()
         }
         clap::error::ErrorKind::ValueValidation => line.into(),
         _ => format!("{line} (see `{} --help`)", command(&text)),
@@ -187,6 +194,15 @@ fn command(message: &str) -> String {
     let usage = message.lines().find_map(|line| line.strip_prefix("Usage: ")).unwrap_or("synmill");
     let is_name = |word: &&str| word.starts_with(|c: char| c.is_ascii_lowercase());
     usage.split(' ').take_while(is_name).collect::<Vec<_>>().join(" ")
+}
+
+fn parse_address(text: &str) -> Result<SocketAddr, String> {
+    if let Ok(ip) = text.trim_matches(['[', ']']).parse::<IpAddr>() {
+        return Err(format!("the port is missing: write {}", SocketAddr::new(ip, 80)));
+    }
+    text.parse().map_err(|_| {
+        "not an address and port: write 192.0.2.1:80 or [2001:db8::1]:80, a port from 1 to 65535".to_owned()
+    })
 }
 
 fn parse_queues(text: &str) -> Result<Queues, String> {

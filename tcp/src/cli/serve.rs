@@ -1,11 +1,11 @@
 //! `synmill serve`'s own options, and the text of `--listen`. Knows no service.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use clap::Args;
 
-use super::{Rings, parse_count, parse_duration};
+use super::{Rings, parse_address, parse_count, parse_duration};
 
 /// The options of `synmill serve`, as given.
 #[derive(Args, Clone, Debug)]
@@ -75,11 +75,5 @@ fn parse_listen(text: &str) -> Result<Listen, String> {
         Some((address, service)) => (address, Some(service.to_owned())),
         None => (text, None),
     };
-    if let Ok(ip) = address.trim_matches(['[', ']']).parse::<IpAddr>() {
-        return Err(format!("the port is missing: write {}", SocketAddr::new(ip, 80)));
-    }
-    let address: SocketAddr = address.parse().map_err(|_| {
-        "not an address and port: write 192.0.2.1:80 or [2001:db8::1]:80, a port from 1 to 65535".to_owned()
-    })?;
-    Ok(Listen { address, service })
+    Ok(Listen { address: parse_address(address)?, service })
 }

@@ -1,11 +1,14 @@
 //! The configuration as meant: complete, and valid as far as it can be without looking at the machine. Knows no device.
 
+mod bench;
 mod serve;
 
+use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use bench::{Bench, MAX_PAYLOAD, MAX_RATE, MAX_REQUESTS, MAX_TARGETS, MAX_TIMEOUT, Workload};
 pub use serve::{Config, Listener, MAX_LISTENERS};
 
 use crate::cli::{self, Mode, Numbers, Queues};
@@ -104,6 +107,27 @@ fn check_interface(name: &str) -> Result<(), String> {
         && name != ".."
         && !name.contains(|c: char| c == '/' || c == ':' || c.is_whitespace() || c == '\0');
     if valid { Ok(()) } else { Err(format!("--interface {name:?}: give a name as `ip link` shows it")) }
+}
+
+/// The address, an IPv4-mapped one as IPv4: on the wire they are the same.
+fn check_address(option: &str, address: SocketAddr) -> Result<SocketAddr, String> {
+    let refuse = |what: &str| Err(format!("{option} {address}: {what}"));
+    if let SocketAddr::V6(v6) = address
+        && v6.scope_id() != 0
+    {
+        return refuse("leave the zone out: --interface names it");
+    }
+    let ip = address.ip().to_canonical();
+    let broadcast = matches!(ip, IpAddr::V4(v4) if v4.is_broadcast());
+    if address.port() == 0 {
+        refuse("there is no port 0: give a port from 1 to 65535")
+    } else if ip.is_loopback() {
+        refuse("a loopback address never comes over an interface: give an address of the network")
+    } else if ip.is_multicast() || broadcast {
+        refuse("TCP has one receiver: give a unicast address")
+    } else {
+        Ok(SocketAddr::new(ip, address.port()))
+    }
 }
 
 /// What can be said about queues, workers and cores before the interface is known.

@@ -1,10 +1,10 @@
 //! The configuration of `synmill serve`.
 
 use std::fmt::Display;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::{MAX_DURATION, Rings, check_max_connections, check_time_wait, check_within};
+use super::{MAX_DURATION, Rings, check_address, check_max_connections, check_time_wait, check_within};
 use crate::cli::Serve;
 
 /// The most listeners of one endpoint.
@@ -42,7 +42,7 @@ impl<S> Config<S> {
         let rings = Rings::new(options.rings)?;
         let mut listeners: Vec<Listener<S>> = Vec::with_capacity(options.listen.len());
         for listen in options.listen {
-            let address = check_address(listen.address)?;
+            let address = check_address("--listen", listen.address)?;
             if listeners.iter().any(|other| other.address == address) {
                 return Err(format!("--listen {address} is given twice: give each address and port once"));
             }
@@ -102,27 +102,6 @@ impl<S> Config<S> {
     }
 }
 
-/// The address, an IPv4-mapped one as IPv4: on the wire they are the same.
-fn check_address(address: SocketAddr) -> Result<SocketAddr, String> {
-    let refuse = |what: &str| Err(format!("--listen {address}: {what}"));
-    if let SocketAddr::V6(v6) = address
-        && v6.scope_id() != 0
-    {
-        return refuse("leave the zone out: --interface names it");
-    }
-    let ip = address.ip().to_canonical();
-    let broadcast = matches!(ip, IpAddr::V4(v4) if v4.is_broadcast());
-    if address.port() == 0 {
-        refuse("port 0 cannot be listened on: give a port from 1 to 65535")
-    } else if ip.is_loopback() {
-        refuse("a loopback address never comes over an interface: give an address of the network")
-    } else if ip.is_multicast() || broadcast {
-        refuse("TCP has one receiver: give a unicast address")
-    } else {
-        Ok(SocketAddr::new(ip, address.port()))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -137,6 +116,7 @@ mod tests {
         let arguments = "synmill serve".split(' ').chain(arguments.split_whitespace());
         match parse(arguments) {
             Ok(Cli { command: Command::Serve(serve) }) => Config::new(*serve, service),
+            Ok(_) => panic!("another command"),
             Err(Stop::Usage(line)) => Err(line),
             Err(Stop::Text(text)) => panic!("help instead of a configuration: {text}"),
         }
@@ -254,6 +234,8 @@ mod tests {
         let Err(Stop::Text(help)) = parse(["synmill", "serve", "--help"]) else { panic!("no help") };
         assert!(help.contains("Examples:") && help.contains("[default: 60s]"));
         let Err(Stop::Usage(line)) = parse(["synmill"]) else { panic!("no error") };
-        assert!(line.contains("synmill serve"));
+        assert!(line.contains("synmill serve") && line.contains("synmill bench"));
+        let Err(Stop::Usage(line)) = parse(["synmill", "toast"]) else { panic!("no error") };
+        assert!(line.ends_with("(see `synmill --help`)"), "{line}");
     }
 }

@@ -80,7 +80,7 @@ impl From<SteerError> for Error {
 ///
 /// fn main() -> Result<(), Box<dyn std::error::Error>> {
 ///     let cli = cli::parse(std::env::args_os())?;
-///     let cli::Command::Serve(options) = cli.command;
+///     let cli::Command::Serve(options) = cli.command else { return Err("use `serve`".into()) };
 ///     launch::serve(&Config::new(*options, |_| Ok::<_, String>(Goodbye))?)?;
 ///     Ok(())
 /// }

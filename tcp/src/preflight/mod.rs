@@ -290,7 +290,7 @@ mod tests {
     pub(super) fn config(arguments: &str) -> Config<()> {
         let arguments = format!("synmill serve --interface t0 --listen 198.18.0.2:80 {arguments}");
         let Ok(cli) = parse(arguments.split_whitespace()) else { panic!("{arguments}") };
-        let Command::Serve(serve) = cli.command;
+        let Command::Serve(serve) = cli.command else { panic!("another command") };
         Config::new(*serve, |_| Ok::<(), String>(())).unwrap()
     }
 

@@ -126,7 +126,7 @@ impl fmt::Display for Size {
 }
 
 /// SIZE in bytes, up to `max`.
-fn parse_size(service: &'static str, text: &str, max: u64) -> Result<u64, Invalid> {
+pub(crate) fn parse_size(service: &'static str, text: &str, max: u64) -> Result<u64, Invalid> {
     let invalid = || Invalid::Size(text.to_owned());
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     let (number, unit) = text.split_at(digits);

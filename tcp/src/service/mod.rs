@@ -55,6 +55,7 @@ pub mod pattern;
 mod reset;
 mod source;
 
+pub(crate) use builtin::parse_size;
 pub use builtin::{BuiltIn, Invalid};
 pub use close::Close;
 pub use discard::Discard;
