@@ -1,5 +1,6 @@
 //! Everything that can be refused before the machine is touched, and the plan when nothing is. Knows facts; changes nothing.
 
+mod bench;
 mod serve;
 
 use std::fs;
