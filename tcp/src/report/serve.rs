@@ -1,44 +1,12 @@
-//! What a run looks like: a line a second, a final table, a JSON file. Knows counters and CPU times; never where they come from.
+//! The responder's report: intervals of a second, the final table, the document `synmill-serve/1`.
 
 use std::fmt::Write as _;
-use std::fs;
 use std::time::Duration;
 
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 
-use crate::stats::{Law, Snapshot};
-
-/// Names and values in an order of their own, a map in JSON.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Named(pub Vec<(String, u64)>);
-
-impl Serialize for Named {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_map(self.0.iter().map(|(name, value)| (name, value)))
-    }
-}
-
-impl<N: Into<String>> FromIterator<(N, u64)> for Named {
-    fn from_iter<I: IntoIterator<Item = (N, u64)>>(pairs: I) -> Self {
-        Self(pairs.into_iter().map(|(name, value)| (name.into(), value)).collect())
-    }
-}
-
-/// The counters that tell of losses at the rings.
-const RINGS: [&str; 7] = [
-    "rx_ring_full",
-    "fill_ring_empty",
-    "rx_dropped",
-    "tx_invalid",
-    "tx_ring_full",
-    "no_free_frame",
-    "no_transfer_record",
-];
-
-/// Counters that tell the present state: no rate can be made of them.
-fn is_gauge(name: &str) -> bool {
-    name.starts_with("curr_")
-}
+use super::{Accounts, Cpu, Host, Named, RINGS, Verdict, counted, grouped, grown, is_gauge, tenth};
+use crate::stats::Snapshot;
 
 /// What happened between two samples.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -67,43 +35,6 @@ pub struct Interval {
     pub worker_cpu_percent: Vec<f64>,
     /// Time each worker's core spent in soft interrupts: the kernel's side of the packets, and others'.
     pub softirq_percent: Vec<f64>,
-}
-
-/// CPU time used so far, in clock ticks of 10 ms (USER_HZ is 100 on Linux).
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Cpu {
-    /// Of each worker's thread.
-    pub workers: Vec<u64>,
-    /// Of each worker's core, in soft interrupts.
-    pub softirq: Vec<u64>,
-}
-
-impl Cpu {
-    /// Reads /proc for the workers' threads and cores; 0 for what is not there.
-    #[must_use]
-    pub fn read(threads: &[u32], cores: &[usize]) -> Self {
-        let thread =
-            |tid: &u32| fs::read_to_string(format!("/proc/self/task/{tid}/stat")).unwrap_or_default();
-        let stat = fs::read_to_string("/proc/stat").unwrap_or_default();
-        Self {
-            workers: threads.iter().map(|tid| thread_ticks(&thread(tid)).unwrap_or(0)).collect(),
-            softirq: cores.iter().map(|&core| softirq_ticks(&stat, core).unwrap_or(0)).collect(),
-        }
-    }
-}
-
-/// `utime` and `stime` of proc_pid_stat(5): the 14th and 15th field, counted behind the name, which may hold anything.
-fn thread_ticks(stat: &str) -> Option<u64> {
-    let (_, fields) = stat.rsplit_once(')')?;
-    let mut fields = fields.split_ascii_whitespace().skip(11).map(str::parse::<u64>);
-    Some(fields.next()?.ok()? + fields.next()?.ok()?)
-}
-
-/// The seventh number of a core's line in proc_stat(5).
-fn softirq_ticks(stat: &str, core: usize) -> Option<u64> {
-    let name = format!("cpu{core}");
-    let line = stat.lines().find(|line| line.split_ascii_whitespace().next() == Some(name.as_str()))?;
-    line.split_ascii_whitespace().nth(7)?.parse().ok()
 }
 
 /// Turns counters that only grow into intervals.
@@ -167,22 +98,6 @@ pub fn held(snapshot: &Snapshot) -> u64 {
     snapshot.curr_connections.saturating_sub(snapshot.curr_time_wait)
 }
 
-/// To one decimal.
-fn tenth(value: f64) -> f64 {
-    (value * 10.0).round() / 10.0
-}
-
-/// What has grown, and by how much.
-fn grown(
-    after: impl Iterator<Item = (&'static str, u64)>,
-    before: impl Iterator<Item = (&'static str, u64)>,
-) -> impl Iterator<Item = (&'static str, u64)> {
-    after
-        .zip(before)
-        .map(|((name, after), (_, before))| (name, after.saturating_sub(before)))
-        .filter(|&(_, count)| count > 0)
-}
-
 impl Interval {
     /// The line a second.
     #[must_use]
@@ -213,85 +128,6 @@ impl Interval {
         line
     }
 }
-
-/// A number with its thousands set apart: `1,234,567`.
-#[must_use]
-pub fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
-    for (position, digit) in digits.chars().enumerate() {
-        if position > 0 && (digits.len() - position).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
-
-/// How many of what: `1 queue`, `2 queues`.
-#[must_use]
-pub fn counted(number: usize, what: &str) -> String {
-    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
-}
-
-/// Where it ran.
-#[derive(Clone, Debug, Serialize)]
-pub struct Host {
-    /// The kernel's release.
-    pub kernel: String,
-    /// Cores that are online.
-    pub cpus: usize,
-    /// What the first of them calls itself; empty where it does not say.
-    pub cpu_model: String,
-}
-
-impl Host {
-    /// This machine.
-    #[must_use]
-    pub fn here() -> Self {
-        let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
-        let info = read("/proc/cpuinfo");
-        let model =
-            info.lines().find(|line| line.starts_with("model name")).and_then(|line| line.split_once(": "));
-        let numbered = |line: &&str| {
-            line.strip_prefix("cpu").is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
-        };
-        Self {
-            kernel: read("/proc/sys/kernel/osrelease").trim().into(),
-            cpus: read("/proc/stat").lines().filter(numbered).count(),
-            cpu_model: model.map_or_else(String::new, |(_, model)| model.into()),
-        }
-    }
-}
-
-/// One law in the report.
-#[derive(Clone, Debug, Serialize)]
-pub struct Verdict {
-    /// What it is about.
-    pub name: &'static str,
-    /// What came in.
-    pub left: u64,
-    /// Where it went.
-    pub right: u64,
-    /// Whether the two agree.
-    pub holds: bool,
-}
-
-impl From<Law> for Verdict {
-    fn from(law: Law) -> Self {
-        Self { name: law.name, left: law.left, right: law.right, holds: law.holds() }
-    }
-}
-
-/// The laws, and whether all hold.
-#[derive(Clone, Debug, Serialize)]
-pub struct Accounts {
-    /// All of them hold.
-    pub closed: bool,
-    /// Each of them.
-    pub laws: Vec<Verdict>,
-}
-
 /// What became of all connections: opened = closed + held.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
 pub struct Connections {
@@ -427,20 +263,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn proc_is_read_by_field() {
-        let stat = "42 (synmill ) w0) R 1 1 1 0 -1 4194560 100 0 0 0 700 50 0 0 20 0 3 0 1 1 1";
-        assert_eq!(thread_ticks(stat), Some(750));
-        assert_eq!(thread_ticks("42 (x"), None);
-        let stat = "cpu  1 2 3 4 5 6 7 8\ncpu1 11 12 13 14 15 16 17 18\ncpu10 1 1 1 1 1 1 99 1\n";
-        assert_eq!(
-            (softirq_ticks(stat, 1), softirq_ticks(stat, 10), softirq_ticks(stat, 2)),
-            (Some(17), Some(99), None)
-        );
-        let here = Host::here();
-        assert!(here.cpus >= 1 && !here.kernel.is_empty());
-    }
-
-    #[test]
     fn an_interval_is_a_difference_over_its_time() {
         let mut sampler = Sampler::new(Cpu { workers: vec![100], softirq: vec![50] });
         let mut now = Snapshot {
@@ -551,10 +373,5 @@ mod tests {
         assert_eq!(json["intervals"][0]["time_wait"], 0);
         assert_eq!(json["connections"]["held"], 0);
         assert_eq!(json["counters"].as_object().unwrap().len(), Snapshot::default().counts().count());
-    }
-
-    #[test]
-    fn thousands_are_set_apart() {
-        assert_eq!([0, 999, 1000, 1234567].map(grouped), ["0", "999", "1,000", "1,234,567"]);
     }
 }
