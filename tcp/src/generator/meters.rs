@@ -1,1 +1,400 @@
-//! Latencies.
+//! Latencies: a histogram of each kind, and the way from the worker that records them to the thread that reads them. Knows
+//! durations; never what took them, nor how they are shown.
+//!
+//! A worker's histograms go round: it fills one [`Interval`], swaps it for an empty one when it is told to, and gets it back, emptied,
+//! from the thread that read it. Neither waits for the other, and no sample is ever lost.
+
+use std::mem;
+use std::ops::Deref;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crossbeam::queue::ArrayQueue;
+use hdrhistogram::Histogram;
+
+/// What is measured.
+///
+/// A connection's *intended start* is when the pace had it begin, however late its SYN was sent: measured from there, a generator that
+/// falls behind does not make latencies look better. What is measured *from the SYN* is the time the peer and the way took.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Meter {
+    /// Intended start to SYN,ACK.
+    Connect,
+    /// SYN sent to SYN,ACK.
+    ConnectFromSyn,
+    /// Intended start to the first byte of the first response.
+    FirstByte,
+    /// SYN sent to the first byte of the first response.
+    FirstByteFromSyn,
+    /// Request sent to its response's last byte.
+    Request,
+    /// Our FIN sent to its acknowledgement.
+    Close,
+    /// Intended start to the connection's end.
+    Life,
+    /// SYN sent to the connection's end.
+    LifeFromSyn,
+    /// Intended start to SYN sent: how late the generator was.
+    StartLag,
+}
+
+impl Meter {
+    /// All of them, in the order of their declaration.
+    pub const ALL: [Self; 9] = [
+        Self::Connect,
+        Self::ConnectFromSyn,
+        Self::FirstByte,
+        Self::FirstByteFromSyn,
+        Self::Request,
+        Self::Close,
+        Self::Life,
+        Self::LifeFromSyn,
+        Self::StartLag,
+    ];
+
+    /// Its name in reports and logs.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Connect => "connect",
+            Self::ConnectFromSyn => "connect_from_syn",
+            Self::FirstByte => "first_byte",
+            Self::FirstByteFromSyn => "first_byte_from_syn",
+            Self::Request => "request",
+            Self::Close => "close",
+            Self::Life => "life",
+            Self::LifeFromSyn => "life_from_syn",
+            Self::StartLag => "start_lag",
+        }
+    }
+}
+
+/// The least that is told from less: below a microsecond a turn of the worker is all there is to see.
+const LOWEST_NS: u64 = 1_000;
+/// The most: an hour.
+const HIGHEST_NS: u64 = 3_600_000_000_000;
+/// Values that share their first three digits may be counted as one.
+const DIGITS: u8 = 3;
+
+/// A histogram of each [`Meter`], in nanoseconds. All the memory it will ever need is there from the start, some 2 MB.
+#[derive(Clone, Debug)]
+pub struct Meters([Histogram<u64>; Meter::ALL.len()]);
+
+impl Default for Meters {
+    fn default() -> Self {
+        let histogram = Histogram::new_with_bounds(LOWEST_NS, HIGHEST_NS, DIGITS);
+        let histogram = histogram.expect("the bounds are more than a factor of two apart");
+        Self(Meter::ALL.map(|_| histogram.clone()))
+    }
+}
+
+impl Meters {
+    /// Counts a sample. What is below or beyond the bounds, a microsecond and an hour, counts as the bound.
+    #[inline]
+    pub fn record(&mut self, meter: Meter, elapsed: Duration) {
+        let ns = u64::try_from(elapsed.as_nanos()).unwrap_or(HIGHEST_NS);
+        self.0[meter as usize].saturating_record(ns.clamp(LOWEST_NS, HIGHEST_NS));
+    }
+
+    /// The samples of one meter, in nanoseconds.
+    #[must_use]
+    pub fn get(&self, meter: Meter) -> &Histogram<u64> {
+        &self.0[meter as usize]
+    }
+
+    /// Each meter with its samples.
+    pub fn iter(&self) -> impl Iterator<Item = (Meter, &Histogram<u64>)> {
+        Meter::ALL.into_iter().zip(&self.0)
+    }
+
+    /// Has nothing been recorded?
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.iter().all(Histogram::is_empty)
+    }
+
+    /// Adds all samples of others.
+    pub fn merge(&mut self, other: &Self) {
+        for (own, other) in self.0.iter_mut().zip(&other.0) {
+            // Most intervals lack most meters.
+            if !other.is_empty() {
+                own.add(other).expect("all histograms have the same bounds");
+            }
+        }
+    }
+
+    /// Forgets all samples and writes to every byte it has: none of them is a page that is not there yet.
+    pub fn clear(&mut self) {
+        self.0.iter_mut().for_each(Histogram::reset);
+    }
+}
+
+/// What one worker measured between two cuts.
+#[derive(Clone, Debug, Default)]
+pub struct Interval {
+    /// The number it was cut under. A cut for which no empty interval was there is missing, and its samples are in the next.
+    pub number: u64,
+    /// Samples of connections that count.
+    pub counted: Meters,
+    /// Samples of all others: of ramp and warm-up.
+    pub uncounted: Meters,
+}
+
+impl Interval {
+    /// Has nothing been recorded?
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.counted.is_empty() && self.uncounted.is_empty()
+    }
+
+    /// Adds all samples of another.
+    pub fn merge(&mut self, other: &Self) {
+        self.counted.merge(&other.counted);
+        self.uncounted.merge(&other.uncounted);
+    }
+
+    /// Forgets all samples.
+    pub fn clear(&mut self) {
+        self.counted.clear();
+        self.uncounted.clear();
+    }
+}
+
+/// The two ways between a worker and the thread that reads.
+#[derive(Debug)]
+struct Round {
+    full: ArrayQueue<Box<Interval>>,
+    empty: ArrayQueue<Box<Interval>>,
+}
+
+/// A worker's end and the reader's end. There are `spares` empty intervals besides the one being filled: one for each cut that the reader
+/// may be late with.
+#[must_use]
+pub fn meters(spares: usize) -> (Recorder, Collector) {
+    let cleared = || {
+        let mut interval = Box::<Interval>::default();
+        interval.clear();
+        interval
+    };
+    // All of them at once, and the one that is made when the worker ends.
+    let most = spares + 2;
+    let round = Arc::new(Round { full: ArrayQueue::new(most), empty: ArrayQueue::new(most) });
+    for _ in 0..spares {
+        put(&round.empty, cleared());
+    }
+    (Recorder { filling: cleared(), next: 0, round: Arc::clone(&round) }, Collector { round })
+}
+
+/// Never refused: either way has room for all there are.
+fn put(queue: &ArrayQueue<Box<Interval>>, interval: Box<Interval>) {
+    let refused = queue.push(interval);
+    debug_assert!(refused.is_ok(), "more intervals than were made");
+}
+
+/// The worker's end: it records, without a lock, a wait or an allocation. What it holds when it is dropped goes to the reader.
+#[derive(Debug)]
+pub struct Recorder {
+    filling: Box<Interval>,
+    /// The number after the last cut's.
+    next: u64,
+    round: Arc<Round>,
+}
+
+impl Recorder {
+    /// Counts a sample of a connection that counts, or of one that does not.
+    #[inline]
+    pub fn record(&mut self, counts: bool, meter: Meter, elapsed: Duration) {
+        let meters = if counts { &mut self.filling.counted } else { &mut self.filling.uncounted };
+        meters.record(meter, elapsed);
+    }
+
+    /// Hands over what was recorded since the last cut, as interval `number`. If there is no empty interval to go on with, nothing is handed
+    /// over yet: it goes with the next cut, under that one's number. Says whether it was handed over.
+    pub fn cut(&mut self, number: u64) -> bool {
+        self.next = number + 1;
+        let Some(empty) = self.round.empty.pop() else { return false };
+        self.hand_over(number, empty);
+        true
+    }
+
+    fn hand_over(&mut self, number: u64, empty: Box<Interval>) {
+        let mut full = mem::replace(&mut self.filling, empty);
+        full.number = number;
+        put(&self.round.full, full);
+    }
+}
+
+impl Drop for Recorder {
+    fn drop(&mut self) {
+        if !self.filling.is_empty() {
+            // The worker is done: now it may allocate.
+            self.hand_over(self.next, Box::default());
+        }
+    }
+}
+
+/// The reader's end.
+#[derive(Debug)]
+pub struct Collector {
+    round: Arc<Round>,
+}
+
+impl Collector {
+    /// The oldest interval that was handed over and not read yet. Dropping it empties it and gives it back to the worker.
+    pub fn take(&mut self) -> Option<Taken<'_>> {
+        let interval = self.round.full.pop()?;
+        Some(Taken { interval: Some(interval), round: &self.round })
+    }
+
+    /// Adds everything that was handed over to `sum`, and says how many intervals that was.
+    pub fn drain_into(&mut self, sum: &mut Interval) -> usize {
+        let mut taken = 0;
+        while let Some(interval) = self.take() {
+            sum.merge(&interval);
+            taken += 1;
+        }
+        taken
+    }
+}
+
+/// An interval being read.
+#[derive(Debug)]
+pub struct Taken<'a> {
+    /// There until it is dropped.
+    interval: Option<Box<Interval>>,
+    round: &'a Round,
+}
+
+impl Deref for Taken<'_> {
+    type Target = Interval;
+
+    fn deref(&self) -> &Interval {
+        self.interval.as_ref().expect("there until it is dropped")
+    }
+}
+
+impl Drop for Taken<'_> {
+    fn drop(&mut self) {
+        if let Some(mut interval) = self.interval.take() {
+            // Megabytes, which the worker would stand still for.
+            interval.clear();
+            put(&self.round.empty, interval);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use super::*;
+
+    #[test]
+    fn every_meter_has_a_histogram_and_a_name_of_its_own() {
+        let mut meters = Meters::default();
+        assert!(meters.is_empty());
+        for (count, meter) in Meter::ALL.into_iter().enumerate() {
+            assert_eq!(meter as usize, count, "{meter:?}");
+            (0..=count).for_each(|_| meters.record(meter, Duration::from_micros(10)));
+        }
+        let counts: Vec<u64> = meters.iter().map(|(_, histogram)| histogram.len()).collect();
+        assert_eq!(counts, [1, 2, 3, 4, 5, 6, 7, 8, 9]);
+        let mut names = Meter::ALL.map(Meter::name).to_vec();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), Meter::ALL.len());
+        meters.clear();
+        assert!(meters.is_empty());
+    }
+
+    #[test]
+    fn values_keep_three_digits_and_stay_within_the_bounds() {
+        let check = |elapsed: Duration, ns: u64| {
+            let mut meters = Meters::default();
+            meters.record(Meter::Close, elapsed);
+            let histogram = meters.get(Meter::Close);
+            assert_eq!(histogram.len(), 1);
+            assert!(histogram.equivalent(histogram.max(), ns), "{elapsed:?}: {}", histogram.max());
+            assert!(
+                histogram.max().abs_diff(ns) * 1000 <= ns.max(512_000),
+                "{elapsed:?}: {}",
+                histogram.max()
+            );
+        };
+        check(Duration::ZERO, LOWEST_NS);
+        check(Duration::from_nanos(1), LOWEST_NS);
+        check(Duration::from_micros(123), 123_000);
+        check(Duration::from_nanos(987_654_321), 987_654_321);
+        check(Duration::from_secs(3600), HIGHEST_NS);
+        check(Duration::from_secs(3601), HIGHEST_NS);
+        check(Duration::MAX, HIGHEST_NS);
+    }
+
+    #[test]
+    fn what_does_not_count_is_kept_apart() {
+        let (mut recorder, mut collector) = meters(1);
+        recorder.record(true, Meter::Connect, Duration::from_millis(1));
+        recorder.record(false, Meter::Connect, Duration::from_millis(2));
+        recorder.record(false, Meter::Connect, Duration::from_millis(3));
+        assert!(recorder.cut(7));
+        let taken = collector.take().unwrap();
+        assert_eq!(taken.number, 7);
+        assert_eq!(taken.counted.get(Meter::Connect).len(), 1);
+        assert_eq!(taken.uncounted.get(Meter::Connect).len(), 2);
+    }
+
+    #[test]
+    fn a_late_reader_finds_everything_under_the_next_number() {
+        let (mut recorder, mut collector) = meters(1);
+        let record = |recorder: &mut Recorder| {
+            recorder.record(true, Meter::Life, Duration::from_millis(1));
+        };
+        record(&mut recorder);
+        assert!(recorder.cut(0));
+        record(&mut recorder);
+        assert!(!recorder.cut(1), "the only spare one has not been read");
+        record(&mut recorder);
+        let read = |collector: &mut Collector| {
+            collector.take().map(|taken| (taken.number, taken.counted.get(Meter::Life).len()))
+        };
+        assert_eq!(read(&mut collector), Some((0, 1)));
+        assert!(recorder.cut(2), "it was given back");
+        record(&mut recorder);
+        drop(recorder);
+        assert_eq!(read(&mut collector), Some((2, 2)));
+        assert_eq!(read(&mut collector), Some((3, 1)), "the last goes over when the worker ends");
+        assert_eq!(read(&mut collector), None);
+    }
+
+    #[test]
+    fn no_sample_is_lost_between_two_threads() {
+        const SAMPLES: u64 = 300_000;
+        let (mut recorder, mut collector) = meters(2);
+        let worker = thread::spawn(move || {
+            for sample in 0..SAMPLES {
+                let elapsed = Duration::from_nanos(sample * 1000);
+                recorder.record(sample % 3 == 0, Meter::Connect, elapsed);
+                recorder.record(sample % 3 == 0, Meter::Request, elapsed);
+                if sample % 500 == 499 {
+                    recorder.cut(sample / 500);
+                }
+            }
+        });
+        let mut sum = Interval::default();
+        let mut last = None;
+        while !worker.is_finished() {
+            while let Some(taken) = collector.take() {
+                assert!(last < Some(taken.number), "{last:?}, then {}", taken.number);
+                last = Some(taken.number);
+                sum.merge(&taken);
+            }
+        }
+        worker.join().unwrap();
+        collector.drain_into(&mut sum);
+        assert!(collector.take().is_none());
+        let counts = |meters: &Meters| meters.iter().map(|(_, samples)| samples.len()).collect::<Vec<u64>>();
+        let [counted, others] = [SAMPLES / 3, SAMPLES - SAMPLES / 3];
+        assert_eq!(counts(&sum.counted), [counted, 0, 0, 0, counted, 0, 0, 0, 0]);
+        assert_eq!(counts(&sum.uncounted), [others, 0, 0, 0, others, 0, 0, 0, 0]);
+    }
+}
