@@ -3,6 +3,7 @@
 //! Here is what both commands' reports are made of; [`serve`] has the responder's.
 
 pub mod cpu;
+pub mod hdr;
 pub mod serve;
 
 use std::fs;
