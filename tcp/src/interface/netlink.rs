@@ -1,0 +1,72 @@
+//! Questions to rtnetlink. Knows its messages; never what is made of the answers.
+
+use std::io;
+use std::net::IpAddr;
+
+use netlink_packet_core::{NLM_F_DUMP, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload};
+use netlink_packet_route::RouteNetlinkMessage;
+use netlink_packet_route::address::{AddressAttribute, AddressMessage};
+use netlink_sys::protocols::NETLINK_ROUTE;
+use netlink_sys::{Socket, SocketAddr};
+
+/// The addresses of all interfaces: the interface's number, the address, its prefix length in bits.
+pub(super) fn addresses() -> io::Result<Vec<(u32, IpAddr, u8)>> {
+    let mut addresses = Vec::new();
+    for message in ask(RouteNetlinkMessage::GetAddress(AddressMessage::default()), NLM_F_DUMP)? {
+        let RouteNetlinkMessage::NewAddress(address) = message else { continue };
+        // On a point-to-point link `Address` is the peer's and `Local` is ours.
+        let local = address.attributes.iter().find_map(|attribute| match attribute {
+            AddressAttribute::Local(ip) => Some(*ip),
+            _ => None,
+        });
+        let ip = local.or_else(|| {
+            address.attributes.iter().find_map(|attribute| match attribute {
+                AddressAttribute::Address(ip) => Some(*ip),
+                _ => None,
+            })
+        });
+        addresses.extend(ip.map(|ip| (address.header.index, ip, address.header.prefix_len)));
+    }
+    Ok(addresses)
+}
+
+/// The most datagrams of one dump: 32 KiB each, far beyond any machine's interfaces.
+const MAX_DATAGRAMS: usize = 4096;
+
+/// What the kernel says to `request`: with [`NLM_F_DUMP`] all there is, without it one message.
+pub(super) fn ask(request: RouteNetlinkMessage, flags: u16) -> io::Result<Vec<RouteNetlinkMessage>> {
+    let bad = |error: netlink_packet_core::DecodeError| {
+        io::Error::new(io::ErrorKind::InvalidData, error.to_string())
+    };
+    let mut socket = Socket::new(NETLINK_ROUTE)?;
+    socket.bind_auto()?;
+    socket.connect(&SocketAddr::new(0, 0))?;
+    let mut request = NetlinkMessage::from(request);
+    request.header.flags = NLM_F_REQUEST | flags;
+    request.finalize();
+    let mut bytes = vec![0; request.buffer_len()];
+    request.serialize(&mut bytes);
+    socket.send(&bytes, 0)?;
+
+    let mut messages = Vec::new();
+    for _ in 0..MAX_DATAGRAMS {
+        let (datagram, _) = socket.recv_from_full()?;
+        let mut rest = datagram.as_slice();
+        while !rest.is_empty() {
+            let message = NetlinkMessage::<RouteNetlinkMessage>::deserialize(rest).map_err(bad)?;
+            // Messages are aligned to four bytes (NLMSG_ALIGN).
+            let length = (message.header.length as usize).next_multiple_of(4);
+            rest = rest.get(length.max(4)..).unwrap_or_default();
+            match message.payload {
+                NetlinkPayload::InnerMessage(message) => messages.push(message),
+                NetlinkPayload::Done(_) => return Ok(messages),
+                NetlinkPayload::Error(error) => return Err(error.to_io()),
+                _ => {}
+            }
+        }
+        if flags & NLM_F_DUMP == 0 {
+            return Ok(messages);
+        }
+    }
+    Err(io::Error::other("the kernel's list of interfaces does not end"))
+}
