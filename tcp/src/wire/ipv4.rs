@@ -8,6 +8,8 @@ use crate::stats::DropReason;
 /// Bytes of a header without options.
 pub(super) const HEADER_LEN: usize = 20;
 
+/// Where in its datagram a fragment belongs.
+pub(super) const FRAGMENT_OFFSET: u16 = 0x1fff;
 /// More fragments, and the fragment offset.
 const FRAGMENT: u16 = 0x3fff;
 

@@ -18,7 +18,7 @@ use crate::proto::Segment;
 use crate::stats::DropReason;
 
 pub use arp::{ArpRequest, answer_arp};
-pub use icmp::{EchoRequest, answer_echo};
+pub use icmp::{EchoRequest, Unreachable, answer_echo};
 pub use ndp::{NeighbourSolicitation, answer_neighbour};
 pub use tcp::{emit, header_len};
 
@@ -77,7 +77,7 @@ pub struct Checks {
     pub accept_partial_checksums: bool,
 }
 
-/// A packet that may be answered.
+/// A packet that may be answered, or is news of one that will not be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Packet {
     /// A TCP segment.
@@ -88,6 +88,8 @@ pub enum Packet {
     NeighbourSolicitation(NeighbourSolicitation),
     /// For [`answer_echo`], if the destination is ours.
     EchoRequest(EchoRequest),
+    /// A segment of a connection of ours did not arrive.
+    Unreachable(Unreachable),
 }
 
 /// Reads a received frame and checks all of it that needs no state: lengths, checksums, addresses, ports, control bits,

@@ -8,7 +8,7 @@ use crate::proto::{Flags, Options, Segment, SeqNum, WireWindow};
 use crate::stats::DropReason;
 
 /// Bytes of a header without options.
-const HEADER_LEN: usize = 20;
+pub(super) const HEADER_LEN: usize = 20;
 
 /// The six control bits of [`Flags`]. CWR, ECE and the reserved bits are ignored (RFC 9293 section 3.1).
 const CONTROL_BITS: u8 = 0x3f;
@@ -57,7 +57,7 @@ pub(super) fn parse(link: Link, datagram: &Datagram<'_>, checks: Checks) -> Resu
 }
 
 #[inline]
-fn check_ports(key: &FlowKey) -> Result<(), DropReason> {
+pub(super) fn check_ports(key: &FlowKey) -> Result<(), DropReason> {
     if key.local_port == 0 || key.remote_port == 0 {
         return Err(DropReason::PortZero);
     }

@@ -212,9 +212,19 @@ fn hostile_packets_are_dropped_for_their_reason() {
             datagram(&link(0), v4.local, v4.remote, ip::ICMP, 64, &[8, 0, 0xf7, 0xff]),
         ),
         (
-            "unreachable",
-            R::Protocol,
+            "unreachable without its header",
+            R::Malformed,
             datagram(&link(0), v4.local, v4.remote, ip::ICMP, 64, &[3, 0, 0xfc, 0xff]),
+        ),
+        (
+            "fragmentation needed",
+            R::Protocol,
+            datagram(&link(0), v4.local, v4.remote, ip::ICMP, 64, &[3, 4, 0xfc, 0xfb]),
+        ),
+        (
+            "source quench",
+            R::Protocol,
+            datagram(&link(0), v4.local, v4.remote, ip::ICMP, 64, &[4, 0, 0xfb, 0xff]),
         ),
         ("ICMPv6's echo over IPv4", R::Protocol, {
             datagram(&link(0), v4.local, v4.remote, ip::ICMP, 64, &[128, 0, 0x7f, 0xff, 0, 0, 0, 0])

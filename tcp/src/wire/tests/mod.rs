@@ -2,6 +2,7 @@
 
 mod answers;
 mod hostile;
+mod unreachable;
 
 use proptest::prelude::*;
 
@@ -340,6 +341,7 @@ fn good_packets() -> Vec<Vec<u8>> {
             packets.push(frame(&link(tags), &key, &ack(101)));
             packets.push(frame(&link(tags), &key, &Segment { options: Options::NONE, ..ack(0) }));
             packets.push(echo_request(&key, tags, b"sixteen bytes ok"));
+            packets.push(unreachable::about(&key, tags, 1));
         }
     }
     packets
@@ -366,6 +368,7 @@ fn without_link(packet: Packet) -> Packet {
             Packet::NeighbourSolicitation(NeighbourSolicitation { link, source_mac: CLIENT, ..packet })
         }
         Packet::EchoRequest(request) => Packet::EchoRequest(EchoRequest { link, ..request }),
+        Packet::Unreachable(unreachable) => Packet::Unreachable(Unreachable { link, ..unreachable }),
     }
 }
 
@@ -459,6 +462,10 @@ fn check_any(bytes: &[u8]) {
             }
             Packet::EchoRequest(request) => {
                 assert!((1..=bytes.len()).contains(&answer_echo(&mut frame, &request)));
+            }
+            Packet::Unreachable(Unreachable { key, .. }) => {
+                assert_eq!(key.local.is_v4(), key.remote.is_v4());
+                assert!(key.local_port != 0 && key.remote_port != 0);
             }
         }
     }

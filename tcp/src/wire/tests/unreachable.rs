@@ -1,0 +1,166 @@
+//! Destination unreachable: what is believed of it, and what is not.
+
+use super::*;
+
+/// Bytes of an error before the datagram it is about.
+const ERROR: usize = 8;
+
+fn router(is_v4: bool) -> Address {
+    if is_v4 {
+        Address::v4([198, 18, 0, 254])
+    } else {
+        Address::v6([0xfd, 0, 0, 0x18, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xfe])
+    }
+}
+
+/// An error of `code` to `to` about the datagram `quoted`.
+fn error(tags: usize, to: Address, code: u8, quoted: &[u8]) -> Vec<u8> {
+    let (kind, protocol) = if to.is_v4() { (3, ip::ICMP) } else { (1, ip::ICMPV6) };
+    let mut message = [&[kind, code, 0, 0, 0, 0, 0, 0], quoted].concat();
+    let from = router(to.is_v4());
+    let pseudo = Sum::pseudo_header(&from, &to, protocol, message.len() as u16);
+    let sum = if to.is_v4() { Sum::ZERO } else { pseudo };
+    let checksum = sum.bytes(&message).checksum();
+    message[2..4].copy_from_slice(&checksum);
+    datagram(&link(tags), from, to, protocol, 61, &message)
+}
+
+/// A datagram of ours as it comes back: without its link header.
+fn sent(key: &FlowKey, segment: &Segment) -> Vec<u8> {
+    frame(&link(0), key, segment).split_off(IP)
+}
+
+/// A router's word that the SYN of `key` did not arrive.
+pub(super) fn about(key: &FlowKey, tags: usize, code: u8) -> Vec<u8> {
+    error(tags, key.local, code, &sent(key, &syn()))
+}
+
+#[test]
+fn every_code_names_the_segment() {
+    for key in [v4_key(), v6_key()] {
+        for code in (0..=255).filter(|code| !(key.local.is_v4() && *code == 4)) {
+            for tags in 0..3 {
+                let expected = Unreachable { link: link(tags), key, seq: syn().seq };
+                assert_eq!(
+                    parse(&about(&key, tags, code), STRICT),
+                    Ok(Packet::Unreachable(expected)),
+                    "{code}"
+                );
+            }
+        }
+    }
+}
+
+/// Routers quote from eight bytes of the segment (RFC 792) to all that fits (RFC 1812 section 4.3.2.3), and padding and
+/// extensions behind it (RFC 4884).
+#[test]
+fn however_much_is_quoted() {
+    for (key, header) in [(v4_key(), 20), (v6_key(), 40)] {
+        let whole = sent(&key, &ack(100));
+        let expected = Packet::Unreachable(Unreachable { link: link(0), key, seq: ack(100).seq });
+        for len in 0..=whole.len() {
+            let got = parse(&error(0, key.local, 1, &whole[..len]), STRICT);
+            if len < header + 8 {
+                assert_eq!(got, Err(DropReason::Malformed), "{len}");
+            } else {
+                assert_eq!(got, Ok(expected), "{len}");
+            }
+        }
+        let extended = [&whole[..], &[0; 60], &[0x20, 0, 0xdf, 0xff]].concat();
+        assert_eq!(parse(&error(0, key.local, 1, &extended), STRICT), Ok(expected));
+    }
+    let with_options = with_ip_options(frame(&link(0), &v4_key(), &syn()), &[1; 40]).split_off(IP);
+    let expected = Packet::Unreachable(Unreachable { link: link(0), key: v4_key(), seq: syn().seq });
+    assert_eq!(parse(&error(0, v4_key().local, 1, &with_options), STRICT), Ok(expected));
+    assert_eq!(parse(&error(0, v4_key().local, 1, &with_options[..68]), STRICT), Ok(expected));
+    assert_eq!(parse(&error(0, v4_key().local, 1, &with_options[..67]), STRICT), Err(DropReason::Malformed));
+}
+
+#[test]
+fn lies_about_a_segment_are_dropped_for_their_reason() {
+    use DropReason as R;
+    let (v4, v6) = (v4_key(), v6_key());
+    // What is quoted, after a change.
+    let about = |key: FlowKey, change: fn(&mut Vec<u8>)| {
+        let mut quoted = sent(&key, &syn());
+        change(&mut quoted);
+        error(0, key.local, 1, &quoted)
+    };
+    let v4_about = |change| about(v4_key(), change);
+    let v6_about = |change| about(v6_key(), change);
+    // The whole frame, after a change that no checksum covers, or that spoils one.
+    let changed = |key: FlowKey, change: fn(&mut Vec<u8>)| {
+        let mut frame = self::about(&key, 0, 1);
+        change(&mut frame);
+        frame
+    };
+    let group = Address::v4([224, 0, 0, 1]);
+    let table: Vec<(&str, Result<(), R>, Vec<u8>)> = vec![
+        ("checksum", Err(R::Malformed), changed(v4, |frame| frame[V4 + ERROR + 30] ^= 1)),
+        ("ICMPv6 checksum", Err(R::Malformed), changed(v6, |frame| frame[V6 + ERROR + 50] ^= 1)),
+        ("to a group's MAC", Err(R::Martian), changed(v4, |frame| frame[0] |= 1)),
+        ("nothing quoted", Err(R::Malformed), error(0, v4.local, 1, &[])),
+        ("nothing quoted, IPv6", Err(R::Malformed), error(0, v6.local, 0, &[])),
+        ("IPv6 quoted by ICMP", Err(R::Malformed), error(0, v4.local, 1, &sent(&v6, &syn()))),
+        ("IPv4 quoted by ICMPv6", Err(R::Malformed), error(0, v6.local, 1, &sent(&v4, &ack(40)))),
+        ("version", Err(R::Malformed), v4_about(|quoted| quoted[0] = 0x65)),
+        ("header of 16", Err(R::Malformed), v4_about(|quoted| quoted[0] = 0x44)),
+        ("header as long as its datagram", Err(R::Malformed), v4_about(|quoted| quoted[0] = 0x4f)),
+        ("total length below a segment's", Err(R::Malformed), v4_about(|quoted| quoted[3] = 39)),
+        ("total length of the shortest segment", Ok(()), v4_about(|quoted| quoted[3] = 40)),
+        ("total length beyond what is quoted", Ok(()), v4_about(|quoted| quoted[2] = 5)),
+        ("header checksum of another router", Ok(()), v4_about(|quoted| quoted[10] ^= 1)),
+        ("TTL used up", Ok(()), v4_about(|quoted| quoted[8] = 0)),
+        ("first fragment", Ok(()), v4_about(|quoted| quoted[6] = 0x20)),
+        ("second fragment", Err(R::Fragment), v4_about(|quoted| quoted[7] = 1)),
+        ("fragment at the far end", Err(R::Fragment), v4_about(|quoted| quoted[6] = 0x10)),
+        ("UDP", Err(R::Protocol), v4_about(|quoted| quoted[9] = 17)),
+        ("ICMP", Err(R::Protocol), v4_about(|quoted| quoted[9] = 1)),
+        ("another's segment", Err(R::Malformed), v4_about(|quoted| quoted[15] = 9)),
+        ("a segment to a group", Err(R::Martian), v4_about(|quoted| quoted[16] = 224)),
+        ("a segment to loopback", Err(R::Martian), v4_about(|quoted| quoted[16] = 127)),
+        ("from port 0", Err(R::Malformed), v4_about(|quoted| quoted[20..22].fill(0))),
+        ("to port 0", Err(R::Malformed), v4_about(|quoted| quoted[22..24].fill(0))),
+        (
+            "land",
+            Err(R::Malformed),
+            v4_about(|quoted| {
+                quoted.copy_within(12..16, 16);
+                quoted.copy_within(20..22, 22);
+            }),
+        ),
+        ("a segment to its own host", Ok(()), v4_about(|quoted| quoted.copy_within(12..16, 16))),
+        ("from a group", Err(R::Martian), {
+            let message = [&[3, 1, 0, 0, 0, 0, 0, 0][..], &sent(&v4, &syn())].concat();
+            let mut frame = datagram(&link(0), group, v4.local, ip::ICMP, 64, &message);
+            repair(&mut frame, V4);
+            frame
+        }),
+        ("to a group", Err(R::Martian), error(0, group, 1, &sent(&FlowKey { local: group, ..v4 }, &syn()))),
+        ("from its own destination", Err(R::Land), {
+            let key = FlowKey { local: router(true), ..v4 };
+            self::about(&key, 0, 1)
+        }),
+        ("IPv6 version", Err(R::Malformed), v6_about(|quoted| quoted[0] = 0x40)),
+        ("payload length below a segment's", Err(R::Malformed), v6_about(|quoted| quoted[5] = 19)),
+        ("payload length beyond what is quoted", Ok(()), v6_about(|quoted| quoted[4] = 5)),
+        ("IPv6 fragment", Err(R::Protocol), v6_about(|quoted| quoted[6] = 44)),
+        ("hop-by-hop options", Err(R::Protocol), v6_about(|quoted| quoted[6] = 0)),
+        ("destination options", Err(R::Protocol), v6_about(|quoted| quoted[6] = 60)),
+        ("UDP over IPv6", Err(R::Protocol), v6_about(|quoted| quoted[6] = 17)),
+        ("another's segment, IPv6", Err(R::Malformed), v6_about(|quoted| quoted[23] = 9)),
+        ("a segment to ff02::1", Err(R::Martian), v6_about(|quoted| quoted[24] = 0xff)),
+        (
+            "a segment to ::ffff:0:0/96",
+            Err(R::Martian),
+            v6_about(|quoted| {
+                quoted[24..34].fill(0);
+                quoted[34..36].fill(0xff);
+            }),
+        ),
+    ];
+    for (name, expected, frame) in table {
+        assert_eq!(parse(&frame, STRICT).map(|_| ()), expected, "{name}");
+        assert_eq!(parse(&frame, LENIENT).map(|_| ()), expected, "{name}");
+    }
+}
