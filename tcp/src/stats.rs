@@ -146,6 +146,8 @@ counters! {
         ended_reset_by_us,
         /// Connections ended because the peer stopped answering.
         ended_timed_out,
+        /// Connections in SYN-SENT ended because a router said that the peer cannot be reached.
+        ended_unreachable,
         /// TIME-WAIT records given up early, for a new connection.
         ended_evicted_time_wait,
         /// Half-open connections given up early, for a new connection.
@@ -169,6 +171,8 @@ counters! {
         in_partial_checksums,
         /// TIME-WAIT records reopened by a new SYN.
         time_wait_reopened,
+        /// ICMP errors about a segment in flight that left its connection as it was (RFC 9293 section 3.9.2.2).
+        in_soft_errors,
 
         /// Frames received from the device.
         in_frames,
@@ -239,7 +243,9 @@ counters! {
         NotOurs = drop_not_ours,
         /// An RST outside the window.
         RstOutOfWindow = drop_rst_out_of_window,
-        /// An RST, or a segment that would be answered by one, for no connection.
+        /// An ICMP error about a segment that is not in flight (RFC 5927 section 4.1).
+        IcmpOutOfWindow = drop_icmp_out_of_window,
+        /// An RST, a segment that would be answered by one, or an ICMP error, for no connection.
         NoConnection = drop_no_connection,
         /// A segment without ACK where RFC 9293 asks for one.
         NoAck = drop_no_ack,
@@ -283,6 +289,7 @@ impl Snapshot {
             + self.ended_reset_by_peer
             + self.ended_reset_by_us
             + self.ended_timed_out
+            + self.ended_unreachable
             + self.ended_evicted_time_wait
             + self.ended_evicted_half_open
     }
@@ -318,13 +325,14 @@ mod tests {
 
     #[test]
     fn every_way_to_end_and_every_drop_is_in_the_accounts() {
-        // One of everything: 6 ends and 1 still open; 2 handshakes and 5 failed; a frame for each reason and 3 others.
+        // One of everything: 7 ends and 1 still open; 2 handshakes and 5 failed; a frame for each reason and 3 others.
         let counters = Counters::default();
         for cell in [
             &counters.ended_closed,
             &counters.ended_reset_by_peer,
             &counters.ended_reset_by_us,
             &counters.ended_timed_out,
+            &counters.ended_unreachable,
             &counters.ended_evicted_time_wait,
             &counters.ended_evicted_half_open,
             &counters.curr_connections,
@@ -337,9 +345,9 @@ mod tests {
             cell.add(1);
         }
         counters.active_opens.add(3);
-        counters.passive_opens.add(4);
+        counters.passive_opens.add(5);
         counters.established.add(2);
-        counters.attempt_fails.add(4);
+        counters.attempt_fails.add(5);
         for &reason in DropReason::ALL {
             counters.drop_for(reason);
         }

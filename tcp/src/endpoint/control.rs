@@ -1,10 +1,13 @@
-//! What is not TCP: ARP, neighbour discovery and echo for addresses of our own. Knows who owns an address; never a connection.
+//! What is not TCP: ARP, neighbour discovery and echo for addresses of our own, and what ICMP says of connections. Knows who owns
+//! an address, and which connections still wait for their first answer; never a segment.
 
-use super::{Application, Endpoint, Fate};
+use super::{Application, Endpoint, Fate, Outbox};
 use crate::device::Frame;
 use crate::flow::Address;
+use crate::proto::{End, State};
 use crate::stats::{Cell, DropReason};
-use crate::wire::{self, Packet};
+use crate::time::Instant;
+use crate::wire::{self, Packet, Unreachable};
 
 /// Bits of an IPv4 address's mapped form in front of it.
 const MAPPED_PREFIX_LEN: u8 = 96;
@@ -45,6 +48,53 @@ impl<A: Application> Endpoint<A> {
                 (Fate::Dropped(reason), 0)
             }
         }
+    }
+
+    /// A router says that a segment did not arrive; the worker that owns the segment's connection hears of it.
+    pub(super) fn on_unreachable(
+        &mut self,
+        frame: Frame,
+        unreachable: &Unreachable,
+        handed: bool,
+        now: Instant,
+        out: &mut Outbox,
+    ) -> Fate {
+        let hash = self.hasher.hash(&unreachable.key);
+        let fate = if unreachable.link.destination != self.mac {
+            Fate::Dropped(DropReason::NotOurs)
+        } else if let Some(slot) = self.find(&unreachable.key, hash) {
+            self.on_connection_unreachable(slot, unreachable, now, out)
+        } else if !handed
+            && let Some((worker, _)) = self.siblings.iter().find(|(_, index)| index.may_contain(hash))
+        {
+            out.hand_over.push((*worker, frame));
+            return Fate::HandedOut;
+        } else {
+            Fate::Dropped(DropReason::NoConnection)
+        };
+        out.recycle.push(frame);
+        fate
+    }
+
+    /// Believed about a segment in flight only (RFC 5927 section 4.1). It ends a connection whose SYN nobody has answered, as in
+    /// Linux, whatever the code; after that it is a soft error, and retransmission finds out (RFC 9293 section 3.9.2.2, RFC 5461).
+    fn on_connection_unreachable(
+        &mut self,
+        slot: u32,
+        unreachable: &Unreachable,
+        now: Instant,
+        out: &mut Outbox,
+    ) -> Fate {
+        let tcb = &self.connections[slot].tcb;
+        if !unreachable.seq.is_within(tcb.snd_una(), tcb.flight()) {
+            return Fate::Dropped(DropReason::IcmpOutOfWindow);
+        }
+        if tcb.state() == State::SynSent {
+            self.end(slot, End::Unreachable, now, out);
+        } else {
+            self.counters.in_soft_errors.add(1);
+        }
+        Fate::Absorbed
     }
 
     fn answered(&self, counter: &Cell, len: usize) -> (Fate, usize) {

@@ -217,6 +217,7 @@ impl<A: Application> Endpoint<A> {
             End::ResetByPeer => counters.ended_reset_by_peer.add(1),
             End::ResetByUs => counters.ended_reset_by_us.add(1),
             End::TimedOut => counters.ended_timed_out.add(1),
+            End::Unreachable => counters.ended_unreachable.add(1),
         }
         self.tell_end(slot, end, now);
         self.forget(slot, now, out);

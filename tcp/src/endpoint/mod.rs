@@ -296,6 +296,10 @@ impl<A: Application> Endpoint<A> {
                     self.table.prefetch(hash);
                     work.push(Work { frame, packet, hash });
                 }
+                Ok(Packet::Unreachable(unreachable)) => {
+                    let fate = self.on_unreachable(frame, &unreachable, handed, now, out);
+                    self.count(&fate);
+                }
                 other => {
                     let (fate, len) = self.on_control(&mut frame, other);
                     self.count(&fate);

@@ -33,6 +33,8 @@ pub enum End {
     ResetByUs,
     /// The peer stopped answering.
     TimedOut,
+    /// The peer never answered, and a router said that it cannot be reached.
+    Unreachable,
 }
 
 /// What becomes of the segment.

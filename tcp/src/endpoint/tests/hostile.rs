@@ -146,7 +146,7 @@ fn closed_ports_of_our_own_addresses_refuse() {
     assert!(peer.say(&mut bench, ACK, &[]).is_empty());
 }
 
-fn checksum(bytes: &[u8]) -> [u8; 2] {
+pub(super) fn checksum(bytes: &[u8]) -> [u8; 2] {
     let mut sum: u32 =
         bytes.chunks(2).map(|pair| u32::from(pair[0]) << 8 | u32::from(*pair.get(1).unwrap_or(&0))).sum();
     while sum > 0xffff {

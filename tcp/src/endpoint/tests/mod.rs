@@ -4,6 +4,7 @@
 mod bounds;
 mod ending;
 mod hostile;
+mod icmp;
 mod siblings;
 mod text;
 

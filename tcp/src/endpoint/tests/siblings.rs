@@ -1,5 +1,6 @@
 //! Two workers that serve the same address: a flow stays where it began, wherever its segments arrive.
 
+use super::icmp::{our_keys, unreachable};
 use super::*;
 use crate::device::pair::Link as Wire;
 use crate::worker::{Worker, join};
@@ -29,11 +30,14 @@ impl Crew {
     }
 
     fn send(&mut self, to: usize, key: &FlowKey, segment: &Segment, text: &[u8]) {
+        self.send_bytes(to, &frame(&link(), key, segment, text));
+    }
+
+    fn send_bytes(&mut self, to: usize, bytes: &[u8]) {
         let mut burst = Burst::new();
         assert_eq!(self.devices[to].alloc(&mut burst, 1), 1);
-        let bytes = frame(&link(), key, segment, text);
         burst[0].set_len(bytes.len());
-        burst[0].copy_from_slice(&bytes);
+        burst[0].copy_from_slice(bytes);
         self.devices[to].transmit(&mut burst);
     }
 
@@ -111,6 +115,52 @@ fn a_full_inbox_is_a_counted_drop() {
     crew.turn();
     let [first, _] = crew.counts();
     assert_eq!((first.frames_handed_in, first.curr_estab), (256, 1));
+}
+
+#[test]
+fn an_icmp_error_finds_the_worker_that_opened() {
+    for key in our_keys() {
+        let mut crew = Crew::new("discard");
+        crew.turn();
+        let now = crew.now;
+        let (endpoint, outbox) = crew.workers[0].endpoint_mut();
+        endpoint.open(now, &Open { key, link: link().reversed(), role: 0 }, outbox).unwrap();
+        let syn = crew.turn()[0].packet.segment;
+        // Nobody's: it stays where it arrived.
+        let other = FlowKey { local_port: key.local_port + 1, ..key };
+        crew.send_bytes(1, &unreachable(&other, syn.seq, 0));
+        crew.send_bytes(1, &unreachable(&key, syn.seq, 0));
+        assert!(crew.turn().is_empty());
+        let [first, second] = crew.counts();
+        assert_eq!((first.ended_unreachable, first.frames_handed_in, first.curr_connections), (1, 1, 0));
+        assert_eq!((second.frames_handed_out, second.drop_no_connection), (1, 1));
+    }
+}
+
+/// The owner may have forgotten the connection meanwhile, or never had it: that is the end of the error's way.
+#[test]
+fn an_icmp_error_is_handed_over_once() {
+    let [key, _] = our_keys();
+    let [mut owner, mut other] = [(); 2].map(|()| Bench::serving("discard"));
+    let open = Open { key, link: link().reversed(), role: 0 };
+    owner.endpoint.open(owner.now, &open, &mut owner.out).unwrap();
+    let syn = reply(&owner.collect()[0]).packet.segment;
+    other.endpoint.set_siblings(vec![(0, owner.endpoint.index())]);
+    let bytes = unreachable(&key, syn.seq, 0);
+    for (handed, passed_on) in [(false, 1), (true, 0)] {
+        let mut burst = Burst::new();
+        assert_eq!(other.device.alloc(&mut burst, 1), 1);
+        burst[0].set_len(bytes.len());
+        burst[0].copy_from_slice(&bytes);
+        other.endpoint.on_burst(other.now, &mut burst, handed, &mut other.out);
+        assert_eq!(other.out.hand_over.len(), passed_on);
+        // As the worker does once the owner's inbox has taken it.
+        other.endpoint.counters().frames_handed_out.add(passed_on as u64);
+        other.out.recycle.extend(other.out.hand_over.drain(..).map(|(_, frame)| frame));
+        assert!(other.collect().is_empty());
+    }
+    let counts = other.counts();
+    assert_eq!((counts.frames_handed_out, counts.frames_handed_in, counts.drop_no_connection), (1, 1, 1));
 }
 
 /// Two endpoints open the same connection at once: their SYNs cross, and one connection comes of it (RFC 9293 figure 7).
