@@ -16,7 +16,7 @@ use netlink_packet_route::link::{
 use self::netlink::{addresses, ask};
 use crate::wire::Mac;
 
-pub use self::ethtool::{Offloads, Queues, driver, queues, set_queues};
+pub use self::ethtool::{Offloads, Queues, RssTable, driver, queues, rss, set_queues};
 
 /// An interface at a moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
