@@ -3,6 +3,7 @@
 
 mod ethtool;
 mod netlink;
+mod statistics;
 
 use std::io;
 use std::net::{IpAddr, Ipv6Addr, SocketAddrV6, UdpSocket};
@@ -13,10 +14,11 @@ use netlink_packet_route::link::{
     InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkLayerType, LinkMessage, LinkXdp,
 };
 
-use self::netlink::{addresses, ask};
+use self::netlink::{addresses, ask, link_message};
 use crate::wire::Mac;
 
 pub use self::ethtool::{Offloads, Queues, RssTable, driver, queues, rss, set_queues};
+pub use self::statistics::{Statistics, statistics};
 
 /// An interface at a moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -75,12 +77,7 @@ impl Interface {
         let mut links = Vec::new();
         for message in ask(RouteNetlinkMessage::GetLink(LinkMessage::default()), NLM_F_DUMP)? {
             let RouteNetlinkMessage::NewLink(link) = message else { continue };
-            let Some(called) = link.attributes.iter().find_map(|attribute| match attribute {
-                LinkAttribute::IfName(name) => Some(name.clone()),
-                _ => None,
-            }) else {
-                continue;
-            };
+            let Some(called) = netlink::name(&link).map(str::to_owned) else { continue };
             there.push(called);
             links.push(link);
         }
@@ -102,15 +99,21 @@ impl Interface {
         Ok(interface)
     }
 
-    /// What rtnetlink says of the link itself.
-    fn of(name: &str, link: &LinkMessage) -> Self {
-        let mut interface = Self {
+    /// The subnets that its addresses are in, each by its first address and its prefix length in bits: an address in one
+    /// of them is looked for on the link.
+    pub fn subnets(&self) -> impl Iterator<Item = (IpAddr, u8)> {
+        self.addresses.iter().map(|&(address, prefix_len)| (first_address(address, prefix_len), prefix_len))
+    }
+
+    /// One of which nothing is known yet.
+    fn unknown(name: &str) -> Self {
+        Self {
             name: name.into(),
-            index: link.header.index,
+            index: 0,
             mac: None,
             mtu: 0,
-            up: link.header.flags.contains(LinkFlags::Up),
-            carrier: link.header.flags.contains(LinkFlags::LowerUp),
+            up: false,
+            carrier: false,
             addresses: Vec::new(),
             elsewhere: Vec::new(),
             carries_vlans: false,
@@ -118,6 +121,16 @@ impl Interface {
             queues: Queues { rx: 1, tx: 1 },
             driver: String::new(),
             xdp_program: None,
+        }
+    }
+
+    /// What rtnetlink says of the link itself.
+    fn of(name: &str, link: &LinkMessage) -> Self {
+        let mut interface = Self {
+            index: link.header.index,
+            up: link.header.flags.contains(LinkFlags::Up),
+            carrier: link.header.flags.contains(LinkFlags::LowerUp),
+            ..Self::unknown(name)
         };
         for attribute in &link.attributes {
             match attribute {
@@ -135,6 +148,21 @@ impl Interface {
             }
         }
         interface
+    }
+}
+
+/// The first address of the subnet of `prefix_len` bits that `address` is in.
+fn first_address(address: IpAddr, prefix_len: u8) -> IpAddr {
+    let host_bits = |width: u32| width.saturating_sub(prefix_len.into());
+    match address {
+        IpAddr::V4(address) => {
+            let mask = u32::MAX.checked_shl(host_bits(u32::BITS)).unwrap_or(0);
+            IpAddr::V4((address.to_bits() & mask).into())
+        }
+        IpAddr::V6(address) => {
+            let mask = u128::MAX.checked_shl(host_bits(u128::BITS)).unwrap_or(0);
+            IpAddr::V6((address.to_bits() & mask).into())
+        }
     }
 }
 
@@ -165,24 +193,12 @@ pub enum Link {
 /// # Errors
 /// What rtnetlink said.
 pub fn link(index: u32) -> io::Result<Link> {
-    let mut request = LinkMessage::default();
-    request.header.index = index;
-    match ask(RouteNetlinkMessage::GetLink(request), 0) {
-        Ok(messages) => {
-            let flags = messages.iter().find_map(|message| match message {
-                RouteNetlinkMessage::NewLink(link) => Some(link.header.flags),
-                _ => None,
-            });
-            Ok(match flags {
-                None => Link::Gone,
-                Some(flags) if !flags.contains(LinkFlags::Up) => Link::Down,
-                Some(flags) if !flags.contains(LinkFlags::LowerUp) => Link::NoCarrier,
-                Some(_) => Link::Up,
-            })
-        }
-        Err(error) if error.raw_os_error() == Some(libc::ENODEV) => Ok(Link::Gone),
-        Err(error) => Err(error),
-    }
+    Ok(match link_message(index)?.map(|link| link.header.flags) {
+        None => Link::Gone,
+        Some(flags) if !flags.contains(LinkFlags::Up) => Link::Down,
+        Some(flags) if !flags.contains(LinkFlags::LowerUp) => Link::NoCarrier,
+        Some(_) => Link::Up,
+    })
 }
 
 /// The multicast group that is asked for the Ethernet address of `address` (RFC 4291 section 2.7.1).
@@ -228,6 +244,21 @@ mod tests {
         let lo = Interface::find("lo").unwrap();
         assert_eq!(link(lo.index).unwrap(), if lo.up { Link::Up } else { Link::Down });
         assert_eq!(link(0x7fff_fff0).unwrap(), Link::Gone);
+    }
+
+    #[test]
+    fn a_subnet_starts_at_its_first_address() {
+        let check = |address: &str, prefix_len, expected: &str| {
+            let address = address.parse().unwrap();
+            assert_eq!(first_address(address, prefix_len), expected.parse::<IpAddr>().unwrap());
+        };
+        check("198.18.0.77", 24, "198.18.0.0");
+        check("198.18.0.77", 26, "198.18.0.64");
+        check("198.18.0.77", 32, "198.18.0.77");
+        check("198.18.0.77", 0, "0.0.0.0");
+        check("fd00:18::77", 64, "fd00:18::");
+        check("fd00:18::77", 128, "fd00:18::77");
+        check("fd00:18::77", 0, "::");
     }
 
     #[test]

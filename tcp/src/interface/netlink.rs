@@ -6,8 +6,31 @@ use std::net::IpAddr;
 use netlink_packet_core::{NLM_F_DUMP, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload};
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::address::{AddressAttribute, AddressMessage};
+use netlink_packet_route::link::{LinkAttribute, LinkMessage};
 use netlink_sys::protocols::NETLINK_ROUTE;
 use netlink_sys::{Socket, SocketAddr};
+
+/// What there is to say of interface number `index`; `None` if it is not in this network namespace.
+pub(super) fn link_message(index: u32) -> io::Result<Option<LinkMessage>> {
+    let mut request = LinkMessage::default();
+    request.header.index = index;
+    match ask(RouteNetlinkMessage::GetLink(request), 0) {
+        Ok(messages) => Ok(messages.into_iter().find_map(|message| match message {
+            RouteNetlinkMessage::NewLink(link) => Some(link),
+            _ => None,
+        })),
+        Err(error) if error.raw_os_error() == Some(libc::ENODEV) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// The name of a link.
+pub(super) fn name(link: &LinkMessage) -> Option<&str> {
+    link.attributes.iter().find_map(|attribute| match attribute {
+        LinkAttribute::IfName(name) => Some(name.as_str()),
+        _ => None,
+    })
+}
 
 /// The addresses of all interfaces: the interface's number, the address, its prefix length in bits.
 pub(super) fn addresses() -> io::Result<Vec<(u32, IpAddr, u8)>> {
@@ -68,5 +91,5 @@ pub(super) fn ask(request: RouteNetlinkMessage, flags: u16) -> io::Result<Vec<Ro
             return Ok(messages);
         }
     }
-    Err(io::Error::other("the kernel's list of interfaces does not end"))
+    Err(io::Error::other("the kernel's answer does not end"))
 }
