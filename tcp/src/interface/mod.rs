@@ -1,8 +1,11 @@
 //! What the kernel says about a network interface, and which groups it is a member of. Knows rtnetlink, ethtool and memberships; never
 //! packets or configuration.
+//!
+//! - [`route`]: where a packet to a target goes.
 
 mod ethtool;
 mod netlink;
+pub mod route;
 mod statistics;
 
 use std::io;

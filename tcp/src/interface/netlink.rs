@@ -32,6 +32,12 @@ pub(super) fn name(link: &LinkMessage) -> Option<&str> {
     })
 }
 
+/// The name of interface number `index`; the number itself if it is gone.
+pub(super) fn name_of(index: u32) -> io::Result<String> {
+    let link = link_message(index)?;
+    Ok(link.as_ref().and_then(name).map_or_else(|| index.to_string(), str::to_owned))
+}
+
 /// The addresses of all interfaces: the interface's number, the address, its prefix length in bits.
 pub(super) fn addresses() -> io::Result<Vec<(u32, IpAddr, u8)>> {
     let mut addresses = Vec::new();
@@ -56,7 +62,8 @@ pub(super) fn addresses() -> io::Result<Vec<(u32, IpAddr, u8)>> {
 /// The most datagrams of one dump: 32 KiB each, far beyond any machine's interfaces.
 const MAX_DATAGRAMS: usize = 4096;
 
-/// What the kernel says to `request`: with [`NLM_F_DUMP`] all there is, without it one message.
+/// What the kernel says to `request`: with [`NLM_F_DUMP`] all there is, without it one message, or none where `NLM_F_ACK`
+/// asks for no more than success.
 pub(super) fn ask(request: RouteNetlinkMessage, flags: u16) -> io::Result<Vec<RouteNetlinkMessage>> {
     let bad = |error: netlink_packet_core::DecodeError| {
         io::Error::new(io::ErrorKind::InvalidData, error.to_string())
@@ -83,6 +90,8 @@ pub(super) fn ask(request: RouteNetlinkMessage, flags: u16) -> io::Result<Vec<Ro
             match message.payload {
                 NetlinkPayload::InnerMessage(message) => messages.push(message),
                 NetlinkPayload::Done(_) => return Ok(messages),
+                // An acknowledgement is an error of code 0.
+                NetlinkPayload::Error(error) if error.code.is_none() => return Ok(messages),
                 NetlinkPayload::Error(error) => return Err(error.to_io()),
                 _ => {}
             }
