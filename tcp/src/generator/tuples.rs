@@ -1,1 +1,415 @@
-//! Which addresses and ports a connection uses.
+//! Which addresses and ports a connection uses, and when they may be used again. Knows prefixes, ports, targets and
+//! TIME-WAIT; never whether a connection came about.
+
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::toeplitz::Rss;
+use crate::flow::{Address, FlowKey};
+use crate::time::Instant;
+
+/// Every combination of a source address, a source port and a target, by number. Nothing is kept for a combination: its
+/// number is taken apart.
+///
+/// Every target has the same number of combinations, and neighbours by number have different targets. A target has
+/// sources of its own family only; where there are targets of both, the family with more source addresses uses its
+/// first ones.
+#[derive(Clone, Debug)]
+pub struct Space {
+    v4: Vec<Run>,
+    v6: Vec<Run>,
+    targets: Vec<(Address, u16)>,
+    first_port: u16,
+    ports: u64,
+    /// Source addresses of a target.
+    sources: u64,
+}
+
+/// The usable addresses of a prefix, one after the other.
+#[derive(Clone, Copy, Debug)]
+struct Run {
+    /// The first one; IPv4 mapped into IPv6.
+    first: u128,
+    /// How many of its family come in the runs before.
+    before: u64,
+}
+
+/// Why there is no space, and what to give.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SpaceError {
+    /// The range of ports is empty, or begins with port 0.
+    #[error("source ports {low}-{high} cannot be used: give a range within 1-65535, the lower end first")]
+    Ports {
+        /// The first port.
+        low: u16,
+        /// The last port.
+        high: u16,
+    },
+    /// A prefix is longer than an address.
+    #[error("source {address:?}/{len} is no prefix: give 0 to 32 bits with IPv4, 0 to 128 with IPv6")]
+    Prefix {
+        /// The prefix's address.
+        address: Address,
+        /// Its length in bits.
+        len: u8,
+    },
+    /// Two prefixes have addresses in common.
+    #[error("sources {0} and {1} overlap: leave out the one within the other")]
+    Overlap(String, String),
+    /// There are none, or more than can be numbered.
+    #[error("{0} targets cannot be used: give 1 to 65536")]
+    Targets(usize),
+    /// A target is given twice: its combinations would be the same.
+    #[error("target {address:?} port {port} is given twice: leave one out")]
+    Twice {
+        /// The target's address.
+        address: Address,
+        /// Its port.
+        port: u16,
+    },
+    /// A target has no source of its family.
+    #[error("target {target:?} has no source: give a source prefix of {family}")]
+    NoSource {
+        /// The target's address.
+        target: Address,
+        /// IPv4 or IPv6.
+        family: &'static str,
+    },
+}
+
+impl Space {
+    /// All combinations of the source prefixes (address, length in bits), the `ports`, and the targets (address, port).
+    ///
+    /// Of an IPv4 prefix shorter than /31 the first and the last address are left out, the network's and the
+    /// broadcast address (RFC 1122 section 3.2.1.3, RFC 3021); of an IPv6 prefix shorter than /127 the first one, the
+    /// subnet-router anycast address (RFC 4291 section 2.6.1, RFC 6164). Of an IPv6 prefix no more than 2^32 - 1
+    /// addresses are used.
+    ///
+    /// # Errors
+    /// What makes no space; each [`SpaceError`] says what to give instead.
+    pub fn new(
+        sources: &[(Address, u8)],
+        ports: RangeInclusive<u16>,
+        targets: &[(Address, u16)],
+    ) -> Result<Self, SpaceError> {
+        let (low, high) = ports.into_inner();
+        if low == 0 || low > high {
+            return Err(SpaceError::Ports { low, high });
+        }
+        if !(1..=1 << 16).contains(&targets.len()) {
+            return Err(SpaceError::Targets(targets.len()));
+        }
+        let mut sorted: Vec<_> = targets.iter().map(|(address, port)| (address.octets(), *port)).collect();
+        sorted.sort_unstable();
+        if let Some([(address, port), _]) = sorted.array_windows().find(|[one, other]| one == other) {
+            return Err(SpaceError::Twice { address: Address::v6(*address), port: *port });
+        }
+        check_prefixes(sources)?;
+
+        let (v4, v4_sources) = runs(sources, true);
+        let (v6, v6_sources) = runs(sources, false);
+        let mut fewest = u64::MAX;
+        for (target, _) in targets {
+            let (sources, family) = if target.is_v4() { (v4_sources, "IPv4") } else { (v6_sources, "IPv6") };
+            if sources == 0 {
+                return Err(SpaceError::NoSource { target: *target, family });
+            }
+            fewest = fewest.min(sources);
+        }
+        let ports = u64::from(high - low) + 1;
+        // As many as 64 bits can number.
+        let sources = fewest.min(u64::MAX / (ports * targets.len() as u64));
+        Ok(Self { v4, v6, targets: targets.to_vec(), first_port: low, ports, sources })
+    }
+
+    /// How many combinations there are, at least one.
+    #[must_use]
+    #[allow(clippy::len_without_is_empty, reason = "it is never empty")]
+    pub const fn len(&self) -> u64 {
+        self.sources * self.ports * self.targets.len() as u64
+    }
+
+    /// Combination `index` below [`Space::len`]: the connection's name, and the number of its target.
+    #[must_use]
+    #[inline]
+    pub fn tuple(&self, index: u64) -> (FlowKey, u16) {
+        let (index, target) =
+            (index / self.targets.len() as u64, (index % self.targets.len() as u64) as usize);
+        let (source, port) = (index / self.ports, (index % self.ports) as u16);
+        let (remote, remote_port) = self.targets[target];
+        let runs = if remote.is_v4() { &self.v4 } else { &self.v6 };
+        let run = &runs[runs.partition_point(|run| run.before <= source) - 1];
+        let local = Address::v6((run.first + u128::from(source - run.before)).to_be_bytes());
+        (FlowKey { local, remote, local_port: self.first_port + port, remote_port }, target as u16)
+    }
+}
+
+/// A prefix's length within the sixteen octets.
+fn mapped_len(address: &Address, len: u8) -> u8 {
+    if address.is_v4() { len + 96 } else { len }
+}
+
+fn check_prefixes(prefixes: &[(Address, u8)]) -> Result<(), SpaceError> {
+    for (place, (address, len)) in prefixes.iter().enumerate() {
+        if *len > if address.is_v4() { 32 } else { 128 } {
+            return Err(SpaceError::Prefix { address: *address, len: *len });
+        }
+        let overlapping = prefixes[..place].iter().find(|(earlier, earlier_len)| {
+            earlier.is_v4() == address.is_v4()
+                && address.shares_prefix(earlier, mapped_len(address, *len.min(earlier_len)))
+        });
+        if let Some((earlier, earlier_len)) = overlapping {
+            return Err(SpaceError::Overlap(
+                format!("{earlier:?}/{earlier_len}"),
+                format!("{address:?}/{len}"),
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// The usable addresses of one family's prefixes, and how many they are.
+fn runs(prefixes: &[(Address, u8)], v4: bool) -> (Vec<Run>, u64) {
+    let mut before = 0;
+    let mut runs = Vec::new();
+    for (address, len) in prefixes.iter().filter(|(address, _)| address.is_v4() == v4) {
+        // With 2^32 - 1 of them from its second on, an IPv6 prefix never reaches the mapped IPv4 addresses.
+        let free_bits = u32::from(128 - mapped_len(address, *len)).min(32);
+        let all = 1u64 << free_bits;
+        let (skipped, count) = match (free_bits, v4) {
+            (0 | 1, _) => (0, all),
+            (_, true) => (1, all - 2),
+            (_, false) => (1, all - 1),
+        };
+        let network = u128::MAX.checked_shl((128 - mapped_len(address, *len)).into()).unwrap_or(0);
+        runs.push(Run { first: (u128::from_be_bytes(address.octets()) & network) + skipped, before });
+        before += count;
+    }
+    (runs, before)
+}
+
+/// The tuples that `rate_per_s` connections a second need over `duration`, when each is free again `time_wait` after
+/// its connection ended. The connections' own lives are not counted: add them to `time_wait` where they matter. With
+/// [`Share::Queues`] this is a mean: the queues' shares of the space differ by chance.
+#[must_use]
+pub fn needed(rate_per_s: u64, time_wait: Duration, duration: Duration) -> u64 {
+    let opened_in = |time: Duration| (u128::from(rate_per_s) * time.as_nanos()).div_ceil(1_000_000_000);
+    let waiting = opened_in(time_wait);
+    // Tuples become free by blocks: beside those that wait, there is a block's worth that waits for the last one of it.
+    let others = u128::from(BLOCKS) - 1;
+    let laps = waiting + waiting.div_ceil(others) + 1;
+    opened_in(duration).min(laps).try_into().unwrap_or(u64::MAX)
+}
+
+/// Which tuples of a space a worker has.
+#[derive(Clone, Debug)]
+pub enum Share {
+    /// Every `workers`-th place of the common way, from place `number` on: of all workers together each tuple once.
+    Split {
+        /// How many workers there are.
+        workers: u64,
+        /// Which of them this is, from 0 on.
+        number: u64,
+    },
+    /// The tuples whose replies arrive at one of the queues. Workers that have all queues among them, and none of
+    /// them twice, have each tuple once.
+    Queues {
+        /// How the adapter chooses the queue.
+        rss: Arc<Rss>,
+        /// The worker's queues.
+        queues: Vec<u16>,
+    },
+}
+
+/// A combination to open a connection with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tuple {
+    /// The connection's name; the source is local.
+    pub key: FlowKey,
+    /// The number of its target.
+    pub target: u16,
+    /// What [`Walk::ended`] wants to hear.
+    pub block: u16,
+}
+
+/// The most blocks of a walk; a power of two, so that a mark has bits left for the lap.
+const BLOCKS: u16 = 4096;
+/// How many blocks are passed over in favour of one that is free.
+const LOOK_AHEAD: usize = 16;
+
+/// A worker's way through a space, lap after lap. All workers follow one permutation, a Weyl sequence: each place is
+/// a fixed step from the one before, of about the golden section of the space and without a common divisor, so that a
+/// lap meets each tuple once and neighbours are far apart.
+///
+/// A lap consists of up to 4096 blocks. A block remembers when a connection of it was last opened or ended, and is
+/// entered only when `time_wait` has passed since: no tuple comes back before its TIME-WAIT has ended. A connection
+/// that lives longer than a lap is not waited for: its tuple comes up while it is still in the table, and is to be
+/// passed over.
+#[derive(Clone, Debug)]
+pub struct Walk {
+    space: Arc<Space>,
+    share: Share,
+    time_wait: Duration,
+    /// The places that one call looks at.
+    tries: u32,
+    /// The index of place 0 of the sequence, and the distance of the indices of two places that follow each other.
+    offset: u64,
+    step: u64,
+    /// The places on the way: the first, how far apart they are in the sequence, how many they are, how many make a
+    /// block.
+    first: u64,
+    apart: u64,
+    places: u64,
+    per_block: u64,
+    /// The next place's index, and how far the index of the one after it is.
+    index: u64,
+    stride: u64,
+    /// Where we are: laps begun, the block, the places left in it.
+    lap: u16,
+    block: usize,
+    left: u64,
+    /// When a block may be entered, by its number.
+    free_at: Vec<Instant>,
+}
+
+impl Walk {
+    /// At the beginning of the way, which depends on the space and the `seed` alone. It takes up to 32 KiB, however
+    /// many tuples there are.
+    #[must_use]
+    pub fn new(space: Arc<Space>, share: Share, time_wait: Duration, seed: u64) -> Self {
+        let len = space.len();
+        let (first, apart, tries) = match &share {
+            Share::Split { workers, number } => {
+                assert!(number < workers, "a worker's number");
+                (*number, *workers, 1)
+            }
+            // A place is ours with probability mine/all: sixteen times as many as one of ours takes on average.
+            Share::Queues { rss, queues } => match rss.share(queues) {
+                (0, _) => (len, 1, 0),
+                (mine, all) => (0, 1, 16 * all.div_ceil(mine) as u32),
+            },
+        };
+        let places = len.saturating_sub(first).div_ceil(apart);
+        let per_block = places.div_ceil(BLOCKS.into()).max(1);
+        let blocks = places.div_ceil(per_block) as usize;
+        let step = step(len);
+        let offset = scale(seed.wrapping_mul(GOLDEN | 1), len);
+        let stride = (u128::from(step) * u128::from(apart) % u128::from(len)) as u64;
+        Self {
+            space,
+            share,
+            time_wait,
+            tries,
+            offset,
+            step,
+            first,
+            apart,
+            places,
+            per_block,
+            index: 0,
+            stride,
+            // One block before the first one.
+            lap: 0,
+            block: blocks.saturating_sub(1),
+            left: 0,
+            free_at: vec![Instant::ZERO; blocks],
+        }
+    }
+
+    /// A tuple for a connection that is opened now. `None` while the blocks that come next wait for a TIME-WAIT to
+    /// end; rarely, with [`Share::Queues`], when none of a bounded number of places was ours: ask again.
+    #[inline]
+    pub fn next(&mut self, now: Instant) -> Option<Tuple> {
+        for _ in 0..self.tries {
+            if self.left == 0 && !self.enter(now) {
+                return None;
+            }
+            let index = self.index;
+            self.left -= 1;
+            self.index = add(index, self.stride, self.space.len());
+            let (key, target) = self.space.tuple(index);
+            if self.is_ours(&key) {
+                self.touch(self.block, now);
+                return Some(Tuple { key, target, block: self.mark() });
+            }
+        }
+        None
+    }
+
+    /// A connection whose tuple had this `block` has ended: its TIME-WAIT begins. Also for one that was not opened
+    /// after all.
+    #[inline]
+    pub fn ended(&mut self, block: u16, now: Instant) {
+        let number = usize::from(block % BLOCKS);
+        self.touch(number, now);
+        // A connection of an earlier lap, whose tuple may still lie ahead in this block.
+        if number == self.block && block != self.mark() {
+            self.left = 0;
+        }
+    }
+
+    /// The current block's number and, in the bits above, the lap's.
+    const fn mark(&self) -> u16 {
+        self.lap.wrapping_mul(BLOCKS) | self.block as u16
+    }
+
+    fn touch(&mut self, block: usize, now: Instant) {
+        let free_at = &mut self.free_at[block];
+        *free_at = (*free_at).max(now + self.time_wait);
+    }
+
+    fn is_ours(&self, key: &FlowKey) -> bool {
+        match &self.share {
+            Share::Split { .. } => true,
+            Share::Queues { rss, queues } => queues.contains(&rss.queue(key)),
+        }
+    }
+
+    /// Goes on to the first free one of the next blocks, so that a single late connection does not stop the walk.
+    fn enter(&mut self, now: Instant) -> bool {
+        let blocks = self.free_at.len();
+        let mut next = (self.block + 1..=self.block + blocks.min(LOOK_AHEAD)).map(|block| block % blocks);
+        let Some(block) = next.find(|block| self.free_at[*block] <= now) else { return false };
+        if block <= self.block {
+            self.lap = self.lap.wrapping_add(1);
+        }
+        self.block = block;
+        let begin = block as u64 * self.per_block;
+        self.left = self.per_block.min(self.places - begin);
+        let place = u128::from(self.first + begin * self.apart);
+        let len = self.space.len();
+        self.index = add(self.offset, (place * u128::from(self.step) % u128::from(len)) as u64, len);
+        true
+    }
+}
+
+/// 2^64 divided by the golden ratio.
+const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
+
+/// `len` times `fraction` / 2^64.
+const fn scale(fraction: u64, len: u64) -> u64 {
+    ((fraction as u128 * len as u128) >> 64) as u64
+}
+
+/// The sum of two numbers below `len`, modulo `len`.
+#[inline]
+const fn add(a: u64, b: u64, len: u64) -> u64 {
+    if a >= len - b { a - (len - b) } else { a + b }
+}
+
+/// A step through `len` places that meets all of them: near the golden section, without a common divisor.
+fn step(len: u64) -> u64 {
+    let coprime = |step: &u64| {
+        let (mut a, mut b) = (len, *step);
+        while b > 0 {
+            (a, b) = (b, a % b);
+        }
+        a == 1
+    };
+    // 1 is coprime to any length, and the search ends long before it.
+    (0..=scale(GOLDEN, len)).rev().find(coprime).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests;
