@@ -1,5 +1,5 @@
-//! When connections are due: one even schedule, dealt out to the workers. Knows numbers and time; never connections, or whether they
-//! come about.
+//! When connections are due: one even schedule, dealt out to the workers. Knows numbers and time; never connections,
+//! or whether they come about.
 
 use std::time::Duration;
 
@@ -7,12 +7,12 @@ use crate::time::Instant;
 
 const NANOS_PER_S: u128 = 1_000_000_000;
 
-/// The intended starts of one worker's connections. The schedule is common to all workers: connection `k` is due at a time
-/// that depends on `k` alone, and worker `number` of `workers` has every `workers`-th one from `number` on. Each time is
-/// computed from `k` by integers, rounded down to a nanosecond, so that nothing adds up over the hours.
+/// The intended starts of one worker's connections. The schedule is common to all workers: connection `k` is due at a
+/// time that depends on `k` alone, and worker `number` of `workers` has every `workers`-th one from `number` on. Each
+/// time is computed from `k` by integers, rounded down to a nanosecond, so that nothing adds up over the hours.
 ///
-/// With a ramp the rate grows linearly from 0 over `ramp`: `k = rate t^2 / (2 ramp)`. From then on, and without a ramp from
-/// the start, connections are `1 / rate` apart.
+/// With a ramp the rate grows linearly from 0 over `ramp`: `k = rate t^2 / (2 ramp)`. From then on, and without a
+/// ramp from the start, connections are `1 / rate` apart.
 #[derive(Clone, Debug)]
 pub struct Pace {
     start: Instant,
@@ -82,8 +82,9 @@ impl Pace {
     }
 }
 
-/// How many connections worker `number` of `workers` may hold at a time, when all workers together hold `at_once`. What
-/// cannot be dealt evenly goes to the first workers. During the ramp the number grows linearly from 1, with `since_start`.
+/// How many connections worker `number` of `workers` may hold at a time, when all workers together hold `at_once`.
+/// What cannot be dealt evenly goes to the first workers. During the ramp the number grows linearly from 1, with
+/// `since_start`.
 #[must_use]
 pub fn allowed(at_once: u64, ramp: Duration, since_start: Duration, workers: u64, number: u64) -> u64 {
     assert!(number < workers, "a worker's number");

@@ -1,5 +1,5 @@
-//! The hash by which a network adapter chooses the receive queue of a packet (receive side scaling), foretold. Knows keys,
-//! tables and 4-tuples; never asks an adapter for them.
+//! The hash by which a network adapter chooses the receive queue of a packet (receive side scaling), foretold. Knows
+//! keys, tables and 4-tuples; never asks an adapter for them.
 
 use std::fmt;
 
@@ -22,8 +22,8 @@ pub struct Rss {
 }
 
 impl Rss {
-    /// From the adapter's key, of 40 or 52 bytes, and its indirection table of queue numbers, both as `ethtool -x` shows them.
-    /// `None` if the key has another length, or the table is empty or has a queue beyond 65535.
+    /// From the adapter's key, of 40 or 52 bytes, and its indirection table of queue numbers, both as `ethtool -x`
+    /// shows them. `None` if the key has another length, or the table is empty or has a queue beyond 65535.
     #[must_use]
     pub fn new(key: &[u8], table: Vec<u32>) -> Option<Self> {
         if !matches!(key.len(), 40 | 52) || table.is_empty() {
