@@ -307,6 +307,8 @@ fn frames_for_other_stations_stay_with_the_kernel() {
         ("VLAN", ethernet(&[0x8100], 0x0800, &ipv4(HOST_V4, TCP, 0, 0, &tcp(EXACT))), TcpSteered),
         ("echo", v4(OWNED_V4, ICMP, &icmp(8, 0)), EchoSteered),
         ("echo, v6", v6(OWNED_V6, &[], ICMPV6, &icmp(128, 0)), EchoSteered),
+        ("unreachable", v4(OWNED_V4, ICMP, &icmp(3, 1)), ErrorSteered),
+        ("unreachable, v6", v6(OWNED_V6, &[], ICMPV6, &icmp(1, 0)), ErrorSteered),
     ];
     for (name, frame, outcome) in asked_of_us {
         program.check(name, &frame, outcome);
@@ -343,6 +345,7 @@ fn without_a_socket_on_the_queue_packets_stay_with_the_kernel() {
         ("tcp", v4(HOST_V4, TCP, &tcp(EXACT)), PassedNoSocket),
         ("arp", ethernet(&[], 0x0806, &arp(1, OWNED_V4)), PassedNoSocket),
         ("echo", v6(OWNED_V6, &[], ICMPV6, &icmp(128, 0)), PassedNoSocket),
+        ("unreachable", v4(OWNED_V4, ICMP, &icmp(3, 1)), PassedNoSocket),
         ("not ours", v4(HOST_V4, TCP, &tcp(NOBODY)), PassedNotOurs),
     ]);
 }
@@ -471,7 +474,17 @@ fn what_is_never_ours_stays_with_the_kernel() {
         ("UDP to a listener's port", v4(HOST_V4, UDP, &udp(EXACT)), PassedOtherProtocol),
         ("UDP to an owned address", v4(OWNED_V4, UDP, &udp(EXACT)), PassedOtherProtocol),
         ("UDP over IPv6", v6(HOST_V6, &[], UDP, &udp(EXACT)), PassedOtherProtocol),
-        ("ICMP unreachable to an owned address", v4(OWNED_V4, ICMP, &icmp(3, 1)), PassedOtherProtocol),
+        ("ICMP fragmentation needed", v4(OWNED_V4, ICMP, &icmp(3, 4)), PassedOtherProtocol),
+        ("ICMP source quench", v4(OWNED_V4, ICMP, &icmp(4, 0)), PassedOtherProtocol),
+        ("ICMP redirect", v4(OWNED_V4, ICMP, &icmp(5, 1)), PassedOtherProtocol),
+        ("ICMP time exceeded", v4(OWNED_V4, ICMP, &icmp(11, 0)), PassedOtherProtocol),
+        ("ICMP parameter problem", v4(OWNED_V4, ICMP, &icmp(12, 0)), PassedOtherProtocol),
+        ("ICMPv6 packet too big", v6(OWNED_V6, &[], ICMPV6, &icmp(2, 0)), PassedOtherProtocol),
+        ("ICMPv6 time exceeded", v6(OWNED_V6, &[], ICMPV6, &icmp(3, 0)), PassedOtherProtocol),
+        ("ICMPv6 parameter problem", v6(OWNED_V6, &[], ICMPV6, &icmp(4, 0)), PassedOtherProtocol),
+        ("ICMP's type 1", v4(OWNED_V4, ICMP, &icmp(1, 0)), PassedOtherProtocol),
+        ("ICMPv6's unreachable in IPv4", v4(OWNED_V4, ICMPV6, &icmp(1, 0)), PassedOtherProtocol),
+        ("ICMP's unreachable in IPv6", v6(OWNED_V6, &[], ICMP, &icmp(3, 1)), PassedOtherProtocol),
         ("ICMP echo reply", v4(OWNED_V4, ICMP, &icmp(0, 0)), PassedOtherProtocol),
         ("ICMPv6 in IPv4", v4(OWNED_V4, ICMPV6, &icmp(128, 0)), PassedOtherProtocol),
         ("ICMP in IPv6", v6(OWNED_V6, &[], ICMP, &icmp(8, 0)), PassedOtherProtocol),
@@ -508,6 +521,33 @@ fn owned_addresses_are_resolved_and_pinged() {
     ]);
 }
 
+/// Whatever the message is about: what stands in it is for user space to read.
+#[test]
+fn owned_addresses_hear_of_unreachable_destinations() {
+    let mut program = Program::load();
+    for code in 0..=255 {
+        let expected = if code == 4 { PassedOtherProtocol } else { ErrorSteered };
+        program.check(&format!("code {code}"), &v4(OWNED_V4, ICMP, &icmp(3, code)), expected);
+        let expected = ErrorSteered;
+        program.check(&format!("v6, code {code}"), &v6(OWNED_V6, &[], ICMPV6, &icmp(1, code)), expected);
+    }
+    let (unreachable, unreachable_v6) = (icmp(3, 1), icmp(1, 0));
+    let options = [(DESTINATION_OPTIONS, extension(0))];
+    program.check_all(&[
+        ("v4, the host's", v4(HOST_V4, ICMP, &unreachable), PassedNotOurs),
+        ("v4, just not owned", v4(NOT_OWNED_V4, ICMP, &unreachable), PassedNotOurs),
+        ("v6, the host's", v6(HOST_V6, &[], ICMPV6, &unreachable_v6), PassedNotOurs),
+        ("v6, just not owned", v6(NOT_OWNED_V6, &[], ICMPV6, &unreachable_v6), PassedNotOurs),
+        ("v4, options", ethernet(&[], 0x0800, &ipv4(OWNED_V4, ICMP, 40, 0, &unreachable)), ErrorSteered),
+        ("v6, behind options", v6(OWNED_V6, &options, ICMPV6, &unreachable_v6), ErrorSteered),
+        ("VLAN", ethernet(&[0x8100], 0x0800, &ipv4(OWNED_V4, ICMP, 0, 0, &unreachable)), ErrorSteered),
+        ("fragment", ethernet(&[], 0x0800, &ipv4(OWNED_V4, ICMP, 0, 0x2000, &unreachable)), PassedFragment),
+        ("nothing behind its header", v4(OWNED_V4, ICMP, &unreachable[..8]), ErrorSteered),
+        ("half its header", v4(OWNED_V4, ICMP, &unreachable[..7]), PassedMalformed),
+        ("v6, half its header", v6(OWNED_V6, &[], ICMPV6, &unreachable_v6[..7]), PassedMalformed),
+    ]);
+}
+
 /// The kernel's test run takes no less than an Ethernet header: what is shorter never reaches a program.
 #[test]
 fn every_truncation_is_malformed() {
@@ -526,6 +566,8 @@ fn every_truncation_is_malformed() {
         ("solicitation", v6(SOLICITED_NODE, &[], ICMPV6, &solicitation(OWNED_V6)), NeighbourSteered),
         ("echo", v4(OWNED_V4, ICMP, &icmp(8, 0)), EchoSteered),
         ("echo, v6", v6(OWNED_V6, &[], ICMPV6, &icmp(128, 0)), EchoSteered),
+        ("unreachable", v4(OWNED_V4, ICMP, &icmp(3, 1)), ErrorSteered),
+        ("unreachable, v6", v6(OWNED_V6, &[], ICMPV6, &icmp(1, 0)), ErrorSteered),
     ];
     for (name, packet, whole) in packets {
         for len in 14..packet.len() {
@@ -589,6 +631,8 @@ fn noise_counts_once_too() {
         v6(HOST_V6, &[(HOP_BY_HOP, extension(1)), (ROUTING, routing(0))], TCP, &tcp(EXACT)),
         ethernet(&[0x88a8, 0x8100], 0x0806, &arp(1, OWNED_V4)),
         v6(SOLICITED_NODE, &[], ICMPV6, &solicitation(OWNED_V6)),
+        v4(OWNED_V4, ICMP, &icmp(3, 1)),
+        v6(OWNED_V6, &[], ICMPV6, &icmp(1, 0)),
     ];
     let mut runs = 0;
     for seed in seeds {

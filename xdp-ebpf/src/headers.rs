@@ -16,6 +16,8 @@ pub(crate) enum Asks {
     Neighbour { target: Address },
     /// An echo request.
     Echo { to: Address },
+    /// Nothing: news that a destination is unreachable, for the sender `to`.
+    Error { to: Address },
 }
 
 const ETHERNET_LEN: usize = 14;
@@ -24,7 +26,7 @@ const IPV4_LEN: usize = 20;
 const IPV6_LEN: usize = 40;
 const ARP_LEN: usize = 28;
 const TCP_LEN: usize = 20;
-const ECHO_LEN: usize = 8;
+const ICMP_LEN: usize = 8;
 const SOLICITATION_LEN: usize = 24;
 
 const ETHERTYPE_IPV4: u16 = 0x0800;
@@ -231,29 +233,33 @@ fn tcp(cursor: Cursor, len: usize, to: Address, is_v4: bool) -> Result<Asks, Out
     Ok(Asks::Tcp { to, port, is_v4 })
 }
 
-/// RFC 792: echo request.
+/// RFC 792: echo request; destination unreachable, but for "fragmentation needed", which is the kernel's as long as nobody else
+/// lowers an MSS for it.
 #[inline(always)]
 fn icmp(cursor: Cursor, len: usize, to: Address) -> Result<Asks, Outcome> {
-    if len < ECHO_LEN || !cursor.has(ECHO_LEN) {
+    if len < ICMP_LEN || !cursor.has(ICMP_LEN) {
         return Err(Outcome::PassedMalformed);
     }
     // SAFETY: checked.
     match unsafe { cursor.u16(0) } {
         0x0800 => Ok(Asks::Echo { to }),
+        0x0304 => Err(Outcome::PassedOtherProtocol),
+        0x0300..=0x03ff => Ok(Asks::Error { to }),
         _ => Err(Outcome::PassedOtherProtocol),
     }
 }
 
-/// RFC 4443 section 4.1: echo request; RFC 4861 section 4.3: neighbour solicitation, which is sent to a multicast address
-/// and carries the one it asks for.
+/// RFC 4443 section 3.1: destination unreachable, but not "packet too big", which is the kernel's likewise; section 4.1: echo
+/// request; RFC 4861 section 4.3: neighbour solicitation, which is sent to a multicast address and carries the one it asks for.
 #[inline(always)]
 fn icmpv6(cursor: Cursor, len: usize, to: Address) -> Result<Asks, Outcome> {
-    if len < ECHO_LEN || !cursor.has(ECHO_LEN) {
+    if len < ICMP_LEN || !cursor.has(ICMP_LEN) {
         return Err(Outcome::PassedMalformed);
     }
     // SAFETY: checked.
     match unsafe { cursor.u16(0) } {
         0x8000 => Ok(Asks::Echo { to }),
+        0x0100..=0x01ff => Ok(Asks::Error { to }),
         0x8700 => {
             if len < SOLICITATION_LEN || !cursor.has(SOLICITATION_LEN) {
                 return Err(Outcome::PassedMalformed);

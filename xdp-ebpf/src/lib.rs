@@ -11,7 +11,7 @@ pub const PROGRAM: &str = "steer";
 pub const LISTENERS: &str = "LISTENERS";
 
 /// Map: longest-prefix trie of addresses (128 bits, IPv4 mapped) to one octet that nobody reads. Addresses that only
-/// synmill has: their TCP on any port, address resolution and echo requests are steered.
+/// synmill has: their TCP on any port, address resolution, echo requests and news of unreachable destinations are steered.
 pub const OWNED: &str = "OWNED";
 
 /// Map: receive queue to AF_XDP socket.
@@ -108,12 +108,14 @@ pub enum Outcome {
     NeighbourSteered,
     /// An ICMP or ICMPv6 echo request to an owned address, to its queue's socket.
     EchoSteered,
-    /// One of these three, but its queue has no socket: to the kernel.
+    /// An ICMP or ICMPv6 destination unreachable to an owned address, whatever it is about, to its queue's socket.
+    ErrorSteered,
+    /// One of these four, but its queue has no socket: to the kernel.
     PassedNoSocket,
-    /// One of these three, but not to the interface's own Ethernet address, nor is it address resolution to a group's: to
+    /// One of these four, but not to the interface's own Ethernet address, nor is it address resolution to a group's: to
     /// the kernel, whatever it is about.
     PassedOtherMac,
-    /// TCP, an echo request or address resolution for somebody else: to the kernel.
+    /// TCP, an echo request, a destination unreachable or address resolution for somebody else: to the kernel.
     PassedNotOurs,
     /// A fragment, first, last or only one: to the kernel, which puts them together.
     PassedFragment,
@@ -129,10 +131,11 @@ pub enum Outcome {
 
 impl Outcome {
     /// All of them, each at its own index.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::TcpSteered,
         Self::NeighbourSteered,
         Self::EchoSteered,
+        Self::ErrorSteered,
         Self::PassedNoSocket,
         Self::PassedOtherMac,
         Self::PassedNotOurs,
@@ -150,6 +153,7 @@ impl Outcome {
             Self::TcpSteered => "tcp_steered",
             Self::NeighbourSteered => "neighbour_steered",
             Self::EchoSteered => "echo_steered",
+            Self::ErrorSteered => "error_steered",
             Self::PassedNoSocket => "passed_no_socket",
             Self::PassedOtherMac => "passed_other_mac",
             Self::PassedNotOurs => "passed_not_ours",
@@ -165,7 +169,7 @@ impl Outcome {
     #[must_use]
     #[inline(always)]
     pub const fn is_steered(self) -> bool {
-        matches!(self, Self::TcpSteered | Self::NeighbourSteered | Self::EchoSteered)
+        matches!(self, Self::TcpSteered | Self::NeighbourSteered | Self::EchoSteered | Self::ErrorSteered)
     }
 }
 

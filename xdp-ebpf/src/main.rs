@@ -90,6 +90,7 @@ fn decide(station: Station, asks: Asks) -> Outcome {
         }
         Asks::Neighbour { target } => (owns(target), Outcome::NeighbourSteered),
         Asks::Echo { to } => (owns(to), Outcome::EchoSteered),
+        Asks::Error { to } => (owns(to), Outcome::ErrorSteered),
     };
     if is_ours { steered } else { Outcome::PassedNotOurs }
 }

@@ -85,7 +85,7 @@ impl Steer {
     }
 
     /// From now on every address that shares the first `prefix_len` bits with `address` (0 to 32 for IPv4, 0 to 128 for IPv6) is
-    /// one that only we have: its TCP on any port, its address resolution and its echo requests are ours.
+    /// one that only we have: its TCP on any port, address resolution, echo requests and unreachable destinations are ours.
     ///
     /// # Errors
     /// [`SteerError::PrefixLength`]; [`SteerError::Map`], when there are [`MAX_OWNED`] already, too.
