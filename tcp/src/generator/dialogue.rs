@@ -1,1 +1,0 @@
-//! What a connection says, and what it expects to hear.
