@@ -51,8 +51,8 @@ pub struct Bench {
     #[arg(long, help_heading = LOAD, value_name = "SHARE", value_parser = parse_share)]
     pub loss: Option<f64>,
 
-    /// What to do over a connection
-    #[arg(long, help_heading = WORKLOAD, value_name = "WORKLOAD", default_value = "connect")]
+    /// What to do over a connection: connect, request, http or hold; see below
+    #[arg(long, help_heading = WORKLOAD, hide_possible_values = true, value_name = "WORKLOAD", default_value = "connect")]
     pub workload: Workload,
 
     /// request, http: requests over each connection, one after the other
@@ -82,7 +82,7 @@ pub struct Bench {
     #[arg(long, help_heading = WORKLOAD)]
     pub no_piggyback: bool,
 
-    /// Reach the load in even steps over this time, which does not count; ms, s, m or h
+    /// Reach the load in even steps over this time, which does not count
     #[arg(long, help_heading = TIMES, value_name = "TIME", default_value = "0s", value_parser = parse_duration)]
     pub ramp: Duration,
 
@@ -118,7 +118,7 @@ pub struct Bench {
 /// Headings of the help.
 const LOAD: &str = "Load, exactly one of --rate, --concurrency and --search";
 const WORKLOAD: &str = "Workload";
-const TIMES: &str = "Times";
+const TIMES: &str = "Times, in ms, s, m or h";
 
 const AFTER: &str = "\
 Workloads:

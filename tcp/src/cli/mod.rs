@@ -184,7 +184,7 @@ fn one_line(error: &clap::Error) -> String {
         clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
             "a command is missing: write `synmill serve ...`, `synmill bench ...`, or `synmill --help`".into()
         }
-        clap::error::ErrorKind::ValueValidation => line.into(),
+        clap::error::ErrorKind::ValueValidation | clap::error::ErrorKind::InvalidValue => line.into(),
         _ => format!("{line} (see `{} --help`)", command(&text)),
     }
 }

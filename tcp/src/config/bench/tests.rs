@@ -219,7 +219,7 @@ fn both_families_may_be_used_at_once() {
 fn help_says_what_is_needed_first() {
     let Err(Stop::Text(help)) = parse(["synmill", "bench", "--help"]) else { panic!("no help") };
     assert!(help.contains("Examples:") && help.contains("Exit status: 0 done"));
-    let order = ["--interface <IF>", "--target <ADDR:PORT>", "Load", "Workload:", "Times:", "Output:"];
+    let order = ["--interface <IF>", "--target <ADDR:PORT>", "Load", "Workload:", "Times", "Output:"];
     let options = help.split_once("Options:").unwrap().1;
     let places = order.map(|part| options.find(part).unwrap_or_else(|| panic!("{part}: {help}")));
     assert!(places.is_sorted(), "{help}");
