@@ -9,7 +9,7 @@ use crate::flow::Address;
 use crate::interface::Interface;
 
 impl Plan {
-    /// The plan for a generator: its sources are ours, and nobody's else on this host.
+    /// The plan for a generator: its sources are ours, and nobody else's on this host.
     ///
     /// # Errors
     /// One line: what is wrong and how to fix it.
