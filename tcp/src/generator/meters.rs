@@ -1,8 +1,8 @@
-//! Latencies: a histogram of each kind, and the way from the worker that records them to the thread that reads them. Knows
-//! durations; never what took them, nor how they are shown.
+//! Latencies: a histogram of each kind, and the way from the worker that records them to the thread that reads them.
+//! Knows durations; never what took them, nor how they are shown.
 //!
-//! A worker's histograms go round: it fills one [`Interval`], swaps it for an empty one when it is told to, and gets it back, emptied,
-//! from the thread that read it. Neither waits for the other, and no sample is ever lost.
+//! A worker's histograms go round: it fills one [`Interval`], swaps it for an empty one when it is told to, and gets it
+//! back, emptied, from the thread that read it. Neither waits for the other, and no sample is ever lost.
 
 use std::mem;
 use std::ops::Deref;
@@ -14,8 +14,9 @@ use hdrhistogram::Histogram;
 
 /// What is measured.
 ///
-/// A connection's *intended start* is when the pace had it begin, however late its SYN was sent: measured from there, a generator that
-/// falls behind does not make latencies look better. What is measured *from the SYN* is the time the peer and the way took.
+/// A connection's *intended start* is when the pace had it begin, however late its SYN was sent: measured from there, a
+/// generator that falls behind does not make latencies look better. What is measured *from the SYN* is the time the
+/// peer and the way took.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Meter {
     /// Intended start to SYN,ACK.
@@ -132,7 +133,8 @@ impl Meters {
 /// What one worker measured between two cuts.
 #[derive(Clone, Debug, Default)]
 pub struct Interval {
-    /// The number it was cut under. A cut for which no empty interval was there is missing, and its samples are in the next.
+    /// The number it was cut under. A cut for which no empty interval was there is missing, and its samples are in the
+    /// next.
     pub number: u64,
     /// Samples of connections that count.
     pub counted: Meters,
@@ -167,8 +169,8 @@ struct Round {
     empty: ArrayQueue<Box<Interval>>,
 }
 
-/// A worker's end and the reader's end. There are `spares` empty intervals besides the one being filled: one for each cut that the reader
-/// may be late with.
+/// A worker's end and the reader's end. There are `spares` empty intervals besides the one being filled: one for each
+/// cut that the reader may be late with.
 #[must_use]
 pub fn meters(spares: usize) -> (Recorder, Collector) {
     let cleared = || {
@@ -191,7 +193,8 @@ fn put(queue: &ArrayQueue<Box<Interval>>, interval: Box<Interval>) {
     debug_assert!(refused.is_ok(), "more intervals than were made");
 }
 
-/// The worker's end: it records, without a lock, a wait or an allocation. What it holds when it is dropped goes to the reader.
+/// The worker's end: it records, without a lock, a wait or an allocation. What it holds when it is dropped goes to the
+/// reader.
 #[derive(Debug)]
 pub struct Recorder {
     filling: Box<Interval>,
@@ -208,8 +211,9 @@ impl Recorder {
         meters.record(meter, elapsed);
     }
 
-    /// Hands over what was recorded since the last cut, as interval `number`. If there is no empty interval to go on with, nothing is handed
-    /// over yet: it goes with the next cut, under that one's number. Says whether it was handed over.
+    /// Hands over what was recorded since the last cut, as interval `number`. If there is no empty interval to go on
+    /// with, nothing is handed over yet: it goes with the next cut, under that one's number. Says whether it was handed
+    /// over.
     pub fn cut(&mut self, number: u64) -> bool {
         self.next = number + 1;
         let Some(empty) = self.round.empty.pop() else { return false };
@@ -240,7 +244,8 @@ pub struct Collector {
 }
 
 impl Collector {
-    /// The oldest interval that was handed over and not read yet. Dropping it empties it and gives it back to the worker.
+    /// The oldest interval that was handed over and not read yet. Dropping it empties it and gives it back to the
+    /// worker.
     pub fn take(&mut self) -> Option<Taken<'_>> {
         let interval = self.round.full.pop()?;
         Some(Taken { interval: Some(interval), round: &self.round })

@@ -1,42 +1,119 @@
-//! CPU time used, as /proc tells it.
+//! CPU time used, as /proc tells it, in clock ticks of 10 ms (USER_HZ is 100 on Linux).
 
 use std::fs;
 
-/// CPU time used so far, in clock ticks of 10 ms (USER_HZ is 100 on Linux).
+use super::tenth;
+
+/// Clock ticks a second. So many ticks in a second are so many percent.
+pub(super) const TICKS_PER_S: u64 = 100;
+
+/// CPU time used so far.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Cpu {
-    /// Of each worker's thread.
+    /// Of each worker's thread, user and system.
     pub workers: Vec<u64>,
-    /// Of each worker's core, in soft interrupts.
-    pub softirq: Vec<u64>,
+    /// Of each worker's core.
+    pub cores: Vec<CoreTicks>,
+    /// Of the whole process.
+    pub process: ProcessTicks,
+}
+
+/// What a core did so far, for whomever (proc_stat(5)).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CoreTicks {
+    /// Its number.
+    pub core: usize,
+    /// Processes in user space, the nice ones too.
+    pub user: u64,
+    /// Processes in the kernel.
+    pub system: u64,
+    /// Interrupts, hard and soft: the kernel's side of the packets, and others'.
+    pub interrupts: u64,
+    /// Those of them that were soft.
+    pub softirq: u64,
+    /// Nothing, or nothing but waiting for a disk.
+    pub idle: u64,
+}
+
+/// What all threads of this process used so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ProcessTicks {
+    /// In user space.
+    pub user: u64,
+    /// In the kernel on its behalf.
+    pub system: u64,
 }
 
 impl Cpu {
     /// Reads /proc for the workers' threads and cores; 0 for what is not there.
     #[must_use]
     pub fn read(threads: &[u32], cores: &[usize]) -> Self {
-        let thread =
-            |tid: &u32| fs::read_to_string(format!("/proc/self/task/{tid}/stat")).unwrap_or_default();
-        let stat = fs::read_to_string("/proc/stat").unwrap_or_default();
+        let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
+        let ticks = |path: &str| task_ticks(&read(path)).unwrap_or_default();
+        let stat = read("/proc/stat");
+        let thread = |tid: &u32| {
+            let ProcessTicks { user, system } = ticks(&format!("/proc/self/task/{tid}/stat"));
+            user + system
+        };
+        let core =
+            |&core: &usize| core_ticks(&stat, core).unwrap_or(CoreTicks { core, ..CoreTicks::default() });
         Self {
-            workers: threads.iter().map(|tid| thread_ticks(&thread(tid)).unwrap_or(0)).collect(),
-            softirq: cores.iter().map(|&core| softirq_ticks(&stat, core).unwrap_or(0)).collect(),
+            workers: threads.iter().map(thread).collect(),
+            cores: cores.iter().map(core).collect(),
+            process: ticks("/proc/self/stat"),
         }
+    }
+
+    /// How busy each worker's thread was in the `seconds` since `before`, in percent.
+    pub(super) fn worker_percents(&self, before: &Self, seconds: f64) -> Vec<f64> {
+        self.workers
+            .iter()
+            .zip(&before.workers)
+            .map(|(&after, &before)| percent(after, before, seconds))
+            .collect()
+    }
+
+    /// How much of the `seconds` since `before` each worker's core spent in soft interrupts, in percent.
+    pub(super) fn softirq_percents(&self, before: &Self, seconds: f64) -> Vec<f64> {
+        let pairs = self.cores.iter().zip(&before.cores);
+        pairs.map(|(after, before)| percent(after.softirq, before.softirq, seconds)).collect()
     }
 }
 
-/// `utime` and `stime` of proc_pid_stat(5): the 14th and 15th field, counted behind the name, which may hold anything.
-fn thread_ticks(stat: &str) -> Option<u64> {
-    let (_, fields) = stat.rsplit_once(')')?;
-    let mut fields = fields.split_ascii_whitespace().skip(11).map(str::parse::<u64>);
-    Some(fields.next()?.ok()? + fields.next()?.ok()?)
+impl CoreTicks {
+    /// All but idleness, and what a hypervisor gave to others.
+    pub(super) const fn busy(&self) -> u64 {
+        self.user + self.system + self.interrupts
+    }
 }
 
-/// The seventh number of a core's line in proc_stat(5).
-fn softirq_ticks(stat: &str, core: usize) -> Option<u64> {
+fn percent(after: u64, before: u64, seconds: f64) -> f64 {
+    tenth(after.saturating_sub(before) as f64 / seconds)
+}
+
+/// `utime` and `stime` of proc_pid_stat(5): the 14th and 15th field, counted behind the name, which may hold anything.
+fn task_ticks(stat: &str) -> Option<ProcessTicks> {
+    let (_, fields) = stat.rsplit_once(')')?;
+    let mut fields = fields.split_ascii_whitespace().skip(11).map(str::parse);
+    Some(ProcessTicks { user: fields.next()?.ok()?, system: fields.next()?.ok()? })
+}
+
+/// A core's line in proc_stat(5): user, nice, system, idle, iowait, irq, softirq. Guests' time is in the first two
+/// already.
+fn core_ticks(stat: &str, core: usize) -> Option<CoreTicks> {
     let name = format!("cpu{core}");
-    let line = stat.lines().find(|line| line.split_ascii_whitespace().next() == Some(name.as_str()))?;
-    line.split_ascii_whitespace().nth(7)?.parse().ok()
+    let mut lines = stat.lines().map(str::split_ascii_whitespace);
+    let fields = lines.find_map(|mut fields| (fields.next() == Some(name.as_str())).then_some(fields))?;
+    let ticks: Vec<u64> = fields.map_while(|field| field.parse().ok()).collect();
+    let &[user, nice, system, idle, iowait, irq, softirq, ..] = ticks.as_slice() else { return None };
+    Some(CoreTicks {
+        core,
+        user: user + nice,
+        system,
+        interrupts: irq + softirq,
+        softirq,
+        idle: idle + iowait,
+    })
 }
 
 #[cfg(test)]
@@ -46,12 +123,21 @@ mod tests {
     #[test]
     fn proc_is_read_by_field() {
         let stat = "42 (synmill ) w0) R 1 1 1 0 -1 4194560 100 0 0 0 700 50 0 0 20 0 3 0 1 1 1";
-        assert_eq!(thread_ticks(stat), Some(750));
-        assert_eq!(thread_ticks("42 (x"), None);
-        let stat = "cpu  1 2 3 4 5 6 7 8\ncpu1 11 12 13 14 15 16 17 18\ncpu10 1 1 1 1 1 1 99 1\n";
-        assert_eq!(
-            (softirq_ticks(stat, 1), softirq_ticks(stat, 10), softirq_ticks(stat, 2)),
-            (Some(17), Some(99), None)
-        );
+        assert_eq!(task_ticks(stat), Some(ProcessTicks { user: 700, system: 50 }));
+        assert_eq!(task_ticks("42 (x"), None);
+        let stat = "cpu  1 2 3 4 5 6 7 8\ncpu1 11 12 13 14 15 16 17 18\ncpu10 1 1 1 1 1 1 99 1\ncpu3 1 2 3\n";
+        let one = CoreTicks { core: 1, user: 23, system: 13, interrupts: 33, softirq: 17, idle: 29 };
+        assert_eq!(core_ticks(stat, 1), Some(one));
+        assert_eq!(core_ticks(stat, 10).map(|ticks| ticks.softirq), Some(99));
+        assert_eq!((core_ticks(stat, 2), core_ticks(stat, 3)), (None, None));
+        assert_eq!(one.busy(), 69);
+    }
+
+    #[test]
+    fn what_is_not_there_is_zero() {
+        let cpu = Cpu::read(&[u32::MAX], &[0, usize::MAX]);
+        assert_eq!(cpu.workers, [0]);
+        assert!(cpu.cores[0].busy() + cpu.cores[0].idle > 0);
+        assert_eq!(cpu.cores[1], CoreTicks { core: usize::MAX, ..CoreTicks::default() });
     }
 }

@@ -1,5 +1,5 @@
-//! The interval log that HdrHistogram's own tools read: a line for each second and meter, tagged with the meter's name, values in
-//! nanoseconds. Knows its form; never where samples come from.
+//! The interval log that HdrHistogram's own tools read: a line for each second and meter, tagged with the meter's name,
+//! values in nanoseconds. Knows its form; never where samples come from.
 
 use std::io;
 use std::time::{Duration, SystemTime};
@@ -42,7 +42,8 @@ impl<'a, W: io::Write> Log<'a, W> {
             .map(Self)
     }
 
-    /// Writes a line for each meter that has samples. `at` is the interval's begin, since the log's start, `length` what it lasted.
+    /// Writes a line for each meter that has samples. `at` is the interval's begin, since the log's start, `length`
+    /// what it lasted.
     ///
     /// # Errors
     /// The writer's.
@@ -91,7 +92,7 @@ mod tests {
         for entry in IntervalLogIterator::new(lines.as_bytes()) {
             match entry.unwrap() {
                 LogEntry::StartTime(time) | LogEntry::BaseTime(time) => {
-                    assert_eq!(time.as_secs(), 1_700_000_000)
+                    assert_eq!(time.as_secs(), 1_700_000_000);
                 }
                 LogEntry::Interval(interval) => {
                     let tag = interval.tag().unwrap().as_str().to_owned();

@@ -1,7 +1,10 @@
-//! What a run looks like: a line a second, a final table, a JSON file. Knows counters and CPU times; never where they come from.
+//! What a run looks like: a line a second, a final table, a JSON file. Knows counters and CPU times; never where they
+//! come from.
 //!
-//! Here is what both commands' reports are made of; [`serve`] has the responder's.
+//! Here is what both commands' reports are made of; [`serve`] has the responder's, [`bench`](mod@bench) the generator's,
+//! [`hdr`] its log of latencies. docs/json.md has every path of the documents.
 
+pub mod bench;
 pub mod cpu;
 pub mod hdr;
 pub mod serve;
@@ -141,6 +144,8 @@ pub struct Accounts {
     pub laws: Vec<Verdict>,
 }
 
+#[cfg(test)]
+mod documented;
 #[cfg(test)]
 mod tests {
     use super::*;

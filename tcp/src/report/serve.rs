@@ -59,10 +59,6 @@ impl Sampler {
         let seconds = at.saturating_sub(self.at).as_secs_f64().max(1e-3);
         self.at = at;
         let rate = |after: u64, before: u64| (after.saturating_sub(before) as f64 / seconds).round() as u64;
-        let percent = |after: &[u64], before: &[u64]| -> Vec<f64> {
-            let share = |(after, before): (&u64, &u64)| tenth(after.saturating_sub(*before) as f64 / seconds);
-            after.iter().zip(before).map(share).collect()
-        };
         Interval {
             at_s: tenth(at.as_secs_f64()),
             opened_per_s: rate(opened(now), opened(&before)),
@@ -76,18 +72,18 @@ impl Sampler {
             ring_losses: grown(now.counts(), before.counts())
                 .filter(|(name, _)| RINGS.contains(name))
                 .collect(),
-            worker_cpu_percent: percent(&self.cpu.workers, &cpu_before.workers),
-            softirq_percent: percent(&self.cpu.softirq, &cpu_before.softirq),
+            worker_cpu_percent: self.cpu.worker_percents(&cpu_before, seconds),
+            softirq_percent: self.cpu.softirq_percents(&cpu_before, seconds),
         }
     }
 }
 
-fn opened(snapshot: &Snapshot) -> u64 {
+pub(super) fn opened(snapshot: &Snapshot) -> u64 {
     snapshot.active_opens + snapshot.passive_opens
 }
 
 /// A connection in TIME-WAIT is closed already, and does not close once more when its time is over.
-fn closed(snapshot: &Snapshot) -> u64 {
+pub(super) fn closed(snapshot: &Snapshot) -> u64 {
     snapshot.ended() + snapshot.curr_time_wait
 }
 
@@ -128,6 +124,7 @@ impl Interval {
         line
     }
 }
+
 /// What became of all connections: opened = closed + held.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
 pub struct Connections {
@@ -259,12 +256,18 @@ impl Report {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
+    use super::super::cpu::CoreTicks;
     use super::*;
+
+    fn cpu(worker: u64, softirq: u64) -> Cpu {
+        let core = CoreTicks { softirq, ..CoreTicks::default() };
+        Cpu { workers: vec![worker], cores: vec![core], ..Cpu::default() }
+    }
 
     #[test]
     fn an_interval_is_a_difference_over_its_time() {
-        let mut sampler = Sampler::new(Cpu { workers: vec![100], softirq: vec![50] });
+        let mut sampler = Sampler::new(cpu(100, 50));
         let mut now = Snapshot {
             passive_opens: 3000,
             ended_closed: 2000,
@@ -272,8 +275,7 @@ mod tests {
             curr_time_wait: 400,
             ..Snapshot::default()
         };
-        let first =
-            sampler.sample(Duration::from_secs(1), &now, Cpu { workers: vec![180], softirq: vec![60] });
+        let first = sampler.sample(Duration::from_secs(1), &now, cpu(180, 60));
         assert_eq!((first.opened_per_s, first.closed_per_s), (3000, 2400));
         assert_eq!((first.held, first.time_wait), (600, 400));
         assert!(first.line().contains("held 600  time-wait 400  segments"), "{}", first.line());
@@ -287,8 +289,7 @@ mod tests {
         now.retrans_segs = 3;
         now.drop_land = 2;
         now.rx_ring_full = 1;
-        let second =
-            sampler.sample(Duration::from_millis(1500), &now, Cpu { workers: vec![230], softirq: vec![60] });
+        let second = sampler.sample(Duration::from_millis(1500), &now, cpu(230, 60));
         assert_eq!((second.opened_per_s, second.closed_per_s, second.retrans_segs), (1000, 0, 3));
         assert_eq!(second.worker_cpu_percent, [100.0]);
         let line = second.line();
@@ -302,7 +303,7 @@ mod tests {
         );
     }
 
-    fn report(totals: &Snapshot) -> Report {
+    pub(in super::super) fn report(totals: &Snapshot) -> Report {
         let report = Report {
             schema: "synmill-serve/1",
             command: vec!["synmill".into()],
