@@ -60,14 +60,9 @@ fn serve(options: cli::Serve) -> Result<(), Failure> {
 
 fn bench(options: cli::Bench) -> Result<(), Failure> {
     let config = Bench::new(options).map_err(|line| Failure(line, USAGE))?;
-    let differences = run(&config)?;
-    if differences.is_empty() {
+    let verdict = launch::bench(&config)?.verdict;
+    if verdict.ok {
         return Ok(());
     }
-    Err(Failure(format!("the run is not what was asked for: {}", differences.join("; ")), NOT_AS_ASKED))
-}
-
-/// Runs the generator and reports. Returns in what the run is not what was asked for.
-fn run(_config: &Bench) -> Result<Vec<String>, launch::Error> {
-    Err("bench is not built yet".to_owned().into())
+    Err(Failure(format!("the run is not what was asked for: {}", verdict.problems.join("; ")), NOT_AS_ASKED))
 }

@@ -50,6 +50,17 @@ impl Pace {
         self.due = self.start_of(self.next);
     }
 
+    /// Gives up this worker's connections that are due before `time`; how many of them were due at or after `from`.
+    pub fn give_up_before(&mut self, time: Instant, from: Instant) -> u64 {
+        let first = self.next;
+        // This worker's connections before the `k`th of all.
+        let ours = |k: u64| k.saturating_sub(first).div_ceil(self.workers);
+        let (before, uncounted) = (ours(self.due_before(time)), ours(self.due_before(from)));
+        self.next = first + before * self.workers;
+        self.due = self.start_of(self.next);
+        before.saturating_sub(uncounted)
+    }
+
     /// How many connections of all workers together are due in `[from, to)`.
     #[must_use]
     pub fn planned(&self, from: Instant, to: Instant) -> u64 {
@@ -121,6 +132,22 @@ mod tests {
         for pair in starts.windows(2) {
             let exact = 1_000_000_000 / rate;
             assert!((exact..=exact + 1).contains(&(pair[1] - pair[0])), "{pair:?} at {rate}/s");
+        }
+    }
+
+    #[test]
+    fn what_is_given_up_is_counted_from_a_time_on() {
+        for workers in 1..5 {
+            let at = |ms| START + Duration::from_millis(ms);
+            let given_up = |number| {
+                let mut pace = Pace::new(START, 1000, NO_RAMP, workers, number);
+                (0..3).for_each(|_| pace.advance());
+                let count = pace.give_up_before(at(500), at(200));
+                assert!(pace.due() >= at(500) && pace.due() < at(500 + workers));
+                assert_eq!(pace.give_up_before(at(400), at(0)), 0);
+                count
+            };
+            assert_eq!((0..workers).map(given_up).sum::<u64>(), 300);
         }
     }
 

@@ -70,6 +70,8 @@ tally! {
     requests_started,
     /// Requests answered whole.
     requests_done,
+    /// Requests answered whole in the time that counts, over whatever connection.
+    requests_in_time,
     /// Answers whose HTTP status was not 2xx or 3xx; they are done all the same.
     http_errors,
     /// Connections that were due in the time that counts, and whose SYN was never sent.

@@ -7,72 +7,114 @@ use std::time::{Duration, Instant, SystemTime};
 
 use super::crew::{Job, Outcome};
 use super::{Error, files, say};
-use crate::config::Config;
+use crate::config::Rings;
 use crate::device::Device as _;
 use crate::device::bundle::Bundle;
 use crate::device::pcap::Capture;
 use crate::device::xdp::XdpDevice;
-use crate::endpoint::{self, Endpoint, Listeners};
+use crate::endpoint::{self, Application, Endpoint};
 use crate::interface::Interface;
 use crate::preflight::Plan;
-use crate::service::Service;
 use crate::stats::Counters;
 use crate::time;
 use crate::worker::{self, Control, Worker};
 
-/// One job for each worker, and the bytes of memory of all their connections. What the workers share is made here: the
-/// seed, the clock's zero, and their seats.
-pub(super) fn make<S>(
-    config: &Config<S>,
-    interface: &Interface,
-    plan: &Plan,
+/// What all workers' times are told by.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Clock {
+    zero: Instant,
+    offset: time::Instant,
+}
+
+impl Clock {
+    /// Timestamps show the clock: from a zero that nobody knows they tell neither the uptime nor when we were started.
+    pub(super) fn start() -> Result<Self, Error> {
+        let offset = time::Instant::ZERO + Duration::from_millis(random()? >> 32);
+        Ok(Self { zero: Instant::now(), offset })
+    }
+
+    /// The present.
+    pub(super) fn now(&self) -> time::Instant {
+        self.offset + self.zero.elapsed()
+    }
+}
+
+/// What the endpoints of all workers have in common.
+pub(super) struct Limits {
+    /// Connections held at once, all workers together.
+    pub(super) max_connections: usize,
+    /// 2 MSL.
+    pub(super) time_wait: Duration,
+    /// See [`endpoint::Config::piggyback`].
+    pub(super) piggyback: bool,
+}
+
+/// Where the workers are to work.
+pub(super) struct Stage<'a> {
+    pub(super) rings: &'a Rings,
+    pub(super) interface: &'a Interface,
+    pub(super) plan: &'a Plan,
+    pub(super) clock: Clock,
+    pub(super) control: &'a Arc<Control>,
+    /// One for each worker.
+    pub(super) counters: &'a [Arc<Counters>],
+}
+
+/// The worker that an application is for.
+pub(super) struct Place {
+    /// Its number.
+    pub(super) number: usize,
+    /// The connections that its endpoint holds at most.
+    pub(super) slots: usize,
+    /// The present.
+    pub(super) now: time::Instant,
+}
+
+/// One job for each worker, and the bytes of memory of all their connections. What the workers share is made here: the seed
+/// and their seats.
+pub(super) fn make<A>(
+    stage: &Stage<'_>,
+    limits: &Limits,
+    mut application: impl FnMut(&Place) -> A,
     devices: Vec<Vec<XdpDevice>>,
-    control: &Arc<Control>,
-    counters: &[Arc<Counters>],
 ) -> Result<(Vec<Job>, usize), Error>
 where
-    S: Service + Clone + Send + 'static,
+    A: Application + Send + 'static,
 {
+    let Stage { rings, interface, plan, clock, control, counters } = *stage;
     let seed = seed()?;
-    let zero = Instant::now();
-    // Timestamps show the clock: from a zero that nobody knows they tell neither the uptime nor when we were started.
-    let offset = time::Instant::ZERO + Duration::from_millis(random()? >> 32);
-    let clock = move || offset + zero.elapsed();
     let count = plan.workers.len();
     let devices: Vec<_> = devices.into_iter().map(Bundle::new).collect();
-    let endpoint = |(device, counters): (&Bundle<XdpDevice>, &Arc<Counters>)| {
-        let listeners = config.listeners().iter().map(|listener| endpoint::Listener {
-            address: listener.address.ip().into(),
-            port: listener.address.port(),
-            service: listener.service.clone(),
-        });
+    let slots = limits.max_connections.div_ceil(count);
+    let mut endpoint = |(number, (device, counters)): (usize, (&Bundle<XdpDevice>, &Arc<Counters>))| {
         let config = endpoint::Config {
-            application: Listeners(listeners.collect()),
+            application: application(&Place { number, slots, now: clock.now() }),
             owned: plan.owned.clone(),
             mac: plan.mac,
             mtu: interface.mtu,
-            max_connections: config.max_connections().div_ceil(count),
+            max_connections: slots,
             // The rest is for receiving and sending.
             max_kept_frames: device.census().total / 2,
-            time_wait: config.time_wait(),
-            accept_partial_checksums: config.rings.accept_partial_checksums,
-            piggyback: true,
+            time_wait: limits.time_wait,
+            accept_partial_checksums: rings.accept_partial_checksums,
+            piggyback: limits.piggyback,
             seed,
         };
-        Endpoint::new(config, clock(), Arc::clone(counters))
+        Endpoint::new(config, clock.now(), Arc::clone(counters))
     };
-    let mut endpoints: Vec<Endpoint<Listeners<S>>> = devices.iter().zip(counters).map(endpoint).collect();
+    let mut endpoints: Vec<Endpoint<A>> =
+        devices.iter().zip(counters).enumerate().map(&mut endpoint).collect();
     let memory_bytes = endpoints.iter().map(Endpoint::memory_bytes).sum();
     let seats = worker::join(&mut endpoints);
 
-    let captures = config.rings.pcap().map_or_else(Vec::new, |path| files::captures(path, count));
+    let captures = rings.pcap().map_or_else(Vec::new, |path| files::captures(path, count));
     let mut captures = captures.into_iter();
     let mut jobs = Vec::with_capacity(count);
     let parts = plan.workers.iter().zip(devices).zip(endpoints).zip(seats).zip(counters);
     for ((((place, device), endpoint), seat), counters) in parts {
         let control = Arc::clone(control);
         // That a veth cannot be polled was said at the start.
-        let busy_poll = config.rings.busy_poll && interface.driver != "veth";
+        let busy_poll = rings.busy_poll && interface.driver != "veth";
         let (queues, counters) = (place.queues.clone(), Arc::clone(counters));
         let remarks = move |devices: &Bundle<XdpDevice>| {
             say_remarks(&queues, devices.members(), busy_poll && counters.in_frames.get() > 0);
@@ -80,7 +122,7 @@ where
         let run: Box<dyn FnOnce() -> Outcome + Send> = match captures.next() {
             None => Box::new(move || {
                 let mut worker = Worker::new(device, endpoint, seat);
-                worker.run(&control, clock);
+                worker.run(&control, move || clock.now());
                 remarks(worker.device_mut());
                 Ok(())
             }),
@@ -92,7 +134,7 @@ where
                 let device = Capture::new(device, file, u64::MAX, date).map_err(&failed)?;
                 Box::new(move || {
                     let mut worker = Worker::new(device, endpoint, seat);
-                    worker.run(&control, clock);
+                    worker.run(&control, move || clock.now());
                     let capture = worker.device_mut();
                     remarks(capture.device_mut());
                     capture.finish().map_err(failed)

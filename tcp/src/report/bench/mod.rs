@@ -365,7 +365,7 @@ impl BenchReport {
                 started: totals.requests_started,
                 done: totals.requests_done,
                 http_errors: totals.http_errors,
-                per_s: tenth(per_s(totals.requests_done, duration_s)),
+                per_s: tenth(per_s(totals.requests_in_time, duration_s)),
             },
             packets_per_connection: Packets::from(&counts),
             latency_us: Latencies::from(&meters),

@@ -1,0 +1,142 @@
+//! What the control plane and a worker's generator tell each other. Knows trials and totals; never connections.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+use crossbeam::queue::ArrayQueue;
+
+use super::Load;
+use super::tally::Tally;
+use crate::stats::Cell;
+use crate::time::Instant;
+
+/// One stretch of load: ramp, warm-up, the time that counts, and the drain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Trial {
+    /// 1 for the first.
+    pub number: u64,
+    /// How many connections, and when.
+    pub load: Load,
+    /// When the ramp begins.
+    pub start: Instant,
+    /// How long the load grows.
+    pub ramp: Duration,
+    /// How long it goes on before anything counts.
+    pub warmup: Duration,
+    /// How long it counts; connections that are to start in this time are those that count.
+    pub duration: Duration,
+    /// How long open connections may take to end afterwards, before they are cut.
+    pub drain: Duration,
+}
+
+impl Trial {
+    /// When connections begin to count.
+    #[must_use]
+    pub fn counts_from(&self) -> Instant {
+        self.start + self.ramp + self.warmup
+    }
+
+    /// When no more connections are opened.
+    #[must_use]
+    pub fn end(&self) -> Instant {
+        self.counts_from() + self.duration
+    }
+}
+
+/// Two trials are enough to be one ahead.
+const TRIALS: usize = 2;
+
+/// Where a worker's generator and the control plane meet. The generator has one writer's part, the control plane the other's.
+#[derive(Debug)]
+pub struct Desk {
+    trials: ArrayQueue<Trial>,
+    stop: AtomicBool,
+    over: AtomicU64,
+    /// The accounts of the present trial.
+    pub tally: Tally,
+    /// Connections under way, those held included.
+    pub open: Cell,
+    /// The fewest and the most connections under way at the end of a turn in the time that counts, their sum over such turns, and the
+    /// turns.
+    pub held: Held,
+}
+
+/// How many connections were under way; see [`Desk::held`].
+#[derive(Debug, Default)]
+pub struct Held {
+    /// The fewest.
+    pub min: Cell,
+    /// The most.
+    pub max: Cell,
+    /// Over all turns.
+    pub sum: Cell,
+    /// Turns.
+    pub turns: Cell,
+}
+
+impl Held {
+    pub(super) fn note(&self, open: u64) {
+        if self.turns.get() == 0 || open < self.min.get() {
+            self.min.set(open);
+        }
+        if open > self.max.get() {
+            self.max.set(open);
+        }
+        self.sum.add(open);
+        self.turns.add(1);
+    }
+
+    fn clear(&self) {
+        for cell in [&self.min, &self.max, &self.sum, &self.turns] {
+            cell.set(0);
+        }
+    }
+}
+
+impl Default for Desk {
+    fn default() -> Self {
+        Self {
+            trials: ArrayQueue::new(TRIALS),
+            stop: AtomicBool::new(false),
+            over: AtomicU64::new(0),
+            tally: Tally::default(),
+            open: Cell::default(),
+            held: Held::default(),
+        }
+    }
+}
+
+impl Desk {
+    /// Hands in the next trial; false when too many wait.
+    #[must_use]
+    pub fn hand_in(&self, trial: Trial) -> bool {
+        self.trials.push(trial).is_ok()
+    }
+
+    /// Ends the present trial now: open connections still drain.
+    pub fn stop(&self) {
+        self.stop.store(true, Relaxed);
+    }
+
+    /// The number of the last trial that is over, with all its accounts written; 0 for none.
+    #[must_use]
+    pub fn over(&self) -> u64 {
+        // Acquire: who sees the number sees the accounts.
+        self.over.load(std::sync::atomic::Ordering::Acquire)
+    }
+
+    pub(super) fn next_trial(&self) -> Option<Trial> {
+        let trial = self.trials.pop()?;
+        self.tally.clear();
+        self.held.clear();
+        Some(trial)
+    }
+
+    pub(super) fn is_stopped(&self) -> bool {
+        self.stop.load(Relaxed)
+    }
+
+    pub(super) fn set_over(&self, number: u64) {
+        self.over.store(number, std::sync::atomic::Ordering::Release);
+    }
+}

@@ -1,0 +1,300 @@
+//! An interface in our hands, from the attachment to the report: program, sockets, workers, counters. Knows what every command
+//! that serves packets needs; never what it serves.
+
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::crew::Crew;
+use super::jobs::{self, Clock, Limits, Place};
+use super::ladder::{Ladder, Reached};
+use super::signals::Signals;
+use super::{Error, files, queues, say};
+use crate::config::Rings;
+use crate::device::Device as _;
+use crate::device::xdp::XdpDevice;
+use crate::endpoint::Application;
+use crate::flow::Address;
+use crate::interface::{self, Interface, Link, link};
+use crate::preflight::Plan;
+use crate::report::{Cpu, Named};
+use crate::stats::{Counters, Snapshot};
+use crate::steer::{Steer, SteerError};
+use crate::worker::{Control, Phase};
+
+/// IPv6 addresses of a prefix whose solicitations are asked for one by one, at most.
+const MOST_GROUPS: u32 = 64;
+
+/// Attached and bound, its workers not yet there.
+pub(super) struct Taken {
+    /// As it was found.
+    pub(super) interface: Interface,
+    /// As it stands after the attachment.
+    pub(super) plan: Plan,
+    /// The mode in force.
+    pub(super) mode: String,
+    refused: String,
+    frames: String,
+    steer: Steer,
+    devices: Vec<Vec<XdpDevice>>,
+    memberships: Vec<UdpSocket>,
+    /// What all workers' times are told by.
+    pub(super) clock: Clock,
+}
+
+/// The same with workers at work.
+pub(super) struct Session {
+    pub(super) interface: Interface,
+    pub(super) plan: Plan,
+    pub(super) mode: String,
+    steer: Steer,
+    _memberships: Vec<UdpSocket>,
+    control: Arc<Control>,
+    counters: Vec<Arc<Counters>>,
+    crew: Crew,
+    cores: Vec<usize>,
+    link: Link,
+}
+
+/// What is left of a session: what its reports need.
+pub(super) struct Left {
+    pub(super) interface: Interface,
+    pub(super) mode: String,
+    /// All workers' counters together, when they had stopped.
+    pub(super) counts: Snapshot,
+    /// The XDP program's counters.
+    pub(super) steering: Named,
+    /// What went wrong on the way down, a line each.
+    pub(super) failures: Vec<String>,
+}
+
+/// Makes sure that the captures can be written, so that nothing is attached if they cannot.
+pub(super) fn check_captures(rings: &Rings, plan: &Plan) -> Result<(), Error> {
+    let captures = rings.pcap().map_or_else(Vec::new, |path| files::captures(path, plan.workers.len()));
+    captures.iter().try_for_each(|path| files::check(path))
+}
+
+impl Taken {
+    /// Attaches the program and binds the sockets. `plan` is made anew when that has changed the queues. When it fails, nothing is
+    /// left attached.
+    pub(super) fn new(
+        interface: Interface,
+        rings: &Rings,
+        plan: &dyn Fn(&Interface) -> Result<Plan, String>,
+        signals: &mut Signals,
+    ) -> Result<Self, Error> {
+        let mut steer = Steer::load(plan(&interface)?.mac, None)?;
+        let ladder = Ladder { interface: &interface, mode: rings.mode, busy_poll: rings.busy_poll, plan };
+        let Reached { devices, plan, mode, refused } = ladder.climb(&mut steer, signals)?;
+        for (place, devices) in plan.workers.iter().zip(&devices) {
+            for (queue, device) in place.queues.iter().zip(devices) {
+                steer.set_socket(*queue as u32, device.fd())?;
+            }
+        }
+        let memberships = join_groups(&interface, &plan);
+        let (frames, clock) = (frames(&devices), Clock::start()?);
+        Ok(Self { interface, plan, mode, refused, frames, steer, devices, memberships, clock })
+    }
+
+    /// Starts the workers, each for the application that `application` makes for it, and has the owned addresses and these
+    /// listeners steered to them. Tells the user what is in force.
+    pub(super) fn start<A: Application + Send + 'static>(
+        mut self,
+        rings: &Rings,
+        limits: &Limits,
+        application: impl FnMut(&Place) -> A,
+        listeners: &[SocketAddr],
+    ) -> Result<Session, Error> {
+        let control = Arc::new(Control::default());
+        let counters: Vec<Arc<Counters>> = self.plan.workers.iter().map(|_| Arc::default()).collect();
+        let stage = jobs::Stage {
+            rings,
+            interface: &self.interface,
+            plan: &self.plan,
+            clock: self.clock,
+            control: &control,
+            counters: &counters,
+        };
+        let (jobs, memory_bytes) =
+            jobs::make(&stage, limits, application, std::mem::take(&mut self.devices))?;
+        let crew = Crew::start(jobs, || control.set(Phase::Stopping))?;
+        // Only now is anything ours: nothing arrives before there is someone to answer.
+        if let Err(error) = self.steer_to(listeners) {
+            control.set(Phase::Stopping);
+            // The first failure is the one to tell.
+            let _ = crew.join();
+            return Err(error.into());
+        }
+        for line in self.facts(memory_bytes) {
+            say(&line);
+        }
+        let cores = self.plan.workers.iter().map(|place| place.core).collect();
+        Ok(Session {
+            interface: self.interface,
+            plan: self.plan,
+            mode: self.mode,
+            steer: self.steer,
+            _memberships: self.memberships,
+            control,
+            counters,
+            crew,
+            cores,
+            link: Link::Up,
+        })
+    }
+
+    /// Tells the program which addresses and ports are ours.
+    fn steer_to(&mut self, listeners: &[SocketAddr]) -> Result<(), SteerError> {
+        for &(owned, prefix_len) in &self.plan.owned {
+            self.steer.add_owned(owned, prefix_len.into())?;
+        }
+        listeners
+            .iter()
+            .try_for_each(|listener| self.steer.add_listener(Address::from(listener.ip()), listener.port()))
+    }
+
+    /// What the user should know before the first connection, a line a fact.
+    fn facts(&self, memory_bytes: usize) -> Vec<String> {
+        let Interface { name, driver, mtu, .. } = &self.interface;
+        let mac = self.plan.mac.map(|byte| format!("{byte:02x}")).join(":");
+        let driver = if driver.is_empty() { "unknown" } else { driver };
+        let mut lines = vec![format!("interface: {name}, driver {driver}, {mac}, MTU {mtu}")];
+        let refused = if self.refused.is_empty() { String::new() } else { format!(" ({})", self.refused) };
+        lines.push(format!("mode: {}{refused}", self.mode));
+        for (number, place) in self.plan.workers.iter().enumerate() {
+            lines.push(format!("worker {number}: core {}, {}", place.core, queues(&place.queues)));
+        }
+        lines.push(format!("frames: {}", self.frames));
+        lines.push(format!("memory for connections: {:.1} MB", memory_bytes as f64 / 1e6));
+        for &(owned, len) in &self.plan.owned {
+            let whole = len == if owned.is_v4() { 32 } else { 128 };
+            let len = if whole { String::new() } else { format!("/{len}") };
+            lines.push(format!("owned: {}{len} is not the kernel's, we answer for it", owned.to_ip()));
+        }
+        lines.extend(self.plan.notes.iter().map(|note| format!("note: {note}")));
+        lines
+    }
+}
+
+impl Session {
+    /// Tells all workers.
+    pub(super) fn set(&self, phase: Phase) {
+        self.control.set(phase);
+    }
+
+    /// All workers' counters together.
+    pub(super) fn total(&self) -> Snapshot {
+        total(&self.counters)
+    }
+
+    /// CPU time of the workers and of their cores.
+    pub(super) fn cpu(&self) -> Cpu {
+        Cpu::read(&self.crew.thread_ids, &self.cores)
+    }
+
+    /// Has a worker ended that was not told to? Only a panic does that; stopping says which.
+    pub(super) fn lost_one(&self) -> bool {
+        self.crew.lost_one()
+    }
+
+    /// Says what has changed about the link.
+    ///
+    /// # Errors
+    /// One line when the interface is gone.
+    pub(super) fn check_link(&mut self) -> Result<(), String> {
+        let name = &self.interface.name;
+        // Without an answer nothing is known to have changed.
+        let now = link(self.interface.index).unwrap_or(self.link);
+        if now == Link::Gone {
+            return Err(format!("{name} is gone: it was removed, or moved to another network namespace"));
+        }
+        if now != self.link {
+            say(match now {
+                Link::Up => "note: the link is up again",
+                Link::NoCarrier => "note: the link has lost its carrier: waiting for it",
+                Link::Down | Link::Gone => "note: the interface was switched off: waiting for it",
+            });
+        }
+        self.link = now;
+        Ok(())
+    }
+
+    /// Stops the workers, which reset what is left, and gives the interface back.
+    pub(super) fn stop(mut self) -> Left {
+        self.control.set(Phase::Stopping);
+        // The sockets close with the workers; detaching comes after them: some drivers crash in the other order.
+        let mut failures: Vec<String> = self.crew.join().err().into_iter().collect();
+        let steering = self.steer.counts().map_or_else(
+            |error| {
+                failures.push(format!("the program's counters are missing: {error}"));
+                Named::default()
+            },
+            Iterator::collect,
+        );
+        self.steer.detach();
+        let counts = total(&self.counters);
+        Left { interface: self.interface, mode: self.mode, counts, steering, failures }
+    }
+}
+
+/// The control thread's naps.
+pub(super) const NAP: Duration = Duration::from_millis(200);
+
+fn total(counters: &[Arc<Counters>]) -> Snapshot {
+    let mut total = Snapshot::default();
+    for counters in counters {
+        total.merge(&counters.snapshot());
+    }
+    total
+}
+
+/// Lets solicitations for the IPv6 addresses that only we have through the interface's filter, until this is dropped. The
+/// kernel joins the groups of its own addresses alone.
+fn join_groups(interface: &Interface, plan: &Plan) -> Vec<UdpSocket> {
+    let mut memberships = Vec::new();
+    for &(owned, len) in &plan.owned {
+        let IpAddr::V6(first) = owned.to_ip() else { continue };
+        // Only a neighbour on the link asks for an address; others ask for the router's.
+        let on_link = interface.subnets().any(|(subnet, bits)| {
+            subnet.is_ipv6() && Address::from(subnet).shares_prefix(&owned, bits.min(len))
+        });
+        if len < 128 && !on_link {
+            continue;
+        }
+        let count = 1_u128.checked_shl(128 - u32::from(len)).unwrap_or(u128::MAX);
+        if count > MOST_GROUPS.into() {
+            say(&format!(
+                "note: {first}/{len} has more addresses than groups to join: if neighbours do not find them, \
+                 ip link set {} allmulticast on",
+                interface.name
+            ));
+            continue;
+        }
+        for number in 0..count {
+            let group = interface::solicited_node((u128::from(first) + number).into());
+            match interface::join(interface.index, group) {
+                Ok(socket) => memberships.push(socket),
+                // Many interfaces let every group in: no reason not to go on.
+                Err(error) => {
+                    let [.., a, b, c] = group.octets();
+                    say(&format!(
+                        "note: joining {group} for {first}: {error}: if nobody finds the address, \
+                         ip maddress add 33:33:ff:{a:02x}:{b:02x}:{c:02x} dev {}",
+                        interface.name
+                    ));
+                    break;
+                }
+            }
+        }
+    }
+    memberships
+}
+
+/// How many frames there are, and in what kind of pages.
+fn frames(devices: &[Vec<XdpDevice>]) -> String {
+    let total: usize = devices.iter().flatten().map(|device| device.census().total).sum();
+    let huge = devices.iter().flatten().all(XdpDevice::huge_pages);
+    let pages =
+        if huge { "huge pages" } else { "ordinary pages (sysctl vm.nr_hugepages reserves huge ones)" };
+    format!("{total} in {pages}")
+}
