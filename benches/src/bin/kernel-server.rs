@@ -1,0 +1,530 @@
+//! A server on the kernel's TCP, as fast as it can be made with epoll: the baseline. Knows sockets; never frames.
+//!
+//! One thread a core, each with listeners (`SO_REUSEPORT`) and an epoll of its own. A connection is read from as soon as it is
+//! accepted: its request is mostly there already, and then it costs four system calls (accept, receive, send, close) and never
+//! sees epoll.
+
+use std::fs;
+use std::io::ErrorKind;
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::str::FromStr;
+use std::thread;
+
+use anyhow::{Context as _, Result, bail};
+use clap::Parser;
+use core_affinity::CoreId;
+use nix::errno::Errno;
+use nix::libc;
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::socket::{
+    AddressFamily, Backlog, MsgFlags, SockFlag, SockType, SockaddrStorage, bind, listen, recv, send,
+    setsockopt, socket, sockopt,
+};
+use serde_json::json;
+use signal_hook::consts::{SIGINT, SIGTERM};
+use synmill_benches::{check_cores, request};
+
+/// The backlog that this server wants, in connections.
+const BACKLOG: u64 = 65_535;
+/// Events taken from epoll at once.
+const EVENTS: usize = 512;
+/// Connections accepted from one listener before the others have their turn.
+const ACCEPTS: usize = 256;
+/// Bytes read at once.
+const READ: usize = 64 * 1024;
+/// The longest head of a request, in bytes.
+const LONGEST_HEAD: usize = 16 * 1024;
+/// The end of the process, among the events; all other numbers are file descriptors.
+const STOP: u64 = u64::MAX;
+/// `MSG_MORE`, which nix does not name.
+const MORE: MsgFlags = MsgFlags::from_bits_retain(libc::MSG_MORE);
+/// The body of the connections that `reset-half` does not reset, in bytes.
+const HALF_BODY: usize = 64;
+
+/// A server on the kernel's TCP: the baseline that others are compared with
+///
+/// Says `ready: ...` on standard error when it listens. Ends at SIGTERM or SIGINT, and prints what it counted as one line of JSON.
+#[derive(Parser)]
+#[command(name = "synmill-kernel-server", version)]
+struct Arguments {
+    /// Where to listen; repeatable. [::]:PORT is IPv6 only
+    #[arg(long, value_name = "ADDR:PORT", required = true)]
+    listen: Vec<SocketAddr>,
+    /// One thread, pinned, for each of these cores
+    #[arg(long, value_delimiter = ',', default_value = "0")]
+    cores: Vec<usize>,
+    /// close | http:SIZE | echo | reset | reset-half[:close|:http:SIZE] | garbage | silent
+    #[arg(long, default_value = "http:64")]
+    service: Service,
+}
+
+/// What is done with a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Service {
+    /// FIN as soon as it is accepted.
+    Close,
+    /// RST as soon as it is accepted.
+    Reset,
+    /// RST for every second connection as soon as it is accepted, FIN for the others.
+    ResetHalfAtOnce,
+    /// A response to every request; bytes of its body.
+    Http(usize),
+    /// RST for every second connection when it asks, a response for the others.
+    ResetHalf(usize),
+    /// An answer to every request that is no HTTP.
+    Garbage,
+    /// Everything back.
+    Echo,
+    /// Neither a word nor an end.
+    Silent,
+}
+
+impl FromStr for Service {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let size =
+            |text: &str| text.parse().map_err(|_| format!("{text:?} is not a size of a body, in bytes"));
+        match text.split_once(':').map_or((text, None), |(name, rest)| (name, Some(rest))) {
+            ("close", None) => Ok(Self::Close),
+            ("reset", None) => Ok(Self::Reset),
+            ("http", Some(body)) => size(body).map(Self::Http),
+            ("reset-half", None) => Ok(Self::ResetHalf(HALF_BODY)),
+            ("reset-half", Some("close")) => Ok(Self::ResetHalfAtOnce),
+            ("reset-half", Some(rest)) => match rest.split_once(':') {
+                Some(("http", body)) => size(body).map(Self::ResetHalf),
+                _ => Err("half of what? reset-half:close or reset-half:http:SIZE".into()),
+            },
+            ("garbage", None) => Ok(Self::Garbage),
+            ("echo", None) => Ok(Self::Echo),
+            ("silent", None) => Ok(Self::Silent),
+            _ => Err("it is one of close, http:SIZE, echo, reset, reset-half, garbage, silent".into()),
+        }
+    }
+}
+
+/// What happened to connections: each accepted one is closed, reset, failed, or open at the end.
+#[derive(Clone, Copy, Debug, Default)]
+struct Counts {
+    accepted: u64,
+    requests: u64,
+    /// Ended by our FIN, first or second.
+    closed: u64,
+    /// Ended by our RST.
+    resets: u64,
+    /// Ended by the other side's RST, or by a request without an end; and accepts that failed.
+    errors: u64,
+}
+
+/// What a connection asks for next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Next {
+    /// Wait until it can be read from.
+    Read,
+    /// Wait until it can be written to.
+    Write,
+    Close,
+    Reset,
+    Fail,
+}
+
+/// How a write went.
+enum Written {
+    All,
+    /// There is no room now.
+    Part,
+    Failed,
+}
+
+/// An accepted connection.
+struct Connection {
+    stream: TcpStream,
+    /// What epoll watches it for, if it does.
+    watched: Option<Next>,
+    /// The number on its worker, from 1.
+    number: u64,
+    /// The start of a request; with the echo service, what was not sent yet. Mostly empty: an empty one has no memory.
+    rest: Vec<u8>,
+    /// Responses to be sent, and the bytes of the first one that were sent.
+    owed: u32,
+    position: usize,
+    /// The last response that is owed is the last one at all.
+    closes: bool,
+}
+
+/// One core's server.
+struct Worker {
+    core: usize,
+    service: Service,
+    listeners: Vec<TcpListener>,
+    epoll: Epoll,
+    /// By file descriptor: the kernel keeps them dense.
+    connections: Vec<Option<Connection>>,
+    buffer: Box<[u8]>,
+    /// To a request whose connection goes on, and to the last one.
+    responses: [Vec<u8>; 2],
+    counts: Counts,
+}
+
+impl Worker {
+    fn new(core: usize, arguments: &Arguments, stop: &UnixStream) -> Result<Self> {
+        let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).context("making an epoll")?;
+        epoll.add(stop, EpollEvent::new(EpollFlags::EPOLLIN, STOP)).context("watching for signals")?;
+        let mut listeners = Vec::new();
+        for &address in &arguments.listen {
+            let listener = open(address).with_context(|| format!("listening on {address}"))?;
+            let event = EpollEvent::new(EpollFlags::EPOLLIN, listener.as_raw_fd() as u64);
+            epoll.add(&listener, event).context("watching a listener")?;
+            listeners.push(listener);
+        }
+        Ok(Self {
+            core,
+            service: arguments.service,
+            listeners,
+            epoll,
+            connections: Vec::new(),
+            buffer: vec![0; READ].into_boxed_slice(),
+            responses: [false, true].map(|closes| response(arguments.service, closes)),
+            counts: Counts::default(),
+        })
+    }
+
+    /// Serves until there is something to read from the stop pipe.
+    fn run(mut self) -> Result<Counts> {
+        if !core_affinity::set_for_current(CoreId { id: self.core }) {
+            bail!("this thread cannot be pinned to core {}", self.core);
+        }
+        let mut events = [EpollEvent::empty(); EVENTS];
+        loop {
+            let count = match self.epoll.wait(&mut events, EpollTimeout::NONE) {
+                Ok(count) => count,
+                Err(Errno::EINTR) => 0,
+                Err(error) => return Err(error).context("waiting for events"),
+            };
+            for event in &events[..count] {
+                if event.data() == STOP {
+                    return Ok(self.counts);
+                }
+                self.on_event(event.data() as usize);
+            }
+        }
+    }
+
+    /// Something to do for a file descriptor. An event cannot be for an earlier connection of the same number: each has one event in
+    /// a batch, and closing takes it out of epoll.
+    fn on_event(&mut self, fd: usize) {
+        if let Some(connection) = self.connections.get_mut(fd).and_then(Option::take) {
+            self.advance(connection);
+        } else if let Some(listener) =
+            self.listeners.iter().position(|listener| listener.as_raw_fd() as usize == fd)
+        {
+            self.accept(listener);
+        }
+    }
+
+    /// Accepts what waits. The connection's socket blocks, as it comes without a further system call; no call on it does.
+    fn accept(&mut self, listener: usize) {
+        for _ in 0..ACCEPTS {
+            match self.listeners[listener].accept() {
+                Ok((stream, _)) => self.on_accepted(stream),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => {
+                    // Reset while it waited, mostly; but no more file descriptors, too.
+                    if self.counts.errors == 0 {
+                        eprintln!("core {}: accepting: {error}", self.core);
+                    }
+                    self.counts.errors += 1;
+                    return;
+                }
+            }
+        }
+    }
+
+    fn on_accepted(&mut self, stream: TcpStream) {
+        self.counts.accepted += 1;
+        let connection = Connection {
+            stream,
+            watched: None,
+            number: self.counts.accepted,
+            rest: Vec::new(),
+            owed: 0,
+            position: 0,
+            closes: false,
+        };
+        match self.service {
+            Service::Close => self.end(connection, Next::Close),
+            Service::Reset => self.end(connection, Next::Reset),
+            Service::ResetHalfAtOnce if connection.is_to_be_reset() => self.end(connection, Next::Reset),
+            Service::ResetHalfAtOnce => self.end(connection, Next::Close),
+            Service::Silent => self.keep(connection),
+            Service::Http(_) | Service::ResetHalf(_) | Service::Garbage | Service::Echo => {
+                self.advance(connection);
+            }
+        }
+    }
+
+    /// Reads or writes once, and waits for more or ends.
+    fn advance(&mut self, mut connection: Connection) {
+        let next = if self.service == Service::Echo {
+            connection.echo(&mut self.buffer, &mut self.counts)
+        } else {
+            connection.respond(self.service, &mut self.buffer, &self.responses, &mut self.counts)
+        };
+        let flags = match next {
+            Next::Read => EpollFlags::EPOLLIN,
+            Next::Write => EpollFlags::EPOLLOUT,
+            Next::Close | Next::Reset | Next::Fail => return self.end(connection, next),
+        };
+        let mut event = EpollEvent::new(flags, connection.stream.as_raw_fd() as u64);
+        let watched = match connection.watched.replace(next) {
+            Some(before) if before == next => Ok(()),
+            Some(_) => self.epoll.modify(&connection.stream, &mut event),
+            None => self.epoll.add(&connection.stream, event),
+        };
+        match watched {
+            Ok(()) => self.keep(connection),
+            Err(_) => self.end(connection, Next::Fail),
+        }
+    }
+
+    fn keep(&mut self, connection: Connection) {
+        let fd = connection.stream.as_raw_fd() as usize;
+        if fd >= self.connections.len() {
+            self.connections.resize_with((fd + 1).next_power_of_two(), || None);
+        }
+        self.connections[fd] = Some(connection);
+    }
+
+    fn end(&mut self, connection: Connection, how: Next) {
+        match how {
+            Next::Reset => {
+                let at_once = libc::linger { l_onoff: 1, l_linger: 0 };
+                match setsockopt(&connection.stream, sockopt::Linger, &at_once) {
+                    Ok(()) => self.counts.resets += 1,
+                    Err(_) => self.counts.errors += 1,
+                }
+            }
+            Next::Fail => self.counts.errors += 1,
+            Next::Close | Next::Read | Next::Write => self.counts.closed += 1,
+        }
+        drop(connection);
+    }
+}
+
+impl Connection {
+    const fn is_to_be_reset(&self) -> bool {
+        self.number.is_multiple_of(2)
+    }
+
+    /// Sends what is owed, or else reads once and answers what is there as a whole. Epoll tells if there is more.
+    fn respond(
+        &mut self,
+        service: Service,
+        buffer: &mut [u8],
+        responses: &[Vec<u8>; 2],
+        counts: &mut Counts,
+    ) -> Next {
+        if self.owed == 0 {
+            let text = match read(&self.stream, buffer) {
+                Ok(text) => text,
+                Err(next) => return next,
+            };
+            let requests = if self.rest.is_empty() {
+                let (requests, rest) = self.take_requests(text);
+                self.rest.extend_from_slice(rest);
+                requests
+            } else {
+                let mut all = std::mem::take(&mut self.rest);
+                all.extend_from_slice(text);
+                let (requests, rest) = self.take_requests(&all);
+                let taken = all.len() - rest.len();
+                all.drain(..taken);
+                self.rest = all;
+                requests
+            };
+            counts.requests += u64::from(requests);
+            self.owed = requests;
+            if requests > 0 && matches!(service, Service::ResetHalf(_)) && self.is_to_be_reset() {
+                return Next::Reset;
+            }
+            if self.rest.len() > LONGEST_HEAD {
+                return Next::Fail;
+            }
+        }
+        match self.send_owed(responses) {
+            Written::All if self.closes => Next::Close,
+            Written::All => Next::Read,
+            Written::Part => Next::Write,
+            Written::Failed => Next::Fail,
+        }
+    }
+
+    /// Counts the requests in `text`, up to one that is the last; the rest is the start of another.
+    fn take_requests<'a>(&mut self, mut text: &'a [u8]) -> (u32, &'a [u8]) {
+        let mut requests = 0;
+        while !self.closes
+            && let Some(request) = request::first(text)
+        {
+            text = &text[request.len..];
+            self.closes = request.closes;
+            requests += 1;
+        }
+        (requests, if self.closes { &[] } else { text })
+    }
+
+    /// The last response is held back by `MSG_MORE` until the close comes right behind it: the FIN rides on it.
+    fn send_owed(&mut self, responses: &[Vec<u8>; 2]) -> Written {
+        while self.owed > 0 {
+            let is_last = self.closes && self.owed == 1;
+            let response = &responses[usize::from(is_last)];
+            let more = if is_last { MORE } else { MsgFlags::empty() };
+            match write(&self.stream, &response[self.position..], more) {
+                Ok(sent) => self.position += sent,
+                Err(Next::Write) => return Written::Part,
+                Err(_) => return Written::Failed,
+            }
+            if self.position == response.len() {
+                self.owed -= 1;
+                self.position = 0;
+            }
+        }
+        Written::All
+    }
+
+    /// Sends what is left, or else reads once and sends that back.
+    fn echo(&mut self, buffer: &mut [u8], counts: &mut Counts) -> Next {
+        if self.rest.is_empty() {
+            let text = match read(&self.stream, buffer) {
+                Ok(text) => text,
+                Err(next) => return next,
+            };
+            counts.requests += 1;
+            match write(&self.stream, text, MsgFlags::empty()) {
+                Ok(sent) => self.rest.extend_from_slice(&text[sent..]),
+                Err(Next::Write) => self.rest.extend_from_slice(text),
+                Err(next) => return next,
+            }
+        } else {
+            match write(&self.stream, &self.rest, MsgFlags::empty()) {
+                Ok(sent) => drop(self.rest.drain(..sent)),
+                Err(next) => return next,
+            }
+        }
+        if self.rest.is_empty() { Next::Read } else { Next::Write }
+    }
+}
+
+/// Reads once; or what is next instead.
+fn read<'a>(stream: &TcpStream, buffer: &'a mut [u8]) -> Result<&'a [u8], Next> {
+    loop {
+        match recv(stream.as_raw_fd(), buffer, MsgFlags::MSG_DONTWAIT) {
+            Ok(0) => return Err(Next::Close),
+            Ok(count) => return Ok(&buffer[..count]),
+            Err(Errno::EAGAIN) => return Err(Next::Read),
+            Err(Errno::EINTR) => {}
+            Err(_) => return Err(Next::Fail),
+        }
+    }
+}
+
+/// Writes once; the bytes written, or what is next instead.
+fn write(stream: &TcpStream, text: &[u8], more: MsgFlags) -> Result<usize, Next> {
+    loop {
+        match send(stream.as_raw_fd(), text, MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL | more) {
+            Ok(count) => return Ok(count),
+            Err(Errno::EAGAIN) => return Err(Next::Write),
+            Err(Errno::EINTR) => {}
+            Err(_) => return Err(Next::Fail),
+        }
+    }
+}
+
+/// What a request is answered with.
+fn response(service: Service, closes: bool) -> Vec<u8> {
+    let body_len = match service {
+        Service::Http(body_len) | Service::ResetHalf(body_len) => body_len,
+        Service::Garbage => return b"\x00\xff\r\n\r\nthis is no response\r\n\r\n".to_vec(),
+        _ => return Vec::new(),
+    };
+    let field = if closes { "Connection: close\r\n" } else { "" };
+    let mut text = format!("HTTP/1.1 200 OK\r\nContent-Length: {body_len}\r\n{field}\r\n").into_bytes();
+    text.resize(text.len() + body_len, b'x');
+    text
+}
+
+/// A listener of one worker among several at the same address.
+fn open(address: SocketAddr) -> Result<TcpListener> {
+    let family = if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
+    let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
+    let listener: OwnedFd = socket(family, SockType::Stream, flags, None)?;
+    setsockopt(&listener, sockopt::ReuseAddr, &true)?;
+    setsockopt(&listener, sockopt::ReusePort, &true)?;
+    // Accepted connections inherit it, without a system call each.
+    setsockopt(&listener, sockopt::TcpNoDelay, &true)?;
+    if address.is_ipv6() {
+        setsockopt(&listener, sockopt::Ipv6V6Only, &true)?;
+    }
+    bind(listener.as_raw_fd(), &SockaddrStorage::from(address))?;
+    // As many as the kernel allows: more than the 4096 that a number could say.
+    listen(&listener, Backlog::MAXALLOWABLE)?;
+    Ok(TcpListener::from(listener))
+}
+
+/// As many connections as the hard limit allows, and the queue in front of them; both are said when they are small.
+fn prepare() -> Result<()> {
+    let (_, most) = getrlimit(Resource::RLIMIT_NOFILE).context("asking for the limit on files")?;
+    setrlimit(Resource::RLIMIT_NOFILE, most, most).context("raising the limit on files")?;
+    let text = fs::read_to_string("/proc/sys/net/core/somaxconn").context("asking for net.core.somaxconn")?;
+    let backlog: u64 = text.trim().parse().context("net.core.somaxconn")?;
+    if backlog < BACKLOG {
+        eprintln!(
+            "note: net.core.somaxconn cuts the backlog to {backlog}: `sysctl net.core.somaxconn={BACKLOG}`"
+        );
+    }
+    Ok(())
+}
+
+fn main() -> Result<()> {
+    let arguments = Arguments::parse();
+    let (stop, wake) = UnixStream::pair().context("making a pipe for signals")?;
+    for signal in [SIGTERM, SIGINT] {
+        let wake = wake.try_clone().context("sharing a pipe")?;
+        signal_hook::low_level::pipe::register(signal, wake).context("catching signals")?;
+    }
+    check_cores(&arguments.cores)?;
+    prepare()?;
+    let workers: Vec<Worker> =
+        arguments.cores.iter().map(|&core| Worker::new(core, &arguments, &stop)).collect::<Result<_>>()?;
+    let addresses: Vec<String> = arguments.listen.iter().map(ToString::to_string).collect();
+    eprintln!(
+        "ready: {:?} on {}, {} threads",
+        arguments.service,
+        addresses.join(" and "),
+        arguments.cores.len()
+    );
+    let threads: Vec<_> = workers.into_iter().map(|worker| thread::spawn(|| worker.run())).collect();
+    let mut total = Counts::default();
+    for thread in threads {
+        let counts = thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+        total.accepted += counts.accepted;
+        total.requests += counts.requests;
+        total.closed += counts.closed;
+        total.resets += counts.resets;
+        total.errors += counts.errors;
+    }
+    println!(
+        "{}",
+        json!({
+            "accepted": total.accepted,
+            "requests": total.requests,
+            "closed": total.closed,
+            "resets": total.resets,
+            "errors": total.errors,
+        })
+    );
+    Ok(())
+}
