@@ -28,8 +28,8 @@ const STOP: u64 = u64::MAX;
 struct Line(AtomicU64);
 
 /// The median time of a round trip of one cache line between two cores, each with a pinned thread of its own: written here, seen and
-/// answered there, seen here. Takes about 20 ms. `None` when they are one core, or one
-/// cannot be had.
+/// answered there, seen here. Takes about 20 ms. `None` when they are one core, or one cannot be had: the
+/// caller's thread has to be allowed on both.
 #[must_use]
 pub fn cache_line_round_trip(core_a: usize, core_b: usize) -> Option<Duration> {
     check_cores(&[core_a, core_b]).ok()?;

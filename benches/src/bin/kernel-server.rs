@@ -1,16 +1,17 @@
 //! A server on the kernel's TCP, as fast as it can be made with epoll: the baseline. Knows sockets; never frames.
 //!
 //! One thread a core, each with listeners (`SO_REUSEPORT`) and an epoll of its own. A connection is read from as soon as it is
-//! accepted: its request is mostly there already, and then it costs four system calls (accept, receive, send, close) and never
-//! sees epoll.
+//! accepted: its request is mostly there already, and then it costs four system calls (accept, receive, send, close), never
+//! sees epoll, and the kernel sends three packets for it.
 
 use std::fs;
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::os::fd::AsRawFd as _;
 use std::os::unix::net::UnixStream;
 use std::str::FromStr;
 use std::thread;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use clap::Parser;
@@ -19,16 +20,14 @@ use nix::errno::Errno;
 use nix::libc;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use nix::sys::socket::{
-    AddressFamily, Backlog, MsgFlags, SockFlag, SockType, SockaddrStorage, bind, listen, recv, send,
-    setsockopt, socket, sockopt,
-};
+use nix::sys::socket::{MsgFlags, recv, send};
 use serde_json::json;
 use signal_hook::consts::{SIGINT, SIGTERM};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use synmill_benches::{check_cores, request};
 
 /// The backlog that this server wants, in connections.
-const BACKLOG: u64 = 65_535;
+const BACKLOG: i32 = 65_535;
 /// Events taken from epoll at once.
 const EVENTS: usize = 512;
 /// Connections accepted from one listener before the others have their turn.
@@ -301,13 +300,10 @@ impl Worker {
 
     fn end(&mut self, connection: Connection, how: Next) {
         match how {
-            Next::Reset => {
-                let at_once = libc::linger { l_onoff: 1, l_linger: 0 };
-                match setsockopt(&connection.stream, sockopt::Linger, &at_once) {
-                    Ok(()) => self.counts.resets += 1,
-                    Err(_) => self.counts.errors += 1,
-                }
-            }
+            Next::Reset => match SockRef::from(&connection.stream).set_linger(Some(Duration::ZERO)) {
+                Ok(()) => self.counts.resets += 1,
+                Err(_) => self.counts.errors += 1,
+            },
             Next::Fail => self.counts.errors += 1,
             Next::Close | Next::Read | Next::Write => self.counts.closed += 1,
         }
@@ -456,22 +452,21 @@ fn response(service: Service, closes: bool) -> Vec<u8> {
     text
 }
 
-/// A listener of one worker among several at the same address.
-fn open(address: SocketAddr) -> Result<TcpListener> {
-    let family = if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
-    let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
-    let listener: OwnedFd = socket(family, SockType::Stream, flags, None)?;
-    setsockopt(&listener, sockopt::ReuseAddr, &true)?;
-    setsockopt(&listener, sockopt::ReusePort, &true)?;
-    // Accepted connections inherit it, without a system call each.
-    setsockopt(&listener, sockopt::TcpNoDelay, &true)?;
+/// A listener of one worker among several at the same address. Accepted connections inherit its options, without a system call each.
+fn open(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_nonblocking(true)?;
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(true)?;
+    socket.set_tcp_nodelay(true)?;
     if address.is_ipv6() {
-        setsockopt(&listener, sockopt::Ipv6V6Only, &true)?;
+        socket.set_only_v6(true)?;
     }
-    bind(listener.as_raw_fd(), &SockaddrStorage::from(address))?;
-    // As many as the kernel allows: more than the 4096 that a number could say.
-    listen(&listener, Backlog::MAXALLOWABLE)?;
-    Ok(TcpListener::from(listener))
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    // The response acknowledges the request: without this, the kernel sends a packet of its own for that. Listening clears it.
+    socket.set_tcp_quickack(false)?;
+    Ok(socket.into())
 }
 
 /// As many connections as the hard limit allows, and the queue in front of them; both are said when they are small.
@@ -479,7 +474,7 @@ fn prepare() -> Result<()> {
     let (_, most) = getrlimit(Resource::RLIMIT_NOFILE).context("asking for the limit on files")?;
     setrlimit(Resource::RLIMIT_NOFILE, most, most).context("raising the limit on files")?;
     let text = fs::read_to_string("/proc/sys/net/core/somaxconn").context("asking for net.core.somaxconn")?;
-    let backlog: u64 = text.trim().parse().context("net.core.somaxconn")?;
+    let backlog: i32 = text.trim().parse().context("net.core.somaxconn")?;
     if backlog < BACKLOG {
         eprintln!(
             "note: net.core.somaxconn cuts the backlog to {backlog}: `sysctl net.core.somaxconn={BACKLOG}`"
