@@ -49,8 +49,7 @@ enum Command {
         #[arg(long, value_name = "PATH", conflicts_with = "check")]
         output: Option<PathBuf>,
     },
-    /// Measures synmill beside another server, in a lab; root.
-    #[command(subcommand)]
+    /// Measures synmill beside other servers, in a lab, as a scenario asks; root. Alone: the list of scenarios.
     Bench(bench::Bench),
     /// The lab, kept to play in.
     #[command(subcommand)]

@@ -61,12 +61,14 @@ pub(crate) const TESTS: &[Need] = &[
     Need::program("wrk", "wrk"),
 ];
 
+/// For measurements, besides the lab.
+pub(crate) const PEERS: &[Need] = &[Need::program("util-linux", "taskset")];
+
 /// For the comparison with nginx, besides the lab.
 pub(crate) const BENCH: &[Need] = &[
     Need::program("nginx-light", "nginx"),
     Need::program("wrk", "wrk"),
     Need::program("util-linux", "taskset"),
-    Need::program("procps", "sysctl"),
 ];
 
 /// To build the XDP object where there is no nightly toolchain: a rustc of a recent release with its library's sources,

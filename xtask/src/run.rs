@@ -68,6 +68,13 @@ pub(crate) fn build(interrupt: &Interrupt) -> Result<PathBuf> {
     Ok(target()?.join("release/synmill"))
 }
 
+/// The release binary, and those of the servers that it is compared with.
+pub(crate) fn build_with_peers(interrupt: &Interrupt) -> Result<()> {
+    heading("The build");
+    let packages = ["--package", "synmill", "--package", "synmill-benches"];
+    interrupt.run(cargo(["build", "--release", "--bins"]).args(packages))
+}
+
 /// The kernel's client: two requests on one connection.
 fn curl(interrupt: &Interrupt, lab: &Lab, host: &str) -> Result<()> {
     let url = format!("http://{host}/");

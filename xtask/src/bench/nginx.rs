@@ -1,57 +1,36 @@
-//! `cargo xtask bench`: synmill against another server, in a lab. Knows clients, servers and counters of the kernel; never what
-//! makes one of them fast.
+//! `cargo xtask bench nginx`: synmill beside nginx, by wrk. Knows clients, servers and counters of the kernel; never what makes
+//! one of them fast.
 
 use std::ffi::OsString;
 use std::fs;
 use std::net::{SocketAddr, TcpStream};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
-use clap::Subcommand;
 use nix::sys::signal::Signal;
-use xtask::lab::{CLIENT_INTERFACE, Lab, LabOptions, SERVER_INTERFACE, SERVER_V4, Side, shown};
+use xtask::lab::{LabOptions, SERVER_INTERFACE, SERVER_V4, Side, shown};
 
+use super::archive::Row;
+use super::counters::{after_minus, busy_percent, packets, retransmitted, ticks};
+use super::stage::{Stage, binary};
+use super::{LIMIT, PREFIX, counters};
 use crate::process::{Group, Interrupt};
 use crate::{prerequisites, run};
 
-const PREFIX: &str = "synmill-bench";
 /// Bytes in the body that both serve.
 const BODY: usize = 1024;
 const SERVER_CORE: &str = "0";
 const CLIENT_CORE: &str = "1";
-/// Longest wait for a server to start or end.
-const LIMIT: Duration = Duration::from_secs(30);
 
-/// What to compare with.
-#[derive(Debug, Subcommand)]
-pub(crate) enum Bench {
-    /// nginx with one worker, by wrk with 64 connections: with keep-alive, and with a connection a request.
-    Nginx {
-        /// Measurements of each server in each way; the medians are told.
-        #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
-        rounds: u32,
-        /// Length of a measurement.
-        #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=3600))]
-        seconds: u32,
-    },
-}
+/// Measures; the medians are returned.
+pub(super) fn perform(interrupt: &Interrupt, rounds: u32, seconds: u32) -> Result<Vec<Row>> {
+    prerequisites::ensure(interrupt, &[prerequisites::BUILD, prerequisites::LAB, prerequisites::BENCH])?;
+    run::build(interrupt)?;
+    let stage = Stage::up(interrupt, PREFIX, LabOptions::default())?;
+    stage.check_cores()?;
 
-/// Does it, and takes everything down again.
-pub(crate) fn perform(command: &Bench) -> Result<()> {
-    let Bench::Nginx { rounds, seconds } = *command;
-    prerequisites::root("bench nginx")?;
-    let interrupt = Interrupt::install()?;
-    prerequisites::ensure(&interrupt, &[prerequisites::BUILD, prerequisites::LAB, prerequisites::BENCH])?;
-    let binary = run::build(&interrupt)?;
-
-    let stage =
-        Stage { folder: Folder::new()?, lab: Lab::up(PREFIX, LabOptions::default())?, binary, interrupt };
-    for side in [Side::Client, Side::Server] {
-        // A listener's backlog is cut to this.
-        stage.lab.output(side, &["sysctl", "-q", "-w", "net.core.somaxconn=65535"])?;
-    }
     println!("\n{rounds} rounds of {seconds} s, body of {BODY} bytes, wrk with 1 thread and 64 connections.");
     println!(
         "Pinned: the server to core {SERVER_CORE}, wrk to core {CLIENT_CORE}. The kernel's part of a veth pair runs on the core \
@@ -60,6 +39,7 @@ pub(crate) fn perform(command: &Bench) -> Result<()> {
     println!(
         "retrans: segments sent again, by the server and by the client. in, out: packets for a request."
     );
+    let mut rows = Vec::new();
     for way in [Way::KeepAlive, Way::Close] {
         println!("\n{}\n{}", way.title(), heading());
         let mut samples = Server::BOTH.map(|_| Vec::new());
@@ -74,41 +54,13 @@ pub(crate) fn perform(command: &Bench) -> Result<()> {
         let medians = samples.map(|samples| medians(&samples));
         for (server, medians) in Server::BOTH.into_iter().zip(&medians) {
             println!("{}", line(&format!("median {}", server.name()), medians));
+            rows.push(Row::new("nginx", format!("{}, {}", server.name(), way.title()), medians[0], "1/s"));
         }
-        println!("ratio of the medians: {:.2}", medians[0][0] / medians[1][0]);
+        let ratio = medians[0][0] / medians[1][0];
+        println!("ratio of the medians: {ratio:.2}");
+        rows.push(Row::new("nginx", format!("synmill/nginx, {}", way.title()), ratio, "ratio"));
     }
-    Ok(())
-}
-
-/// What a measurement needs; gone with all that is in it when dropped, the lab and its processes first.
-struct Stage {
-    lab: Lab,
-    folder: Folder,
-    binary: PathBuf,
-    interrupt: Interrupt,
-}
-
-/// A temporary folder.
-struct Folder(PathBuf);
-
-impl Folder {
-    fn new() -> Result<Self> {
-        let path = std::env::temp_dir().join(format!("synmill-bench-{}", std::process::id()));
-        fs::create_dir(&path).with_context(|| format!("making {}", path.display()))?;
-        Ok(Self(path))
-    }
-
-    fn file(&self, name: &str) -> PathBuf {
-        self.0.join(name)
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        if let Err(error) = fs::remove_dir_all(&self.0) {
-            eprintln!("{} could not be removed: {error}", self.0.display());
-        }
-    }
+    Ok(rows)
 }
 
 #[derive(Clone, Copy)]
@@ -147,17 +99,14 @@ impl Server {
         let mut argv: Vec<OsString> = ["taskset", "--cpu-list", SERVER_CORE].map(OsString::from).to_vec();
         match self {
             Self::Synmill => {
-                argv.push(stage.binary.clone().into());
+                argv.push(binary("synmill")?.into());
                 argv.extend(["serve", "--quiet", "--interface", SERVER_INTERFACE].map(OsString::from));
                 argv.extend(["--cores", SERVER_CORE, "--listen"].map(OsString::from));
                 argv.extend([format!("{SERVER_V4}:80=http:{BODY}").into(), "--json".into()]);
                 argv.push(stage.folder.file("report.json").into());
             }
             Self::Nginx => {
-                let file = stage.folder.file("nginx.conf");
-                fs::write(&file, nginx_configuration(&stage.folder.0)).context("writing nginx.conf")?;
-                fs::write(stage.folder.file("body"), [b'x'; BODY]).context("writing the body")?;
-                argv.extend(["nginx".into(), "-c".into(), file.into()]);
+                argv.extend(nginx_command(stage.folder.path(), "body", BODY)?);
             }
         }
         let log = stage.folder.file("log");
@@ -165,20 +114,32 @@ impl Server {
         let mut command = stage.lab.exec(Side::Server, argv);
         command.stdout(output.try_clone().context("making the server's log")?).stderr(output);
         let mut group = Group::spawn(&mut command)?;
-        let address: SocketAddr = format!("{SERVER_V4}:80").parse().context("the server's address")?;
-        let ready = stage.interrupt.wait("the first connection", LIMIT, || {
-            if let Some(status) = group.try_wait()? {
-                bail!("it ended first: {status}");
-            }
-            let connect = || TcpStream::connect_timeout(&address, Duration::from_secs(1));
-            Ok(stage.lab.inside(Side::Client, connect)?.ok())
-        });
+        let ready =
+            stage.interrupt.wait("the first connection", LIMIT, || first_connection(stage, &mut group));
         ready.with_context(|| {
             let said = fs::read_to_string(&log).unwrap_or_default();
             format!("{} did not start: {}", self.name(), said.trim())
         })?;
         Ok(group)
     }
+}
+
+/// Is there a server yet? A connection tells.
+pub(super) fn first_connection(stage: &Stage, server: &mut Group) -> Result<Option<()>> {
+    if let Some(status) = server.try_wait()? {
+        bail!("it ended first: {status}");
+    }
+    let address: SocketAddr = format!("{SERVER_V4}:80").parse().context("the server's address")?;
+    let connect = || TcpStream::connect_timeout(&address, Duration::from_secs(1));
+    Ok(stage.lab.inside(Side::Client, connect)?.ok().map(drop))
+}
+
+/// The command that serves a file of `bytes` as `/name`, after writing what it needs into `folder`.
+pub(super) fn nginx_command(folder: &Path, name: &str, bytes: usize) -> Result<[OsString; 3]> {
+    let file = folder.join("nginx.conf");
+    fs::write(&file, nginx_configuration(folder)).context("writing nginx.conf")?;
+    fs::write(folder.join(name), vec![b'x'; bytes]).context("writing the body")?;
+    Ok(["nginx".into(), "-c".into(), file.into()])
 }
 
 /// One worker, a small file kept open, no log of requests, and no end to a connection. Without TCP_NOPUSH the header section
@@ -239,13 +200,9 @@ fn line(name: &str, sample: &Sample) -> String {
         .fold(format!("{name:<15}"), |line, (value, places)| format!("{line}{value:>12.places$}"))
 }
 
-/// The median of each column; of an even number of samples, the upper of the two in the middle.
+/// The median of each column.
 fn medians(samples: &[Sample]) -> Sample {
-    std::array::from_fn(|column| {
-        let mut values: Vec<f64> = samples.iter().map(|sample| sample[column]).collect();
-        values.sort_by(f64::total_cmp);
-        values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
-    })
+    std::array::from_fn(|column| counters::median(samples.iter().map(|sample| sample[column])))
 }
 
 /// One server, from its start to its end, under one run of wrk.
@@ -261,15 +218,10 @@ fn measure(stage: &Stage, server: Server, way: Way, seconds: u32) -> Result<Samp
     let wrk = Wrk::parse(&said).with_context(|| format!("wrk said:\n{said}"))?;
     let since = |counter: fn(&Counters) -> u64| after_minus(counter(&after), counter(&before));
     let retransmitted = match server {
-        Server::Synmill => retransmitted(&stage.folder.file("report.json"))?,
+        Server::Synmill => counted_by_synmill(&stage.folder.file("report.json"))?,
         Server::Nginx => since(|counters| counters.retransmitted[1]),
     };
-    let busy = |core: usize| {
-        let passed = |values: [[u64; 2]; 2]| {
-            after_minus(values[1][0], values[0][0]) / after_minus(values[1][1], values[0][1])
-        };
-        100.0 * passed([before.cores[core], after.cores[core]])
-    };
+    let busy = |core: usize| busy_percent(before.cores[core], after.cores[core]);
     Ok([
         wrk.per_second,
         wrk.p50,
@@ -282,11 +234,6 @@ fn measure(stage: &Stage, server: Server, way: Way, seconds: u32) -> Result<Samp
         busy(0),
         busy(1),
     ])
-}
-
-#[expect(clippy::cast_precision_loss, reason = "counts of some seconds are far below 2^52")]
-fn after_minus(after: u64, before: u64) -> f64 {
-    after.saturating_sub(before) as f64
 }
 
 /// Counters of the kernel, which only grow.
@@ -302,43 +249,21 @@ struct Counters {
 
 impl Counters {
     fn read(stage: &Stage) -> Result<Self> {
-        let read = |side, path: &str| stage.lab.output(side, &["cat", path]);
-        let retransmitted = |side| tcp_counter(&read(side, "/proc/net/snmp")?, "RetransSegs");
-        let packets = |name: &str| -> Result<u64> {
-            let path = format!("/sys/class/net/{CLIENT_INTERFACE}/statistics/{name}");
-            read(Side::Client, &path)?.trim().parse().context(path)
-        };
-        let stat = fs::read_to_string("/proc/stat").context("/proc/stat")?;
+        let of = |name| packets(&stage.lab, Side::Client, name);
         Ok(Self {
-            retransmitted: [retransmitted(Side::Client)?, retransmitted(Side::Server)?],
-            sent: packets("tx_packets")?,
-            received: packets("rx_packets")?,
-            cores: [core_ticks(&stat, SERVER_CORE)?, core_ticks(&stat, CLIENT_CORE)?],
+            retransmitted: [
+                retransmitted(&stage.lab, Side::Client)?,
+                retransmitted(&stage.lab, Side::Server)?,
+            ],
+            sent: of("tx_packets")?,
+            received: of("rx_packets")?,
+            cores: [ticks(0)?, ticks(1)?],
         })
     }
 }
 
-/// A counter by its name in the two TCP lines of /proc/net/snmp.
-fn tcp_counter(snmp: &str, name: &str) -> Result<u64> {
-    let mut lines = snmp.lines().filter_map(|line| line.strip_prefix("Tcp: "));
-    let (names, values) = lines.next().zip(lines.next()).context("/proc/net/snmp has no lines for TCP")?;
-    let found = names.split(' ').zip(values.split(' ')).find(|(known, _)| *known == name);
-    found.and_then(|(_, value)| value.parse().ok()).with_context(|| format!("/proc/net/snmp has no {name}"))
-}
-
-/// Busy ticks and all ticks of a core, from /proc/stat: user, nice, system, idle, iowait, irq, softirq, steal.
-fn core_ticks(stat: &str, core: &str) -> Result<[u64; 2]> {
-    let name = format!("cpu{core} ");
-    let line = stat.lines().find_map(|line| line.strip_prefix(&name));
-    let line = line.with_context(|| format!("there is no core {core}: this takes two cores"))?;
-    let ticks: Vec<u64> = line.split_whitespace().take(8).map_while(|field| field.parse().ok()).collect();
-    ensure!(ticks.len() == 8, "/proc/stat says of core {core}: {line}");
-    let all = ticks.iter().sum::<u64>();
-    Ok([all - ticks[3] - ticks[4], all])
-}
-
 /// `retrans_segs` of synmill's report.
-fn retransmitted(report: &Path) -> Result<f64> {
+pub(super) fn counted_by_synmill(report: &Path) -> Result<f64> {
     let text = fs::read_to_string(report).with_context(|| format!("{}", report.display()))?;
     let report: serde_json::Value = serde_json::from_str(&text).context("synmill's report")?;
     report["counters"]["retrans_segs"].as_f64().context("synmill's report has no retrans_segs")
@@ -441,16 +366,6 @@ Transfer/sec:    225.00MB
     fn times_have_units() {
         let times = ["10.00us", "1.50ms", "2.00s", "1.00m", "7", "7h"].map(milliseconds);
         assert_eq!(times, [Some(0.01), Some(1.5), Some(2000.0), Some(60_000.0), None, None]);
-    }
-
-    #[test]
-    fn counters_are_found() {
-        let snmp = "Ip: A B\nIp: 1 2\nTcp: InSegs RetransSegs\nTcp: 3 4\n";
-        assert_eq!(tcp_counter(snmp, "RetransSegs").unwrap(), 4);
-        assert!(tcp_counter(snmp, "A").is_err());
-        let stat = "cpu  9 9 9 9 9 9 9 9 0 0\ncpu1 1 2 3 4 5 6 7 8 0 0\ncpu10 0 0 0 0 0 0 0 0 0 0\n";
-        assert_eq!(core_ticks(stat, "1").unwrap(), [27, 36]);
-        assert!(core_ticks(stat, "0").is_err());
     }
 
     #[test]

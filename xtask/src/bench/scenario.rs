@@ -1,0 +1,293 @@
+//! A scenario: one question, as a file of benches/scenarios asks it. Knows what may be asked; never how it is measured.
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context as _, Result, bail, ensure};
+use serde::{Deserialize, Serialize};
+use xtask::lab::LabOptions;
+
+use super::sample::Column;
+use crate::process::workspace;
+
+/// The folder of the scenarios, in the workspace.
+const FOLDER: &str = "benches/scenarios";
+
+/// One question.
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(crate) struct Scenario {
+    /// A line above the table.
+    pub(crate) title: String,
+    /// What is to be known.
+    pub(crate) question: String,
+    /// Measurements of each case.
+    #[serde(default = "five")]
+    pub(crate) rounds: u32,
+    /// Length of a measurement, of each case that has none of its own.
+    #[serde(default = "five")]
+    pub(crate) seconds: u32,
+    #[serde(default)]
+    pub(crate) lab: LabShape,
+    /// Arguments of `synmill bench` in every case.
+    #[serde(default)]
+    pub(crate) generator: Vec<String>,
+    /// The column that answers the question; ratios are of it.
+    #[serde(default)]
+    pub(crate) measure: Column,
+    /// Columns to show besides those of every scenario.
+    #[serde(default)]
+    pub(crate) columns: Vec<Column>,
+    /// Pairs of cases whose ratio is told, besides that of each case to the first.
+    #[serde(default)]
+    pub(crate) ratio: Vec<[String; 2]>,
+    pub(crate) cases: Vec<Case>,
+}
+
+/// What is compared.
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(crate) struct Case {
+    pub(crate) name: String,
+    pub(crate) peer: PeerKind,
+    /// What the peer serves: `close`, `http:SIZE`, ... as `synmill serve` names it.
+    pub(crate) service: String,
+    /// Further arguments of the peer.
+    #[serde(default)]
+    pub(crate) arguments: Vec<String>,
+    /// Cores of the peer.
+    #[serde(default = "one")]
+    pub(crate) cores: usize,
+    /// Further arguments of `synmill bench`.
+    #[serde(default)]
+    pub(crate) generator: Vec<String>,
+    /// Ask for this share of the connections a second that the first case established, after the cases without one.
+    pub(crate) rate_share: Option<f64>,
+    pub(crate) seconds: Option<u32>,
+}
+
+/// The server at the other end.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum PeerKind {
+    /// `synmill serve`.
+    Serve,
+    /// The kernel's TCP behind one epoll loop.
+    Kernel,
+    /// The stateless one: what the rings allow at most.
+    Reflector,
+    /// One worker of nginx.
+    Nginx,
+}
+
+impl PeerKind {
+    /// What one would type.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Serve => "synmill serve",
+            Self::Kernel => "synmill-kernel-server",
+            Self::Reflector => "synmill-reflector",
+            Self::Nginx => "nginx",
+        }
+    }
+}
+
+/// The lab of a scenario.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[serde(default, rename_all = "kebab-case", deny_unknown_fields)]
+pub(crate) struct LabShape {
+    queues: u32,
+    mtu: u32,
+}
+
+impl Default for LabShape {
+    fn default() -> Self {
+        let LabOptions { queues, mtu, .. } = LabOptions::default();
+        Self { queues, mtu }
+    }
+}
+
+impl From<LabShape> for LabOptions {
+    fn from(LabShape { queues, mtu }: LabShape) -> Self {
+        Self { queues, mtu, ..Self::default() }
+    }
+}
+
+const fn five() -> u32 {
+    5
+}
+
+const fn one() -> usize {
+    1
+}
+
+impl Scenario {
+    /// From the text of a file.
+    pub(crate) fn parse(text: &str) -> Result<Self> {
+        let scenario: Self = toml::from_str(text)?;
+        scenario.check()?;
+        Ok(scenario)
+    }
+
+    fn check(&self) -> Result<()> {
+        let names: Vec<&str> = self.cases.iter().map(|case| case.name.as_str()).collect();
+        let first = self.cases.first().context("it has no cases")?;
+        ensure!(self.rounds > 0 && self.seconds > 0, "rounds and seconds begin at 1");
+        ensure!(first.rate_share.is_none(), "the first case has no case before it to take a rate-share of");
+        for (at, case) in self.cases.iter().enumerate() {
+            let name = &case.name;
+            ensure!(!names[..at].contains(&name.as_str()), "two cases are named `{name}`");
+            ensure!(case.cores > 0 && case.seconds != Some(0), "cores and seconds of `{name}` begin at 1");
+            if let Some(share) = case.rate_share {
+                ensure!(share > 0.0 && share <= 1.0, "the rate-share of `{name}` lies above 0 and up to 1");
+            }
+            if matches!(case.peer, PeerKind::Reflector | PeerKind::Nginx) {
+                let known = case.service == "close" && case.peer == PeerKind::Reflector;
+                ensure!(
+                    known || case.http_bytes().is_some(),
+                    "the peer of `{name}` cannot serve `{}`",
+                    case.service
+                );
+            }
+        }
+        for name in self.ratio.iter().flatten() {
+            ensure!(names.contains(&name.as_str()), "ratio: there is no case `{name}`");
+        }
+        Ok(())
+    }
+
+    /// The columns that are shown: those of every scenario, and what this one asks for.
+    pub(crate) fn shown(&self) -> Vec<Column> {
+        let mut shown = Column::ALWAYS.to_vec();
+        for &column in [&self.measure].into_iter().chain(&self.columns) {
+            if !shown.contains(&column) {
+                shown.push(column);
+            }
+        }
+        shown
+    }
+
+    /// The pairs whose ratio is told: each case to the first, then the named ones; each once.
+    pub(crate) fn ratios(&self) -> Vec<[&str; 2]> {
+        let first = self.cases[0].name.as_str();
+        let to_first = self.cases[1..].iter().map(|case| [case.name.as_str(), first]);
+        let named = self.ratio.iter().map(|[over, under]| [over.as_str(), under.as_str()]);
+        let mut pairs = Vec::new();
+        for pair in to_first.chain(named) {
+            if !pairs.contains(&pair) {
+                pairs.push(pair);
+            }
+        }
+        pairs
+    }
+}
+
+impl Case {
+    /// Of `http:SIZE`, SIZE when it is a plain number.
+    pub(crate) fn http_bytes(&self) -> Option<usize> {
+        self.service.strip_prefix("http:")?.parse().ok()
+    }
+}
+
+/// A scenario and the file that it came from.
+#[derive(Debug)]
+pub(crate) struct Named {
+    pub(crate) name: String,
+    pub(crate) text: String,
+    pub(crate) scenario: Scenario,
+}
+
+/// All of them, by name.
+pub(crate) fn all() -> Result<Vec<Named>> {
+    let folder = workspace().join(FOLDER);
+    let entries = fs::read_dir(&folder).with_context(|| folder.display().to_string())?;
+    let mut found = Vec::new();
+    for entry in entries {
+        let path = entry.with_context(|| folder.display().to_string())?.path();
+        if path.extension().is_some_and(|extension| extension == "toml") {
+            found.push(read(&path).with_context(|| path.display().to_string())?);
+        }
+    }
+    found.sort_by(|one, other| one.name.cmp(&other.name));
+    Ok(found)
+}
+
+fn read(path: &Path) -> Result<Named> {
+    let Some(name) = path.file_stem().and_then(|stem| stem.to_str()) else { bail!("its name is not text") };
+    let text = fs::read_to_string(path)?;
+    let scenario = Scenario::parse(&text)?;
+    Ok(Named { name: name.to_owned(), text, scenario })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PLAIN: &str = "
+title = 'Rate'
+question = 'How many?'
+generator = ['--rate', 'max']
+ratio = [['serve', 'kernel'], ['serve', 'reflector']]
+[lab]
+queues = 4
+[[cases]]
+name = 'kernel'
+peer = 'kernel'
+service = 'close'
+[[cases]]
+name = 'reflector'
+peer = 'reflector'
+service = 'http:64'
+[[cases]]
+name = 'serve'
+peer = 'serve'
+service = 'close'
+arguments = ['--workers', '2']
+rate-share = 0.5
+seconds = 60
+";
+
+    #[test]
+    fn a_scenario_says_what_it_wants() {
+        let scenario = Scenario::parse(PLAIN).unwrap();
+        assert_eq!((scenario.rounds, scenario.seconds, scenario.measure), (5, 5, Column::default()));
+        assert_eq!(
+            LabOptions::from(scenario.lab),
+            LabOptions { queues: 4, mtu: 1500, checksum_offload: false }
+        );
+        let serve = &scenario.cases[2];
+        assert_eq!(
+            (serve.peer, serve.cores, serve.rate_share, serve.seconds),
+            (PeerKind::Serve, 1, Some(0.5), Some(60))
+        );
+        assert_eq!(scenario.cases[1].http_bytes(), Some(64));
+        let want = [["reflector", "kernel"], ["serve", "kernel"], ["serve", "reflector"]];
+        assert_eq!(scenario.ratios(), want);
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        for (old, new, said) in [
+            ("queues", "rings", "rings"),
+            ("peer = 'serve'", "peer = 'apache'", "apache"),
+            ("service = 'http:64'", "service = 'echo'", "cannot serve `echo`"),
+            ("name = 'serve'", "name = 'kernel'", "two cases are named `kernel`"),
+            ("['serve', 'reflector']", "['serve', 'wrk']", "no case `wrk`"),
+            ("rate-share = 0.5", "rate-share = 2.0", "rate-share of `serve`"),
+            ("seconds = 60", "seconds = 0", "seconds of `serve`"),
+            ("title = 'Rate'", "", "title"),
+            ("generator =", "measure = 'speed'\ngenerator =", "speed"),
+        ] {
+            let text = PLAIN.replace(old, new);
+            assert_ne!(text, PLAIN, "{old}");
+            let error = format!("{:#}", Scenario::parse(&text).unwrap_err());
+            assert!(error.contains(said), "{old} -> {new}: {error}");
+        }
+    }
+
+    #[test]
+    fn the_scenarios_of_the_tree_are_right() {
+        let names: Vec<String> = all().unwrap().into_iter().map(|named| named.name).collect();
+        assert!(names.contains(&"lab".to_owned()), "{names:?}");
+    }
+}

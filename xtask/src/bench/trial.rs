@@ -1,0 +1,344 @@
+//! A scenario, measured: rounds, cases in turn, the table, the archive. Knows the order of things; never how a figure is made.
+
+use anyhow::{Context as _, Result, ensure};
+use serde::Serialize;
+use xtask::lab::output;
+
+use super::archive::{self, Host, Row, Tree};
+use super::generator::{Outcome, Run};
+use super::peer::{Peer, listed};
+use super::report::Report;
+use super::sample::{Column, Ratio, Sample, Table};
+use super::scenario::{Case, Named, PeerKind, Scenario};
+use super::stage::{Stage, binary};
+use super::{Bench, PREFIX, counters};
+use crate::process::Interrupt;
+use crate::{prerequisites, run};
+
+/// One measurement, as it is archived.
+#[derive(Debug, Serialize)]
+struct Measurement {
+    round: u32,
+    case: String,
+    seconds: u32,
+    /// Connections a second that were asked for as a share of the first case's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rate_asked: Option<u64>,
+    values: Sample,
+    /// Of the cache line, before and after.
+    cache_line_ns: [f64; 2],
+    generator: Report,
+    /// Why the figures are in doubt.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    problems: Vec<String>,
+    /// What the peer counted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    peer: Option<serde_json::Value>,
+}
+
+/// All of a result.
+#[derive(Debug, Serialize)]
+struct Archived<'a> {
+    schema: &'static str,
+    name: &'a str,
+    time: String,
+    host: Host,
+    tree: Tree,
+    rounds: u32,
+    /// The file that asked.
+    scenario: &'a str,
+    measurements: &'a [Measurement],
+    medians: Vec<Median<'a>>,
+    ratios: &'a [Ratio],
+}
+
+/// The medians of a case.
+#[derive(Debug, Serialize)]
+struct Median<'a> {
+    case: &'a str,
+    values: Sample,
+}
+
+/// Measures, prints and archives; returns the figures for programs.
+pub(super) fn perform(interrupt: &Interrupt, named: &Named, command: &Bench) -> Result<Vec<Row>> {
+    let scenario = &named.scenario;
+    let mut needs = vec![prerequisites::BUILD, prerequisites::LAB, prerequisites::PEERS];
+    if scenario.cases.iter().any(|case| case.peer == PeerKind::Nginx) {
+        needs.push(prerequisites::BENCH);
+    }
+    prerequisites::ensure(interrupt, &needs)?;
+    run::build_with_peers(interrupt)?;
+    let time = archive::now()?;
+    let stage = Stage::up(interrupt, PREFIX, scenario.lab.into())?;
+    stage.check_cores()?;
+
+    let trial = Trial { stage: &stage, scenario, seconds: command.seconds };
+    let rounds = command.rounds.unwrap_or(scenario.rounds);
+    let table = trial.introduce(rounds)?;
+    let measurements = trial.measure(&table, rounds)?;
+    drop(stage);
+
+    let medians: Vec<Median<'_>> = scenario.cases.iter().map(|case| median_of(case, &measurements)).collect();
+    for Median { case, values } in &medians {
+        println!("{}", table.line(&format!("median {case}"), values));
+    }
+    let ratios = ratios(scenario, &measurements);
+    for ratio in &ratios {
+        println!("{}", ratio.line());
+    }
+    let doubtful = measurements.iter().filter(|measured| !measured.problems.is_empty()).count();
+    if doubtful > 0 {
+        println!("{doubtful} of {} measurements are in doubt: see their lines.", measurements.len());
+    }
+    let rows = rows(&named.name, &medians, &ratios);
+    if !command.no_archive {
+        let archived = Archived {
+            schema: "synmill-scenario/1",
+            name: &named.name,
+            time: time.clone(),
+            host: Host::here(spread(&measurements))?,
+            tree: Tree::here(),
+            rounds,
+            scenario: &named.text,
+            measurements: &measurements,
+            medians,
+            ratios: &ratios,
+        };
+        println!("Kept: {}", archive::keep(&named.name, &time, &archived)?.display());
+    }
+    Ok(rows)
+}
+
+/// What all measurements of a scenario share.
+struct Trial<'a> {
+    stage: &'a Stage,
+    scenario: &'a Scenario,
+    /// In place of the scenario's.
+    seconds: Option<u32>,
+}
+
+impl Trial<'_> {
+    /// Says what will be measured; the table that it will be told in.
+    fn introduce(&self, rounds: u32) -> Result<Table> {
+        let Scenario { title, question, cases, generator, .. } = self.scenario;
+        println!("\n== {title}\n{question}");
+        println!("{rounds} round(s), the generator on core {}.", self.stage.generator_core());
+        println!("The generator in every case: synmill bench ... {}", generator.join(" "));
+        for case in cases {
+            let cores = listed(&self.stage.server_cores(case.cores)?);
+            let mut words =
+                vec![format!("  {}: {} {} on core {cores}", case.name, case.peer.name(), case.service)];
+            words.extend(case.arguments.iter().cloned());
+            words.push(format!("for {} s", self.seconds_of(case)));
+            words.extend(case.generator.iter().cloned());
+            words.extend(case.rate_share.map(|share| format!("--rate {share} of `{}`", cases[0].name)));
+            println!("{}", words.join(" "));
+        }
+        println!();
+        let longest = cases.iter().map(|case| case.name.len()).max().unwrap_or(0);
+        let table = Table::new(self.scenario.shown(), longest);
+        println!("{}", table.heading());
+        Ok(table)
+    }
+
+    fn seconds_of(&self, case: &Case) -> u32 {
+        self.seconds.or(case.seconds).unwrap_or(self.scenario.seconds)
+    }
+
+    /// Every case in every round: in turn, so that what the machine does to one it does to all. Those whose rate is a share of the
+    /// first one's come when that is known.
+    fn measure(&self, table: &Table, rounds: u32) -> Result<Vec<Measurement>> {
+        let cases = &self.scenario.cases;
+        let mut measurements = Vec::new();
+        for shared in [false, true] {
+            let part: Vec<&Case> = cases.iter().filter(|case| case.rate_share.is_some() == shared).collect();
+            for round in 1..=rounds {
+                for &case in &part {
+                    let rate = case.rate_share.map(|share| rate_of(share, &cases[0], &measurements));
+                    let measured = self
+                        .one(case, round, rate.transpose()?)
+                        .with_context(|| format!("{}, round {round}", case.name))?;
+                    println!("{}", table.line(&format!("{round} {}", case.name), &measured.values));
+                    for problem in &measured.problems {
+                        println!("  in doubt: {problem}");
+                    }
+                    measurements.push(measured);
+                }
+            }
+        }
+        Ok(measurements)
+    }
+
+    /// One case, once: its peer from start to end under one run of the generator.
+    fn one(&self, case: &Case, round: u32, rate: Option<u64>) -> Result<Measurement> {
+        let (stage, seconds) = (self.stage, self.seconds_of(case));
+        let cores = stage.server_cores(case.cores)?;
+        let pair = [cores[0], stage.generator_core()];
+        let mut arguments = self.scenario.generator.clone();
+        arguments.extend(case.generator.iter().cloned());
+        arguments.extend(rate.into_iter().flat_map(|rate| ["--rate".to_owned(), rate.to_string()]));
+
+        let before = cache_line(pair)?;
+        let peer = Peer::start(stage, case, &cores)?;
+        let outcome = Run::new(stage, seconds, &arguments).quietly(stage, cores[0])?;
+        let counted = peer.stop(stage)?;
+        let cache_line_ns = [before, cache_line(pair)?];
+
+        Ok(Measurement {
+            round,
+            case: case.name.clone(),
+            seconds,
+            rate_asked: rate,
+            values: complete(&outcome, counted.retransmitted, cache_line_ns),
+            cache_line_ns,
+            generator: outcome.report,
+            problems: outcome.problems,
+            peer: counted.said,
+        })
+    }
+}
+
+/// The report's columns, and those that are measured around it.
+fn complete(outcome: &Outcome, peer_retransmissions: Option<f64>, cache_line_ns: [f64; 2]) -> Sample {
+    let peer_percent = outcome.core_percent;
+    let mut sample = Sample::of(&outcome.report);
+    // Percent of a second, over the connections of a second.
+    let peer_ns = peer_percent * 1e7 / outcome.report.rate_per_s.achieved;
+    for (column, value) in [
+        (Column::PeerRetransmissions, peer_retransmissions),
+        (Column::PeerCorePercent, Some(peer_percent)),
+        (Column::PeerNs, Some(peer_ns)),
+        (Column::CacheLineNs, Some(f64::midpoint(cache_line_ns[0], cache_line_ns[1]))),
+    ] {
+        sample.set(column, value);
+    }
+    sample
+}
+
+/// A cache line's way between two cores and back, in ns.
+fn cache_line(cores: [usize; 2]) -> Result<f64> {
+    let mut command = std::process::Command::new(binary("synmill-pingpong")?);
+    let said = output(command.args(cores.map(|core| core.to_string())))?;
+    first_number(&said).with_context(|| format!("synmill-pingpong said: {said}"))
+}
+
+fn first_number(text: &str) -> Option<f64> {
+    text.split_whitespace().find_map(|word| word.parse().ok())
+}
+
+fn samples_of(case: &str, measurements: &[Measurement]) -> Vec<Sample> {
+    let of_case = measurements.iter().filter(|measured| measured.case == case);
+    of_case.map(|measured| measured.values.clone()).collect()
+}
+
+fn median_of<'a>(case: &'a Case, measurements: &[Measurement]) -> Median<'a> {
+    Median { case: &case.name, values: Sample::medians(&samples_of(&case.name, measurements)) }
+}
+
+/// A share of the connections a second that a case established.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a rate is far below 2^52, and not below 1"
+)]
+fn rate_of(share: f64, case: &Case, measurements: &[Measurement]) -> Result<u64> {
+    let rate = share * median_of(case, measurements).values.get(Column::ConnectionsPerS);
+    ensure!(rate >= 1.0, "`{}` established no connections to take a share of", case.name);
+    Ok(rate.round() as u64)
+}
+
+fn ratios(scenario: &Scenario, measurements: &[Measurement]) -> Vec<Ratio> {
+    let ratio = |pair: [&str; 2]| {
+        let [over, under] = pair.map(|case| samples_of(case, measurements));
+        Ratio::of(scenario.measure, pair, [&over, &under])
+    };
+    scenario.ratios().into_iter().map(ratio).collect()
+}
+
+fn rows(name: &str, medians: &[Median<'_>], ratios: &[Ratio]) -> Vec<Row> {
+    let figures = medians.iter().flat_map(|median| {
+        median.values.values().map(|(column, value)| Row::new(name, median.case, value, column.unit()))
+    });
+    let ratios = ratios
+        .iter()
+        .map(|ratio| Row::new(name, format!("{}/{}", ratio.over, ratio.under), ratio.of_medians, "ratio"));
+    figures.chain(ratios).collect()
+}
+
+/// The least, the median and the most of the cache line's samples.
+fn spread(measurements: &[Measurement]) -> [f64; 3] {
+    let samples = || measurements.iter().flat_map(|measured| measured.cache_line_ns);
+    [samples().fold(f64::NAN, f64::min), counters::median(samples()), samples().fold(f64::NAN, f64::max)]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::report::tests::{fake, report};
+    use super::*;
+
+    fn measured(case: &str, round: u32, established: u64) -> Measurement {
+        let report = report(&fake(established, 50.0)).unwrap();
+        let outcome = Outcome { report, problems: Vec::new(), core_percent: 80.0 };
+        let values = complete(&outcome, Some(2.0), [50.0, 330.0]);
+        let (case, generator) = (case.to_owned(), outcome.report);
+        Measurement {
+            round,
+            case,
+            seconds: 5,
+            rate_asked: None,
+            values,
+            cache_line_ns: [50.0, 330.0],
+            generator,
+            problems: Vec::new(),
+            peer: None,
+        }
+    }
+
+    fn scenario() -> Scenario {
+        let case = |name: &str| format!("[[cases]]\nname = '{name}'\npeer = '{name}'\nservice = 'close'\n");
+        let text = format!("title = ''\nquestion = ''\n{}{}", case("kernel"), case("serve"));
+        Scenario::parse(&text).unwrap()
+    }
+
+    #[test]
+    fn what_is_around_the_report_is_in_the_sample() {
+        let values = measured("serve", 1, 1_000_000).values;
+        for (column, want) in [
+            (Column::ConnectionsPerS, 200_000.0),
+            (Column::PeerCorePercent, 80.0),
+            (Column::PeerNs, 4000.0),
+            (Column::PeerRetransmissions, 2.0),
+            (Column::CacheLineNs, 190.0),
+        ] {
+            assert!((values.get(column) - want).abs() < 1e-6, "{column:?}: {}", values.get(column));
+        }
+    }
+
+    #[test]
+    fn medians_ratios_and_rows_follow_from_the_measurements() {
+        let scenario = scenario();
+        let counts = [("kernel", 500_000), ("serve", 1_000_000), ("kernel", 300_000), ("serve", 1_500_000)];
+        let mut measurements: Vec<_> = counts.iter().map(|&(case, count)| measured(case, 1, count)).collect();
+        measurements.extend([measured("kernel", 3, 400_000), measured("serve", 3, 800_000)]);
+
+        assert_eq!(rate_of(0.5, &scenario.cases[0], &measurements).unwrap(), 40_000);
+        let ratios = ratios(&scenario, &measurements);
+        assert_eq!(ratios.len(), 1);
+        assert!((ratios[0].of_medians - 2.5).abs() < 1e-9, "{ratios:?}");
+        let medians: Vec<_> = scenario.cases.iter().map(|case| median_of(case, &measurements)).collect();
+        let rows = rows("lab", &medians, &ratios);
+        assert!(rows.contains(&Row::new("lab", "serve", 200_000.0, "connections/s")), "{rows:?}");
+        assert!(rows.contains(&Row::new("lab", "serve/kernel", 2.5, "ratio")), "{rows:?}");
+        assert_eq!(spread(&measurements), [50.0, 330.0, 330.0]);
+    }
+
+    #[test]
+    fn no_share_of_nothing() {
+        assert!(rate_of(0.5, &scenario().cases[0], &[measured("kernel", 1, 0)]).is_err());
+    }
+
+    #[test]
+    fn the_ping_pong_is_read() {
+        assert_eq!(["53.5 ns\n", "cache line: 53", "none"].map(first_number), [Some(53.5), Some(53.0), None]);
+    }
+}
