@@ -25,7 +25,7 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Shows synmill at work in a lab of two namespaces; with arguments, `synmill serve` with them, on a real NIC.
+    /// Shows synmill at work in a lab of two namespaces, and measures it there; with arguments, `synmill serve` with them, on a real NIC.
     #[command(disable_help_flag = true)]
     Run {
         /// Passed on to `synmill serve`: `--interface IF --listen ADDR:PORT ...`.

@@ -14,6 +14,10 @@ use anyhow::{Context as _, Result, bail};
 use nix::sys::signal::Signal;
 use xtask::lab::{Lab, LabOptions, SERVER_INTERFACE, SERVER_V4, SERVER_V6, Side};
 
+use crate::bench::generator::Run;
+use crate::bench::peer::Peer;
+use crate::bench::scenario::{Case, PeerKind};
+use crate::bench::stage::{Stage, binary};
 use crate::prerequisites;
 use crate::process::{Group, Interrupt, cargo, target};
 
@@ -25,6 +29,9 @@ const READY_LIMIT: Duration = Duration::from_secs(30);
 const END_LIMIT: Duration = Duration::from_secs(30);
 /// Bytes in the body that the demonstration serves.
 const BODY: u64 = 1024;
+/// Length of each measurement, and what is measured.
+const BENCH_SECONDS: u32 = 5;
+const BENCH_ARGUMENTS: [&str; 6] = ["--rate", "max", "--workload", "connect", "--close", "peer"];
 
 /// Builds synmill and serves with the caller's own arguments; from then on this process is the responder.
 pub(crate) fn serve(arguments: &[OsString]) -> Result<()> {
@@ -38,26 +45,51 @@ pub(crate) fn serve(arguments: &[OsString]) -> Result<()> {
 }
 
 /// Everything on one machine that has no NIC to give: builds, brings the lab up, serves, asks with curl over IPv4 and IPv6,
-/// and takes all of it down again.
+/// measures beside the kernel, and takes all of it down again.
 pub(crate) fn demonstration() -> Result<()> {
     prerequisites::root("run")?;
     let interrupt = Interrupt::install()?;
-    prerequisites::ensure(&interrupt, &[prerequisites::BUILD, prerequisites::LAB])?;
-    let binary = build(&interrupt)?;
+    prerequisites::ensure(&interrupt, &[prerequisites::BUILD, prerequisites::LAB, prerequisites::PEERS])?;
+    build_with_peers(&interrupt)?;
 
     heading("The lab: two network namespaces and a veth pair");
-    let lab = Lab::up(Lab::DEMONSTRATION_PREFIX, LabOptions::default())?;
+    let stage = Stage::up(&interrupt, Lab::DEMONSTRATION_PREFIX, LabOptions::default())?;
     let report = target()?.join("run.json");
-    let mut responder = Responder::start(&interrupt, &lab, &binary, &report)?;
+    let mut responder = Responder::start(&interrupt, &stage.lab, &binary("synmill")?, &report)?;
     for host in [SERVER_V4.to_owned(), format!("[{SERVER_V6}]")] {
-        curl(&interrupt, &lab, &host)?;
+        curl(&interrupt, &stage.lab, &host)?;
     }
     responder.stop(&interrupt)?;
-    drop(lab);
+    benchmark(&stage)?;
+    drop(stage);
 
     heading("Done");
     println!("The lab is gone. The responder's report: {}", report.display());
+    println!("More measurements: cargo xtask bench");
     println!("On a NIC: cargo xtask run --interface IF --listen ADDR:PORT --service http:1024");
+    Ok(())
+}
+
+/// Connections that the peer closes, as fast as they can be opened: against synmill, then against the kernel.
+fn benchmark(stage: &Stage) -> Result<()> {
+    let cores = stage.server_cores(1)?;
+    let mut rates = Vec::new();
+    for (name, peer) in [("synmill serve", PeerKind::Serve), ("the kernel's TCP", PeerKind::Kernel)] {
+        heading(&format!("The benchmark: {name}, one core a side"));
+        let peer = Peer::start(stage, &Case::plain(name, peer, "close"), &cores)?;
+        println!("{}", peer.shown);
+        let run = Run::new(stage, BENCH_SECONDS, &BENCH_ARGUMENTS.map(str::to_owned));
+        println!("{}", run.shown());
+        let outcome = run.shown_to_all(stage, cores[0])?;
+        peer.stop(stage)?;
+        rates.push(outcome.report.rate_per_s.achieved);
+    }
+    let [ours, kernel] = rates[..] else { bail!("two rates were expected") };
+    heading("The benchmark: the ratio");
+    println!(
+        "synmill serve {ours:.0} connections/s, the kernel's TCP {kernel:.0}: {:.2} times",
+        ours / kernel
+    );
     Ok(())
 }
 

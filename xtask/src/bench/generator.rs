@@ -69,6 +69,11 @@ impl Run {
         })
     }
 
+    /// Runs it with its lines going where ours go.
+    pub(crate) fn shown_to_all(&self, stage: &Stage, watched: usize) -> Result<Outcome> {
+        self.perform(stage, watched, [Stdio::inherit(), Stdio::inherit()], String::new)
+    }
+
     /// `said` tells what it wrote, when it failed.
     fn perform(
         &self,

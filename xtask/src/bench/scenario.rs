@@ -183,6 +183,20 @@ impl Scenario {
 }
 
 impl Case {
+    /// A peer on one core, and nothing besides.
+    pub(crate) fn plain(name: &str, peer: PeerKind, service: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            peer,
+            service: service.to_owned(),
+            arguments: Vec::new(),
+            cores: 1,
+            generator: Vec::new(),
+            rate_share: None,
+            seconds: None,
+        }
+    }
+
     /// Of `http:SIZE`, SIZE when it is a plain number.
     pub(crate) fn http_bytes(&self) -> Option<usize> {
         self.service.strip_prefix("http:")?.parse().ok()
