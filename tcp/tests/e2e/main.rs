@@ -1,6 +1,7 @@
 //! End to end: `synmill serve` on real AF_XDP rings in a lab of two namespaces, with the kernel's TCP as the client.
 //! Needs root, and the packages that `cargo xtask test` sees to.
 
+mod bench;
 mod client;
 mod exchange;
 mod harness;
