@@ -32,7 +32,7 @@ const REQUEST_LEN: u64 = 64;
 /// Connections that there is room for beyond those meant to be open: those in TIME-WAIT, which go first when it is full.
 const ROOM: usize = 64_000;
 /// Connections that there is room for when nobody knows how many there will be.
-const ROOM_FOR_ANY: usize = 256_000;
+const ROOM_FOR_ANY: usize = 64_000;
 
 /// What a connection is for.
 #[derive(Clone, Debug, PartialEq, Eq)]

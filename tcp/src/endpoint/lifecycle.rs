@@ -4,11 +4,14 @@
 use super::connection::Connection;
 use super::paths::Shared;
 use super::{Application, Endpoint, Fate, Open, OpenError, Outbox, Work};
-use crate::flow::Marked;
+use crate::flow::{Marked, prefetch};
 use crate::proto::{End, SeqNum, State, Tcb};
 use crate::stats::DropReason;
 use crate::time::Instant;
 use crate::wire::TcpPacket;
+
+/// How many evictions before its own a connection's lines are asked for.
+const VICTIMS_AHEAD: usize = 4;
 
 impl<A: Application> Endpoint<A> {
     /// Section 3.10.7.2: a SYN for a listener opens a connection in SYN-RECEIVED.
@@ -117,6 +120,7 @@ impl<A: Application> Endpoint<A> {
 
     fn evict(&mut self, now: Instant, out: &mut Outbox) -> bool {
         while let Some(slot) = self.time_wait.pop_front() {
+            self.prefetch_next_victims();
             if self.connections[slot].tcb.state() == State::TimeWait {
                 self.forget(slot, now, out);
                 self.counters.ended_evicted_time_wait.add(1);
@@ -124,6 +128,17 @@ impl<A: Application> Endpoint<A> {
             }
         }
         self.evict_half_open(now, out)
+    }
+
+    /// What waits longest in TIME-WAIT has not been touched for long: asks for the lines of those that give way next, and when these
+    /// are here, for their lines in the index.
+    fn prefetch_next_victims(&self) {
+        if let Some(&slot) = self.time_wait.get(2 * VICTIMS_AHEAD) {
+            prefetch(&self.connections[slot]);
+        }
+        if let Some(&slot) = self.time_wait.get(VICTIMS_AHEAD) {
+            self.table.prefetch(self.hasher.hash(&self.key(slot)));
+        }
     }
 
     /// The oldest half-open connection gives way: under a flood a client that answers at once still gets through.

@@ -26,7 +26,7 @@ use paths::Paths;
 use records::Records;
 
 use crate::device::{BURST, Burst, Frame};
-use crate::flow::{Address, Armed, FlowHasher, FlowIndex, FlowKey, FlowTable, Marked, Timers};
+use crate::flow::{Address, Armed, FlowHasher, FlowIndex, FlowKey, FlowTable, Marked, Timers, prefetch};
 use crate::proto::segment_arrives::refusal;
 use crate::proto::{Arrival, Disposition, Environment, Flags, IsnSecret, State, Timeout, Timer};
 use crate::service::{Pending, Then};
@@ -38,6 +38,8 @@ use crate::wire::{self, Checks, Link, Mac, Packet, TcpPacket};
 const DEADLINES_PER_TURN: usize = 1024;
 /// Connections looked at in one turn while the endpoint drains.
 const DRAIN_PER_TURN: u32 = 1024;
+/// How many frames before its turn a frame's headers are asked for: what came from another core takes that long.
+const HEADERS_AHEAD: usize = 8;
 /// Orders of the application carried out in one turn, at most.
 const ORDERS_PER_TURN: usize = 2 * BURST;
 /// Segments one connection may send before the next has its turn.
@@ -121,6 +123,8 @@ struct Work {
     frame: Frame,
     packet: TcpPacket,
     hash: u64,
+    /// The slot where the connection seems to be.
+    guess: Option<u32>,
 }
 
 /// Why [`Endpoint::open`] opened nothing.
@@ -289,12 +293,19 @@ impl<A: Application> Endpoint<A> {
         let seen = if handed { &self.counters.frames_handed_in } else { &self.counters.in_frames };
         seen.add(burst.len() as u64);
         let mut work = std::mem::take(&mut self.work);
-        for mut frame in burst.drain(..) {
+        for frame in burst.iter().take(HEADERS_AHEAD) {
+            prefetch_headers(frame);
+        }
+        let mut frames = burst.drain(..);
+        while let Some(mut frame) = frames.next() {
+            if let Some(ahead) = frames.as_slice().get(HEADERS_AHEAD - 1) {
+                prefetch_headers(ahead);
+            }
             match wire::parse(&frame, self.checks) {
                 Ok(Packet::Tcp(packet)) => {
                     let hash = self.hasher.hash(&packet.key);
                     self.table.prefetch(hash);
-                    work.push(Work { frame, packet, hash });
+                    work.push(Work { frame, packet, hash, guess: None });
                 }
                 Ok(Packet::Unreachable(unreachable)) => {
                     let fate = self.on_unreachable(frame, &unreachable, handed, now, out);
@@ -312,10 +323,11 @@ impl<A: Application> Endpoint<A> {
                 }
             }
         }
-        for work in &work {
+        for work in &mut work {
             // The first with this fingerprint; whether it is the one is for the last pass to say.
-            if let Some(slot) = self.table.find(work.hash, |_| true) {
-                crate::flow::prefetch(&self.connections[slot]);
+            work.guess = self.table.find(work.hash, |_| true);
+            if let Some(slot) = work.guess {
+                prefetch(&self.connections[slot]);
             }
         }
         for work in work.drain(..) {
@@ -342,11 +354,16 @@ impl<A: Application> Endpoint<A> {
     /// The slot of a flow.
     #[inline]
     fn find(&self, key: &FlowKey, hash: u64) -> Option<u32> {
-        self.table.find(hash, |slot| {
-            let connection = &self.connections[slot];
-            connection.is_called(A::VARIES, key)
-                && self.paths.shared.get(connection.shared).address == A::VARIES.split(key)[1]
-        })
+        self.table.find(hash, |slot| self.is(slot, key))
+    }
+
+    /// Is this the slot of a live connection of that name?
+    #[inline]
+    fn is(&self, slot: u32, key: &FlowKey) -> bool {
+        let connection = &self.connections[slot];
+        connection.is_called(A::VARIES, key)
+            && connection.tcb.state() != State::Closed
+            && self.paths.shared.get(connection.shared).address == A::VARIES.split(key)[1]
     }
 
     /// The full name of the connection in a slot.
@@ -367,7 +384,8 @@ impl<A: Application> Endpoint<A> {
             out.recycle.push(work.frame);
             return Fate::Dropped(DropReason::NotOurs);
         }
-        if let Some(slot) = self.find(&packet.key, work.hash) {
+        let found = work.guess.filter(|&slot| self.is(slot, &packet.key));
+        if let Some(slot) = found.or_else(|| self.find(&packet.key, work.hash)) {
             self.segment_counted(packet);
             return self.on_connection_segment(now, slot, work, out);
         }
@@ -649,5 +667,13 @@ impl<A: Application> Endpoint<A> {
             pending.then = Then::Close;
         }
         pending
+    }
+}
+
+/// Asks for the two cache lines that a frame's headers are in.
+#[inline]
+fn prefetch_headers(frame: &Frame) {
+    for byte in [frame.first(), frame.get(64)].into_iter().flatten() {
+        prefetch(byte);
     }
 }
