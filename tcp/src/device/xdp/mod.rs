@@ -23,6 +23,9 @@ use super::{BURST, Burst, Census, Device, RingCounts, SHORTEST, refill_quota};
 /// Places in the TX ring that free frames lay no claim to: for a burst's replies, and for free frames handed out before. Never
 /// more than a quarter of the ring.
 const TX_RESERVE: usize = 4 * BURST;
+/// Chunks on the RX side at first. The kernel uses them in turn: many more than come between two looks only push each other, and all
+/// else, out of the caches. It doubles whenever the kernel has found none.
+const RECEIVING_AT_FIRST: usize = 2048;
 /// The most devices that [`Device::wait_any`] watches at once: as many as [`super::Frame::home`] can name.
 const MOST_DEVICES: usize = 256;
 
@@ -46,10 +49,10 @@ pub struct XdpDevice {
     shifted: Box<[FrameDesc]>,
     scratch: [FrameDesc; BURST],
     frame_size: usize,
-    fill_size: usize,
     tx_size: u32,
-    /// Chunks on the RX side.
+    /// Chunks on the RX side, and as many as there should be.
     receiving: usize,
+    receiving_wanted: usize,
     /// Chunks on the TX side.
     sending: usize,
     counts: RingCounts,
@@ -88,7 +91,7 @@ impl XdpDevice {
             free: (0..descriptors.len() as u32).rev().collect(),
             shifted: descriptors.clone().into_boxed_slice(),
             frame_size,
-            fill_size: descriptors.len(),
+            receiving_wanted: RECEIVING_AT_FIRST.min(descriptors.len()),
             descriptors: descriptors.into_boxed_slice(),
             scratch: [FrameDesc::default(); BURST],
             tx_size: options.tx_ring,
@@ -145,7 +148,8 @@ impl XdpDevice {
 
     /// Gives free chunks to the fill ring.
     fn refill(&mut self) {
-        let mut quota = refill_quota(self.descriptors.len(), self.free.len(), self.receiving, self.fill_size);
+        let mut quota =
+            refill_quota(self.descriptors.len(), self.free.len(), self.receiving, self.receiving_wanted);
         while quota > 0 {
             let batch = quota.min(BURST);
             let from = self.free.len() - batch;
@@ -332,6 +336,9 @@ impl Device for XdpDevice {
         // Without an answer the kernel's part stays as it was.
         if let Ok(kernel) = self.rx.fd().xdp_statistics() {
             self.counts.rx_ring_full = kernel.rx_ring_full();
+            if kernel.rx_fill_ring_empty_descs() > self.counts.fill_ring_empty {
+                self.receiving_wanted = (2 * self.receiving_wanted).min(self.descriptors.len());
+            }
             self.counts.fill_ring_empty = kernel.rx_fill_ring_empty_descs();
             self.counts.rx_dropped = kernel.rx_dropped() + kernel.rx_invalid_descs();
             self.counts.tx_invalid = self.runts + kernel.tx_invalid_descs();
