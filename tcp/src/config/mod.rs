@@ -5,7 +5,7 @@ mod serve;
 
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub use bench::{Bench, MAX_PAYLOAD, MAX_RATE, MAX_REQUESTS, MAX_TARGETS, MAX_TIMEOUT, Workload};
@@ -159,12 +159,26 @@ fn check_workers(
 /// No file twice.
 fn check_files(files: &[(&str, Option<&PathBuf>)]) -> Result<(), String> {
     for (number, &(option, file)) in files.iter().enumerate() {
-        let same = files.iter().take(number).find(|&&(_, other)| file.is_some() && other == file);
+        let Some(file) = file.map(|file| whole(file)) else { continue };
+        let same =
+            files.iter().take(number).find(|(_, other)| other.is_some_and(|other| whole(other) == file));
         if let Some((other, _)) = same {
             return Err(format!("{other} and {option} name the same file: give each its own"));
         }
     }
     Ok(())
+}
+
+/// A file's one name, of the many it may have. The file need not be there yet.
+fn whole(path: &Path) -> PathBuf {
+    path.canonicalize().unwrap_or_else(|_| {
+        let path = std::path::absolute(path).unwrap_or_else(|_| path.into());
+        let folder = path.parent().and_then(|folder| folder.canonicalize().ok());
+        match (folder, path.file_name()) {
+            (Some(folder), Some(name)) => folder.join(name),
+            _ => path,
+        }
+    })
 }
 
 /// `least` is what the run cannot do without.
