@@ -57,10 +57,13 @@ fn target(path: &Path) -> PathBuf {
     fs::canonicalize(path).unwrap_or_else(|_| path.into())
 }
 
+/// Where names stand for files that are open already.
+const OPEN: [&str; 4] = ["/dev/stdout", "/dev/stderr", "/dev/fd", "/proc"];
+
 /// A pipe, a device, or a name for an open file such as /dev/stdout: nothing that another file may take the place of.
 fn is_special(path: &Path) -> bool {
-    let is_other = |there: fs::Metadata| !there.is_file() && !there.is_dir();
-    fs::metadata(path).is_ok_and(is_other) || path.starts_with("/dev") || path.starts_with("/proc")
+    let is_open = || OPEN.iter().any(|names| path.starts_with(names));
+    fs::metadata(path).is_ok_and(|there| !there.is_dir() && (!there.is_file() || is_open()))
 }
 
 /// Makes sure that `path` can be written, without changing what is there.
@@ -167,9 +170,20 @@ mod tests {
     }
 
     #[test]
+    fn a_file_in_memory_is_a_file_like_others() {
+        let path = PathBuf::from(format!("/dev/shm/synmill-files-{}", std::process::id()));
+        for text in ["old", "new"] {
+            Replacement::prepare(&path).unwrap().write(text).unwrap();
+            assert_eq!(fs::read_to_string(&path).unwrap(), text);
+        }
+        fs::remove_file(&path).unwrap();
+    }
+
+    #[test]
     fn what_cannot_be_written_is_named() {
         let folder = Folder::new("refused");
-        for path in [folder.0.clone(), folder.0.join("none/run.json")] {
+        let nowhere = ["/proc/synmill-report", "/dev/fd/none"].map(PathBuf::from);
+        for path in [folder.0.clone(), folder.0.join("none/run.json")].into_iter().chain(nowhere) {
             let line = Replacement::prepare(&path).unwrap_err().to_string();
             assert!(
                 line.contains(&path.display().to_string()) && line.contains("give another path"),
