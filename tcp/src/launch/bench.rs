@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{BufWriter, Write as _};
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::thread;
 use std::time::{Duration, SystemTime};
 
 use super::files::{self, Replacement};
@@ -38,6 +39,8 @@ const PATIENCE: Duration = Duration::from_secs(3);
 const LEAD: Duration = Duration::from_millis(20);
 /// How long after a second's end its latencies are waited for.
 const LAG: Duration = Duration::from_millis(20);
+/// The last of a wait is slept, as exactly as the kernel can; what also waits for signals ends a timer tick or two late.
+const TICKS: Duration = Duration::from_millis(10);
 /// Intervals that the control thread may be late with.
 const SPARES: usize = 3;
 /// How long the workers may take to cut what is left when the drain is over.
@@ -274,11 +277,11 @@ fn said(config: &Bench, space: &Space, chooses_ports: bool) -> Vec<String> {
 /// What the report says of the run beside what was measured.
 fn facts(config: &Bench, session: &Session, tuples: u64) -> Facts {
     let (ramp, warmup, duration) = (config.ramp(), config.warmup(), config.duration());
-    let kind = match config.workload() {
-        Workload::Connect => "connect",
-        Workload::Request { .. } => "request",
-        Workload::Http { .. } => "http",
-        Workload::Hold => "hold",
+    let (kind, requests) = match config.workload() {
+        Workload::Connect => ("connect", 0),
+        Workload::Request { .. } => ("request", config.requests()),
+        Workload::Http { .. } => ("http", config.requests()),
+        Workload::Hold => ("hold", 0),
     };
     Facts {
         command: std::env::args().collect(),
@@ -292,7 +295,7 @@ fn facts(config: &Bench, session: &Session, tuples: u64) -> Facts {
             Some(_) => LoadReport::search(ramp, warmup, duration),
             None => LoadReport::steady(config.load(), ramp, warmup, duration),
         },
-        workload: WorkloadReport::new(kind.into(), config.requests().into(), config.close_by()),
+        workload: WorkloadReport::new(kind.into(), requests.into(), config.close_by()),
         targets: config.targets().iter().map(ToString::to_string).collect(),
         sources: config.sources().iter().map(ToString::to_string).collect(),
         tuples,
@@ -353,7 +356,7 @@ impl Run<'_> {
         let short = (self.config.duration() / STEP_SHARE).max(STEP).min(self.config.duration());
         let mut outcome = self.trial(Load::Max, short)?;
         let reached = outcome.achieved() as u64;
-        show(&format!("search: {} connections/s in a closed loop\n", grouped(reached)));
+        self.tell(&format!("search: {} connections/s in a closed loop\n", grouped(reached)));
         let mut search = Search::from(reached);
         let mut steps = Vec::new();
         while !self.signalled {
@@ -366,7 +369,7 @@ impl Run<'_> {
             let (started, lost, achieved) = (outcome.totals.started, outcome.lost(), outcome.achieved());
             let passed = lost as f64 <= loss * started as f64 && achieved >= REACHED * rate as f64;
             let verdict = if passed { "passed" } else { "failed" };
-            show(&format!(
+            self.tell(&format!(
                 "search: {what} at {} /s: {} /s achieved, {} started, {} lost: {verdict}\n",
                 grouped(rate),
                 grouped(achieved.round() as u64),
@@ -403,7 +406,9 @@ impl Run<'_> {
                 watch.begin = Some(self.moment(start));
             }
             if watch.end.is_none() && (now >= trial.end() || self.signalled) {
-                watch.end = Some(self.moment(start));
+                let end = self.moment(start);
+                // Nothing starts after the window's end, however late it is noticed.
+                watch.end = Some(Moment { at: end.at.min(trial.end() - start), ..end });
             }
             if now >= watch.next() + LAG {
                 self.second(&mut watch)?;
@@ -425,7 +430,10 @@ impl Run<'_> {
             let until = marks.into_iter().flatten().min().unwrap_or_else(|| watch.next());
             // In the drain it is over at any moment.
             let nap = if watch.end.is_some() { Duration::from_millis(2) } else { NAP };
-            if self.signals.wait(nap.min(until - self.clock.now())) && !self.signalled {
+            let left = until - self.clock.now();
+            if left <= TICKS && watch.end.is_none() {
+                thread::sleep(left);
+            } else if self.signals.wait(nap.min(left.saturating_sub(TICKS))) && !self.signalled {
                 self.signalled = true;
                 for desk in &self.desks {
                     desk.stop();
@@ -470,12 +478,17 @@ impl Run<'_> {
         let phase = watch.phase(from);
         let whole = watch.trial.end() - watch.trial.start;
         let line = watch.sampler.sample(phase, &now, &totals, &interval.counted);
-        if !self.config.rings.quiet {
-            show(&(line.line(Some(whole)) + "\n"));
-        }
+        self.tell(&(line.line(Some(whole)) + "\n"));
         self.intervals.push(line);
         watch.since = watch.next();
         self.session.check_link()
+    }
+
+    /// How it goes, for those who want to know.
+    fn tell(&self, text: &str) {
+        if !self.config.rings.quiet {
+            show(text);
+        }
     }
 
     fn moment(&self, start: Instant) -> Moment {
@@ -531,7 +544,7 @@ impl Watch {
             Phase::Ramp
         } else if at < self.trial.counts_from() {
             Phase::WarmUp
-        } else if at < self.trial.end() {
+        } else if self.end.as_ref().is_none_or(|end| at < start + end.at) {
             Phase::Measure
         } else {
             Phase::Drain

@@ -47,9 +47,9 @@ impl Serialize for Phase {
 /// What happened between two samples, to all connections, counted ones and others.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Interval {
-    /// Its end, since the workers run.
+    /// Its end, since the trial's start.
     pub at_s: f64,
-    /// What the run was at when it ended.
+    /// What the run was at when it began.
     pub phase: Phase,
     /// SYNs sent for the first time.
     pub started_per_s: u64,

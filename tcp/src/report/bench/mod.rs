@@ -71,7 +71,7 @@ pub struct Step {
     pub rate: u64,
     /// Connections started that count.
     pub started: u64,
-    /// Those of them that were not established.
+    /// Connections that failed or never started, and segments that had to be sent again.
     pub lost: u64,
     /// Connections established in a second.
     pub achieved: f64,

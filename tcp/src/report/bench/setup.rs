@@ -76,7 +76,7 @@ impl Load {
 pub struct Workload {
     /// Its name, as given.
     pub kind: String,
-    /// Requests of a connection.
+    /// Requests of a connection; none where there are none to send.
     pub requests: u64,
     /// Who ends it, and how: `fin`, `rst` or `peer`.
     pub close: &'static str,

@@ -111,9 +111,8 @@ impl BenchReport {
             [first, rest @ ..] if !rest.is_empty() => format!("{first} and {} more", rest.len()),
             targets => targets.concat(),
         };
-        let tuples = grouped(self.tuples);
         let line = format!(
-            "{}{requests}, closed by {}, to {targets} ({tuples} tuples), {:.2} s measured",
+            "{}{requests}, closed by {}, to {targets}, {:.2} s measured",
             self.workload.kind, self.workload.close, self.duration_s
         );
         table.line("workload", line);

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::{BenchReport, Failed, table};
+use super::{BenchReport, Connections, Failed, table};
 use crate::report::grouped;
 
 /// What is not as it was asked for.
@@ -16,6 +16,9 @@ pub struct Outcome {
 
 /// How far a rate, or a number of open connections, may be from what was asked for; and how many connections may fail.
 const TOLERANCE: f64 = 0.01;
+
+/// Connections on the window's edges, which may fall to either side of them.
+const EDGES: f64 = 2.0;
 
 /// A generator is late if one start of a hundred was by more than this.
 const LATE_US: f64 = 1_000.0;
@@ -32,7 +35,10 @@ impl Outcome {
             let [was, asked] = [report.duration_s, report.load.duration_s];
             problems.push(format!("a signal ended the run: {was:.1} of {asked:.1} s were measured"));
         }
-        if report.connections.established == 0 {
+        // Connections that stay may all have been opened before the window.
+        let opened = report.counters.0.iter().any(|(name, count)| name == "established" && *count > 0);
+        let Connections { started, established, .. } = report.connections;
+        if established == 0 && (started > 0 || !opened) {
             problems
                 .push(format!("no connection was established{}", told(&report.connections.failed.causes())));
         } else {
@@ -51,7 +57,10 @@ fn is_off(is: f64, asked: f64) -> bool {
 
 fn rate(report: &BenchReport) -> Option<String> {
     let achieved = report.rate_per_s.achieved;
-    let asked = report.rate_per_s.asked.filter(|&asked| is_off(achieved, asked as f64))?;
+    let asked = report.rate_per_s.asked.filter(|&asked| {
+        let connections = (achieved - asked as f64).abs() * report.duration_s;
+        is_off(achieved, asked as f64) && connections > EDGES
+    })?;
     let off = (achieved / asked as f64 - 1.0) * 100.0;
     let (is, asked_text) = (table::rate(achieved), grouped(asked));
     let mut problem = format!("{is} connections/s were established instead of {asked_text} ({off:+.1} %)");
@@ -118,14 +127,45 @@ mod tests {
     use std::time::Duration;
 
     use super::super::tests::{measured, setup};
-    use super::super::{Concurrency, Measured};
+    use super::super::{Concurrency, Load, Measured, Setup};
     use super::*;
+    use crate::generator;
     use crate::generator::meters::Meter;
+    use crate::generator::tally::Totals;
 
     #[test]
     fn what_is_as_asked_needs_no_words() {
         let outcome = BenchReport::new(setup(), measured()).verdict;
         assert_eq!(outcome, Outcome { ok: true, problems: Vec::new() });
+    }
+
+    #[test]
+    fn connections_that_stay_were_opened_before_the_window() {
+        let mut measured = measured();
+        measured.totals = Totals::default();
+        measured.concurrency = Some(Concurrency::over(100, &[100, 100]));
+        let open = Duration::from_secs(1);
+        let load = Load::steady(generator::Load::Concurrency(100), open, open, open);
+        let outcome = BenchReport::new(Setup { load, ..setup() }, measured).verdict;
+        assert_eq!(outcome, Outcome { ok: true, problems: Vec::new() });
+    }
+
+    #[test]
+    fn the_windows_edges_decide_about_no_small_rate() {
+        let load = Load::steady(generator::Load::Rate(1), Duration::ZERO, Duration::ZERO, Duration::ZERO);
+        let check = |established: u64, is_ok: bool| {
+            let mut measured = measured();
+            measured.begin.counts.established = 0;
+            measured.end.counts.established = established;
+            let outcome = BenchReport::new(Setup { load, ..setup() }, measured).verdict;
+            assert_eq!(outcome.ok, is_ok, "{established}: {:?}", outcome.problems);
+        };
+        // 1/s in a window of 10 s.
+        check(10, true);
+        check(8, true);
+        check(12, true);
+        check(7, false);
+        check(13, false);
     }
 
     #[test]
