@@ -476,9 +476,10 @@ impl Run<'_> {
             totals.merge(&desk.tally.totals());
         }
         let phase = watch.phase(from);
-        let whole = watch.trial.end() - watch.trial.start;
+        // Nobody knows how long the drain is going to be.
+        let whole = (phase != Phase::Drain).then(|| watch.trial.end() - watch.trial.start);
         let line = watch.sampler.sample(phase, &now, &totals, &interval.counted);
-        self.tell(&(line.line(Some(whole)) + "\n"));
+        self.tell(&(line.line(whole) + "\n"));
         self.intervals.push(line);
         watch.since = watch.next();
         self.session.check_link()

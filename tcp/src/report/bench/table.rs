@@ -153,7 +153,7 @@ impl BenchReport {
         }
         let packets = &self.packets_per_connection;
         let [out, inward] = [packets.out_total, packets.in_total].map(grouped);
-        let each = format!("{:.2} out + {:.2} in a connection", packets.out, packets.inward);
+        let each = format!("{:.2} out + {:.2} in, each connection", packets.out, packets.inward);
         table.line("packets", format!("{each}   ({out} out, {inward} in, in the whole run)"));
     }
 
@@ -315,7 +315,8 @@ mod tests {
     fn a_run_without_trouble_has_a_short_table() {
         let table = BenchReport::new(setup(), measured()).table();
         fits(&table, 30);
-        for part in ["asked 200,000/s   achieved 200,000/s", "core 1", "4.00 out + 3.00 in a connection"] {
+        for part in ["asked 200,000/s   achieved 200,000/s", "core 1", "4.00 out + 3.00 in, each connection"]
+        {
             assert!(table.contains(part), "{part}: {table}");
         }
         for part in ["failed", "held up", "first byte", "sent again", "dropped", "search", "requests", "NIC"]

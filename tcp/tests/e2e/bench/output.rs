@@ -102,7 +102,7 @@ fn the_table(lines: &[&str]) {
         "rate          asked 200/s   achieved ",
         "connections   started 400   established 400   closed 400",
         "requests      started 400   done 400",
-        "packets       3.00 out + 3.00 in a connection",
+        "packets       3.00 out + 3.00 in, each connection",
         "latency ",
         "  connect ",
         "    from SYN ",
@@ -193,7 +193,7 @@ fn the_log_agrees(log: &[u8], report: &Value) {
         starts.push(interval.start_timestamp());
         ends = ends.max((interval.start_timestamp() + interval.duration()).as_secs_f64());
         let meter = meters.entry(interval.tag().expect("the meter's name").as_str().to_owned());
-        meter.or_insert_with(|| Histogram::new(3).unwrap()).add(samples).unwrap();
+        meter.or_insert_with(|| Histogram::new_from(&samples)).add(samples).unwrap();
     }
     assert!(starts.is_sorted() && (2.0..4.0).contains(&ends), "{starts:?} {ends}");
     for (tag, path) in [
