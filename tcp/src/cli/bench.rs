@@ -43,11 +43,11 @@ pub struct Bench {
     #[arg(long, help_heading = LOAD, value_name = "N", value_parser = parse_count)]
     pub concurrency: Option<usize>,
 
-    /// Search for the highest rate at which no more than --loss of the connections fail
+    /// Search for the highest rate at which no more than --loss of the connections fail, or need to send something again
     #[arg(long, help_heading = LOAD)]
     pub search: bool,
 
-    /// With --search: the share of connections that may fail, such as 0.001 or 0.1% [default: 0]
+    /// With --search: the share of connections that may be lost in this way, such as 0.001 or 0.1% [default: 0]
     #[arg(long, help_heading = LOAD, value_name = "SHARE", value_parser = parse_share)]
     pub loss: Option<f64>,
 
