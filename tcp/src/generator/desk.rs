@@ -1,11 +1,13 @@
 //! What the control plane and a worker's generator tell each other. Knows trials and totals; never connections.
 
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use crossbeam::queue::ArrayQueue;
 
 use super::Load;
+use super::dialogue::Bad;
 use super::tally::Tally;
 use crate::stats::Cell;
 use crate::time::Instant;
@@ -56,6 +58,8 @@ pub struct Desk {
     pub tally: Tally,
     /// Connections under way, those held included.
     pub open: Cell,
+    /// What was wrong with the first response that was bad.
+    pub first_bad: OnceLock<Bad>,
     /// The fewest and the most connections under way at the end of a turn in the time that counts, their sum over such turns, and the
     /// turns.
     pub held: Held,
@@ -101,6 +105,7 @@ impl Default for Desk {
             over: AtomicU64::new(0),
             tally: Tally::default(),
             open: Cell::default(),
+            first_bad: OnceLock::new(),
             held: Held::default(),
         }
     }

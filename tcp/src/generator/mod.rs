@@ -373,7 +373,9 @@ impl Generator {
         if heard.started > 0 {
             self.tracks[slot as usize].since = now;
         }
-        if heard.bad.is_some() {
+        if let Some(bad) = heard.bad {
+            // Only the first is kept.
+            let _ = self.desk.first_bad.set(bad);
             self.tracks[slot as usize].give_up(GivenUp::BadResponse);
         }
         self.wait_anew(slot, now);

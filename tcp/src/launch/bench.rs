@@ -137,6 +137,7 @@ pub fn bench(config: &Bench) -> Result<BenchReport, Error> {
         began: clock.now(),
     };
     let outcome = run.all();
+    let first_bad = run.desks.iter().find_map(|desk| desk.first_bad.get()).map(ToString::to_string);
     let Run { session, signalled, intervals, .. } = run;
     let index = session.interface.index;
     let nic = statistics(index).since(&nic);
@@ -155,6 +156,7 @@ pub fn bench(config: &Bench) -> Result<BenchReport, Error> {
         begin: result.begin,
         end: result.end,
         totals: result.totals,
+        first_bad,
         meters: result.meters,
         counts,
         nic: nic.losses().collect::<Named>(),

@@ -144,7 +144,7 @@ impl Interval {
     pub fn line(&self, length: Option<Duration>) -> String {
         let length = length.map_or_else(String::new, |length| format!("/{:.0}", length.as_secs_f64()));
         let mut line = format!(
-            "{:>9} s  {:<7}  started {:>9}/s  established {:>9}/s  open {:>7}",
+            "{:>7} s {:<7} started {:>9}/s  estab {:>9}/s  open {:>7}",
             format!("{:.0}{length}", self.at_s),
             self.phase.name(),
             grouped(self.started_per_s),
@@ -155,14 +155,14 @@ impl Interval {
             |values: &[f64]| values.iter().map(|v| format!("{v:.0}")).collect::<Vec<_>>().join(" ");
         // Writing to a string does not fail.
         if let Some(us) = self.connect_p99_us {
-            let _ = write!(line, "  connect p99 {:>7}", table::duration(us));
+            let _ = write!(line, "  connect p99 {}", table::duration(us));
         }
         if let Some(us) = self.request_p99_us {
-            let _ = write!(line, "  requests {:>9}/s", grouped(self.requests_per_s));
-            let _ = write!(line, "  p99 {:>7}", table::duration(us));
+            let _ = write!(line, "  requests {}/s", grouped(self.requests_per_s));
+            let _ = write!(line, " p99 {}", table::duration(us));
         }
         let _ = write!(line, "  cpu % {}", percents(&self.worker_cpu_percent));
-        let _ = write!(line, "  softirq % {}", percents(&self.softirq_percent));
+        let _ = write!(line, " softirq {}", percents(&self.softirq_percent));
         for (name, count) in &self.failed.0 {
             let _ = write!(line, "  {} {}", name.replace('_', " "), grouped(*count));
         }
@@ -209,8 +209,7 @@ mod tests {
             (200, &[80.0][..], &[40.0][..])
         );
         let line = first.line(Some(Duration::from_secs(14)));
-        let begin =
-            "     2/14 s  ramp     started     1,000/s  established       900/s  open     200  cpu % 80";
+        let begin = "   2/14 s ramp    started     1,000/s  estab       900/s  open     200  cpu % 80";
         assert!(line.starts_with(begin) && line.contains("connect failed 150"), "{line}");
         assert!(!line.contains("p99") && !line.contains("again") && !line.contains('\n'), "{line}");
 
@@ -225,9 +224,9 @@ mod tests {
         assert_eq!((second.started_per_s, second.requests_per_s), (0, 30));
         let line = second.line(None);
         for part in [
-            "        3 s  measure ",
-            "connect p99  250 us",
-            "requests        30/s  p99 2.00 ms",
+            "      3 s measure ",
+            "connect p99 250 us",
+            "requests 30/s p99 2.00 ms",
             "refused 3",
             "sent again 4",
             "drop_land 6",

@@ -48,6 +48,8 @@ pub struct Measured {
     pub end: Moment,
     /// The accounts of connections that count, when the workers had stopped.
     pub totals: Totals,
+    /// What was wrong with the first bad response.
+    pub first_bad: Option<String>,
     /// The latencies of connections that count.
     pub meters: Meters,
     /// The counters when the workers had stopped.
@@ -118,7 +120,7 @@ impl Concurrency {
 
 /// What became of the connections that count: started = established + failed before; established = closed + failed
 /// after.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Connections {
     /// Their SYN was sent.
     pub started: u64,
@@ -134,6 +136,8 @@ pub struct Connections {
     pub tuples_short: u64,
     /// Times that one was due and the table was full.
     pub table_full: u64,
+    /// What was wrong with the first bad response.
+    pub first_bad_response: Option<String>,
 }
 
 /// Connections that did not do all they were meant to, by cause.
@@ -198,6 +202,7 @@ impl From<&Totals> for Connections {
             not_started: totals.not_started,
             tuples_short: totals.tuples_short,
             table_full: totals.table_full,
+            first_bad_response: None,
         }
     }
 }
@@ -360,7 +365,7 @@ impl BenchReport {
                 closed: tenth(per_s(closed, duration_s)),
             },
             concurrency: measured.concurrency,
-            connections: Connections::from(&totals),
+            connections: Connections { first_bad_response: measured.first_bad, ..Connections::from(&totals) },
             requests: Requests {
                 started: totals.requests_started,
                 done: totals.requests_done,

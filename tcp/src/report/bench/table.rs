@@ -141,6 +141,9 @@ impl BenchReport {
         parts.extend(occurred([("not started", connections.not_started)]));
         table.parts("connections", &parts);
         table.parts("  failed", &occurred(connections.failed.causes()));
+        if let Some(bad) = &connections.first_bad_response {
+            table.line("  response", format!("bad; the first: {bad}"));
+        }
         let short = [("table full", connections.table_full), ("no tuple free", connections.tuples_short)];
         table.parts("  held up", &occurred(short));
         let requests = &self.requests;
@@ -330,7 +333,7 @@ mod tests {
     fn what_went_wrong_is_in_the_table() {
         let report = troubled();
         let table = report.table();
-        fits(&table, 44);
+        fits(&table, 45);
         for part in [
             "refused 300,000",
             "not started 70,000",

@@ -72,6 +72,7 @@ pub(in super::super) fn measured() -> Measured {
     let totals =
         Totals { started: 2_000_000, established: 2_000_000, closed: 2_000_000, ..Totals::default() };
     Measured {
+        first_bad: Some("the body has another length than expected".into()),
         begin,
         end,
         totals,

@@ -49,10 +49,6 @@ impl Generator {
         Self { process: Process::spawn(&mut stage.lab.exec(Side::Client, argv)), report }
     }
 
-    pub(crate) fn said(&self) -> String {
-        self.process.said()
-    }
-
     pub(crate) fn signal(&self, signal: Signal) {
         self.process.signal(signal);
     }
