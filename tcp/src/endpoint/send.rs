@@ -23,7 +23,10 @@ impl<A: Application> Endpoint<A> {
     ) -> bool {
         let millis = now.millis();
         let pending = self.pending(slot);
-        if pending.then == Then::Reset && self.connections[slot].tcb.state().aborts_with_rst() {
+        let resets = pending.then == Then::Reset && self.connections[slot].tcb.state().aborts_with_rst();
+        // In answer to SYN,ACK, RST would end a handshake that the peer does not know to be complete: ACK goes first.
+        let completes = before == State::SynSent && frame.is_some();
+        if resets && !completes {
             let reset = self.connections[slot].tcb.reset();
             self.send(slot, &reset, frame, millis, out);
             self.state_changed(slot, before, now);
@@ -37,8 +40,10 @@ impl<A: Application> Endpoint<A> {
         // In answer to a segment one goes in its own frame at once; the others take their turn.
         let most = if frame.is_some() { 1 } else { SEGMENTS_PER_VISIT };
         let mut sent = 0;
-        let alone =
-            !self.piggyback && frame.is_some() && (must_acknowledge || self.connections[slot].tcb.owes_ack());
+        let alone = resets
+            || (!self.piggyback
+                && frame.is_some()
+                && (must_acknowledge || self.connections[slot].tcb.owes_ack()));
         while !alone && sent < most && (frame.is_some() || !out.free.is_empty()) {
             let rides = self.rides(slot, stream);
             let connection = &mut self.connections[slot];
@@ -53,7 +58,7 @@ impl<A: Application> Endpoint<A> {
             self.send(slot, &ack, frame.take(), millis, out);
             sent = 1;
         }
-        if goes_on && self.may_send_more(slot, stream) {
+        if resets || (goes_on && self.may_send_more(slot, stream)) {
             self.make_ready(slot);
         }
         out.recycle.extend(frame);
