@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::{BenchReport, Connections, Failed, table};
+use super::{BenchReport, Failed, table};
 use crate::report::grouped;
 
 /// What is not as it was asked for.
@@ -35,16 +35,15 @@ impl Outcome {
             let [was, asked] = [report.duration_s, report.load.duration_s];
             problems.push(format!("a signal ended the run: {was:.1} of {asked:.1} s were measured"));
         }
-        // Connections that stay may all have been opened before the window.
-        let opened = report.counters.0.iter().any(|(name, count)| name == "established" && *count > 0);
-        let Connections { started, established, .. } = report.connections;
-        if established == 0 && (started > 0 || !opened) {
+        problems.extend(search(report));
+        if report.connections.established == 0 && !holds_earlier_ones(report) {
             problems
                 .push(format!("no connection was established{}", told(&report.connections.failed.causes())));
         } else {
             problems.extend(rate(report));
             problems.extend(concurrency(report));
             problems.extend(failed(report));
+            problems.extend(cut(report));
         }
         Self { ok: problems.is_empty(), problems }
     }
@@ -114,6 +113,31 @@ fn failed(report: &BenchReport) -> Option<String> {
         .then(|| format!("{} of {} connections failed{}", grouped(failed), grouped(started), told(&uncut)))
 }
 
+/// Connections that the drain was too short for.
+fn cut(report: &BenchReport) -> Option<String> {
+    let Failed { connect_cut, cut, .. } = report.connections.failed;
+    let (cut, started) = (connect_cut + cut, report.connections.started);
+    (cut as f64 > started as f64 * TOLERANCE).then(|| {
+        let (cut, started) = (grouped(cut), grouped(started));
+        format!(
+            "{cut} of {started} connections were cut, under way at the drain's end: give a longer --drain"
+        )
+    })
+}
+
+/// The last trial of a search that has found a rate is a confirmation that passed.
+fn search(report: &BenchReport) -> Option<String> {
+    let found = report.steps.last().is_some_and(|step| step.passed);
+    (report.load.kind == "search" && !found)
+        .then(|| "the search found no rate: none passed its trial and its confirmation".into())
+}
+
+/// Connections that stay open may all have begun before the window.
+fn holds_earlier_ones(report: &BenchReport) -> bool {
+    let established = report.counters.0.iter().any(|(name, count)| name == "established" && *count > 0);
+    report.concurrency.is_some() && report.connections.started == 0 && established
+}
+
 /// `: 3 refused, 2 timed out`, or nothing.
 fn told(causes: &[(&str, u64)]) -> String {
     let causes = causes.iter().filter(|(_, count)| *count > 0);
@@ -127,7 +151,7 @@ mod tests {
     use std::time::Duration;
 
     use super::super::tests::{measured, setup};
-    use super::super::{Concurrency, Load, Measured, Setup};
+    use super::super::{Concurrency, Load, Measured, Setup, Step};
     use super::*;
     use crate::generator;
     use crate::generator::meters::Meter;
@@ -236,5 +260,39 @@ mod tests {
             &|measured| measured.concurrency = Some(Concurrency::over(100, &[90, 92])),
             &["91.0 connections were open on average instead of 100"],
         );
+        check(
+            &|measured| {
+                measured.totals.closed -= 30_000;
+                measured.totals.cut = 30_000;
+            },
+            &[
+                "30,000 of 2,000,000 connections were cut, under way at the drain's end: give a longer --drain",
+            ],
+        );
+    }
+
+    #[test]
+    fn connections_that_stay_may_have_begun_before_the_window() {
+        let verdict = |concurrency: Option<Concurrency>| {
+            let measured = Measured { totals: Totals::default(), concurrency, ..measured() };
+            BenchReport::new(setup(), measured).verdict
+        };
+        assert!(verdict(Some(Concurrency::over(100, &[100]))).ok);
+        assert!(verdict(None).problems[0].contains("no connection was established"));
+    }
+
+    #[test]
+    fn a_search_has_found_what_was_confirmed_last() {
+        let second = Duration::from_secs(1);
+        let problems = |outcomes: &[bool]| {
+            let step = |&passed: &bool| Step { rate: 100, started: 100, lost: 0, achieved: 100.0, passed };
+            let measured = Measured { steps: outcomes.iter().map(step).collect(), ..measured() };
+            let setup = Setup { load: Load::search(second, second, second), ..setup() };
+            BenchReport::new(setup, measured).verdict.problems.join("; ")
+        };
+        assert_eq!(problems(&[false, true]), "");
+        for outcomes in [&[true, false][..], &[false], &[]] {
+            assert!(problems(outcomes).contains("the search found no rate"), "{outcomes:?}");
+        }
     }
 }
