@@ -76,7 +76,12 @@ impl Stage {
 
     /// A counter of the client's kernel, by its name in /proc/net/snmp's TCP lines.
     pub(crate) fn kernel_tcp(&self, name: &str) -> u64 {
-        let text = self.ask(&["cat", "/proc/net/snmp"]);
+        self.kernel_tcp_at(Side::Client, name)
+    }
+
+    /// The same of the kernel at either end.
+    pub(crate) fn kernel_tcp_at(&self, side: Side, name: &str) -> u64 {
+        let text = self.lab.output(side, &["cat", "/proc/net/snmp"]).unwrap();
         let mut lines = text.lines().filter_map(|line| line.strip_prefix("Tcp: "));
         let (names, values) = (lines.next().unwrap(), lines.next().unwrap());
         let found = names.split(' ').zip(values.split(' ')).find(|(known, _)| *known == name);

@@ -1,1 +1,269 @@
-//! To come.
+//! Peers and ways that fail: each failure is counted under its name, said, and the run still ends.
+
+use std::io::Write as _;
+use std::process::Stdio;
+
+use super::*;
+use crate::harness::Server;
+use xtask::lab::{CLIENT_V4, LabOptions, SERVER_INTERFACE, SERVER_V6, SOURCES_V6};
+
+/// The end of a run that is not what was asked for.
+const NOT_AS_ASKED: i32 = 3;
+
+/// Rules at the server's end, where the kernel's TCP sees packets: a network device's, or an address family's.
+fn rules(stage: &Stage, table: &str) {
+    let argv = ["nft", "-f", "-"];
+    let mut nft = stage.lab.exec(Side::Server, argv).stdin(Stdio::piped()).spawn().unwrap();
+    nft.stdin.take().unwrap().write_all(table.as_bytes()).unwrap();
+    assert!(nft.wait().unwrap().success(), "nft refused {table}");
+}
+
+/// The same for what arrives at the server's interface.
+fn on_arrival(stage: &Stage, rule: &str) {
+    let chain = format!("type filter hook ingress device {SERVER_INTERFACE} priority 0");
+    rules(stage, &format!("table netdev faults {{\n chain in {{\n {chain}\n {rule}\n }}\n }}\n"));
+}
+
+/// A short load, without warm-up.
+const LOAD: [&str; 8] = ["--rate", "400", "--warmup", "0s", "--duration", "250ms", "--cores", "1"];
+
+/// Runs [`LOAD`] with these options beside: its accounts have to close.
+fn load(stage: &Stage, arguments: &[&str]) -> Run {
+    let run = bench(stage, &[&LOAD[..], arguments].concat());
+    run.accounts_close();
+    run
+}
+
+impl Run {
+    fn failed(&self, cause: &str) -> u64 {
+        self.count(&format!("/connections/failed/{cause}"))
+    }
+
+    /// It has to end as one whose connections all failed for one cause, and to say so.
+    fn all_failed(self, cause: &str) -> Self {
+        assert_eq!(self.failed(cause), self.started(), "{}", self.said);
+        let part = format!("{} {}", self.started(), cause.replace('_', " "));
+        assert!(self.started() > 0);
+        self.fails_with(NOT_AS_ASKED, &part)
+    }
+}
+
+#[test]
+fn lost_packets_are_sent_again() {
+    let stage = Stage::new("bf-loss");
+    let server = KernelServer::start(&stage, "http:100");
+    rules(
+        &stage,
+        &format!(
+            "table netdev faults {{
+               chain in {{ type filter hook ingress device {SERVER_INTERFACE} priority 0;
+                 meta l4proto tcp numgen random mod 100 < 3 drop
+               }}
+               chain out {{ type filter hook egress device {SERVER_INTERFACE} priority 0;
+                 meta l4proto tcp numgen random mod 100 < 3 fwd to lo
+               }}
+             }}"
+        ),
+    );
+    let workload = ["--workload", "http", "--requests", "3", "--timeout", "20s", "--drain", "20s"];
+    let open = ["--concurrency", "20", "--warmup", "0s", "--duration", "1s", "--cores", "1"];
+    let run = bench(&stage, &[&workload[..], &open].concat());
+    run.accounts_close();
+    // Whoever closes last and is not heard may be reset at the end; nothing else fails.
+    assert_eq!(run.count("/connections/established"), run.started(), "{}", run.said);
+    assert!(run.count("/connections/closed") > 0, "{}", run.said);
+    assert!(run.count("/retransmissions/segs") > 0 && run.said.contains("sent again"), "{}", run.said);
+    let run = run.good();
+    assert!(server.stop()["accepted"].as_u64().unwrap() >= run.count("/connections/closed"));
+}
+
+#[test]
+fn half_of_the_syns_are_lost() {
+    let stage = Stage::new("bf-syns");
+    let server = KernelServer::start(&stage, "close");
+    on_arrival(&stage, "tcp flags & (syn | ack) == syn numgen inc mod 2 == 0 drop");
+    let run = load(&stage, &["--close", "peer", "--timeout", "1500ms"]);
+    let established = run.count("/connections/established");
+    assert!(established > 0 && run.failed("connect_timed_out") > 0, "{}", run.said);
+    assert_eq!(established + run.failed("connect_timed_out"), run.started(), "{}", run.said);
+    // The way has lost them, and nobody else.
+    let again = run.count("/retransmissions/syn");
+    assert!(again > 0, "{}", run.said);
+    assert_eq!([run.count("/lost_syns/total"), run.count("/lost_syns/peer_or_way")], [again; 2]);
+    assert!(run.said.contains("at the peer or on the way"), "{}", run.said);
+    let run = run.fails_with(NOT_AS_ASKED, "connect timed out");
+    assert_eq!(server.stop()["accepted"], run.count("/connections/established"));
+}
+
+#[test]
+fn nobody_listens() {
+    let stage = Stage::new("bf-refused");
+    load(&stage, &[]).all_failed("refused");
+}
+
+#[test]
+fn nobody_answers() {
+    let stage = Stage::new("bf-silent");
+    on_arrival(&stage, "meta l4proto tcp drop");
+    load(&stage, &["--timeout", "300ms"]).all_failed("connect_timed_out");
+    // A drain that is over before the patience is: they are cut.
+    load(&stage, &["--timeout", "1h", "--drain", "100ms"]).all_failed("connect_cut");
+}
+
+#[test]
+fn the_peer_cannot_be_reached() {
+    let stage = Stage::new("bf-unreachable");
+    // The kernel is sparing with such messages.
+    for limit in ["net.ipv4.icmp_ratemask=0", "net.ipv6.icmp.ratelimit=0"] {
+        stage.at_server(&["sysctl", "-q", "-w", limit]);
+    }
+    rules(
+        &stage,
+        "table inet faults { chain in { type filter hook input priority 0;
+           meta nfproto ipv4 meta l4proto tcp reject with icmp type host-unreachable
+           meta nfproto ipv6 meta l4proto tcp reject with icmpv6 type addr-unreachable
+         }
+         }",
+    );
+    let v6 = format!("[{SERVER_V6}]:80");
+    let also_v6 = ["--target", v6.as_str(), "--source", SOURCES_V6];
+    load(&stage, &also_v6).all_failed("unreachable");
+}
+
+#[test]
+fn half_of_the_connections_are_reset() {
+    let stage = Stage::new("bf-resethalf");
+    let server = KernelServer::start(&stage, "reset-half:http:100");
+    let run = load(&stage, &["--workload", "http"]).fails_with(NOT_AS_ASKED, "reset by peer");
+    let (started, closed) = (run.started(), run.count("/connections/closed"));
+    assert_eq!((run.failed("reset_by_peer"), closed), (started / 2, started.div_ceil(2)), "{}", run.said);
+    assert_eq!(run.count("/requests/done"), closed);
+    assert_eq!(server.stop()["resets"], started / 2);
+}
+
+#[test]
+fn the_answers_are_garbage() {
+    let stage = Stage::new("bf-garbage");
+    let server = KernelServer::start(&stage, "garbage");
+    let run = load(&stage, &["--workload", "http"]).fails_with(NOT_AS_ASKED, "bad response");
+    assert_eq!(run.failed("bad_response"), run.started());
+    assert_eq!((run.count("/connections/closed"), run.count("/requests/done")), (0, 0));
+    assert_eq!(server.stop()["accepted"], run.started());
+    // HTTP, but not what is expected.
+    let server = KernelServer::start(&stage, "http:100");
+    let run = load(&stage, &["--workload", "http", "--expect", "101"]);
+    let run = run.fails_with(NOT_AS_ASKED, "bad response");
+    assert_eq!(run.failed("bad_response"), run.started());
+    server.stop();
+}
+
+/// A load that is still under way when what goes wrong has gone wrong.
+const LONG: [&str; 12] = [
+    "--rate",
+    "500",
+    "--warmup",
+    "0s",
+    "--duration",
+    "2s",
+    "--close",
+    "peer",
+    "--cores",
+    "1",
+    "--timeout",
+    "4s",
+];
+
+/// Waits until the server's end has received so many packets more.
+fn until_received(stage: &Stage, packets: u64) {
+    let path = format!("/sys/class/net/{SERVER_INTERFACE}/statistics/rx_packets");
+    let received = || stage.at_server(&["cat", &path]).trim().parse::<u64>().unwrap();
+    let enough = received() + packets;
+    until("packets arrive", LIMIT, || received() >= enough);
+}
+
+#[test]
+fn a_server_that_dies_and_comes_back() {
+    let stage = Stage::new("bf-serve-dies");
+    let arguments = ["--listen", "198.18.0.2:80=close"];
+    let server = Server::start(&stage, &arguments);
+    let generator = Generator::start(&stage, &LONG);
+    until_received(&stage, 300);
+    server.kill();
+    let server = Server::start(&stage, &arguments);
+    let run = generator.end(&stage);
+    run.accounts_close();
+    // While nobody was there the kernel has refused.
+    assert!(run.failed("refused") > 0, "{}", run.said);
+    assert!(run.count("/connections/closed") > 0, "{}", run.said);
+    run.fails_with(NOT_AS_ASKED, "refused");
+    assert!(server.stop(&stage).count("passive_opens") > 0);
+}
+
+#[test]
+fn a_kernels_server_that_dies_and_comes_back() {
+    let stage = Stage::new("bf-kernel-dies");
+    let server = KernelServer::start(&stage, "close");
+    let generator = Generator::start(&stage, &LONG);
+    until_received(&stage, 300);
+    server.kill();
+    let refused = || stage.kernel_tcp_at(Side::Server, "OutRsts") > 50;
+    until("connections are refused", LIMIT, refused);
+    let server = KernelServer::start(&stage, "close");
+    let run = generator.end(&stage);
+    run.accounts_close();
+    assert!(run.failed("refused") > 0 && run.count("/connections/closed") > 0, "{}", run.said);
+    run.fails_with(NOT_AS_ASKED, "refused");
+    assert!(server.stop()["accepted"].as_u64().unwrap() > 0);
+}
+
+#[test]
+fn a_link_that_is_lost_and_found() {
+    let stage = Stage::new("bf-link");
+    let server = KernelServer::start(&stage, "close");
+    let mut generator = Generator::start(&stage, &LONG);
+    until_received(&stage, 300);
+    stage.at_server(&["ip", "link", "set", SERVER_INTERFACE, "down"]);
+    generator.until_said("the link has lost its carrier");
+    stage.at_server(&["ip", "link", "set", SERVER_INTERFACE, "up"]);
+    // Routes go with the link.
+    stage.at_server(&["ip", "route", "add", SOURCES_V4, "via", CLIENT_V4]);
+    let run = generator.end(&stage);
+    run.accounts_close();
+    assert!(run.said.contains("the link is up again"), "{}", run.said);
+    assert!(run.count("/connections/closed") > 0 && run.count("/retransmissions/syn") > 0, "{}", run.said);
+    assert!(matches!(run.status.code(), Some(0 | NOT_AS_ASKED)), "{}", run.said);
+    assert!(server.stop()["accepted"].as_u64().unwrap() >= run.count("/connections/closed"));
+}
+
+#[test]
+fn a_link_that_is_lost_for_good() {
+    let stage = Stage::new("bf-nolink");
+    let _server = KernelServer::start(&stage, "close");
+    let arguments =
+        ["--rate", "500", "--warmup", "0s", "--duration", "1s", "--close", "peer", "--cores", "1"];
+    let generator = Generator::start(&stage, &[&arguments[..], &["--timeout", "300ms"]].concat());
+    until_received(&stage, 100);
+    stage.at_server(&["ip", "link", "set", SERVER_INTERFACE, "down"]);
+    let run = generator.end(&stage);
+    run.accounts_close();
+    assert!(run.said.contains("the link has lost its carrier"), "{}", run.said);
+    assert!(run.failed("connect_timed_out") > 0 && run.count("/connections/closed") > 0, "{}", run.said);
+    run.fails_with(NOT_AS_ASKED, "connect timed out");
+}
+
+#[test]
+fn checksums_that_the_peer_leaves_unfinished() {
+    let options = LabOptions { checksum_offload: true, ..LabOptions::default() };
+    let stage = Stage::with("bf-checksums", options);
+    let server = KernelServer::start(&stage, "http:100");
+    let run = load(&stage, &["--workload", "http", "--timeout", "300ms"]).all_failed("connect_timed_out");
+    assert!(run.count("/drops/drop_tcp_checksum") >= run.started(), "{}", run.said);
+    for part in ["dropped       tcp checksum", "ethtool -K <peer> tx off", "--accept-partial-checksums"] {
+        assert!(run.said.contains(part), "not said: {part}\n{}", run.said);
+    }
+    let run = load(&stage, &["--workload", "http", "--accept-partial-checksums"]).fulfilled();
+    assert_eq!(run.count("/connections/closed"), run.started());
+    assert_eq!(run.count("/drops/drop_tcp_checksum"), 0);
+    assert!(run.count("/counters/in_partial_checksums") > 0);
+    server.stop();
+}

@@ -84,6 +84,16 @@ impl Run {
         self
     }
 
+    /// It has to be as asked but for its rate, which a busy machine may miss.
+    pub(crate) fn fulfilled(self) -> Self {
+        let problems = self.value("/verdict/problems").as_array().expect("a list");
+        let is_rate =
+            |problem: &Value| problem.as_str().unwrap().contains(" connections/s were established ");
+        assert!(problems.iter().all(is_rate), "{}", self.said);
+        assert_eq!(self.status.code(), Some(if problems.is_empty() { 0 } else { 3 }), "{}", self.said);
+        self
+    }
+
     /// It has to end with this exit status, and to say this.
     pub(crate) fn fails_with(self, status: i32, part: &str) -> Self {
         assert_eq!(self.status.code(), Some(status), "{}", self.said);
@@ -105,6 +115,11 @@ impl Run {
     /// A number of the report by its path.
     pub(crate) fn number(&self, path: &str) -> f64 {
         self.value(path).as_f64().unwrap_or_else(|| panic!("{path} is no number: {}", self.report))
+    }
+
+    /// Connections that count.
+    pub(crate) fn started(&self) -> u64 {
+        self.count("/connections/started")
     }
 
     /// The accounts close, whatever else happened.
@@ -130,16 +145,27 @@ pub(crate) struct KernelServer(Process);
 impl KernelServer {
     /// Starts it on port 80 of the server's IPv4 address and waits until it listens.
     pub(crate) fn start(stage: &Stage, service: &str) -> Self {
+        Self::start_at(stage, service, &[&format!("{SERVER_V4}:80")])
+    }
+
+    /// The same at other addresses and ports.
+    pub(crate) fn start_at(stage: &Stage, service: &str, addresses: &[&str]) -> Self {
         let binary = Path::new(BINARY).with_file_name("synmill-kernel-server");
         assert!(binary.exists(), "{} is missing: cargo build --package synmill-benches", binary.display());
-        let (binary, listen) = (binary.to_str().unwrap(), format!("{SERVER_V4}:80"));
-        let argv = [binary, "--listen", &listen, "--service", service, "--cores", "0"];
+        let mut argv = vec![binary.to_str().unwrap(), "--service", service, "--cores", "0"];
+        argv.extend(addresses.iter().flat_map(|address| ["--listen", address]));
         let mut process = Process::spawn(&mut stage.lab.exec(Side::Server, argv));
         until("the kernel's server is ready", LIMIT, || {
             assert!(process.status().is_none(), "it ended:\n{}", process.said());
             process.said().lines().any(|line| line.starts_with("ready"))
         });
         Self(process)
+    }
+
+    /// Ends it as the kernel does when it has to.
+    pub(crate) fn kill(mut self) {
+        self.0.signal(Signal::SIGKILL);
+        assert!(!self.0.end().success());
     }
 
     /// Asks it to end, and returns the counts that it printed.
