@@ -98,10 +98,16 @@ pub trait Application {
     /// See [`Service::write`].
     fn write(&self, id: Id, memo: &Memo, at: u64, into: &mut [u8]);
 
-    /// What is to be done next, if anything is due; asked until there is nothing, or no frame to do it with.
-    fn poll(&mut self, now: Instant) -> Option<Order> {
-        let _ = now;
+    /// What is to be done next, if anything is due; asked until there is nothing. Without a frame (`has_frame`) nothing can be
+    /// opened, and who is aborted is not told.
+    fn poll(&mut self, now: Instant, has_frame: bool) -> Option<Order> {
+        let _ = (now, has_frame);
         None
+    }
+
+    /// Bytes of memory that it takes for connections.
+    fn memory_bytes(&self) -> usize {
+        0
     }
 
     /// When [`Application::poll`] has something next, as far as that is known now.

@@ -216,7 +216,8 @@ impl<A: Application> Endpoint<A> {
     /// Bytes of memory for connections.
     #[must_use]
     pub fn memory_bytes(&self) -> usize {
-        self.table.memory_bytes()
+        self.application.memory_bytes()
+            + self.table.memory_bytes()
             + self.connections.memory_bytes()
             + self.timers.memory_bytes()
             + self.records.memory_bytes()
@@ -613,13 +614,10 @@ impl<A: Application> Endpoint<A> {
         self.arm(slot);
     }
 
-    /// Does what the application wants, as long as there are free frames to do it with.
+    /// Does what the application wants.
     pub fn poll_application(&mut self, now: Instant, out: &mut Outbox) {
         for _ in 0..ORDERS_PER_TURN {
-            if out.free.is_empty() {
-                return;
-            }
-            match self.application.poll(now) {
+            match self.application.poll(now, !out.free.is_empty()) {
                 None => return,
                 Some(Order::Open(open)) => match self.open(now, &open, out) {
                     Ok(slot) => self.application.on_opened(Id { slot, role: open.role }, now),

@@ -56,42 +56,43 @@ pub struct Desk {
     over: AtomicU64,
     /// The accounts of the present trial.
     pub tally: Tally,
-    /// Connections under way, those held included.
-    pub open: Cell,
+    /// How long connections counted, in nanoseconds: the trial's duration, unless it was stopped.
+    pub window_ns: Cell,
     /// What was wrong with the first response that was bad.
     pub first_bad: OnceLock<Bad>,
-    /// The fewest and the most connections under way at the end of a turn in the time that counts, their sum over such turns, and the
-    /// turns.
+    /// Connections under way in the time that counts.
     pub held: Held,
 }
 
-/// How many connections were under way; see [`Desk::held`].
+/// How many connections were under way between turns.
 #[derive(Debug, Default)]
 pub struct Held {
     /// The fewest.
     pub min: Cell,
     /// The most.
     pub max: Cell,
-    /// Over all turns.
-    pub sum: Cell,
-    /// Turns.
-    pub turns: Cell,
+    /// Connections times microseconds.
+    pub sum_us: Cell,
+    /// Microseconds.
+    pub us: Cell,
 }
 
 impl Held {
-    pub(super) fn note(&self, open: u64) {
-        if self.turns.get() == 0 || open < self.min.get() {
+    /// So many were under way for `elapsed`.
+    pub(super) fn note(&self, open: u64, elapsed: Duration) {
+        if self.us.get() == 0 || open < self.min.get() {
             self.min.set(open);
         }
         if open > self.max.get() {
             self.max.set(open);
         }
-        self.sum.add(open);
-        self.turns.add(1);
+        let us = elapsed.as_micros() as u64;
+        self.sum_us.add(open * us);
+        self.us.add(us);
     }
 
     fn clear(&self) {
-        for cell in [&self.min, &self.max, &self.sum, &self.turns] {
+        for cell in [&self.min, &self.max, &self.sum_us, &self.us] {
             cell.set(0);
         }
     }
@@ -104,7 +105,7 @@ impl Default for Desk {
             stop: AtomicBool::new(false),
             over: AtomicU64::new(0),
             tally: Tally::default(),
-            open: Cell::default(),
+            window_ns: Cell::default(),
             first_bad: OnceLock::new(),
             held: Held::default(),
         }

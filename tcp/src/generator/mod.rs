@@ -57,6 +57,8 @@ pub enum CloseBy {
 pub const MAX_UNDER_WAY: u64 = 512;
 /// Slots looked at for one order while connections are woken or cut.
 const SLOTS_PER_ORDER: usize = 1024;
+/// How long a connection that is cut is waited for with a frame to reset it with: none comes while the link is down.
+const CUT_PATIENCE: Duration = Duration::from_secs(1);
 /// Time between two cuts of what is measured.
 const INTERVAL: Duration = Duration::from_secs(1);
 
@@ -102,6 +104,13 @@ enum Stage {
     Cutting(usize),
 }
 
+/// How many connections were under way when the last turn ended, and when that was.
+#[derive(Clone, Copy, Debug)]
+struct Settled {
+    at: Instant,
+    open: u64,
+}
+
 /// The trial under way.
 #[derive(Clone, Debug)]
 struct Run {
@@ -144,6 +153,7 @@ pub struct Generator {
     /// Connections under way, and those of them that have only to stay.
     open: u64,
     holding: u64,
+    settled: Settled,
     /// Are connections that hold to close?
     closing: bool,
 }
@@ -167,14 +177,9 @@ impl Generator {
             wish: None,
             open: 0,
             holding: 0,
+            settled: Settled { at: now, open: 0 },
             closing: false,
         }
-    }
-
-    /// Bytes of memory, for what it remembers of connections.
-    #[must_use]
-    pub fn memory_bytes(&self) -> usize {
-        size_of_val(&*self.tracks) + self.timers.memory_bytes()
     }
 
     /// Takes the next trial, if there is one.
@@ -210,6 +215,7 @@ impl Generator {
         match run.stage {
             Stage::Opening if now >= run.end || self.desk.is_stopped() => {
                 run.end = run.end.min(now);
+                self.desk.window_ns.set((run.end - run.counts_from).as_nanos() as u64);
                 self.leave_out(now);
                 self.closing = true;
                 if let Some(run) = &mut self.run {
@@ -217,11 +223,13 @@ impl Generator {
                 }
             }
             Stage::Draining(_) | Stage::Cutting(_) if self.open == 0 => {
-                let (number, intervals) = (run.trial.number, run.intervals);
-                let _ = self.recorder.cut(intervals);
-                self.run = None;
-                self.desk.set_over(number);
-                return false;
+                let number = run.trial.number;
+                // The trial is over when all that was measured is on its way; until then it is tried again.
+                if self.recorder.cut(run.intervals) {
+                    self.run = None;
+                    self.desk.set_over(number);
+                    return false;
+                }
             }
             Stage::Draining(_) if now >= run.end + run.trial.drain => run.stage = Stage::Cutting(0),
             _ => {}
@@ -239,7 +247,7 @@ impl Generator {
 
     /// The intended start of a connection that may be opened now.
     fn due(&self, now: Instant) -> Option<Instant> {
-        let run = self.run.as_ref()?;
+        let run = self.run.as_ref().filter(|run| run.stage == Stage::Opening)?;
         if now < run.trial.start || run.short_at == Some(now) {
             return None;
         }
@@ -305,13 +313,16 @@ impl Generator {
     }
 
     /// Tells the next connection that holds to close, or cuts the next one that is left.
-    fn order_end(&mut self) -> Option<Order> {
-        let stage = self.run.as_ref()?.stage;
-        let (from, cuts) = match stage {
+    fn order_end(&mut self, now: Instant, has_frame: bool) -> Option<Order> {
+        let run = self.run.as_ref()?;
+        let (from, cuts) = match run.stage {
             Stage::Opening => return None,
             Stage::Draining(from) => (from, false),
             Stage::Cutting(from) => (from, true),
         };
+        if cuts && !has_frame && now < run.end + run.trial.drain + CUT_PATIENCE {
+            return None;
+        }
         let (slot, next) = self.next_live(from);
         if let Some(run) = &mut self.run {
             run.stage = if cuts { Stage::Cutting(next) } else { Stage::Draining(next) };
@@ -362,7 +373,7 @@ impl Generator {
             self.record(counts, Meter::Request, now - since);
         }
         let tally = &self.desk.tally;
-        if self.run.as_ref().is_some_and(|run| (run.counts_from..run.end).contains(&now)) {
+        if self.is_in_time(now) {
             tally.requests_in_time.add(heard.done.into());
         }
         if counts {
@@ -379,6 +390,19 @@ impl Generator {
             self.tracks[slot as usize].give_up(GivenUp::BadResponse);
         }
         self.wait_anew(slot, now);
+    }
+
+    /// Is this in the time that counts?
+    fn is_in_time(&self, now: Instant) -> bool {
+        self.run.as_ref().is_some_and(|run| (run.counts_from..run.end).contains(&now))
+    }
+
+    /// A turn begins: how many connections were under way since the last one ended.
+    fn note_held(&self, now: Instant) {
+        let Settled { at, open } = self.settled;
+        if now > at && self.is_in_time(at) && self.is_in_time(now) {
+            self.desk.held.note(open, now - at);
+        }
     }
 
     fn script(&self, id: Id) -> &Script {
@@ -423,11 +447,14 @@ impl Application for Generator {
         if counts {
             self.desk.tally.established.add(1);
         }
+        if self.is_in_time(now) {
+            self.desk.tally.established_in_time.add(1);
+        }
         self.holding += u64::from(self.holds);
         self.record(counts, Meter::Connect, now - intended);
         self.record(counts, Meter::ConnectFromSyn, now - syn);
-        self.take_note(id.slot, heard, now);
         self.wait_anew(id.slot, now);
+        self.take_note(id.slot, heard, now);
     }
 
     fn on_data(&mut self, id: Id, _memo: &mut Memo, text: &[u8], now: Instant) -> Taken {
@@ -457,26 +484,29 @@ impl Application for Generator {
         self.script(id).write(&self.tracks[id.slot as usize].progress, at, into);
     }
 
-    fn poll(&mut self, now: Instant) -> Option<Order> {
-        if !self.advance(now) {
-            return None;
-        }
-        if let Some(order) = self.order_timed_out(now) {
-            return Some(order);
-        }
-        let opens = self.run.as_ref().is_some_and(|run| run.stage == Stage::Opening);
-        if !opens {
-            return self.order_end();
-        }
-        let order = self.order_open(now);
-        if order.is_none() && self.run.as_ref().is_some_and(|run| now >= run.counts_from) {
-            self.desk.held.note(self.open);
-        }
+    fn poll(&mut self, now: Instant, has_frame: bool) -> Option<Order> {
+        self.note_held(now);
+        let order = if self.advance(now) {
+            self.order_timed_out(now)
+                .or_else(|| self.order_end(now, has_frame))
+                .or_else(|| if has_frame { self.order_open(now) } else { None })
+        } else {
+            None
+        };
+        self.settled = Settled { at: now, open: self.open };
         order
+    }
+
+    fn memory_bytes(&self) -> usize {
+        size_of_val(&*self.tracks) + self.timers.memory_bytes()
     }
 
     fn next_poll(&self) -> Option<Instant> {
         let run = self.run.as_ref()?;
+        if self.open > self.holding {
+            // An answer may come at any moment, and who sleeps would add the time of getting up to it.
+            return Some(Instant::ZERO);
+        }
         match (&run.pace, run.stage) {
             (Some(pace), Stage::Opening) => Some(pace.due().min(run.end)),
             (None, Stage::Opening) => Some(run.end),
@@ -496,9 +526,12 @@ impl Application for Generator {
         let track = &mut self.tracks[id.slot as usize];
         track.start(wish.intended, now, wish.block, counts);
         self.open += 1;
-        self.desk.open.set(self.open);
+        self.settled.open = self.open;
         if counts {
             self.desk.tally.started.add(1);
+        }
+        if self.is_in_time(now) {
+            self.desk.tally.started_in_time.add(1);
         }
         self.record(counts, Meter::StartLag, now - wish.intended);
         self.wait_anew(id.slot, now);
@@ -534,7 +567,9 @@ impl Application for Generator {
         }
         self.tracks[id.slot as usize].end();
         self.open -= 1;
-        self.desk.open.set(self.open);
+        if self.is_in_time(now) {
+            self.desk.tally.ended_in_time.add(1);
+        }
         self.holding -= u64::from(self.holds && track.is_established());
         self.walk.ended(track.block, now);
         let complete = self.script(id).is_complete(&track.progress);

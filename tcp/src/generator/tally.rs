@@ -70,6 +70,12 @@ tally! {
     requests_started,
     /// Requests answered whole.
     requests_done,
+    /// SYNs sent for the first time in the time that counts.
+    started_in_time,
+    /// Handshakes completed in the time that counts, of whatever connection.
+    established_in_time,
+    /// Connections that ended, in whatever way, in the time that counts.
+    ended_in_time,
     /// Requests answered whole in the time that counts, over whatever connection.
     requests_in_time,
     /// Answers whose HTTP status was not 2xx or 3xx; they are done all the same.

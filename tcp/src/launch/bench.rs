@@ -15,7 +15,7 @@ use super::signals::Signals;
 use super::{Error, say, show};
 use crate::config::{Bench, Workload};
 use crate::flow::Address;
-use crate::generator::desk::{Desk, Trial};
+use crate::generator::desk::{Desk, Held, Trial};
 use crate::generator::dialogue::{Payload, Script};
 use crate::generator::meters::{self, Collector, Meters, Recorder};
 use crate::generator::tally::Totals;
@@ -43,6 +43,8 @@ const LAG: Duration = Duration::from_millis(20);
 const TICKS: Duration = Duration::from_millis(10);
 /// Intervals that the control thread may be late with.
 const SPARES: usize = 3;
+/// How long a tuple rests beyond its TIME-WAIT: the table's timers come up to some milliseconds late.
+const REST: Duration = Duration::from_millis(10);
 /// How long the workers may take to cut what is left when the drain is over.
 const GRACE: Duration = Duration::from_secs(10);
 /// The shortest trial of a search, and its share of the whole duration.
@@ -68,7 +70,6 @@ pub fn bench(config: &Bench) -> Result<BenchReport, Error> {
     let space = Arc::new(space(config)?);
     check_tuples(config, &space)?;
     let targets = targets(config, &interface, first_plan.mac)?;
-    let rss = rss(&interface)?;
     check_captures(rings, &first_plan)?;
     let json = rings.json().map(|path| Replacement::prepare(path)).transpose()?;
     if let Some(path) = config.hdr() {
@@ -77,6 +78,8 @@ pub fn bench(config: &Bench) -> Result<BenchReport, Error> {
     let mut signals = Signals::catch().map_err(|error| Error(format!("catching signals: {error}")))?;
 
     let taken = Taken::new(interface, rings, &plan, &mut signals)?;
+    // As it is now: the attachment may have changed it.
+    let rss = rss(&taken)?;
     let nic = statistics(taken.interface.index);
     let clock = taken.clock;
     let workers = taken.plan.workers.clone();
@@ -95,15 +98,14 @@ pub fn bench(config: &Bench) -> Result<BenchReport, Error> {
         getrandom::u64().map_err(|error| Error(format!("the kernel gives no random numbers: {error}")))?;
     let generator = |place: &Place| {
         let share = match &rss {
-            Some(rss) => Share::Queues {
-                rss: Arc::clone(rss),
-                queues: workers[place.number].queues.iter().map(|&queue| queue as u16).collect(),
-            },
+            Some(rss) => {
+                Share::Queues { rss: Arc::clone(rss), queues: numbers(&workers[place.number].queues) }
+            }
             None => Share::Split { workers: workers.len() as u64, number: place.number as u64 },
         };
         let setup = Setup {
             targets: targets.clone(),
-            walk: Walk::new(Arc::clone(&space), share, config.time_wait(), seed),
+            walk: Walk::new(Arc::clone(&space), share, config.time_wait() + REST, seed),
             recorder: recorders[place.number].take().expect("a generator is made once for each worker"),
             desk: Arc::clone(&desks[place.number]),
             workers: workers.len() as u64,
@@ -114,15 +116,17 @@ pub fn bench(config: &Bench) -> Result<BenchReport, Error> {
         };
         Generator::new(setup, place.now)
     };
+    let mut hdr = config.hdr().map(|path| files::create(path).map(BufWriter::new)).transpose()?;
+    let mut serializer = Serializer::new();
+    let command: Vec<String> = std::env::args().collect();
+    let log = hdr.as_mut().map(|file| Log::begin(file, &mut serializer, &command, SystemTime::now()));
+    let log = log.transpose().map_err(|error| Error(format!("writing the interval log: {error}")))?;
     let session = taken.start(rings, &limits, generator, &[])?;
     for line in said(config, &space, rss.is_some()) {
         say(&line);
     }
 
     let facts = facts(config, &session, space.len());
-    let mut hdr = config.hdr().map(|path| files::create(path).map(BufWriter::new)).transpose()?;
-    let mut serializer = Serializer::new();
-    let log = hdr.as_mut().map(|file| Log::begin(file, &mut serializer, &facts.command, SystemTime::now()));
     let mut run = Run {
         config,
         session,
@@ -132,29 +136,27 @@ pub fn bench(config: &Bench) -> Result<BenchReport, Error> {
         signals,
         trials: 0,
         signalled: false,
+        trouble: None,
         intervals: Vec::new(),
-        log: log.transpose().map_err(|error| Error(format!("writing the interval log: {error}")))?,
+        log,
+        space: &space,
+        latest: None,
         began: clock.now(),
     };
-    let outcome = run.all();
+    let (result, steps) = run.all();
     let first_bad = run.desks.iter().find_map(|desk| desk.first_bad.get()).map(ToString::to_string);
-    let Run { session, signalled, intervals, .. } = run;
+    let Run { session, signalled, trouble, intervals, .. } = run;
     let index = session.interface.index;
     let nic = statistics(index).since(&nic);
     let Left { counts, failures, .. } = session.stop();
     let mut failures = failures;
-    let (result, steps) = match outcome {
-        Ok(done) => done,
-        Err(line) => {
-            failures.insert(0, line);
-            (Outcome::default(), Vec::new())
-        }
-    };
+    failures.splice(0..0, trouble);
     let flushed = hdr.as_mut().map_or(Ok(()), BufWriter::flush);
     failures.extend(flushed.err().map(|error| format!("writing the interval log: {error}")));
     let measured = Measured {
         begin: result.begin,
         end: result.end,
+        window: result.window,
         totals: result.totals,
         first_bad,
         meters: result.meters,
@@ -238,15 +240,30 @@ fn script(config: &Bench, target: SocketAddr) -> Script {
     }
 }
 
-/// How the adapter spreads what arrives, where it says so.
-fn rss(interface: &Interface) -> Result<Option<Arc<Rss>>, Error> {
-    if interface.queues.rx < 2 {
+/// How the adapter spreads what arrives, where it says so and every worker has a part of it.
+fn rss(taken: &Taken) -> Result<Option<Arc<Rss>>, Error> {
+    let workers = &taken.plan.workers;
+    let name = &taken.interface.name;
+    if workers.len() < 2 {
         return Ok(None);
     }
-    let table = interface::rss(&interface.name)
-        .map_err(|error| Error(format!("asking how {} spreads what it receives: {error}", interface.name)))?;
+    let table = interface::rss(name)
+        .map_err(|error| Error(format!("asking how {name} spreads what it receives: {error}")))?;
     let table = table.filter(|table| table.is_toeplitz);
-    Ok(table.and_then(|table| Rss::new(&table.key, table.table)).map(Arc::new))
+    let Some(rss) = table.and_then(|table| Rss::new(&table.key, table.table)) else { return Ok(None) };
+    let idle = workers.iter().position(|place| rss.share(&numbers(&place.queues)).0 == 0);
+    if let Some(worker) = idle {
+        say(&format!(
+            "note: {name} spreads nothing to the queues of worker {worker}: what the others get is handed over"
+        ));
+        return Ok(None);
+    }
+    Ok(Some(Arc::new(rss)))
+}
+
+/// Queues as the adapter's table has them.
+fn numbers(queues: &[usize]) -> Vec<u16> {
+    queues.iter().map(|&queue| queue as u16).collect()
 }
 
 /// What the user should know of the load.
@@ -309,6 +326,8 @@ fn facts(config: &Bench, session: &Session, tuples: u64) -> Facts {
 struct Outcome {
     begin: Moment,
     end: Moment,
+    /// How long connections counted.
+    window: Duration,
     totals: Totals,
     meters: Meters,
     concurrency: Option<Concurrency>,
@@ -319,8 +338,7 @@ struct Outcome {
 impl Outcome {
     /// Connections established a second.
     fn achieved(&self) -> f64 {
-        let seconds = (self.end.at.saturating_sub(self.begin.at)).as_secs_f64().max(1e-3);
-        self.end.counts.established.saturating_sub(self.begin.counts.established) as f64 / seconds
+        self.totals.established_in_time as f64 / self.window.as_secs_f64().max(1e-9)
     }
 
     /// What was lost: connections that failed or never started, and segments that had to be sent again.
@@ -339,6 +357,11 @@ struct Run<'a> {
     signals: Signals,
     trials: u64,
     signalled: bool,
+    /// What ended it before its time: one line.
+    trouble: Option<String>,
+    space: &'a Space,
+    /// What the last second brought; kept, because it is large.
+    latest: Option<Box<meters::Interval>>,
     intervals: Vec<Interval>,
     log: Option<Log<'a, BufWriter<File>>>,
     /// What the log and the report count from.
@@ -347,29 +370,40 @@ struct Run<'a> {
 
 impl Run<'_> {
     /// The trial, or the trials of the search: what is reported, and the steps that led there.
-    fn all(&mut self) -> Result<(Outcome, Vec<Step>), String> {
+    fn all(&mut self) -> (Outcome, Vec<Step>) {
         match self.config.search() {
-            None => Ok((self.trial(self.config.load(), self.config.duration())?, Vec::new())),
+            None => (self.trial(self.config.load(), self.config.duration()), Vec::new()),
             Some(loss) => self.search(loss),
         }
     }
 
-    fn search(&mut self, loss: f64) -> Result<(Outcome, Vec<Step>), String> {
+    fn search(&mut self, loss: f64) -> (Outcome, Vec<Step>) {
         let short = (self.config.duration() / STEP_SHARE).max(STEP).min(self.config.duration());
-        let mut outcome = self.trial(Load::Max, short)?;
+        let mut outcome = self.trial(Load::Max, short);
         let reached = outcome.achieved() as u64;
         self.tell(&format!("search: {} connections/s in a closed loop\n", grouped(reached)));
         let mut search = Search::from(reached);
         let mut steps = Vec::new();
-        while !self.signalled {
+        let needed = tuples::needed(reached, self.config.time_wait(), self.config.duration());
+        if needed > self.space.len() {
+            self.trouble = Some(format!(
+                "a search at {} connections/s needs {} tuples, and there are {}: give a larger --source, more --source-ports or a \
+                 shorter --time-wait",
+                grouped(reached),
+                grouped(needed),
+                grouped(self.space.len())
+            ));
+        }
+        while !self.signalled && self.trouble.is_none() {
             let (rate, duration, what) = match search.next() {
                 Next::Try(rate) => (rate, short, "step"),
                 Next::Confirm(rate) => (rate, self.config.duration(), "confirmation"),
                 Next::Done => break,
             };
-            outcome = self.trial(Load::Rate(rate), duration)?;
+            outcome = self.trial(Load::Rate(rate), duration);
             let (started, lost, achieved) = (outcome.totals.started, outcome.lost(), outcome.achieved());
-            let passed = lost as f64 <= loss * started as f64 && achieved >= REACHED * rate as f64;
+            let passed =
+                !self.signalled && lost as f64 <= loss * started as f64 && achieved >= REACHED * rate as f64;
             let verdict = if passed { "passed" } else { "failed" };
             self.tell(&format!(
                 "search: {what} at {} /s: {} /s achieved, {} started, {} lost: {verdict}\n",
@@ -381,11 +415,11 @@ impl Run<'_> {
             steps.push(Step { rate, started, lost, achieved, passed });
             search.done(passed);
         }
-        Ok((outcome, steps))
+        (outcome, steps)
     }
 
     /// One trial, from handing it in to its last connection's end.
-    fn trial(&mut self, load: Load, duration: Duration) -> Result<Outcome, String> {
+    fn trial(&mut self, load: Load, duration: Duration) -> Outcome {
         self.trials += 1;
         let start = self.clock.now() + LEAD;
         let trial = Trial {
@@ -402,7 +436,8 @@ impl Run<'_> {
             assert!(desk.hand_in(trial), "one trial at a time");
         }
         let mut watch = Watch::new(&trial, self.moment(start));
-        loop {
+        let mut late = None;
+        while self.trouble.is_none() {
             let now = self.clock.now();
             if watch.begin.is_none() && now >= trial.counts_from() {
                 watch.begin = Some(self.moment(start));
@@ -413,16 +448,18 @@ impl Run<'_> {
                 watch.end = Some(Moment { at: end.at.min(trial.end() - start), ..end });
             }
             if now >= watch.next() + LAG {
-                self.second(&mut watch)?;
+                self.second(&mut watch);
             }
             if self.desks.iter().all(|desk| desk.over() == trial.number) {
                 break;
             }
             if self.session.lost_one() {
-                return Err("a worker is lost".into());
+                self.trouble = Some("a worker is lost".into());
             }
-            if now >= trial.end() + trial.drain + GRACE {
-                return Err("the workers do not come to an end: their connections cannot be reset".into());
+            // From the first time that it is noticed: this thread itself may have been kept waiting.
+            if now >= trial.end() + trial.drain && now - *late.get_or_insert(now) >= GRACE {
+                self.trouble =
+                    Some("the workers do not come to an end: their connections cannot be reset".into());
             }
             let marks = [
                 Some(watch.next() + LAG),
@@ -442,37 +479,41 @@ impl Run<'_> {
                 }
             }
         }
-        self.second(&mut watch)?;
+        self.second(&mut watch);
         let last = self.moment(start);
         let mut totals = Totals::default();
         for desk in &self.desks {
             totals.merge(&desk.tally.totals());
         }
-        Ok(Outcome {
+        let window_ns = self.desks.iter().map(|desk| desk.window_ns.get()).max();
+        Outcome {
             begin: watch.begin.unwrap_or_else(|| last.clone()),
             end: watch.end.unwrap_or_else(|| last.clone()),
+            window: Duration::from_nanos(window_ns.unwrap_or(0)),
             totals,
             meters: watch.meters,
             concurrency: self.concurrency(load),
             retransmitted: last.counts.retrans_segs.saturating_sub(retransmitted),
-        })
+        }
     }
 
     /// A second is over, or the trial is: its line, its place in the report and in the log.
-    fn second(&mut self, watch: &mut Watch) -> Result<(), String> {
-        let mut interval = meters::Interval::default();
+    fn second(&mut self, watch: &mut Watch) {
+        let mut latest = self.latest.take().unwrap_or_default();
+        latest.clear();
         for collector in &mut self.collectors {
-            collector.drain_into(&mut interval);
+            collector.drain_into(&mut latest);
         }
         let now = self.moment(watch.trial.start);
         let from = watch.since;
+        let mut troubles = Vec::new();
         if let Some(log) = &mut self.log {
-            let length = now.at.saturating_sub(from - watch.trial.start);
-            log.write(from - self.began, length, &interval.counted)
-                .map_err(|error| format!("writing the interval log: {error}"))?;
+            let length = now.at.saturating_sub(from - watch.trial.start).min(Duration::from_secs(1));
+            let written = log.write(from - self.began, length, &latest.counted);
+            troubles.extend(written.err().map(|error| format!("writing the interval log: {error}")));
         }
-        watch.meters.merge(&interval.counted);
-        interval.counted.merge(&interval.uncounted);
+        watch.meters.merge(&latest.counted);
+        latest.counted.merge(&latest.uncounted);
         let mut totals = Totals::default();
         for desk in &self.desks {
             totals.merge(&desk.tally.totals());
@@ -480,11 +521,17 @@ impl Run<'_> {
         let phase = watch.phase(from);
         // Nobody knows how long the drain is going to be.
         let whole = (phase != Phase::Drain).then(|| watch.trial.end() - watch.trial.start);
-        let line = watch.sampler.sample(phase, &now, &totals, &interval.counted);
+        let line = watch.sampler.sample(phase, &now, &totals, &latest.counted);
         self.tell(&(line.line(whole) + "\n"));
         self.intervals.push(line);
-        watch.since = watch.next();
-        self.session.check_link()
+        self.latest = Some(latest);
+        // Where this thread was kept waiting, seconds are left out.
+        let whole = Duration::from_secs(now.at.saturating_sub(LAG).as_secs());
+        watch.since = watch.next().max(watch.trial.start + whole);
+        troubles.extend(self.session.check_link().err());
+        if self.trouble.is_none() && !troubles.is_empty() {
+            self.trouble = Some(troubles.join("; "));
+        }
     }
 
     /// How it goes, for those who want to know.
@@ -502,11 +549,11 @@ impl Run<'_> {
     fn concurrency(&self, load: Load) -> Option<Concurrency> {
         let Load::Concurrency(asked) = load else { return None };
         let held = || self.desks.iter().map(|desk| &desk.held);
-        let mean = |sum: u64, turns: u64| sum as f64 / turns.max(1) as f64;
+        let mean = |held: &Held| held.sum_us.get() as f64 / held.us.get().max(1) as f64;
         Some(Concurrency {
             asked,
             min: held().map(|held| held.min.get()).sum(),
-            mean: held().map(|held| mean(held.sum.get(), held.turns.get())).sum(),
+            mean: held().map(mean).sum(),
             max: held().map(|held| held.max.get()).sum(),
         })
     }

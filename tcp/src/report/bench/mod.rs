@@ -46,6 +46,8 @@ pub struct Measured {
     pub begin: Moment,
     /// Its end, before connections drain.
     pub end: Moment,
+    /// How long connections counted.
+    pub window: Duration,
     /// The accounts of connections that count, when the workers had stopped.
     pub totals: Totals,
     /// What was wrong with the first bad response.
@@ -339,9 +341,9 @@ impl BenchReport {
     #[must_use]
     pub fn new(setup: Setup, measured: Measured) -> Self {
         let Measured { begin, end, totals, meters, counts, nic, .. } = measured;
-        let duration_s = end.at.saturating_sub(begin.at).as_secs_f64();
+        let duration_s = measured.window.as_secs_f64();
         let closed = serve::closed(&end.counts).saturating_sub(serve::closed(&begin.counts));
-        let rate = |after: u64, before: u64| tenth(per_s(after.saturating_sub(before), duration_s));
+        let rate = |count: u64| tenth(per_s(count, duration_s));
         let laws = totals.laws().into_iter().chain(counts.laws()).map(Verdict::from).collect::<Vec<_>>();
         let mut report = Self {
             schema: "synmill-bench/1",
@@ -360,9 +362,9 @@ impl BenchReport {
             duration_s,
             rate_per_s: Rates {
                 asked: setup.load.asked.filter(|_| setup.load.kind == "rate"),
-                achieved: rate(end.counts.established, begin.counts.established),
-                started: rate(end.counts.active_opens, begin.counts.active_opens),
-                closed: tenth(per_s(closed, duration_s)),
+                achieved: rate(totals.established_in_time),
+                started: rate(totals.started_in_time),
+                closed: rate(totals.ended_in_time),
             },
             concurrency: measured.concurrency,
             connections: Connections { first_bad_response: measured.first_bad, ..Connections::from(&totals) },
@@ -370,7 +372,7 @@ impl BenchReport {
                 started: totals.requests_started,
                 done: totals.requests_done,
                 http_errors: totals.http_errors,
-                per_s: tenth(per_s(totals.requests_in_time, duration_s)),
+                per_s: rate(totals.requests_in_time),
             },
             packets_per_connection: Packets::from(&counts),
             latency_us: Latencies::from(&meters),

@@ -69,12 +69,21 @@ pub(in super::super) fn measured() -> Measured {
         ..Snapshot::default()
     };
     let [begin, end] = [moment(4, 600_000), moment(14, opens)];
-    let totals =
-        Totals { started: 2_000_000, established: 2_000_000, closed: 2_000_000, ..Totals::default() };
+    let all = 2_000_000;
+    let totals = Totals {
+        started: all,
+        established: all,
+        closed: all,
+        started_in_time: all,
+        established_in_time: all,
+        ended_in_time: all,
+        ..Totals::default()
+    };
     Measured {
         first_bad: Some("the body has another length than expected".into()),
         begin,
         end,
+        window: Duration::from_secs(10),
         totals,
         meters,
         counts,
@@ -97,12 +106,14 @@ pub(in super::super) fn troubled() -> BenchReport {
     }
     *totals = Totals {
         established: 1_700_000,
+        established_in_time: 1_700_000,
         refused: 300_000,
         closed: 1_699_000,
         reset_by_peer: 300,
         cut: 700,
         requests_started: 1_700_000,
         requests_done: 1_699_500,
+        requests_in_time: 1_699_500,
         http_errors: 5,
         not_started: 70_000,
         table_full: 12,
