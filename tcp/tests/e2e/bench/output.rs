@@ -273,7 +273,7 @@ fn failures_are_told_as_they_come() {
     let stage = Stage::new("b-refused");
     let arguments = ["--rate", "50", "--warmup", "0s", "--duration", "1s"];
     let run = bench(&stage, &arguments).fails_with(3, "no connection was established: 50 refused");
-    let line = run.said.lines().find(|line| line.contains("1/1 s  measure")).expect("a line a second");
+    let line = run.said.lines().find(|line| line.contains("1/1 s measure")).expect("a line a second");
     assert!(line.contains("refused "), "{line}");
     assert!(run.said.contains("\n  failed      refused 50\n"), "{}", run.said);
     let errors = run.said.lines().filter(|line| line.starts_with("error: ")).count();
