@@ -66,7 +66,7 @@ fn so_many_connections_are_open_at_a_time() {
 #[test]
 fn connections_are_held_to_the_end() {
     with_workers(["hold1", "hold2"], "hold", |stage, workers, server| {
-        let load = ["--concurrency", "1000", "--workload", "hold", "--warmup", "300ms", "--duration", "1s"];
+        let load = ["--concurrency", "1000", "--workload", "hold", "--warmup", "1s", "--duration", "300ms"];
         let run = bench(stage, &[&load[..], workers].concat()).good();
         run.accounts_close();
         // They all begin before the time that counts, and none is lost, so that none begins later.

@@ -73,7 +73,7 @@ fn sources_on_the_link_are_found_without_a_route() {
 #[test]
 fn sources_answer_pings_while_it_runs() {
     let stage = Stage::new("bq-ping");
-    let server = KernelServer::start(&stage, "silent");
+    let server = KernelServer::start(&stage, "echo");
     let hold =
         ["--concurrency", "20", "--workload", "hold", "--warmup", "0s", "--duration", "1h", "--cores", "1"];
     let on_link = ["--target", "198.18.0.2:80", "--source", "198.18.0.64/26"];
