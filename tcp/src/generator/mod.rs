@@ -57,6 +57,8 @@ pub enum CloseBy {
 pub const MAX_UNDER_WAY: u64 = 512;
 /// Slots looked at for one order while connections are woken or cut.
 const SLOTS_PER_ORDER: usize = 1024;
+/// How long after its TIME-WAIT the endpoint may still know a connection: it counts in milliseconds, and its wheel turns by four.
+const FORGOTTEN: Duration = Duration::from_millis(8);
 /// How long a connection that is cut is waited for with a frame to reset it with: none comes while the link is down.
 const CUT_PATIENCE: Duration = Duration::from_secs(1);
 /// Time between two cuts of what is measured.
@@ -571,7 +573,7 @@ impl Application for Generator {
             self.desk.tally.ended_in_time.add(1);
         }
         self.holding -= u64::from(self.holds && track.is_established());
-        self.walk.ended(track.block, now);
+        self.walk.ended(track.block, now + FORGOTTEN);
         let complete = self.script(id).is_complete(&track.progress);
         if track.is_established()
             && complete

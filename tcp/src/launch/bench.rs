@@ -43,8 +43,6 @@ const LAG: Duration = Duration::from_millis(20);
 const TICKS: Duration = Duration::from_millis(10);
 /// Intervals that the control thread may be late with.
 const SPARES: usize = 3;
-/// How long a tuple rests beyond its TIME-WAIT: the table's timers come up to some milliseconds late.
-const REST: Duration = Duration::from_millis(10);
 /// How long the workers may take to cut what is left when the drain is over.
 const GRACE: Duration = Duration::from_secs(10);
 /// The shortest trial of a search, and its share of the whole duration.
@@ -105,7 +103,7 @@ pub fn bench(config: &Bench) -> Result<BenchReport, Error> {
         };
         let setup = Setup {
             targets: targets.clone(),
-            walk: Walk::new(Arc::clone(&space), share, config.time_wait() + REST, seed),
+            walk: Walk::new(Arc::clone(&space), share, config.time_wait(), seed),
             recorder: recorders[place.number].take().expect("a generator is made once for each worker"),
             desk: Arc::clone(&desks[place.number]),
             workers: workers.len() as u64,
