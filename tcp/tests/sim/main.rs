@@ -4,6 +4,7 @@
 //! the devices, and the counters must obey their laws.
 
 mod dialogues;
+mod generator;
 mod harness;
 mod overload;
 mod services;

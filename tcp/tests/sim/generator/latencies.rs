@@ -1,0 +1,94 @@
+//! What latencies say on a link whose delay is known, and when it is the generator that is late.
+
+use super::*;
+
+#[test]
+fn latencies_are_the_links_own() {
+    for way in [Duration::from_micros(7), Duration::from_micros(123), ms(1), ms(40), secs(2)] {
+        for (load, workers) in [(Load::Rate(50), 1), (Load::Rate(50), 2), (Load::Concurrency(8), 1)] {
+            let plan = Plan {
+                workers,
+                faults: delay(way),
+                timeout: secs(10),
+                ..Plan::saying(http(1, CloseBy::Fin), "http:64")
+            };
+            let mut field = Field::new(&plan);
+            // The longest ones see SYN sent again meanwhile: time runs from the first.
+            let trial = Trial {
+                drain: secs(30),
+                ..field.trial(load, if load == Load::Rate(50) { secs(1) } else { secs(1).min(100 * way) })
+            };
+            let outcome = field.run(trial);
+            outcome.check_perfect();
+            for (meter, ways) in [
+                (Meter::Connect, 2),
+                (Meter::ConnectFromSyn, 2),
+                (Meter::FirstByte, 4),
+                (Meter::FirstByteFromSyn, 4),
+                (Meter::Request, 2),
+                (Meter::Close, 2),
+                (Meter::Life, 6),
+                (Meter::LifeFromSyn, 6),
+            ] {
+                outcome.check_all(meter, ways * way);
+            }
+            let least = Duration::from_micros(1);
+            outcome.check_all(Meter::StartLag, least);
+        }
+    }
+}
+
+#[test]
+fn of_several_requests_each_is_measured() {
+    let plan = Plan { faults: delay(ms(5)), ..Plan::saying(http(10, CloseBy::Peer), "http:64") };
+    let outcome = Field::new(&plan).run_for(Load::Rate(100), secs(1));
+    outcome.check_perfect();
+    assert_eq!((outcome.count(Meter::Request), outcome.count(Meter::FirstByte)), (1000, 100));
+    outcome.check_all(Meter::Request, ms(10));
+    outcome.check_all(Meter::FirstByte, ms(20));
+    outcome.check_all(Meter::Life, ms(10 + 10 * 10 + 10));
+}
+
+/// How many samples of a meter are longer than this.
+fn longer(outcome: &Outcome, meter: Meter, than: Duration) -> u64 {
+    let samples = outcome.measured.counted.get(meter);
+    samples.len() - samples.count_between(0, than.as_nanos() as u64)
+}
+
+/// A generator that stands still for a second: what it could not open in time waits from its intended start on. Only what was
+/// under way then has waited longer since its SYN.
+#[test]
+fn a_stalled_generator_shows_in_latencies_from_the_intended_start() {
+    for workers in [1, 2] {
+        let plan = Plan { workers, faults: delay(ms(1)), ..Plan::default() };
+        let mut field = Field::new(&plan);
+        let trial = field.trial(Load::Rate(1000), secs(4));
+        field.begin(trial);
+        field.run_until(trial.start + secs(1), |_| false);
+        field.stalled = true;
+        field.run_until(trial.start + secs(2), |_| false);
+        field.stalled = false;
+        let outcome = field.finish(trial);
+        outcome.check_perfect();
+        let late = longer(&outcome, Meter::Connect, ms(3));
+        assert!((995..=1005).contains(&late), "{workers} workers: {late} late");
+        // Two of SYN and SYN,ACK, a millisecond apart.
+        assert!(longer(&outcome, Meter::ConnectFromSyn, ms(3)) <= 3);
+        let lags = longer(&outcome, Meter::StartLag, ms(1));
+        assert!((995..=1000).contains(&lags), "{workers} workers: {lags} began late");
+        for (meter, from_syn) in [
+            (Meter::Connect, Meter::ConnectFromSyn),
+            (Meter::FirstByte, Meter::FirstByteFromSyn),
+            (Meter::Life, Meter::LifeFromSyn),
+        ] {
+            let [intended, served] =
+                [meter, from_syn].map(|meter| outcome.measured.counted.get(meter).value_at_quantile(0.9));
+            // A quarter of all waited, evenly between nothing and a second.
+            assert!((500_000_000..700_000_000).contains(&intended), "{meter:?}: {intended}");
+            assert!(served <= 7_000_000, "{from_syn:?}: {served}");
+        }
+        // The schedule is kept, and nothing is made up for by going faster afterwards.
+        assert!(outcome.over - trial.end() <= ms(10));
+        field.settle();
+    }
+}

@@ -1,0 +1,121 @@
+//! Several trials one after the other over the same workers, as a search for the highest rate has them, and trials that are
+//! stopped.
+
+use super::*;
+
+#[test]
+fn each_trial_has_accounts_of_its_own() {
+    for workers in [1, 3] {
+        let plan = Plan { workers, faults: delay(Duration::from_micros(50)), ..Plan::default() };
+        let mut field = Field::new(&plan);
+        let loads = [
+            Load::Rate(1000),
+            Load::Rate(64_000),
+            Load::Concurrency(7),
+            Load::Rate(1),
+            Load::Max,
+            Load::Rate(32_000),
+            Load::Rate(48_000),
+        ];
+        let mut sum = 0;
+        for (number, load) in loads.into_iter().enumerate() {
+            let trial = Trial { ramp: ms(20), warmup: ms(10), ..field.trial(load, ms(250)) };
+            assert_eq!(trial.number, number as u64 + 1);
+            let outcome = field.run(trial);
+            outcome.check_perfect();
+            // What was measured is this trial's and nobody else's.
+            let all = outcome.measured.uncounted.get(Meter::Connect).len() + outcome.totals.established;
+            sum += all;
+            assert_eq!(field.counts()[0].established, sum, "{load:?} by {workers}");
+        }
+        check_both_ends(&mut field);
+    }
+}
+
+/// A rate that the link cannot carry is missed, and the next, lower one is not touched by it.
+#[test]
+fn a_trial_that_fails_leaves_no_trace_in_the_next() {
+    let plan = Plan { timeout: ms(100), faults: delay(ms(1)), ..Plan::default() };
+    let mut field = Field::new(&plan);
+    for round in 0..3 {
+        field.set_faults(&Faults { loss: 0.5, ..plan.faults.clone() });
+        let lossy = field.run_for(Load::Rate(1000), ms(300));
+        assert!(lossy.totals.connect_timed_out > 0 && lossy.totals.started == 300, "round {round}");
+        field.set_faults(&plan.faults);
+        let clean = field.run_for(Load::Rate(500), ms(300));
+        clean.check_perfect();
+        clean.check_all(Meter::Connect, ms(2));
+    }
+}
+
+/// The next trial may lie ready before this one is over.
+#[test]
+fn a_trial_may_wait_for_the_one_before() {
+    let mut field = Field::new(&Plan { faults: delay(ms(1)), ..Plan::default() });
+    let first = field.trial(Load::Rate(1000), ms(500));
+    let second = Trial { number: 2, start: first.end() + secs(1), ..first };
+    let desk = Arc::clone(&field.lanes[0].desk);
+    field.begin(first);
+    assert!(desk.hand_in(second));
+    let outcome = field.finish(first);
+    outcome.check_perfect();
+    field.trials = 2;
+    field.events = vec![second.start, second.end()];
+    field.end = second.end();
+    assert!(field.now < second.start);
+    field.finish(second).check_perfect();
+    check_both_ends(&mut field);
+}
+
+#[test]
+fn a_trial_can_be_stopped() {
+    for (load, holds) in [
+        (Load::Rate(1000), false),
+        (Load::Concurrency(20), false),
+        (Load::Max, false),
+        (Load::Concurrency(20), true),
+        (Load::Rate(100), true),
+    ] {
+        let script = if holds { Script::hold(CloseBy::Fin) } else { http(1, CloseBy::Peer) };
+        let service = if holds { "hold" } else { "http:64" };
+        let plan = Plan { workers: 2, holds, faults: delay(ms(1)), ..Plan::saying(script, service) };
+        let mut field = Field::new(&plan);
+        let trial = field.trial(load, secs(10));
+        field.begin(trial);
+        let stopped = trial.start + Duration::from_micros(1_500_500);
+        field.run_until(stopped, |_| false);
+        field.lanes.iter().for_each(|lane| lane.desk.stop());
+        let outcome = field.finish(trial);
+        let Totals { started, established, closed, not_started, .. } = outcome.totals;
+        assert_eq!(
+            (established, closed, not_started),
+            (started, started, 0),
+            "{load:?}: {:#?}",
+            outcome.totals
+        );
+        if let Load::Rate(rate) = load {
+            assert_eq!(started, rate * 3 / 2 + 1, "those that were due by then");
+        }
+        assert!(outcome.over - stopped <= ms(10), "{load:?}");
+        check_both_ends(&mut field);
+        // Who is told to stop starts nothing afterwards.
+        let after = field.run_for(Load::Rate(1000), secs(1));
+        assert_eq!(after.totals, Totals { not_started: after.totals.not_started, ..Totals::default() });
+        assert!(after.over <= after.trial.end());
+    }
+}
+
+/// Stopped before it counts, or before it begins.
+#[test]
+fn a_trial_may_be_stopped_early() {
+    for (at_ms, expected) in [(1, 0), (100, 0), (299, 0)] {
+        let mut field = Field::new(&Plan { faults: delay(ms(1)), ..Plan::default() });
+        let trial = Trial { warmup: ms(300), ..field.trial(Load::Rate(1000), secs(1)) };
+        field.begin(trial);
+        field.run_until(Instant::ZERO + ms(at_ms), |_| false);
+        field.lanes[0].desk.stop();
+        let outcome = field.finish(trial);
+        assert_eq!((outcome.totals.started, outcome.totals.not_started), (expected, 0));
+        check_both_ends(&mut field);
+    }
+}
