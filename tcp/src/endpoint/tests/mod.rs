@@ -1,6 +1,7 @@
 //! One endpoint, frame by frame. Knows what a peer on the wire sees; after every frame the laws of the accounts and of frames
 //! are checked.
 
+mod application;
 mod bounds;
 mod ending;
 mod hostile;
@@ -61,25 +62,27 @@ impl Reply {
     }
 }
 
-struct Bench {
+struct Bench<A = Listeners<BuiltIn>> {
     device: PairDevice,
-    endpoint: Endpoint<Listeners<BuiltIn>>,
+    endpoint: Endpoint<A>,
     out: Outbox,
     now: Instant,
 }
 
 impl Bench {
-    fn new(config: Config<Listeners<BuiltIn>>) -> Self {
+    fn serving(service: &str) -> Self {
+        Self::new(config(service))
+    }
+}
+
+impl<A: Application> Bench<A> {
+    fn new(config: Config<A>) -> Self {
         let (device, ..) = pair(1, &Faults::NONE, 1024, 2048);
         let now = Instant::from_nanos(10_000_000_000);
         let endpoint = Endpoint::new(config, now, Arc::default());
         let mut bench = Self { device, endpoint, out: Outbox::new(), now };
         bench.refill();
         bench
-    }
-
-    fn serving(service: &str) -> Self {
-        Self::new(config(service))
     }
 
     fn counts(&self) -> Snapshot {
