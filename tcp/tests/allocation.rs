@@ -1,5 +1,5 @@
 //! After its start an endpoint allocates nothing: not when connections open, not when text comes in or out of order, not when
-//! timers run out. Knows the allocator; never what is said.
+//! timers run out. Nor does a generator: not when it opens and measures, not when what it measured is collected. Knows the allocator; never what is said.
 #![allow(
     unsafe_code,
     reason = "an allocator that counts is what shows it; it only passes on to the system's"
@@ -12,9 +12,14 @@ use std::time::Duration;
 
 use synmill::device::pair::{self, Faults, PairDevice, pair};
 use synmill::device::{Burst, Device};
-use synmill::endpoint::{Config, Endpoint, Listener, Listeners, Open};
+use synmill::endpoint::{Application, Config, Endpoint, Listener, Listeners, Open};
 use synmill::flow::{Address, FlowKey};
-use synmill::service::{Discard, Echo, Service, Source};
+use synmill::generator::desk::{Desk, Trial};
+use synmill::generator::dialogue::Script;
+use synmill::generator::meters::{Interval, Meter, meters};
+use synmill::generator::tuples::{Share, Space, Walk};
+use synmill::generator::{CloseBy, Generator, Load, Setup, Target};
+use synmill::service::{Discard, Echo, Http, Service, Source};
 use synmill::stats::Counters;
 use synmill::time::Instant;
 use synmill::wire::{Link, Mac};
@@ -50,8 +55,12 @@ static ALLOCATOR: Counting = Counting;
 const MACS: [Mac; 2] = [[2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 2]];
 
 fn worker<S: Service>(side: usize, device: PairDevice, service: S) -> Worker<PairDevice, Listeners<S>> {
+    seated(side, device, Listeners(vec![Listener { address: Address::v4([0; 4]), port: 80, service }]))
+}
+
+fn seated<A: Application>(side: usize, device: PairDevice, application: A) -> Worker<PairDevice, A> {
     let config = Config {
-        application: Listeners(vec![Listener { address: Address::v4([0; 4]), port: 80, service }]),
+        application,
         owned: Vec::new(),
         mac: MACS[side],
         mtu: 1500,
@@ -149,6 +158,84 @@ fn allocations<C: Service + Copy, S: Service + Copy>(client: C, server: S, perce
     after - before
 }
 
+/// Trials of every kind of load, with a collector that reads now and then. What is allocated in the second round of them.
+fn allocations_of_a_generator(percent: f64) -> u64 {
+    let faults = Faults {
+        loss: percent / 100.0,
+        duplication: percent / 100.0,
+        reordering: percent / 100.0,
+        corruption: 0.0,
+        delay: Duration::from_micros(500)..=Duration::from_millis(1),
+    };
+    let (mut near, mut far, wire) = pair(7, &faults, 2048, 2048);
+    fill(&wire, &mut near);
+    fill(&wire, &mut far);
+    wire.set_faults(&faults);
+    let (recorder, mut collector) = meters(2);
+    let desk = Arc::<Desk>::default();
+    let sources = [(Address::v4([198, 19, 0, 0]), 24)];
+    let space = Space::new(&sources, 1024..=2023, &[(Address::v4([198, 18, 0, 2]), 80)]).unwrap();
+    let setup = Setup {
+        targets: vec![Target {
+            script: Script::http("a", "/", None, None, 3, CloseBy::Fin),
+            link: Link { destination: MACS[1], source: MACS[0], tags: Default::default() },
+        }],
+        walk: Walk::new(
+            Arc::new(space),
+            Share::Split { workers: 1, number: 0 },
+            Duration::from_millis(500),
+            1,
+        ),
+        recorder,
+        desk: Arc::clone(&desk),
+        workers: 1,
+        number: 0,
+        timeout: Duration::from_millis(700),
+        holds: false,
+        slots: 256,
+    };
+    let mut client = seated(0, near, Generator::new(setup, Instant::ZERO));
+    let mut server = worker(1, far, Http::of_size(4000));
+    let mut sum = Interval::default();
+    let mut now = Instant::ZERO;
+    let mut before = 0;
+    // The first three are for what both ends learn once.
+    let loads = [Load::Rate(300), Load::Concurrency(50), Load::Max];
+    for (number, load) in loads.into_iter().chain(loads).enumerate() {
+        if number == loads.len() {
+            before = ALLOCATIONS.load(Relaxed);
+        }
+        let trial = Trial {
+            number: number as u64 + 1,
+            load,
+            start: now,
+            ramp: Duration::from_millis(100),
+            warmup: Duration::from_millis(100),
+            duration: Duration::from_millis(1800),
+            drain: Duration::from_millis(100),
+        };
+        assert!(desk.hand_in(trial));
+        let mut read = now;
+        while desk.over() < trial.number {
+            let moved = client.turn(now) | server.turn(now);
+            // Rarer than intervals are cut: there is not always an empty one.
+            if now - read > Duration::from_millis(1300) {
+                read = now;
+                collector.drain_into(&mut sum);
+            }
+            now = now + Duration::from_micros(if moved { 100 } else { 500 });
+            wire.set_now(now);
+            assert!(now < trial.end() + Duration::from_secs(1), "it never ends");
+        }
+        collector.drain_into(&mut sum);
+        let totals = desk.tally.totals();
+        assert!(totals.closed > 100 && totals.laws().iter().all(|law| law.holds()), "{totals:#?}");
+    }
+    let after = ALLOCATIONS.load(Relaxed);
+    assert!(sum.counted.get(Meter::Life).len() > 600);
+    after - before
+}
+
 /// One test, because the allocator counts for the whole process.
 #[test]
 fn nothing_is_allocated_after_the_start() {
@@ -156,4 +243,6 @@ fn nothing_is_allocated_after_the_start() {
     assert_eq!(allocations(Discard, Source { size: 50_000 }, 0.0), 0, "a stream without faults");
     assert_eq!(allocations(Discard, Source { size: 50_000 }, 3.0), 0, "a stream through faults");
     assert_eq!(allocations(Source { size: 20_000 }, Echo, 3.0), 0, "an echo through faults");
+    assert_eq!(allocations_of_a_generator(0.0), 0, "a generator without faults");
+    assert_eq!(allocations_of_a_generator(3.0), 0, "a generator through faults");
 }
