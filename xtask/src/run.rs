@@ -73,7 +73,7 @@ pub(crate) fn demonstration() -> Result<()> {
 /// Connections that the peer closes, as fast as they can be opened: against synmill, then against the kernel.
 fn benchmark(stage: &Stage) -> Result<()> {
     let cores = stage.server_cores(1)?;
-    let mut rates = Vec::new();
+    let (mut rates, mut doubts) = (Vec::new(), Vec::new());
     for (name, peer) in [("synmill serve", PeerKind::Serve), ("the kernel's TCP", PeerKind::Kernel)] {
         heading(&format!("The benchmark: {name}, one core a side"));
         let peer = Peer::start(stage, &Case::plain(name, peer, "close"), &cores)?;
@@ -83,14 +83,22 @@ fn benchmark(stage: &Stage) -> Result<()> {
         let outcome = run.shown_to_all(stage, cores[0])?;
         peer.stop(stage)?;
         rates.push(outcome.report.rate_per_s.achieved);
+        doubts.extend(outcome.problems.into_iter().map(|problem| format!("{name}: {problem}")));
     }
     let [ours, kernel] = rates[..] else { bail!("two rates were expected") };
     heading("The benchmark: the ratio");
-    println!(
-        "synmill serve {ours:.0} connections/s, the kernel's TCP {kernel:.0}: {:.2} times",
-        ours / kernel
-    );
+    print!("{}", ratio(ours, kernel, &doubts));
     Ok(())
+}
+
+/// The ratio, and why it is in doubt, if it is.
+fn ratio(ours: f64, kernel: f64, doubts: &[String]) -> String {
+    let times = ours / kernel;
+    let in_doubt = if doubts.is_empty() { "" } else { ", in doubt:" };
+    let reasons: String = doubts.iter().map(|doubt| format!("  {doubt}\n")).collect();
+    format!(
+        "synmill serve {ours:.0} connections/s, the kernel's TCP {kernel:.0}: {times:.2} times{in_doubt}\n{reasons}"
+    )
 }
 
 /// The release binary.
@@ -226,4 +234,18 @@ fn show(pipe: impl Read + Send + 'static, ready: Sender<()>) -> JoinHandle<()> {
 
 fn heading(text: &str) {
     println!("\n== {text}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_ratio_of_doubtful_rates_is_in_doubt() {
+        let sure = "synmill serve 300 connections/s, the kernel's TCP 100: 3.00 times";
+        assert_eq!(ratio(300.0, 100.0, &[]), format!("{sure}\n"));
+        let doubt = "the kernel's TCP: 3 of 10 connections failed".to_owned();
+        let doubtful = format!("{sure}, in doubt:\n  {doubt}\n");
+        assert_eq!(ratio(300.0, 100.0, &[doubt]), doubtful);
+    }
 }
