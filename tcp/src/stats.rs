@@ -90,6 +90,20 @@ macro_rules! counters {
                 $(self.$drop_name += other.$drop_name;)+
             }
 
+            /// What was counted since `before`. Gauges tell the present state still.
+            #[must_use]
+            pub fn since(&self, before: &Self) -> Self {
+                let mut grown = Self {
+                    $($name: self.$name.saturating_sub(before.$name),)+
+                    $($drop_name: self.$drop_name.saturating_sub(before.$drop_name),)+
+                };
+                grown.curr_estab = self.curr_estab;
+                grown.curr_connections = self.curr_connections;
+                grown.curr_half_open = self.curr_half_open;
+                grown.curr_time_wait = self.curr_time_wait;
+                grown
+            }
+
             /// Name and value of each counter but the drops, in the list's order.
             pub fn counts(&self) -> impl Iterator<Item = (&'static str, u64)> + use<> {
                 [$((stringify!($name), self.$name),)+].into_iter()
@@ -368,6 +382,23 @@ mod tests {
                 snapshot.laws().iter().filter(|law| !law.holds()).map(|law| law.name).collect();
             assert_eq!(broken, [name]);
         }
+    }
+
+    #[test]
+    fn a_difference_leaves_gauges_as_they_are() {
+        let before = Snapshot { in_segs: 2, drop_martian: 3, ..Snapshot::default() };
+        let now = Snapshot { in_segs: 9, drop_martian: 3, ..Snapshot::default() };
+        assert_eq!(now.since(&before), Snapshot { in_segs: 7, ..Snapshot::default() });
+        let gauges = |value: u64| Snapshot {
+            curr_estab: value,
+            curr_connections: value,
+            curr_half_open: value,
+            curr_time_wait: value,
+            ..Snapshot::default()
+        };
+        assert_eq!(gauges(4).since(&gauges(3)), gauges(4));
+        let named = Snapshot::default().counts().filter(|(name, _)| name.starts_with("curr_"));
+        assert_eq!(named.count(), 4, "a gauge that a difference does not know");
     }
 
     #[test]
