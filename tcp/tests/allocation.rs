@@ -229,7 +229,7 @@ fn allocations_of_a_generator(percent: f64) -> u64 {
         }
         collector.drain_into(&mut sum);
         let totals = desk.tally.totals();
-        assert!(totals.closed > 100 && totals.laws().iter().all(|law| law.holds()), "{totals:#?}");
+        assert!(totals.closed > 100 && totals.laws().iter().all(synmill::stats::Law::holds), "{totals:#?}");
     }
     let after = ALLOCATIONS.load(Relaxed);
     assert!(sum.counted.get(Meter::Life).len() > 600);

@@ -184,6 +184,12 @@ impl Generator {
         }
     }
 
+    /// Connections under way, those held included.
+    #[must_use]
+    pub fn open(&self) -> u64 {
+        self.open
+    }
+
     /// Takes the next trial, if there is one.
     fn begin(&mut self) -> bool {
         let Some(trial) = self.desk.next_trial() else { return false };

@@ -30,6 +30,7 @@ use crate::report::bench::{
 };
 use crate::report::hdr::{Log, Serializer};
 use crate::report::{Host, Named, grouped};
+use crate::stats::Snapshot;
 use crate::time::Instant;
 use crate::wire;
 
@@ -78,7 +79,6 @@ pub fn bench(config: &Bench) -> Result<BenchReport, Error> {
     let taken = Taken::new(interface, rings, &plan, &mut signals)?;
     // As it is now: the attachment may have changed it.
     let rss = rss(&taken)?;
-    let nic = statistics(taken.interface.index);
     let clock = taken.clock;
     let workers = taken.plan.workers.clone();
     let desks: Vec<Arc<Desk>> = workers.iter().map(|_| Arc::default()).collect();
@@ -139,13 +139,14 @@ pub fn bench(config: &Bench) -> Result<BenchReport, Error> {
         log,
         space: &space,
         latest: None,
-        began: clock.now(),
+        began: clock.now() + LEAD,
+        before: Snapshot::default(),
+        nic: Statistics::default(),
     };
-    let (result, steps) = run.all();
+    let (result, confirmed, steps) = run.all();
     let first_bad = run.desks.iter().find_map(|desk| desk.first_bad.get()).map(ToString::to_string);
-    let Run { session, signalled, trouble, intervals, .. } = run;
-    let index = session.interface.index;
-    let nic = statistics(index).since(&nic);
+    let Run { session, signalled, trouble, intervals, before, nic, .. } = run;
+    let nic = statistics(session.interface.index).since(&nic);
     let Left { counts, failures, .. } = session.stop();
     let mut failures = failures;
     failures.splice(0..0, trouble);
@@ -158,9 +159,11 @@ pub fn bench(config: &Bench) -> Result<BenchReport, Error> {
         totals: result.totals,
         first_bad,
         meters: result.meters,
+        before,
         counts,
         nic: nic.losses().collect::<Named>(),
         concurrency: result.concurrency,
+        confirmed,
         steps,
         intervals,
         signalled,
@@ -364,18 +367,21 @@ struct Run<'a> {
     log: Option<Log<'a, BufWriter<File>>>,
     /// What the log and the report count from.
     began: Instant,
+    /// Our own counters and the interface's when the trial under way began.
+    before: Snapshot,
+    nic: Statistics,
 }
 
 impl Run<'_> {
-    /// The trial, or the trials of the search: what is reported, and the steps that led there.
-    fn all(&mut self) -> (Outcome, Vec<Step>) {
+    /// The trial, or the trials of the search: what is reported, the rate that was confirmed, and the steps that led there.
+    fn all(&mut self) -> (Outcome, Option<u64>, Vec<Step>) {
         match self.config.search() {
-            None => (self.trial(self.config.load(), self.config.duration()), Vec::new()),
+            None => (self.trial(self.config.load(), self.config.duration()), None, Vec::new()),
             Some(loss) => self.search(loss),
         }
     }
 
-    fn search(&mut self, loss: f64) -> (Outcome, Vec<Step>) {
+    fn search(&mut self, loss: f64) -> (Outcome, Option<u64>, Vec<Step>) {
         let short = (self.config.duration() / STEP_SHARE).max(STEP).min(self.config.duration());
         let mut outcome = self.trial(Load::Max, short);
         let reached = outcome.achieved() as u64;
@@ -400,8 +406,9 @@ impl Run<'_> {
             };
             outcome = self.trial(Load::Rate(rate), duration);
             let (started, lost, achieved) = (outcome.totals.started, outcome.lost(), outcome.achieved());
-            let passed =
-                !self.signalled && lost as f64 <= loss * started as f64 && achieved >= REACHED * rate as f64;
+            let few_lost = lost as f64 <= loss * started as f64;
+            // What a signal has cut short shows nothing.
+            let passed = few_lost && achieved >= REACHED * rate as f64 && !self.signalled;
             let verdict = if passed { "passed" } else { "failed" };
             self.tell(&format!(
                 "search: {what} at {} /s: {} /s achieved, {} started, {} lost: {verdict}\n",
@@ -413,12 +420,14 @@ impl Run<'_> {
             steps.push(Step { rate, started, lost, achieved, passed });
             search.done(passed);
         }
-        (outcome, steps)
+        (outcome, search.confirmed(), steps)
     }
 
     /// One trial, from handing it in to its last connection's end.
     fn trial(&mut self, load: Load, duration: Duration) -> Outcome {
         self.trials += 1;
+        self.before = self.session.total();
+        self.nic = statistics(self.session.interface.index);
         let start = self.clock.now() + LEAD;
         let trial = Trial {
             number: self.trials,
@@ -429,11 +438,10 @@ impl Run<'_> {
             duration,
             drain: self.config.drain(),
         };
-        let retransmitted = self.session.total().retrans_segs;
         for desk in &self.desks {
             assert!(desk.hand_in(trial), "one trial at a time");
         }
-        let mut watch = Watch::new(&trial, self.moment(start));
+        let mut watch = Watch::new(&trial, start - self.began, self.moment(start));
         let mut late = None;
         while self.trouble.is_none() {
             let now = self.clock.now();
@@ -491,7 +499,7 @@ impl Run<'_> {
             totals,
             meters: watch.meters,
             concurrency: self.concurrency(load),
-            retransmitted: last.counts.retrans_segs.saturating_sub(retransmitted),
+            retransmitted: last.counts.since(&self.before).retrans_segs,
         }
     }
 
@@ -519,9 +527,10 @@ impl Run<'_> {
         let phase = watch.phase(from);
         // Nobody knows how long the drain is going to be.
         let whole = (phase != Phase::Drain).then(|| watch.trial.end() - watch.trial.start);
-        let line = watch.sampler.sample(phase, &now, &totals, &latest.counted);
-        self.tell(&(line.line(whole) + "\n"));
-        self.intervals.push(line);
+        if let Some(line) = watch.sampler.sample(phase, &now, &totals, &latest.counted) {
+            self.tell(&(line.line(whole) + "\n"));
+            self.intervals.push(line);
+        }
         self.latest = Some(latest);
         // Where this thread was kept waiting, seconds are left out.
         let whole = Duration::from_secs(now.at.saturating_sub(LAG).as_secs());
@@ -569,13 +578,14 @@ struct Watch {
 }
 
 impl Watch {
-    fn new(trial: &Trial, now: Moment) -> Self {
+    /// A trial that begins so long `after` the run did.
+    fn new(trial: &Trial, after: Duration, now: Moment) -> Self {
         Self {
             trial: *trial,
             begin: None,
             end: None,
             since: trial.start,
-            sampler: Sampler::new(now),
+            sampler: Sampler::new(after, now),
             meters: Meters::default(),
         }
     }

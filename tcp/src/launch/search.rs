@@ -25,6 +25,7 @@ pub(super) struct Search {
     failed: Option<u64>,
     trials: u32,
     confirmations: u32,
+    confirmed: Option<u64>,
     next: Next,
 }
 
@@ -32,12 +33,17 @@ impl Search {
     /// Begins at what a closed loop reached, in connections a second.
     pub(super) const fn from(reached: u64) -> Self {
         let next = if reached == 0 { Next::Done } else { Next::Try(reached) };
-        Self { passed: 0, failed: None, trials: 0, confirmations: 0, next }
+        Self { passed: 0, failed: None, trials: 0, confirmations: 0, confirmed: None, next }
     }
 
     /// What to do next.
     pub(super) const fn next(&self) -> Next {
         self.next
+    }
+
+    /// The highest rate that lasted; nothing unless the search came to one.
+    pub(super) const fn confirmed(&self) -> Option<u64> {
+        self.confirmed
     }
 
     /// What it asked for was done.
@@ -53,7 +59,10 @@ impl Search {
                 }
                 self.after_trial()
             }
-            Next::Confirm(_) if passed => Next::Done,
+            Next::Confirm(rate) if passed => {
+                self.confirmed = Some(rate);
+                Next::Done
+            }
             Next::Confirm(rate) => {
                 self.confirmations += 1;
                 // A twentieth less each time: what was found was luck.
@@ -98,12 +107,11 @@ mod tests {
                 }
                 Next::Confirm(rate) => {
                     search.done(rate <= lasting);
-                    if rate <= lasting {
-                        assert_eq!(search.next(), Next::Done);
-                        return (tried, Some(rate));
-                    }
+                    let confirmed = (rate <= lasting).then_some(rate);
+                    assert_eq!(search.confirmed(), confirmed);
+                    assert!(confirmed.is_none() || search.next() == Next::Done);
                 }
-                Next::Done => return (tried, None),
+                Next::Done => return (tried, search.confirmed()),
             }
         }
     }

@@ -74,7 +74,7 @@ impl Application for Diary {
         into.copy_from_slice(&self.says[(self.acked + at) as usize..][..into.len()]);
     }
 
-    fn poll(&mut self, _now: Instant) -> Option<Order> {
+    fn poll(&mut self, _now: Instant, _has_frame: bool) -> Option<Order> {
         self.orders.pop_front()
     }
 

@@ -1,4 +1,4 @@
-//! A second of a run, and its line.
+//! A second of a run, and its line. Knows differences of counters; never who takes them.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -47,8 +47,11 @@ impl Serialize for Phase {
 /// What happened between two samples, to all connections, counted ones and others.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Interval {
-    /// Its end, since the trial's start.
+    /// Its end, since the run began: the trials of a search follow each other.
     pub at_s: f64,
+    /// Its end, since the trial's start.
+    #[serde(skip)]
+    pub trial_s: f64,
     /// What the run was at when it began.
     pub phase: Phase,
     /// SYNs sent for the first time.
@@ -79,26 +82,41 @@ pub struct Interval {
     pub ring_losses: Named,
 }
 
+/// A shorter time has no rates: what is left of a run behind its last whole second.
+const SHORTEST: Duration = Duration::from_millis(50);
+
 /// Turns counters that only grow into intervals.
 #[derive(Debug, Default)]
 pub struct Sampler {
+    /// When the trial began, since the run did.
+    after: Duration,
     before: Moment,
     totals: Totals,
 }
 
 impl Sampler {
-    /// A sampler that starts at this moment.
+    /// A sampler that starts at this moment of a trial that began so long `after` the run did.
     #[must_use]
-    pub fn new(start: Moment) -> Self {
-        Self { before: start, totals: Totals::default() }
+    pub fn new(after: Duration, start: Moment) -> Self {
+        Self { after, before: start, totals: Totals::default() }
     }
 
-    /// The interval that ends now. `totals` are the accounts at this moment, `meters` what was measured since the last
+    /// The interval that ends now; nothing when it is too short for rates. `totals` are the accounts at this moment, `meters` what was measured since the last
     /// sample, counted or not.
-    pub fn sample(&mut self, phase: Phase, now: &Moment, totals: &Totals, meters: &Meters) -> Interval {
+    pub fn sample(
+        &mut self,
+        phase: Phase,
+        now: &Moment,
+        totals: &Totals,
+        meters: &Meters,
+    ) -> Option<Interval> {
+        let length = now.at.saturating_sub(self.before.at);
+        if length < SHORTEST {
+            return None;
+        }
+        let seconds = length.as_secs_f64();
         let before = std::mem::replace(&mut self.before, now.clone());
         let totals_before = std::mem::replace(&mut self.totals, *totals);
-        let seconds = now.at.saturating_sub(before.at).max(Duration::from_millis(1)).as_secs_f64();
         let (counts, counts_before) = (&now.counts, &before.counts);
         let rate = |after: u64, before: u64| per_s(after.saturating_sub(before), seconds).round() as u64;
         let p99 = |meter: Meter| {
@@ -116,8 +134,9 @@ impl Sampler {
                 grown(after.into_iter(), before.into_iter()).collect()
             }
         };
-        Interval {
-            at_s: tenth(now.at.as_secs_f64()),
+        Some(Interval {
+            at_s: tenth((self.after + now.at).as_secs_f64()),
+            trial_s: now.at.as_secs_f64(),
             phase,
             started_per_s: rate(counts.active_opens, counts_before.active_opens),
             established_per_s: rate(counts.established, counts_before.established),
@@ -134,18 +153,18 @@ impl Sampler {
             ring_losses: grown(counts.counts(), counts_before.counts())
                 .filter(|(name, _)| RINGS.contains(name))
                 .collect(),
-        }
+        })
     }
 }
 
 impl Interval {
-    /// The line a second. `length` is how long the run is going to be, draining left out, if that is known.
+    /// The line a second. `length` is how long the trial is going to be, draining left out, if that is known.
     #[must_use]
     pub fn line(&self, length: Option<Duration>) -> String {
         let length = length.map_or_else(String::new, |length| format!("/{:.0}", length.as_secs_f64()));
         let mut line = format!(
             "{:>7} s {:<7} started {:>9}/s  estab {:>9}/s  open {:>7}",
-            format!("{:.0}{length}", self.at_s),
+            format!("{:.0}{length}", self.trial_s),
             self.phase.name(),
             grouped(self.started_per_s),
             grouped(self.established_per_s),
@@ -191,7 +210,7 @@ mod tests {
 
     #[test]
     fn an_interval_is_a_difference_over_its_time() {
-        let mut sampler = Sampler::new(moment(0, 100, Snapshot::default()));
+        let mut sampler = Sampler::new(Duration::from_secs(20), moment(0, 100, Snapshot::default()));
         let mut counts = Snapshot {
             active_opens: 2_000,
             established: 1_800,
@@ -203,6 +222,8 @@ mod tests {
         };
         let first =
             sampler.sample(Phase::Ramp, &moment(2, 260, counts), &Totals::default(), &Meters::default());
+        let first = first.unwrap();
+        assert_eq!((first.at_s, first.trial_s), (22.0, 2.0));
         assert_eq!((first.started_per_s, first.established_per_s, first.closed_per_s), (1_000, 900, 800));
         assert_eq!(
             (first.open, &first.worker_cpu_percent[..], &first.softirq_percent[..]),
@@ -220,7 +241,7 @@ mod tests {
         counts.rx_ring_full = 5;
         counts.drop_land = 6;
         let totals = Totals { refused: 3, ..Totals::default() };
-        let second = sampler.sample(Phase::Measure, &moment(3, 300, counts), &totals, &meters);
+        let second = sampler.sample(Phase::Measure, &moment(3, 300, counts), &totals, &meters).unwrap();
         assert_eq!((second.started_per_s, second.requests_per_s), (0, 30));
         let line = second.line(None);
         for part in [
@@ -240,11 +261,27 @@ mod tests {
     #[test]
     fn accounts_that_begin_anew_do_not_fail_backwards() {
         let mut sampler = Sampler::default();
-        let sample = |sampler: &mut Sampler, refused: u64| {
+        let sample = |sampler: &mut Sampler, second: u64, refused: u64| {
             let totals = Totals { refused, ..Totals::default() };
-            sampler.sample(Phase::Measure, &Moment::default(), &totals, &Meters::default()).failed
+            let now = moment(second, 0, Snapshot::default());
+            sampler.sample(Phase::Measure, &now, &totals, &Meters::default()).unwrap().failed
         };
-        assert_eq!(sample(&mut sampler, 3).0, [("refused".to_owned(), 3)]);
-        assert!(sample(&mut sampler, 0).0.is_empty());
+        assert_eq!(sample(&mut sampler, 1, 3).0, [("refused".to_owned(), 3)]);
+        assert!(sample(&mut sampler, 2, 0).0.is_empty());
+    }
+
+    #[test]
+    fn a_few_milliseconds_make_no_line() {
+        let mut sampler = Sampler::default();
+        let mut sample = |ms: u64, active_opens: u64| {
+            let counts = Snapshot { active_opens, ..Snapshot::default() };
+            let now = Moment { at: Duration::from_millis(ms), counts, ..Moment::default() };
+            let interval = sampler.sample(Phase::Drain, &now, &Totals::default(), &Meters::default());
+            interval.map(|interval| interval.started_per_s)
+        };
+        assert_eq!(sample(3, 5), None);
+        // What happened in them is in the next line, if there is one.
+        assert_eq!(sample(1000, 100), Some(100));
+        assert_eq!(sample(1049, 100), None);
     }
 }

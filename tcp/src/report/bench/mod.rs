@@ -2,7 +2,8 @@
 //!
 //! Two kinds of counts stand side by side. *Connections that count* are those whose intended start lies in the measured
 //! window, followed to their end: the accounts, latencies and requests are theirs. *Rates* are of what happened while
-//! the window lasted, to whatever connection.
+//! the window lasted, to whatever connection. Packets, retransmissions and losses are of the whole *trial*: with ramp,
+//! warm-up and drain. A search has several trials and reports the last; any other run is one trial.
 
 mod interval;
 mod latency;
@@ -26,12 +27,12 @@ pub use verdict::Outcome;
 use super::{Accounts, Cpu, Host, Named, RINGS, Verdict, serve, tenth};
 use crate::generator::meters::{Meter, Meters};
 use crate::generator::tally::Totals;
-use crate::stats::Snapshot;
+use crate::stats::{Law, Snapshot};
 
 /// How things stood at a moment: all workers' counters together, and the CPU time.
 #[derive(Clone, Debug, Default)]
 pub struct Moment {
-    /// Since the workers run.
+    /// Since the trial's start.
     pub at: Duration,
     /// The counters.
     pub counts: Snapshot,
@@ -54,12 +55,16 @@ pub struct Measured {
     pub first_bad: Option<String>,
     /// The latencies of connections that count.
     pub meters: Meters,
+    /// The counters when the trial began.
+    pub before: Snapshot,
     /// The counters when the workers had stopped.
     pub counts: Snapshot,
-    /// What the interface's own counters grew by in the whole run.
+    /// What the interface's own counters grew by in the trial.
     pub nic: Named,
     /// Connections open at a time; `None` unless so many were asked for.
     pub concurrency: Option<Concurrency>,
+    /// The rate that a search has confirmed.
+    pub confirmed: Option<u64>,
     /// The trials of a search.
     pub steps: Vec<Step>,
     /// A second each.
@@ -75,18 +80,18 @@ pub struct Step {
     pub rate: u64,
     /// Connections started that count.
     pub started: u64,
-    /// Connections that failed or never started, and segments that had to be sent again.
+    /// Connections that failed or never started, and segments sent again in the whole trial.
     pub lost: u64,
     /// Connections established in a second.
     pub achieved: f64,
-    /// Whether so few were lost that a higher rate was tried.
+    /// Whether so few were lost, and the rate was reached.
     pub passed: bool,
 }
 
 /// Connections a second; an average over the window.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Rates {
-    /// As asked for; nothing unless a rate was.
+    /// As asked for, or as a search has confirmed it; nothing otherwise.
     pub asked: Option<u64>,
     /// Established.
     pub achieved: f64,
@@ -107,17 +112,6 @@ pub struct Concurrency {
     pub mean: f64,
     /// The most.
     pub max: u64,
-}
-
-impl Concurrency {
-    /// From samples of how many were open, evenly taken; zeros without any.
-    #[must_use]
-    pub fn over(asked: u64, samples: &[u64]) -> Self {
-        let [min, max] =
-            [samples.iter().min(), samples.iter().max()].map(|value| value.copied().unwrap_or(0));
-        let sum: u128 = samples.iter().copied().map(u128::from).sum();
-        Self { asked, min, mean: tenth(sum as f64 / samples.len().max(1) as f64), max }
-    }
 }
 
 /// What became of the connections that count: started = established + failed before; established = closed + failed
@@ -222,7 +216,7 @@ pub struct Requests {
     pub per_s: f64,
 }
 
-/// TCP segments of the whole run, those sent again included, and how many that is for a connection opened.
+/// TCP segments of the trial, those sent again included, and how many that is for a connection opened.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Packets {
     /// Sent, a connection.
@@ -247,7 +241,7 @@ impl From<&Snapshot> for Packets {
     }
 }
 
-/// Retransmissions in the whole run.
+/// Retransmissions in the trial.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Retransmissions {
     /// SYNs sent again.
@@ -258,6 +252,17 @@ pub struct Retransmissions {
     pub fast: u64,
     /// Segments sent again, SYNs included.
     pub segs: u64,
+}
+
+/// What was received in the trial and brought nothing, or came too early.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Received {
+    /// Segments that carried nothing new.
+    pub duplicates: u64,
+    /// Segments out of order, kept until their turn.
+    pub out_of_order: u64,
+    /// Segments with a bad checksum or a malformed header.
+    pub errors: u64,
 }
 
 /// How many that is in a second; none in no time.
@@ -304,7 +309,7 @@ pub struct BenchReport {
     pub connections: Connections,
     /// What became of their requests.
     pub requests: Requests,
-    /// Segments of the whole run.
+    /// Segments of the trial.
     pub packets_per_connection: Packets,
     /// Latencies of the connections that count.
     pub latency_us: Latencies,
@@ -312,17 +317,19 @@ pub struct BenchReport {
     pub latency_from_syn_us: FromSyn,
     /// Intended start to SYN sent.
     pub start_lag_us: Latency,
-    /// Retransmissions in the whole run.
+    /// Retransmissions in the trial.
     pub retransmissions: Retransmissions,
-    /// Every reason to drop, in the whole run.
+    /// What was received in the trial and brought nothing, or came too early.
+    pub received: Received,
+    /// Every reason to drop, in the trial.
     pub drops: Named,
-    /// Losses at our own rings, in the whole run.
+    /// Losses at our own rings, in the trial.
     pub rings: Named,
-    /// What the interface's own counters grew by in the whole run.
+    /// What the interface's own counters grew by in the trial.
     pub nic: Named,
     /// Where SYNs were lost.
     pub lost_syns: LostSyns,
-    /// Every counter, in the whole run.
+    /// Every counter, in the whole run: of all trials of a search.
     pub counters: Named,
     /// CPU time in the window.
     pub cpu: CpuUse,
@@ -344,7 +351,17 @@ impl BenchReport {
         let duration_s = measured.window.as_secs_f64();
         let closed = serve::closed(&end.counts).saturating_sub(serve::closed(&begin.counts));
         let rate = |count: u64| tenth(per_s(count, duration_s));
-        let laws = totals.laws().into_iter().chain(counts.laws()).map(Verdict::from).collect::<Vec<_>>();
+        let trial = counts.since(&measured.before);
+        // What is told of percentiles is told of all that were established.
+        let latencies =
+            Law { name: "latencies", left: totals.established, right: meters.get(Meter::Connect).len() };
+        let laws = totals
+            .laws()
+            .into_iter()
+            .chain([latencies])
+            .chain(counts.laws())
+            .map(Verdict::from)
+            .collect::<Vec<_>>();
         let mut report = Self {
             schema: "synmill-bench/1",
             command: setup.command,
@@ -361,7 +378,7 @@ impl BenchReport {
             tuples: setup.tuples,
             duration_s,
             rate_per_s: Rates {
-                asked: setup.load.asked.filter(|_| setup.load.kind == "rate"),
+                asked: setup.load.asked.filter(|_| setup.load.kind == "rate").or(measured.confirmed),
                 achieved: rate(totals.established_in_time),
                 started: rate(totals.started_in_time),
                 closed: rate(totals.ended_in_time),
@@ -374,19 +391,24 @@ impl BenchReport {
                 http_errors: totals.http_errors,
                 per_s: rate(totals.requests_in_time),
             },
-            packets_per_connection: Packets::from(&counts),
+            packets_per_connection: Packets::from(&trial),
             latency_us: Latencies::from(&meters),
             latency_from_syn_us: FromSyn::from(&meters),
             start_lag_us: Latency::from(meters.get(Meter::StartLag)),
             retransmissions: Retransmissions {
-                syn: counts.retrans_syn,
-                timeout: counts.retrans_timeout,
-                fast: counts.retrans_fast,
-                segs: counts.retrans_segs,
+                syn: trial.retrans_syn,
+                timeout: trial.retrans_timeout,
+                fast: trial.retrans_fast,
+                segs: trial.retrans_segs,
             },
-            drops: counts.drops().collect(),
-            rings: counts.counts().filter(|(name, _)| RINGS.contains(name)).collect(),
-            lost_syns: LostSyns::attribute(&counts, &nic),
+            received: Received {
+                duplicates: trial.in_duplicates,
+                out_of_order: trial.in_out_of_order,
+                errors: trial.in_errs,
+            },
+            drops: trial.drops().collect(),
+            rings: trial.counts().filter(|(name, _)| RINGS.contains(name)).collect(),
+            lost_syns: LostSyns::attribute(&trial, &nic),
             nic,
             counters: counts.counts().collect(),
             cpu: CpuUse::between(&begin, &end, closed),

@@ -3,6 +3,7 @@
 use std::fmt::{Display, Write as _};
 
 use super::losses::nic_losses;
+use super::verdict::few_failed;
 use super::{BenchReport, CoreUse, Latency, Step};
 use crate::report::{Named, Verdict, counted, grouped};
 
@@ -157,7 +158,7 @@ impl BenchReport {
         let packets = &self.packets_per_connection;
         let [out, inward] = [packets.out_total, packets.in_total].map(grouped);
         let each = format!("{:.2} out + {:.2} in, each connection", packets.out, packets.inward);
-        table.line("packets", format!("{each}   ({out} out, {inward} in, in the whole run)"));
+        table.line("packets", format!("{each}   ({out} out, {inward} in, ramp to drain)"));
     }
 
     fn latencies(&self, table: &mut Table) {
@@ -199,21 +200,16 @@ impl BenchReport {
             ("segments in all", again.segs),
         ];
         table.parts("sent again", &occurred(again));
+        let received = &self.received;
+        let received = [
+            ("duplicates", received.duplicates),
+            ("out of order", received.out_of_order),
+            ("bad checksums or headers", received.errors),
+        ];
+        table.parts("received", &occurred(received));
         let lost = &self.lost_syns;
         if lost.total > 0 {
-            let near = [
-                (lost.our_tx, "at our own TX ring"),
-                (lost.our_rx, "at our own RX ring"),
-                (lost.nic, "at the NIC"),
-            ];
-            let near = near.into_iter().filter(|&(count, _)| count > 0);
-            let mut places: Vec<String> =
-                near.map(|(count, place)| format!("at most {} {place}", grouped(count))).collect();
-            if lost.peer_or_way > 0 {
-                let least = if places.is_empty() { "" } else { "at least " };
-                places.push(format!("{least}{} at the peer or on the way", grouped(lost.peer_or_way)));
-            }
-            table.line("SYNs lost", format!("{}: {}", grouped(lost.total), places.join(", ")));
+            table.line("SYNs lost", format!("{}: {}", grouped(lost.total), lost.places().join(", ")));
         }
         let named = |named: &Named| {
             let pairs = named.0.iter().map(|(name, count)| (name.trim_start_matches("drop_"), *count));
@@ -281,7 +277,8 @@ impl BenchReport {
             table.line(if number == 0 { "accounts" } else { "" }, laws);
         }
         if self.verdict.ok {
-            return table.line("verdict", "all is as asked, and the accounts close");
+            let failed = few_failed(self).map_or_else(String::new, |failed| format!("; {failed}"));
+            return table.line("verdict", format!("all is as asked, and the accounts close{failed}"));
         }
         table.line("verdict", "NOT as asked:");
         self.verdict.problems.iter().for_each(|problem| table.line("", format!("- {problem}")));
@@ -322,25 +319,46 @@ mod tests {
         {
             assert!(table.contains(part), "{part}: {table}");
         }
-        for part in ["failed", "held up", "first byte", "sent again", "dropped", "search", "requests", "NIC"]
-        {
+        for part in [
+            "failed",
+            "received",
+            "held up",
+            "first byte",
+            "sent again",
+            "dropped",
+            "search",
+            "requests",
+            "NIC",
+        ] {
             assert!(!table.contains(part), "{part}: {table}");
         }
         assert!(table.ends_with("all is as asked, and the accounts close\n"), "{table}");
     }
 
     #[test]
+    fn few_failures_are_named_beside_the_verdict() {
+        let mut measured = measured();
+        measured.totals.closed -= 1_200;
+        measured.totals.reset_by_peer = 900;
+        measured.totals.cut = 300;
+        let table = BenchReport::new(setup(), measured).table();
+        let verdict = "all is as asked, and the accounts close; 1,200 of 2,000,000 connections failed: 900";
+        assert!(table.contains(verdict) && table.ends_with("reset by peer, 300 cut\n"), "{table}");
+    }
+
+    #[test]
     fn what_went_wrong_is_in_the_table() {
         let report = troubled();
         let table = report.table();
-        fits(&table, 45);
+        fits(&table, 46);
         for part in [
             "refused 300,000",
             "not started 70,000",
             "table full 12",
             "http errors 5",
-            "SYNs lost     57: at most 2 at our own TX ring, at most 3 at our own RX ring, at most 4 at the NIC,",
-            "              at least 48 at the peer or on the way",
+            "SYNs lost     57: 48 to 57 at the peer or on the way, at most 2 at our own TX ring, at most 3 at",
+            "              our own RX ring, at most 4 at the NIC",
+            "received      duplicates 21   out of order 22   bad checksums or headers 23",
             "rx missed errors 4",
             "dropped       land 7",
             "frames      7,800,000 is NOT 7,800,007",

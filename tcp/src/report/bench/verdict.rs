@@ -42,6 +42,7 @@ impl Outcome {
         } else {
             problems.extend(rate(report));
             problems.extend(concurrency(report));
+            problems.extend(held_up(report));
             problems.extend(failed(report));
             problems.extend(cut(report));
         }
@@ -55,11 +56,13 @@ fn is_off(is: f64, asked: f64) -> bool {
 }
 
 fn rate(report: &BenchReport) -> Option<String> {
+    // A search judges its trials itself.
+    let asked = report.load.asked.filter(|_| report.load.kind == "rate")?;
     let achieved = report.rate_per_s.achieved;
-    let asked = report.rate_per_s.asked.filter(|&asked| {
-        let connections = (achieved - asked as f64).abs() * report.duration_s;
-        is_off(achieved, asked as f64) && connections > EDGES
-    })?;
+    let connections = (achieved - asked as f64).abs() * report.duration_s;
+    if !is_off(achieved, asked as f64) || connections <= EDGES {
+        return None;
+    }
     let off = (achieved / asked as f64 - 1.0) * 100.0;
     let (is, asked_text) = (table::rate(achieved), grouped(asked));
     let mut problem = format!("{is} connections/s were established instead of {asked_text} ({off:+.1} %)");
@@ -81,11 +84,9 @@ fn reason(report: &BenchReport, missing: f64) -> String {
     if unestablished as f64 >= most_of {
         format!("{} failed before{}", grouped(unestablished), told(before))
     } else if not_started >= most_of && connections.table_full > connections.tuples_short {
-        let times = grouped(connections.table_full);
-        format!("the connection table was full {times} times: allow more connections")
+        table_full(connections.table_full)
     } else if not_started >= most_of && connections.tuples_short > 0 {
-        let times = grouped(connections.tuples_short);
-        format!("no tuple was out of its TIME-WAIT {times} times: give more sources, ports or targets")
+        tuples_short(connections.tuples_short)
     } else if lag.p99 > LATE_US || not_started >= most_of {
         let lag = table::duration(lag.p99);
         format!(
@@ -96,6 +97,27 @@ fn reason(report: &BenchReport, missing: f64) -> String {
     }
 }
 
+fn table_full(times: u64) -> String {
+    format!("the connection table was full {} times: allow more connections", grouped(times))
+}
+
+fn tuples_short(times: u64) -> String {
+    let times = grouped(times);
+    format!("no tuple was out of its TIME-WAIT {times} times: give more sources, ports or targets")
+}
+
+/// Where the rate is what comes out, want of tuples or room must not be what has made it.
+fn held_up(report: &BenchReport) -> Vec<String> {
+    let connections = &report.connections;
+    if report.load.kind == "rate" {
+        return Vec::new();
+    }
+    let short = (connections.tuples_short > 0).then(|| tuples_short(connections.tuples_short));
+    let full = (connections.table_full > 0).then(|| table_full(connections.table_full));
+    let reasons = short.into_iter().chain(full);
+    reasons.map(|reason| format!("connections were held up: {reason}")).collect()
+}
+
 fn concurrency(report: &BenchReport) -> Option<String> {
     let concurrency = report.concurrency?;
     is_off(concurrency.mean, concurrency.asked as f64).then(|| {
@@ -104,12 +126,25 @@ fn concurrency(report: &BenchReport) -> Option<String> {
     })
 }
 
+/// All failures, for those that are too few to be a problem: `3 of 2,000 connections failed: 2 refused, 1 cut`.
+pub(super) fn few_failed(report: &BenchReport) -> Option<String> {
+    let causes = report.connections.failed.causes();
+    let failed: u64 = causes.iter().map(|(_, count)| count).sum();
+    let started = grouped(report.connections.started);
+    (failed > 0).then(|| format!("{} of {started} connections failed{}", grouped(failed), told(&causes)))
+}
+
+/// Does a search stand behind its losses? They are as few as it was allowed.
+fn is_confirmed(report: &BenchReport) -> bool {
+    report.load.kind == "search" && report.rate_per_s.asked.is_some()
+}
+
 /// Failures that are the peer's or the way's; being cut at the end is neither's.
 fn failed(report: &BenchReport) -> Option<String> {
     let uncut = Failed { connect_cut: 0, cut: 0, ..report.connections.failed }.causes();
     let failed: u64 = uncut.iter().map(|(_, count)| count).sum();
     let started = report.connections.started;
-    (failed as f64 > started as f64 * TOLERANCE)
+    (failed as f64 > started as f64 * TOLERANCE && !is_confirmed(report))
         .then(|| format!("{} of {} connections failed{}", grouped(failed), grouped(started), told(&uncut)))
 }
 
@@ -117,7 +152,7 @@ fn failed(report: &BenchReport) -> Option<String> {
 fn cut(report: &BenchReport) -> Option<String> {
     let Failed { connect_cut, cut, .. } = report.connections.failed;
     let (cut, started) = (connect_cut + cut, report.connections.started);
-    (cut as f64 > started as f64 * TOLERANCE).then(|| {
+    (cut as f64 > started as f64 * TOLERANCE && !is_confirmed(report)).then(|| {
         let (cut, started) = (grouped(cut), grouped(started));
         format!(
             "{cut} of {started} connections were cut, under way at the drain's end: give a longer --drain"
@@ -125,10 +160,9 @@ fn cut(report: &BenchReport) -> Option<String> {
     })
 }
 
-/// The last trial of a search that has found a rate is a confirmation that passed.
+/// A search has found what a confirmation of the whole duration has borne out.
 fn search(report: &BenchReport) -> Option<String> {
-    let found = report.steps.last().is_some_and(|step| step.passed);
-    (report.load.kind == "search" && !found)
+    (report.load.kind == "search" && !is_confirmed(report))
         .then(|| "the search found no rate: none passed its trial and its confirmation".into())
 }
 
@@ -150,12 +184,22 @@ fn told(causes: &[(&str, u64)]) -> String {
 mod tests {
     use std::time::Duration;
 
-    use super::super::tests::{measured, setup};
+    use super::super::tests::{measured, meters, setup};
     use super::super::{Concurrency, Load, Measured, Setup, Step};
     use super::*;
     use crate::generator;
     use crate::generator::meters::Meter;
     use crate::generator::tally::Totals;
+
+    /// So many connections open on average of 100.
+    fn open(mean: f64) -> Concurrency {
+        Concurrency { asked: 100, min: mean as u64, mean, max: mean as u64 }
+    }
+
+    fn search() -> Load {
+        let second = Duration::from_secs(1);
+        Load::search(second, second, second)
+    }
 
     #[test]
     fn what_is_as_asked_needs_no_words() {
@@ -167,9 +211,10 @@ mod tests {
     fn connections_that_stay_were_opened_before_the_window() {
         let mut measured = measured();
         measured.totals = Totals::default();
-        measured.concurrency = Some(Concurrency::over(100, &[100, 100]));
-        let open = Duration::from_secs(1);
-        let load = Load::steady(generator::Load::Concurrency(100), open, open, open);
+        measured.meters = meters(0);
+        measured.concurrency = Some(open(100.0));
+        let second = Duration::from_secs(1);
+        let load = Load::steady(generator::Load::Concurrency(100), second, second, second);
         let outcome = BenchReport::new(Setup { load, ..setup() }, measured).verdict;
         assert_eq!(outcome, Outcome { ok: true, problems: Vec::new() });
     }
@@ -208,6 +253,10 @@ mod tests {
         }
         check(&|measured| measured.counts.in_frames += 1, &["the account of frames does not hold: "]);
         check(&|measured| measured.signalled = true, &["a signal ended the run: 10.0 of 10.0 s"]);
+        check(
+            &|measured| measured.meters = meters(19),
+            &["the account of latencies does not hold: 2,000,000 is not 1,900,000"],
+        );
         check(&fewer, &["180,000 connections/s were established instead of 200,000 (-10.0 %); nothing that"]);
         check(
             &|measured| {
@@ -239,6 +288,7 @@ mod tests {
                 measured.totals.established -= 200_000;
                 measured.totals.closed -= 200_000;
                 measured.totals.refused += 200_000;
+                measured.meters = meters(18);
             },
             &[
                 "200,000 failed before: 200,000 refused",
@@ -252,11 +302,12 @@ mod tests {
                 measured.totals.closed = 0;
                 measured.totals.connect_cut = 0;
                 measured.totals.reset_by_peer = 0;
+                measured.meters = meters(0);
             },
             &["no connection was established: 2,000,000 connect timed out"],
         );
         check(
-            &|measured| measured.concurrency = Some(Concurrency::over(100, &[90, 92])),
+            &|measured| measured.concurrency = Some(open(91.0)),
             &["91.0 connections were open on average instead of 100"],
         );
         check(
@@ -272,23 +323,61 @@ mod tests {
 
     #[test]
     fn nothing_is_not_what_was_asked_for() {
-        let measured = Measured { totals: Totals::default(), ..measured() };
+        let measured = Measured { totals: Totals::default(), meters: meters(0), ..measured() };
         let problems = BenchReport::new(setup(), measured).verdict.problems;
         assert!(problems[0].contains("no connection was established"), "{problems:?}");
     }
 
     #[test]
     fn a_search_has_found_what_was_confirmed_last() {
-        let second = Duration::from_secs(1);
-        let problems = |outcomes: &[bool]| {
-            let step = |&passed: &bool| Step { rate: 100, started: 100, lost: 0, achieved: 100.0, passed };
-            let measured = Measured { steps: outcomes.iter().map(step).collect(), ..measured() };
-            let setup = Setup { load: Load::search(second, second, second), ..setup() };
-            BenchReport::new(setup, measured).verdict.problems.join("; ")
+        let report = |change: &dyn Fn(&mut Measured)| {
+            let mut measured = measured();
+            change(&mut measured);
+            BenchReport::new(Setup { load: search(), ..setup() }, measured)
         };
-        assert_eq!(problems(&[false, true]), "");
-        for outcomes in [&[true, false][..], &[false], &[]] {
-            assert!(problems(outcomes).contains("the search found no rate"), "{outcomes:?}");
+        let step = Step { rate: 100, started: 100, lost: 0, achieved: 100.0, passed: true };
+        let none = "the search found no rate: none passed its trial and its confirmation";
+        // A trial that passed is no confirmation.
+        for steps in [vec![], vec![step], vec![step, Step { passed: false, ..step }]] {
+            let report = report(&|measured| measured.steps.clone_from(&steps));
+            assert_eq!((report.rate_per_s.asked, &report.verdict.problems[..]), (None, &[none.into()][..]));
         }
+        let found = report(&|measured| measured.confirmed = Some(200_000));
+        assert_eq!((found.rate_per_s.asked, found.verdict.problems), (Some(200_000), Vec::new()));
+        // It was allowed to lose as many as it did.
+        let lossy = report(&|measured| {
+            measured.confirmed = Some(200_000);
+            measured.totals.closed -= 100_000;
+            measured.totals.reset_by_peer = 60_000;
+            measured.totals.cut = 40_000;
+        });
+        assert_eq!(lossy.verdict.problems, Vec::<String>::new());
+        assert!(lossy.table().contains("close; 100,000 of 2,000,000 connections failed:"));
+    }
+
+    #[test]
+    fn a_rate_that_want_of_tuples_or_room_has_made_is_none() {
+        let check = |load: Load, change: &dyn Fn(&mut Totals), sentences: &[&str]| {
+            let mut measured = Measured { confirmed: Some(200_000), ..measured() };
+            change(&mut measured.totals);
+            if load.kind == "concurrency" {
+                measured.concurrency = Some(open(100.0));
+            }
+            let problems = BenchReport::new(Setup { load, ..setup() }, measured).verdict.problems;
+            assert_eq!(problems.len(), sentences.len(), "{problems:?}");
+            for (problem, sentence) in problems.iter().zip(sentences) {
+                assert!(problem.starts_with("connections were held up: ") && problem.contains(sentence));
+            }
+        };
+        let second = Duration::from_secs(1);
+        let steady = |load: generator::Load| Load::steady(load, second, second, second);
+        let [max, concurrency] = [generator::Load::Max, generator::Load::Concurrency(100)].map(steady);
+        for load in [max, concurrency, search()] {
+            check(load, &|_| (), &[]);
+            check(load, &|totals| totals.tuples_short = 8, &["no tuple was out of its TIME-WAIT 8 times"]);
+            check(load, &|totals| totals.table_full = 7, &["the connection table was full 7 times"]);
+        }
+        // A rate says itself whether it was reached.
+        check(steady(generator::Load::Rate(200_000)), &|totals| totals.tuples_short = 8, &[]);
     }
 }

@@ -16,7 +16,7 @@ fn packets(plan: &Plan, label: &str) -> (Outcome, [u64; 2]) {
 }
 
 /// What each connection takes, with segments that ride together at both ends, and at neither.
-fn check(label: &str, script: Script, service: &'static str, together: [u64; 2], apart: [u64; 2]) {
+fn check(label: &str, script: &Script, service: &'static str, together: [u64; 2], apart: [u64; 2]) {
     for (piggyback, expected) in [(true, together), (false, apart)] {
         let plan = Plan {
             piggyback: [piggyback; 2],
@@ -35,7 +35,7 @@ fn check(label: &str, script: Script, service: &'static str, together: [u64; 2],
 fn packets_of_a_connection_without_text() {
     use CloseBy::{Fin, Peer, Rst};
     let connect = |close, service, together, apart| {
-        check(&format!("connect, {close:?}"), Script::connect(close), service, together, apart);
+        check(&format!("connect, {close:?}"), &Script::connect(close), service, together, apart);
     };
     connect(Peer, "close", [3, 3], [4, 3]);
     connect(Peer, "source:1000", [3, 3], [4, 4]);
@@ -47,9 +47,9 @@ fn packets_of_a_connection_without_text() {
     connect(Fin, "hold", [3, 2], [4, 3]);
     connect(Fin, "source:1000", [3, 2], [5, 4]);
     connect(Fin, "source:5000", [6, 5], [8, 7]);
-    check("hold, Fin", Script::hold(Fin), "close", [3, 3], [4, 3]);
-    check("hold, Rst", Script::hold(Rst), "hold", [3, 1], [3, 1]);
-    check("hold, Rst", Script::hold(Rst), "close", [3, 2], [3, 2]);
+    check("hold, Fin", &Script::hold(Fin), "close", [3, 3], [4, 3]);
+    check("hold, Rst", &Script::hold(Rst), "hold", [3, 1], [3, 1]);
+    check("hold, Rst", &Script::hold(Rst), "close", [3, 2], [3, 2]);
     for service in ["discard", "echo", "hold"] {
         connect(Rst, service, [3, 1], [3, 1]);
     }
@@ -59,7 +59,7 @@ fn packets_of_a_connection_without_text() {
 fn packets_of_a_request_over_http() {
     use CloseBy::{Fin, Peer, Rst};
     let get = |requests, close, service, together, apart| {
-        check(&format!("http, {requests}, {close:?}"), http(requests, close), service, together, apart);
+        check(&format!("http, {requests}, {close:?}"), &http(requests, close), service, together, apart);
     };
     get(1, Peer, "http:64", [3, 3], [5, 4]);
     get(1, Peer, "http:5000", [4, 6], [7, 7]);
@@ -79,7 +79,7 @@ fn packets_of_a_request_of_bytes() {
     let ask = |size, expect, requests, close, service, together, apart| {
         let script = Script::request(Payload::Pattern(size), expect, requests, close);
         let label = format!("{size} for {expect}, {requests}, {close:?}");
-        check(&label, script, service, together, apart);
+        check(&label, &script, service, together, apart);
     };
     ask(10, 10, 1, Fin, "echo", [4, 3], [5, 4]);
     ask(10, 10, 3, Fin, "echo", [6, 5], [7, 6]);
@@ -118,7 +118,8 @@ fn what_a_peer_does_wrong_has_a_name() {
     use CloseBy::{Fin, Peer};
     let bytes =
         |size, expect, requests, close| Script::request(Payload::Pattern(size), expect, requests, close);
-    let named: [(&str, Script, &str, fn(&Totals) -> u64); 10] = [
+    type Account = fn(&Totals) -> u64;
+    let named: [(&str, Script, &str, Account); 10] = [
         ("reset at once", Script::connect(Fin), "reset", |totals| totals.reset_by_peer),
         ("reset at once", Script::connect(Peer), "reset", |totals| totals.reset_by_peer),
         ("reset while held", Script::hold(Fin), "reset", |totals| totals.reset_by_peer),

@@ -352,7 +352,7 @@ impl Field {
 
     /// Connections under way, as the generators see it.
     fn open(&self) -> u64 {
-        self.lanes.iter().map(|lane| lane.desk.open.get()).sum()
+        self.lanes.iter().map(|lane| lane.generator.endpoint().application().open()).sum()
     }
 
     /// The accounts as they are now.
