@@ -231,6 +231,9 @@ impl<D: Device, A: Application> Worker<D, A> {
 
     /// Sleeps until something arrives or is due. What is due in a moment is waited for awake: a sleeper gets up late.
     fn sleep(&mut self, now: Instant) {
+        if self.endpoint.application().stays_awake() {
+            return;
+        }
         let tick = self.endpoint.next_tick_ms().map_or(SLEEP, |tick| Duration::from_millis(u64::from(tick)));
         let order = self.endpoint.application().next_poll().map_or(SLEEP, |due| due - now);
         if order > AWAKE {

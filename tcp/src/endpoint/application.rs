@@ -115,6 +115,11 @@ pub trait Application {
         None
     }
 
+    /// Is its worker not to sleep, though nothing is due?
+    fn stays_awake(&self) -> bool {
+        false
+    }
+
     /// The last [`Order::Open`] is this connection: SYN goes out with this turn.
     fn on_opened(&mut self, id: Id, now: Instant) {
         let _ = (id, now);

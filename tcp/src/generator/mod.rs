@@ -509,12 +509,13 @@ impl Application for Generator {
         size_of_val(&*self.tracks) + self.timers.memory_bytes()
     }
 
+    /// While an answer may come at any moment: who sleeps would add the time of getting up to it.
+    fn stays_awake(&self) -> bool {
+        self.open > self.holding
+    }
+
     fn next_poll(&self) -> Option<Instant> {
         let run = self.run.as_ref()?;
-        if self.open > self.holding {
-            // An answer may come at any moment, and who sleeps would add the time of getting up to it.
-            return Some(Instant::ZERO);
-        }
         match (&run.pace, run.stage) {
             (Some(pace), Stage::Opening) => Some(pace.due().min(run.end)),
             (None, Stage::Opening) => Some(run.end),
