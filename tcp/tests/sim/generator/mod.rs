@@ -279,7 +279,7 @@ impl Outcome {
     fn check_all(&self, meter: Meter, expected: Duration) {
         let samples = self.measured.counted.get(meter);
         let expected = expected.as_nanos() as u64;
-        assert!(samples.len() > 0, "{meter:?} has samples");
+        assert!(!samples.is_empty(), "{meter:?} has samples");
         for edge in [samples.min(), samples.max()] {
             assert!(samples.equivalent(edge, expected), "{meter:?}: {edge} ns, not {expected}");
         }
