@@ -1,0 +1,188 @@
+//! How evenly a generator opens connections: the gaps between SYNs, by the machine's clock.
+//!
+//! `cargo bench --bench pacing`. One thread runs a generator's worker and its responder in turn over a link in memory. For each
+//! rate it prints how far the gaps are from the asked one, and how they are distributed.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant as Clock};
+
+use hdrhistogram::Histogram;
+use synmill::device::pair::{Faults, Link, PairDevice, pair};
+use synmill::device::{Burst, Census, Device, RingCounts};
+use synmill::endpoint::{Application, Config, Endpoint, Listener, Listeners};
+use synmill::flow::Address;
+use synmill::generator::desk::{Desk, Trial};
+use synmill::generator::dialogue::Script;
+use synmill::generator::meters::meters;
+use synmill::generator::tuples::{Share, Space, Walk};
+use synmill::generator::{CloseBy, Generator, Load, Setup, Target};
+use synmill::proto::Flags;
+use synmill::service::Http;
+use synmill::stats::{Counters, Law};
+use synmill::time::Instant;
+use synmill::wire::{self, Checks, Mac, Packet};
+use synmill::worker::{Worker, join};
+
+const CLIENT: Mac = [2, 0, 0, 0, 0, 1];
+const SERVER: Mac = [2, 0, 0, 0, 0, 2];
+const TARGET: Address = Address::v4([198, 18, 0, 2]);
+const TIME_WAIT: Duration = Duration::from_millis(100);
+const SLOTS: usize = 65_536;
+/// Columns of the longest bar.
+const BAR: u64 = 50;
+
+/// A device that notes when SYNs leave.
+struct Tap {
+    device: PairDevice,
+    zero: Clock,
+    /// Nanoseconds from the zero.
+    syns: Vec<u64>,
+}
+
+impl Device for Tap {
+    fn receive(&mut self, into: &mut Burst, limit: usize) -> usize {
+        self.device.receive(into, limit)
+    }
+
+    fn recycle(&mut self, frames: &mut Burst) {
+        self.device.recycle(frames);
+    }
+
+    fn alloc(&mut self, into: &mut Burst, limit: usize) -> usize {
+        self.device.alloc(into, limit)
+    }
+
+    fn transmit(&mut self, frames: &mut Burst) -> usize {
+        for frame in frames.iter() {
+            if let Ok(Packet::Tcp(packet)) = wire::parse(frame, Checks::default())
+                && packet.segment.flags.has(Flags::SYN)
+            {
+                self.syns.push(self.zero.elapsed().as_nanos() as u64);
+            }
+        }
+        self.device.transmit(frames)
+    }
+
+    fn wait(&mut self, _timeout: Duration) {}
+
+    fn wait_any(_devices: &mut [Self], _timeout: Duration) {}
+
+    fn ring_counts(&mut self) -> RingCounts {
+        self.device.ring_counts()
+    }
+
+    fn census(&self) -> Census {
+        self.device.census()
+    }
+}
+
+fn seated<D: Device, A: Application>(mac: Mac, device: D, application: A) -> Worker<D, A> {
+    let config = Config {
+        application,
+        owned: Vec::new(),
+        mac,
+        mtu: 1500,
+        max_connections: SLOTS,
+        max_kept_frames: 1024,
+        time_wait: TIME_WAIT,
+        accept_partial_checksums: false,
+        piggyback: true,
+        seed: [3, 5, 7, 11],
+    };
+    let mut endpoints = vec![Endpoint::new(config, Instant::ZERO, Arc::new(Counters::default()))];
+    let seat = join(&mut endpoints).remove(0);
+    Worker::new(device, endpoints.remove(0), seat)
+}
+
+fn generator(desk: &Arc<Desk>) -> Generator {
+    let space = Space::new(&[(Address::v4([198, 19, 0, 0]), 16)], 1024..=65_535, &[(TARGET, 80)]);
+    let space = Arc::new(space.expect("prefix, ports and target go together"));
+    let setup = Setup {
+        targets: vec![Target {
+            script: Script::http("synmill", "/", None, None, 1, CloseBy::Peer),
+            link: wire::Link { destination: SERVER, source: CLIENT, tags: Default::default() },
+        }],
+        walk: Walk::new(space, Share::Split { workers: 1, number: 0 }, TIME_WAIT, 1),
+        recorder: meters(1).0,
+        desk: Arc::clone(desk),
+        workers: 1,
+        number: 0,
+        timeout: Duration::from_secs(3),
+        holds: false,
+        slots: SLOTS,
+    };
+    Generator::new(setup, Instant::ZERO)
+}
+
+/// Runs the rate for a while; when its SYNs left.
+fn run(rate_per_s: u64, duration: Duration) -> Vec<u64> {
+    let (near, far, link): (_, _, Link) = pair(1, &Faults::NONE, 4096, 2048);
+    let desk = Arc::<Desk>::default();
+    let zero = Clock::now();
+    let now = || Instant::from_nanos(zero.elapsed().as_nanos() as u64);
+    let planned = (rate_per_s as f64 * duration.as_secs_f64()) as usize;
+    let tap = Tap { device: near, zero, syns: Vec::with_capacity(2 * planned) };
+    let mut client = seated(CLIENT, tap, generator(&desk));
+    let listener = Listener { address: TARGET, port: 80, service: Http::of_size(64) };
+    let mut server = seated(SERVER, far, Listeners(vec![listener]));
+    let trial = Trial {
+        number: 1,
+        load: Load::Rate(rate_per_s),
+        start: now() + Duration::from_millis(10),
+        ramp: Duration::ZERO,
+        warmup: Duration::ZERO,
+        duration,
+        drain: Duration::from_secs(1),
+    };
+    assert!(desk.hand_in(trial), "the first trial");
+    while desk.over() == 0 {
+        let time = now();
+        link.set_now(time);
+        client.turn(time);
+        server.turn(time);
+    }
+    let totals = desk.tally.totals();
+    assert!(totals.laws().iter().all(Law::holds), "{totals:#?}");
+    println!(
+        "{rate_per_s}/s for {} s: {planned} planned, {} started, {} closed",
+        duration.as_secs_f64(),
+        totals.started,
+        totals.closed
+    );
+    std::mem::take(&mut client.device_mut().syns)
+}
+
+/// The gaps' distance from the asked one, and a bar for each of some multiples of it.
+fn show(rate_per_s: u64, syns: &[u64]) {
+    let asked = 1_000_000_000 / rate_per_s;
+    let mut distances = Histogram::<u64>::new_with_max(60_000_000_000, 3).expect("a minute, to three digits");
+    // In eighths of the asked gap; all from twice on together.
+    let mut bars = [0_u64; 17];
+    for pair in syns.windows(2) {
+        let gap = pair[1] - pair[0];
+        distances.saturating_record(gap.abs_diff(asked));
+        bars[((gap * 8 + asked / 2) / asked).min(16) as usize] += 1;
+    }
+    let at = |quantile| distances.value_at_quantile(quantile) as f64 / 1e3;
+    println!(
+        "  |gap - {} us|: p50 {:.2} us, p90 {:.2} us, p99 {:.2} us, p99.9 {:.2} us, max {:.2} us",
+        asked as f64 / 1e3,
+        at(0.5),
+        at(0.9),
+        at(0.99),
+        at(0.999),
+        distances.max() as f64 / 1e3
+    );
+    let gaps: u64 = bars.iter().sum::<u64>().max(1);
+    for (eighths, count) in bars.iter().enumerate().filter(|(_, count)| **count > 0) {
+        let bar = "#".repeat((count * BAR).div_ceil(gaps) as usize);
+        println!("  {:>5.3} of it {count:>8} {bar}", eighths as f64 / 8.0);
+    }
+}
+
+fn main() {
+    for (rate_per_s, duration_s) in [(1, 5), (1000, 3), (100_000, 3)] {
+        let syns = run(rate_per_s, Duration::from_secs(duration_s));
+        show(rate_per_s, &syns);
+    }
+}
