@@ -75,8 +75,8 @@ fn name(number: u64) -> FlowKey {
     }
 }
 
-/// One round: seconds spent by the client's side and by the server's, and the server's counts. The length of each of the
-/// server's turns, in nanoseconds, goes to `turns`.
+/// One round: seconds spent by the client's side and by the server's, and the server's counts. The length of each of
+/// the server's turns, in nanoseconds, goes to `turns`.
 fn round(turns: &mut Histogram<u64>) -> (f64, f64, Snapshot) {
     let (near, far, link) = pair(1, &Faults::NONE, 4096, 2048);
     let mut client = worker(Asker, CLIENT, near);

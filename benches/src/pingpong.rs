@@ -1,7 +1,8 @@
-//! How long a cache line takes from one core to another and back. Knows cores and one atomic; never what the line is for.
+//! How long a cache line takes from one core to another and back. Knows cores and one atomic; never what the line is
+//! for.
 //!
-//! Where both cores share a cache the answer is some tens of nanoseconds; where a hypervisor has put them on different parts of
-//! its machine, hundreds. It tells which state the host is in while a figure is measured.
+//! Where both cores share a cache the answer is some tens of nanoseconds; where a hypervisor has put them on different
+//! parts of its machine, hundreds. It tells which state the host is in while a figure is measured.
 
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicU64, Ordering::Acquire, Ordering::Release};
@@ -27,9 +28,9 @@ const STOP: u64 = u64::MAX;
 #[repr(align(128))]
 struct Line(AtomicU64);
 
-/// The median time of a round trip of one cache line between two cores, each with a pinned thread of its own: written here, seen and
-/// answered there, seen here. Takes about 20 ms. `None` when they are one core, or one cannot be had: the
-/// caller's thread has to be allowed on both.
+/// The median time of a round trip of one cache line between two cores, each with a pinned thread of its own: written
+/// here, seen and answered there, seen here. Takes about 20 ms. `None` when they are one core, or one cannot be had:
+/// the caller's thread has to be allowed on both.
 #[must_use]
 pub fn cache_line_round_trip(core_a: usize, core_b: usize) -> Option<Duration> {
     check_cores(&[core_a, core_b]).ok()?;
@@ -58,7 +59,8 @@ fn pin(core: usize) -> bool {
     core_affinity::set_for_current(CoreId { id: core })
 }
 
-/// Every odd number is a question; the next even one is its answer. Spins without a pause, which would be measured, too.
+/// Every odd number is a question; the next even one is its answer. Spins without a pause, which would be measured,
+/// too.
 fn answer(line: &AtomicU64) {
     loop {
         let seen = line.load(Acquire);
@@ -84,7 +86,8 @@ fn ask(line: &AtomicU64) -> Option<Duration> {
     samples.get(samples.len() / 2).copied()
 }
 
-/// The mean of some round trips in a row, fewer of them when the deadline comes; `None` if an answer is not there by then.
+/// The mean of some round trips in a row, fewer of them when the deadline comes; `None` if an answer is not there by
+/// then.
 fn sample(line: &AtomicU64, question: &mut u64, deadline: Instant) -> Option<Duration> {
     let start = Instant::now();
     for trips in 1..=ROUND_TRIPS {

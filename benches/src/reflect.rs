@@ -1,11 +1,14 @@
-//! A stateless answer to a TCP segment, written over it. Knows header bytes without options; never a connection, a device or time.
+//! A stateless answer to a TCP segment, written over it. Knows header bytes without options; never a connection, a
+//! device or time.
 //!
-//! It is no endpoint: it checks nothing, retransmits nothing and forgets everything. What it sends is what a client that loses
-//! nothing needs to be content with, for as little work as can be: the ceiling that an endpoint is measured against.
+//! It is no endpoint: it checks nothing, retransmits nothing and forgets everything. What it sends is what a client
+//! that loses nothing needs to be content with, for as little work as can be: the ceiling that an endpoint is measured
+//! against.
 
 use synmill::proto::Flags;
 
-/// Our initial sequence number, the same for every connection: so an acknowledgement of it alone is the handshake's last.
+/// Our initial sequence number, the same for every connection: so an acknowledgement of it alone is the handshake's
+/// last.
 const ISS: u32 = 0x5359_4e00;
 /// What the handshake's last segment acknowledges.
 const SYN_ACKED: u32 = ISS + 1;
@@ -63,9 +66,8 @@ impl Reflector {
         fits.then(|| Self { closes, text_sum: sum(&text), text, mss })
     }
 
-    /// Answers the frame in the first `len` bytes of `buffer`, in place, or `None` where there is nothing to answer. Only
-    /// lengths are checked, and that it is TCP without VLAN tags, IPv4 options
-    /// or IPv6 extension headers.
+    /// Answers the frame in the first `len` bytes of `buffer`, in place, or `None` where there is nothing to answer.
+    /// Only lengths are checked, and that it is TCP without VLAN tags, IPv4 options or IPv6 extension headers.
     #[inline]
     pub fn reflect(&self, buffer: &mut [u8], len: usize) -> Option<Reflected> {
         let head = buffer.first_chunk::<TCP_V4>()?;
@@ -189,7 +191,8 @@ fn response(body_len: usize) -> Vec<u8> {
     text
 }
 
-/// Turns link and IP header around, for a frame of the length it has now. Addresses that change places leave a checksum as it is.
+/// Turns link and IP header around, for a frame of the length it has now. Addresses that change places leave a checksum
+/// as it is.
 #[inline]
 fn swap_ends<const START: usize>(frame: &mut [u8]) {
     swap::<6>(frame, 0, 6);

@@ -1,4 +1,5 @@
-//! Where the heads of HTTP requests end, and whether one is the last on its connection. Knows header lines; never sockets or bodies.
+//! Where the heads of HTTP requests end, and whether one is the last on its connection. Knows header lines; never
+//! sockets or bodies.
 
 /// A request without a body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,5 +1,5 @@
-//! The peers as their clients see them: the kernel's server and the reflector, each in a lab of its own with the kernel's TCP as the
-//! client; and the reflector's answers as frames. Needs root, but for the frames.
+//! The peers as their clients see them: the kernel's server and the reflector, each in a lab of its own with the
+//! kernel's TCP as the client; and the reflector's answers as frames. Needs root, but for the frames.
 
 use std::io::{BufRead as _, BufReader, ErrorKind, Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -34,7 +34,8 @@ struct Stage {
 }
 
 impl Stage {
-    /// Waits for the test's turn, builds its lab, and starts the peer on port 80 of both addresses. `name` is no other test's.
+    /// Waits for the test's turn, builds its lab, and starts the peer on port 80 of both addresses. `name` is no other
+    /// test's.
     fn new(name: &str, program: &str, arguments: &[&str]) -> Self {
         assert!(
             geteuid().is_root(),
@@ -327,7 +328,8 @@ fn segment(flags: Flags, seq: u32, ack: u32) -> Segment {
     Segment { seq: SeqNum(seq), ack: SeqNum(ack), flags, window: WireWindow(1000), ..Segment::default() }
 }
 
-/// The answer to `segment` with `text`, checked by the endpoint's own parser: from the other end, headers and checksums right.
+/// The answer to `segment` with `text`, checked by the endpoint's own parser: from the other end, headers and checksums
+/// right.
 fn answer(
     reflector: &Reflector,
     key: &FlowKey,

@@ -1,8 +1,8 @@
 //! A server on the kernel's TCP, as fast as it can be made with epoll: the baseline. Knows sockets; never frames.
 //!
-//! One thread a core, each with listeners (`SO_REUSEPORT`) and an epoll of its own. A connection is read from as soon as it is
-//! accepted: its request is mostly there already, and then it costs four system calls (accept, receive, send, close), never
-//! sees epoll, and the kernel sends three packets for it.
+//! One thread a core, each with listeners (`SO_REUSEPORT`) and an epoll of its own. A connection is read from as soon
+//! as it is accepted: its request is mostly there already, and then it costs four system calls (accept, receive, send,
+//! close), never sees epoll, and the kernel sends three packets for it.
 
 use std::fs;
 use std::io::{self, ErrorKind};
@@ -45,7 +45,8 @@ const HALF_BODY: usize = 64;
 
 /// A server on the kernel's TCP: the baseline that others are compared with
 ///
-/// Says `ready: ...` on standard error when it listens. Ends at SIGTERM or SIGINT, and prints what it counted as one line of JSON.
+/// Says `ready: ...` on standard error when it listens. Ends at SIGTERM or SIGINT, and prints what it counted as one
+/// line of JSON.
 #[derive(Parser)]
 #[command(name = "synmill-kernel-server", version)]
 struct Arguments {
@@ -212,8 +213,8 @@ impl Worker {
         }
     }
 
-    /// Something to do for a file descriptor. An event cannot be for an earlier connection of the same number: each has one event in
-    /// a batch, and closing takes it out of epoll.
+    /// Something to do for a file descriptor. An event cannot be for an earlier connection of the same number: each has
+    /// one event in a batch, and closing takes it out of epoll.
     fn on_event(&mut self, fd: usize) {
         if let Some(connection) = self.connections.get_mut(fd).and_then(Option::take) {
             self.advance(connection);
@@ -224,7 +225,8 @@ impl Worker {
         }
     }
 
-    /// Accepts what waits. The connection's socket blocks, as it comes without a further system call; no call on it does.
+    /// Accepts what waits. The connection's socket blocks, as it comes without a further system call; no call on it
+    /// does.
     fn accept(&mut self, listener: usize) {
         for _ in 0..ACCEPTS {
             match self.listeners[listener].accept() {
@@ -452,7 +454,8 @@ fn response(service: Service, closes: bool) -> Vec<u8> {
     text
 }
 
-/// A listener of one worker among several at the same address. Accepted connections inherit its options, without a system call each.
+/// A listener of one worker among several at the same address. Accepted connections inherit its options, without a
+/// system call each.
 fn open(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_nonblocking(true)?;
@@ -464,7 +467,8 @@ fn open(address: SocketAddr) -> io::Result<TcpListener> {
     }
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
-    // The response acknowledges the request: without this, the kernel sends a packet of its own for that. Listening clears it.
+    // The response acknowledges the request: without this, the kernel sends a packet of its own for that. Listening
+    // clears it.
     socket.set_tcp_quickack(false)?;
     Ok(socket.into())
 }

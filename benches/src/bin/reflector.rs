@@ -28,7 +28,8 @@ const CARRIER_BACK: Duration = Duration::from_secs(10);
 
 /// A stateless reflector on AF_XDP: the ceiling of plain AF_XDP that others are compared with
 ///
-/// Says `ready: ...` on standard error when it answers. Ends at SIGTERM or SIGINT, and prints what it counted as one line of JSON.
+/// Says `ready: ...` on standard error when it answers. Ends at SIGTERM or SIGINT, and prints what it counted as one
+/// line of JSON.
 #[derive(Parser)]
 #[command(name = "synmill-reflector", version)]
 struct Arguments {
