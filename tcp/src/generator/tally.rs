@@ -34,11 +34,6 @@ macro_rules! tally {
             pub fn merge(&mut self, other: &Self) {
                 $(self.$name += other.$name;)+
             }
-
-            /// Name and value of each, in the list's order.
-            pub fn named(&self) -> impl Iterator<Item = (&'static str, u64)> + use<> {
-                [$((stringify!($name), self.$name),)+].into_iter()
-            }
         }
     };
 }
