@@ -1,5 +1,5 @@
-//! One core's TCP: joins wire, flow, proto and a service. Knows all of these; never which device, which thread, or the wall
-//! clock.
+//! One core's TCP: joins wire, flow, proto and an application. Knows all of these; never which device, which thread, or
+//! the wall clock.
 //!
 //! A burst is passed over three times: parse and hash, with the index lines on their way; look the connection's line up, with
 //! that on its way; then RFC 9293, segment by segment. What is to be sent goes to an [`Outbox`].
@@ -50,8 +50,8 @@ const SEGMENTS_PER_VISIT: usize = 16;
 pub struct Config<A> {
     /// What the endpoint works for.
     pub application: A,
-    /// Prefixes of addresses that only synmill has, with their lengths (0 to 32 for IPv4, 0 to 128 for IPv6): ARP, neighbour discovery and echo are answered for them, and closed ports
-    /// on them refuse with RST.
+    /// Prefixes of addresses that only synmill has, with their lengths (0 to 32 for IPv4, 0 to 128 for IPv6): ARP,
+    /// neighbour discovery and echo are answered for them, and closed ports on them refuse with RST.
     pub owned: Vec<(Address, u8)>,
     /// The interface's Ethernet address.
     pub mac: Mac,
