@@ -4,12 +4,13 @@
 //! as it is accepted: its request is mostly there already, and then it costs four system calls (accept, receive, send,
 //! close), never sees epoll, and the kernel sends three packets for it.
 
+mod service;
+
 use std::fs;
 use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsRawFd as _;
 use std::os::unix::net::UnixStream;
-use std::str::FromStr;
 use std::thread;
 use std::time::Duration;
 
@@ -26,6 +27,8 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use synmill_benches::{check_cores, request};
 
+use service::{Service, response};
+
 /// The backlog that this server wants, in connections.
 const BACKLOG: i32 = 65_535;
 /// Events taken from epoll at once.
@@ -40,8 +43,6 @@ const LONGEST_HEAD: usize = 16 * 1024;
 const STOP: u64 = u64::MAX;
 /// `MSG_MORE`, which nix does not name.
 const MORE: MsgFlags = MsgFlags::from_bits_retain(libc::MSG_MORE);
-/// The body of the connections that `reset-half` does not reset, in bytes.
-const HALF_BODY: usize = 64;
 
 /// A server on the kernel's TCP: the baseline that others are compared with
 ///
@@ -59,51 +60,6 @@ struct Arguments {
     /// close | http:SIZE | echo | reset | reset-half[:close|:http:SIZE] | garbage | silent
     #[arg(long, default_value = "http:64")]
     service: Service,
-}
-
-/// What is done with a connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Service {
-    /// FIN as soon as it is accepted.
-    Close,
-    /// RST as soon as it is accepted.
-    Reset,
-    /// RST for every second connection as soon as it is accepted, FIN for the others.
-    ResetHalfAtOnce,
-    /// A response to every request; bytes of its body.
-    Http(usize),
-    /// RST for every second connection when it asks, a response for the others.
-    ResetHalf(usize),
-    /// An answer to every request that is no HTTP.
-    Garbage,
-    /// Everything back.
-    Echo,
-    /// Neither a word nor an end.
-    Silent,
-}
-
-impl FromStr for Service {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let size =
-            |text: &str| text.parse().map_err(|_| format!("{text:?} is not a size of a body, in bytes"));
-        match text.split_once(':').map_or((text, None), |(name, rest)| (name, Some(rest))) {
-            ("close", None) => Ok(Self::Close),
-            ("reset", None) => Ok(Self::Reset),
-            ("http", Some(body)) => size(body).map(Self::Http),
-            ("reset-half", None) => Ok(Self::ResetHalf(HALF_BODY)),
-            ("reset-half", Some("close")) => Ok(Self::ResetHalfAtOnce),
-            ("reset-half", Some(rest)) => match rest.split_once(':') {
-                Some(("http", body)) => size(body).map(Self::ResetHalf),
-                _ => Err("half of what? reset-half:close or reset-half:http:SIZE".into()),
-            },
-            ("garbage", None) => Ok(Self::Garbage),
-            ("echo", None) => Ok(Self::Echo),
-            ("silent", None) => Ok(Self::Silent),
-            _ => Err("it is one of close, http:SIZE, echo, reset, reset-half, garbage, silent".into()),
-        }
-    }
 }
 
 /// What happened to connections: each accepted one is closed, reset, failed, or open at the end.
@@ -439,19 +395,6 @@ fn write(stream: &TcpStream, text: &[u8], more: MsgFlags) -> Result<usize, Next>
             Err(_) => return Err(Next::Fail),
         }
     }
-}
-
-/// What a request is answered with.
-fn response(service: Service, closes: bool) -> Vec<u8> {
-    let body_len = match service {
-        Service::Http(body_len) | Service::ResetHalf(body_len) => body_len,
-        Service::Garbage => return b"\x00\xff\r\n\r\nthis is no response\r\n\r\n".to_vec(),
-        _ => return Vec::new(),
-    };
-    let field = if closes { "Connection: close\r\n" } else { "" };
-    let mut text = format!("HTTP/1.1 200 OK\r\nContent-Length: {body_len}\r\n{field}\r\n").into_bytes();
-    text.resize(text.len() + body_len, b'x');
-    text
 }
 
 /// A listener of one worker among several at the same address. Accepted connections inherit its options, without a
