@@ -29,7 +29,7 @@ use crate::report::bench::{
     Step, Workload as WorkloadReport,
 };
 use crate::report::hdr::{Log, Serializer};
-use crate::report::{Host, Named, grouped};
+use crate::report::{Host, Named, Site, grouped};
 use crate::stats::Snapshot;
 use crate::time::Instant;
 use crate::wire;
@@ -304,13 +304,15 @@ fn facts(config: &Bench, session: &Session, tuples: u64) -> Facts {
         Workload::Hold => ("hold", 0),
     };
     Facts {
-        command: std::env::args().collect(),
-        host: Host::here(),
-        interface: session.interface.name.clone(),
-        driver: session.interface.driver.clone(),
-        mode: session.mode.clone(),
-        queues: session.plan.workers.iter().flat_map(|place| place.queues.iter().copied()).collect(),
-        workers: session.plan.workers.len(),
+        site: Site {
+            command: std::env::args().collect(),
+            host: Host::here(),
+            interface: session.interface.name.clone(),
+            driver: session.interface.driver.clone(),
+            mode: session.mode.clone(),
+            queues: session.plan.workers.iter().flat_map(|place| place.queues.iter().copied()).collect(),
+            workers: session.plan.workers.len(),
+        },
         load: match config.search() {
             Some(_) => LoadReport::search(ramp, warmup, duration),
             None => LoadReport::steady(config.load(), ramp, warmup, duration),

@@ -12,7 +12,7 @@ use crate::config::Config;
 use crate::endpoint::{Listener, Listeners};
 use crate::interface::Interface;
 use crate::preflight::{Machine, Plan};
-use crate::report::{self, Accounts, Connections, Host, Interval, Named, Report, Sampler};
+use crate::report::{self, Accounts, Connections, Host, Interval, Named, Report, Sampler, Site};
 use crate::service::Service;
 use crate::worker::Phase;
 
@@ -96,13 +96,15 @@ where
 
     let report = Report {
         schema: "synmill-serve/1",
-        command: std::env::args().collect(),
-        host: Host::here(),
-        interface: interface.name,
-        driver: interface.driver,
-        mode,
-        queues,
-        workers,
+        site: Site {
+            command: std::env::args().collect(),
+            host: Host::here(),
+            interface: interface.name,
+            driver: interface.driver,
+            mode,
+            queues,
+            workers,
+        },
         duration_s: duration.as_secs_f64(),
         connections: Connections::default(),
         counters: Named::default(),

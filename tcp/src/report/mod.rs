@@ -116,6 +116,33 @@ impl Host {
     }
 }
 
+/// What was run, and where.
+#[derive(Clone, Debug, Serialize)]
+pub struct Site {
+    /// The arguments, as given.
+    pub command: Vec<String>,
+    /// Where it ran.
+    pub host: Host,
+    /// The interface's name.
+    pub interface: String,
+    /// Its driver.
+    pub driver: String,
+    /// The mode in force.
+    pub mode: String,
+    /// The queues in use.
+    pub queues: Vec<usize>,
+    /// How many workers shared them.
+    pub workers: usize,
+}
+
+impl Site {
+    /// Mode, queues and workers, in words.
+    fn rings(&self) -> String {
+        let (queues, workers) = (counted(self.queues.len(), "queue"), counted(self.workers, "worker"));
+        format!("mode {}, {queues}, {workers}", self.mode)
+    }
+}
+
 /// One law in the report.
 #[derive(Clone, Debug, Serialize)]
 pub struct Verdict {

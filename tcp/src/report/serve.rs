@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::{Accounts, Cpu, Host, Named, RINGS, Verdict, counted, grouped, grown, is_gauge, tenth};
+use super::{Accounts, Cpu, Named, RINGS, Site, Verdict, grouped, grown, is_gauge, tenth};
 use crate::stats::Snapshot;
 
 /// What happened between two samples.
@@ -154,20 +154,9 @@ impl From<&Snapshot> for Connections {
 pub struct Report {
     /// The shape of this document, `synmill-serve/1`.
     pub schema: &'static str,
-    /// The arguments, as given.
-    pub command: Vec<String>,
-    /// Where it ran.
-    pub host: Host,
-    /// The interface's name.
-    pub interface: String,
-    /// Its driver.
-    pub driver: String,
-    /// The mode in force.
-    pub mode: String,
-    /// The queues served.
-    pub queues: Vec<usize>,
-    /// How many workers served them.
-    pub workers: usize,
+    /// Command, host and interface.
+    #[serde(flatten)]
+    pub site: Site,
     /// From the start of the workers to their end.
     pub duration_s: f64,
     /// What became of the connections.
@@ -200,12 +189,10 @@ impl Report {
     #[must_use]
     pub fn table(&self) -> String {
         let mut table = format!(
-            "{} ({}), mode {}, {}, {}, {:.2} s\n",
-            self.interface,
-            self.driver,
-            self.mode,
-            counted(self.queues.len(), "queue"),
-            counted(self.workers, "worker"),
+            "{} ({}), {}, {:.2} s\n",
+            self.site.interface,
+            self.site.driver,
+            self.site.rings(),
             self.duration_s,
         );
         let steering = self.steering.0.iter().map(|(name, count)| (format!("xdp {name}"), *count));
@@ -257,6 +244,7 @@ impl Report {
 
 #[cfg(test)]
 pub(super) mod tests {
+    use super::super::Host;
     use super::super::cpu::CoreTicks;
     use super::*;
 
@@ -306,13 +294,15 @@ pub(super) mod tests {
     pub(in super::super) fn report(totals: &Snapshot) -> Report {
         let report = Report {
             schema: "synmill-serve/1",
-            command: vec!["synmill".into()],
-            host: Host { kernel: "6.18".into(), cpus: 2, cpu_model: String::new() },
-            interface: "t0".into(),
-            driver: "veth".into(),
-            mode: "copy".into(),
-            queues: vec![0, 1],
-            workers: 1,
+            site: Site {
+                command: vec!["synmill".into()],
+                host: Host { kernel: "6.18".into(), cpus: 2, cpu_model: String::new() },
+                interface: "t0".into(),
+                driver: "veth".into(),
+                mode: "copy".into(),
+                queues: vec![0, 1],
+                workers: 1,
+            },
             duration_s: 2.0,
             connections: Connections::default(),
             counters: Named::default(),

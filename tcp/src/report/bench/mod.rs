@@ -24,7 +24,7 @@ pub use setup::{Load, Setup, Workload};
 pub use usage::{CoreUse, CpuUse, ProcessUse};
 pub use verdict::Outcome;
 
-use super::{Accounts, Cpu, Host, Named, RINGS, Verdict, serve, tenth};
+use super::{Accounts, Cpu, Named, RINGS, Verdict, serve, tenth};
 use crate::generator::meters::{Meter, Meters};
 use crate::generator::tally::Totals;
 use crate::stats::{Law, Snapshot};
@@ -275,30 +275,9 @@ fn per_s(count: u64, seconds: f64) -> f64 {
 pub struct BenchReport {
     /// The shape of this document, `synmill-bench/1`.
     pub schema: &'static str,
-    /// The arguments, as given.
-    pub command: Vec<String>,
-    /// Where it ran.
-    pub host: Host,
-    /// The interface's name.
-    pub interface: String,
-    /// Its driver.
-    pub driver: String,
-    /// The mode in force.
-    pub mode: String,
-    /// The queues in use.
-    pub queues: Vec<usize>,
-    /// How many workers shared them.
-    pub workers: usize,
-    /// How many connections were asked for, and when.
-    pub load: Load,
-    /// What each connection did.
-    pub workload: Workload,
-    /// Addresses and ports that connections were opened to.
-    pub targets: Vec<String>,
-    /// Addresses or networks that connections were opened from.
-    pub sources: Vec<String>,
-    /// How many different connections these allow at a time.
-    pub tuples: u64,
+    /// What was asked for, and where it ran.
+    #[serde(flatten)]
+    pub setup: Setup,
     /// The window's length, as it was.
     pub duration_s: f64,
     /// Connections a second in the window.
@@ -362,23 +341,13 @@ impl BenchReport {
             .chain(counts.laws())
             .map(Verdict::from)
             .collect::<Vec<_>>();
+        let asked = setup.load.asked.filter(|_| setup.load.kind == "rate").or(measured.confirmed);
         let mut report = Self {
             schema: "synmill-bench/1",
-            command: setup.command,
-            host: setup.host,
-            interface: setup.interface,
-            driver: setup.driver,
-            mode: setup.mode,
-            queues: setup.queues,
-            workers: setup.workers,
-            load: setup.load,
-            workload: setup.workload,
-            targets: setup.targets,
-            sources: setup.sources,
-            tuples: setup.tuples,
+            setup,
             duration_s,
             rate_per_s: Rates {
-                asked: setup.load.asked.filter(|_| setup.load.kind == "rate").or(measured.confirmed),
+                asked,
                 achieved: rate(totals.established_in_time),
                 started: rate(totals.started_in_time),
                 closed: rate(totals.ended_in_time),

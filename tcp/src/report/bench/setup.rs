@@ -5,25 +5,14 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::generator;
-use crate::report::Host;
+use crate::report::Site;
 
 /// What was asked for, and where it ran.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize)]
 pub struct Setup {
-    /// The arguments, as given.
-    pub command: Vec<String>,
-    /// Where it ran.
-    pub host: Host,
-    /// The interface's name.
-    pub interface: String,
-    /// Its driver.
-    pub driver: String,
-    /// The mode in force.
-    pub mode: String,
-    /// The queues in use.
-    pub queues: Vec<usize>,
-    /// How many workers shared them.
-    pub workers: usize,
+    /// Command, host and interface.
+    #[serde(flatten)]
+    pub site: Site,
     /// How many connections, when, and how long.
     pub load: Load,
     /// What each connection did.

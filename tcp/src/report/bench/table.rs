@@ -99,22 +99,20 @@ impl BenchReport {
     }
 
     fn heading(&self, table: &mut Table) {
-        let driver = if self.driver.is_empty() { "unknown driver" } else { &self.driver };
-        let queues = counted(self.queues.len(), "queue");
-        let workers = counted(self.workers, "worker");
-        let line = format!("{} ({driver}), mode {}, {queues}, {workers}", self.interface, self.mode);
-        table.line("interface", line);
-        let requests = match self.workload.requests {
+        let site = &self.setup.site;
+        let driver = if site.driver.is_empty() { "unknown driver" } else { &site.driver };
+        table.line("interface", format!("{} ({driver}), {}", site.interface, site.rings()));
+        let requests = match self.setup.workload.requests {
             0 => String::new(),
             number => format!(", {}", counted(number as usize, "request")),
         };
-        let targets = match self.targets.as_slice() {
+        let targets = match self.setup.targets.as_slice() {
             [first, rest @ ..] if !rest.is_empty() => format!("{first} and {} more", rest.len()),
             targets => targets.concat(),
         };
         let line = format!(
             "{}{requests}, closed by {}, to {targets}, {:.2} s measured",
-            self.workload.kind, self.workload.close, self.duration_s
+            self.setup.workload.kind, self.setup.workload.close, self.duration_s
         );
         table.line("workload", line);
     }

@@ -3,18 +3,21 @@
 use super::*;
 use crate::generator::{self, CloseBy};
 use crate::report::cpu::{CoreTicks, ProcessTicks};
+use crate::report::{Host, Site};
 
 /// 200,000 connections a second for 10 s, after 4 s of ramp and warm-up.
 pub(in super::super) fn setup() -> Setup {
     let [ramp, warmup, duration] = [2, 2, 10].map(Duration::from_secs);
     Setup {
-        command: vec!["synmill".into(), "bench".into()],
-        host: Host { kernel: "6.18".into(), cpus: 4, cpu_model: "Model".into() },
-        interface: "smc0".into(),
-        driver: "veth".into(),
-        mode: "copy".into(),
-        queues: vec![0, 1],
-        workers: 2,
+        site: Site {
+            command: vec!["synmill".into(), "bench".into()],
+            host: Host { kernel: "6.18".into(), cpus: 4, cpu_model: "Model".into() },
+            interface: "smc0".into(),
+            driver: "veth".into(),
+            mode: "copy".into(),
+            queues: vec![0, 1],
+            workers: 2,
+        },
         load: Load::steady(generator::Load::Rate(200_000), ramp, warmup, duration),
         workload: Workload::new("connect".into(), 0, CloseBy::Fin),
         targets: vec!["198.18.0.2:80".into()],

@@ -32,7 +32,7 @@ impl Outcome {
             problems.push(format!("the account of {} does not hold: {left} is not {right}", law.name));
         }
         if signalled {
-            let [was, asked] = [report.duration_s, report.load.duration_s];
+            let [was, asked] = [report.duration_s, report.setup.load.duration_s];
             problems.push(format!("a signal ended the run: {was:.1} of {asked:.1} s were measured"));
         }
         problems.extend(search(report));
@@ -57,7 +57,7 @@ fn is_off(is: f64, asked: f64) -> bool {
 
 fn rate(report: &BenchReport) -> Option<String> {
     // A search judges its trials itself.
-    let asked = report.load.asked.filter(|_| report.load.kind == "rate")?;
+    let asked = report.setup.load.asked.filter(|_| report.setup.load.kind == "rate")?;
     let achieved = report.rate_per_s.achieved;
     let connections = (achieved - asked as f64).abs() * report.duration_s;
     if !is_off(achieved, asked as f64) || connections <= EDGES {
@@ -109,7 +109,7 @@ fn tuples_short(times: u64) -> String {
 /// Where the rate is what comes out, want of tuples or room must not be what has made it.
 fn held_up(report: &BenchReport) -> Vec<String> {
     let connections = &report.connections;
-    if report.load.kind == "rate" {
+    if report.setup.load.kind == "rate" {
         return Vec::new();
     }
     let short = (connections.tuples_short > 0).then(|| tuples_short(connections.tuples_short));
@@ -136,7 +136,7 @@ pub(super) fn few_failed(report: &BenchReport) -> Option<String> {
 
 /// Does a search stand behind its losses? They are as few as it was allowed.
 fn is_confirmed(report: &BenchReport) -> bool {
-    report.load.kind == "search" && report.rate_per_s.asked.is_some()
+    report.setup.load.kind == "search" && report.rate_per_s.asked.is_some()
 }
 
 /// Failures that are the peer's or the way's; being cut at the end is neither's.
@@ -162,7 +162,7 @@ fn cut(report: &BenchReport) -> Option<String> {
 
 /// A search has found what a confirmation of the whole duration has borne out.
 fn search(report: &BenchReport) -> Option<String> {
-    (report.load.kind == "search" && !is_confirmed(report))
+    (report.setup.load.kind == "search" && !is_confirmed(report))
         .then(|| "the search found no rate: none passed its trial and its confirmation".into())
 }
 

@@ -422,9 +422,8 @@ impl Field {
         }
         self.collect(&mut measured);
         let planned = match trial.load {
-            Load::Rate(rate) => {
-                Pace::new(trial.start, rate, trial.ramp, 1, 0).planned(trial.counts_from(), trial.end())
-            }
+            Load::Rate(rate) => Pace::new(trial.start, rate, trial.ramp, 1, 0)
+                .give_up_before(trial.end(), trial.counts_from()),
             Load::Max | Load::Concurrency(_) => 0,
         };
         let outcome = Outcome { trial, totals, measured, over, planned };
