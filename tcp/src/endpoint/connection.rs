@@ -1,7 +1,7 @@
 //! A connection's one cache line, and the array of them. Knows layout and free slots; never what happens on a connection.
 
 use super::Varies;
-use crate::flow::{Address, Armed, FlowKey, Marked};
+use crate::flow::{Address, Armed, FlowKey, Marked, table_of};
 use crate::proto::{State, Tcb};
 use crate::service::Memo;
 
@@ -109,7 +109,7 @@ impl Connections {
             remote_port: 0,
         };
         let empty = Connection::new(Varies::Remote, &key, 0, 0, Tcb::default());
-        Self { slots: vec![empty; capacity].into_boxed_slice(), free: 0, fresh: 0 }
+        Self { slots: table_of(capacity, |_| empty), free: 0, fresh: 0 }
     }
 
     pub(super) fn memory_bytes(&self) -> usize {

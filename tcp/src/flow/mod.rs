@@ -23,3 +23,26 @@ pub(crate) fn prefetch<T>(target: &T) {
     #[cfg(not(target_arch = "x86_64"))]
     let _ = target;
 }
+
+/// A table of `count` values that will be read at random, in huge pages where the kernel gives them: one entry of the processor's
+/// address cache then covers 2 MiB of it.
+pub(crate) fn table_of<T>(count: usize, value: impl FnMut(usize) -> T) -> Box<[T]> {
+    let mut table = Vec::with_capacity(count);
+    // Before the memory is written to for the first time: that is when the kernel chooses its pages.
+    advise_huge_pages(table.spare_capacity_mut());
+    table.extend((0..count).map(value));
+    table.into_boxed_slice()
+}
+
+/// The pages that `madvise` counts in, in bytes.
+const PAGE: usize = 4096;
+
+/// Asks for huge pages (madvise(2), `MADV_HUGEPAGE`). A kernel without them refuses, and all is as it was.
+#[allow(unsafe_code, reason = "madvise takes an address")]
+fn advise_huge_pages<T>(memory: &mut [std::mem::MaybeUninit<T>]) {
+    let range = memory.as_mut_ptr_range();
+    let start = range.start.addr().next_multiple_of(PAGE);
+    let len = range.end.addr().saturating_sub(start) & !(PAGE - 1);
+    // SAFETY: the pages lie within `memory`, which is borrowed whole; the advice changes nothing of what they hold.
+    let _ = unsafe { libc::madvise(range.start.with_addr(start).cast(), len, libc::MADV_HUGEPAGE) };
+}

@@ -39,7 +39,7 @@ pub struct FlowTable {
 /// A view of a worker's index for the other workers.
 #[derive(Clone, Debug)]
 pub struct FlowIndex {
-    lines: Arc<[Line]>,
+    lines: Arc<Box<[Line]>>,
 }
 
 /// The low half of the hash, and the slot's number plus one, so that 0 is no entry.
@@ -96,7 +96,7 @@ impl FlowTable {
     #[must_use]
     pub fn new(capacity: usize) -> Self {
         let lines = (capacity * 100).div_ceil(ENTRIES * LOAD_PERCENT).max(2);
-        let lines = std::iter::repeat_with(Line::default).take(lines).collect();
+        let lines = Arc::new(super::table_of(lines, |_| Line::default()));
         Self { index: FlowIndex { lines }, len: 0, capacity }
     }
 
@@ -121,7 +121,7 @@ impl FlowTable {
     /// Bytes of memory.
     #[must_use]
     pub fn memory_bytes(&self) -> usize {
-        size_of_val(&*self.index.lines)
+        size_of_val(&**self.index.lines)
     }
 
     /// Asks for the line that a search for this hash starts with.

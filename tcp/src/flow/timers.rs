@@ -63,13 +63,11 @@ impl Timers {
     pub fn new(capacity: usize, now: Millis) -> Self {
         // An entry for each connection, half as many stale ones, and a chunk begun in each bucket and in the chain being read.
         let count = (capacity + capacity / 2).div_ceil(CHUNK) + HEADS + 2;
-        let chunks = (0..count as u32)
-            .map(|number| Chunk {
-                slots: [0; CHUNK],
-                len: 0,
-                next: if number + 1 < count as u32 { number + 1 } else { NO_CHUNK },
-            })
-            .collect();
+        let chunks = super::table_of(count, |number| Chunk {
+            slots: [0; CHUNK],
+            len: 0,
+            next: if number + 1 < count { number as u32 + 1 } else { NO_CHUNK },
+        });
         Self {
             now: 0,
             now_millis: now,

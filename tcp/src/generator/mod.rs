@@ -24,7 +24,7 @@ use track::{GivenUp, Track};
 use tuples::Walk;
 
 use crate::endpoint::{Application, Id, Open, OpenError, Order, Varies};
-use crate::flow::{Armed, FlowKey, Marked as _, Timers};
+use crate::flow::{Armed, FlowKey, Marked as _, Timers, table_of};
 use crate::proto::End;
 use crate::service::{Memo, Pending, Taken};
 use crate::time::{Instant, Millis};
@@ -173,7 +173,7 @@ impl Generator {
             number: setup.number,
             timeout_ms: setup.timeout.as_millis().min(u128::from(u32::MAX / 4)) as u32,
             holds: setup.holds,
-            tracks: vec![Track::free(); setup.slots].into_boxed_slice(),
+            tracks: table_of(setup.slots, |_| Track::free()),
             timers: Timers::new(setup.slots, now.millis()),
             run: None,
             wish: None,
