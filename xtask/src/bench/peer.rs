@@ -49,6 +49,7 @@ impl Peer {
         }
         argv.extend(case.arguments.iter().map(OsString::from));
         let shown = shown(Command::new(&argv[0]).args(&argv[1..]));
+        steer_receiving(stage, if case.own_cores { cores } else { &[] })?;
         let cores = listed(cores);
         let pinned = ["taskset", "--cpu-list", &cores].map(OsString::from).into_iter().chain(argv);
         let mut command = stage.lab.exec(Side::Server, pinned);
@@ -150,6 +151,15 @@ fn last_json(said: &str) -> Result<serde_json::Value> {
     let line = said.lines().rev().find(|line| line.starts_with('{'));
     let line = line.with_context(|| format!("the peer's counts are not in what it said: {said}"))?;
     serde_json::from_str(line).with_context(|| format!("the peer's counts: {line}"))
+}
+
+/// Has the kernel receive for the server's end on these cores (Documentation/networking/scaling.rst, RPS); on the sender's, with none.
+fn steer_receiving(stage: &Stage, cores: &[usize]) -> Result<()> {
+    let mask = cores.iter().fold(0_u64, |mask, core| mask | 1 << core);
+    let script = format!(
+        "for f in /sys/class/net/{SERVER_INTERFACE}/queues/rx-*/rps_cpus; do echo {mask:x} > $f; done"
+    );
+    stage.lab.output(Side::Server, &["sh", "-c", &script]).map(drop)
 }
 
 #[cfg(test)]

@@ -58,6 +58,9 @@ pub(crate) struct Case {
     /// Cores of the peer.
     #[serde(default = "one")]
     pub(crate) cores: usize,
+    /// The kernel's receiving for the peer runs on the peer's cores (RPS), too. A veth pair has it done on the sender's.
+    #[serde(default)]
+    pub(crate) own_cores: bool,
     /// Further arguments of `synmill bench`.
     #[serde(default)]
     pub(crate) generator: Vec<String>,
@@ -186,6 +189,7 @@ impl Case {
     /// A peer on one core, and nothing besides.
     pub(crate) fn plain(name: &str, peer: PeerKind, service: &str) -> Self {
         Self {
+            own_cores: false,
             name: name.to_owned(),
             peer,
             service: service.to_owned(),
