@@ -51,7 +51,7 @@ const MORE: MsgFlags = MsgFlags::from_bits_retain(libc::MSG_MORE);
 #[derive(Parser)]
 #[command(name = "synmill-kernel-server", version)]
 struct Arguments {
-    /// Where to listen; repeatable. [::]:PORT is IPv6 only
+    /// Where to listen; repeatable. `[::]:PORT` is IPv6 only
     #[arg(long, value_name = "ADDR:PORT", required = true)]
     listen: Vec<SocketAddr>,
     /// One thread, pinned, for each of these cores
