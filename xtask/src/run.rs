@@ -75,7 +75,7 @@ fn benchmark(stage: &Stage) -> Result<()> {
     let cores = stage.server_cores(1)?;
     let (mut rates, mut doubts) = (Vec::new(), Vec::new());
     for (name, peer) in [("synmill serve", PeerKind::Serve), ("the kernel's TCP", PeerKind::Kernel)] {
-        heading(&format!("The benchmark: {name}, one core a side"));
+        heading(&format!("The benchmark: {name}, a core for the server and one for the generator"));
         let peer = Peer::start(stage, &Case::plain(name, peer, "close"), &cores)?;
         println!("{}", peer.shown);
         let run = Run::new(stage, BENCH_SECONDS, &BENCH_ARGUMENTS.map(str::to_owned));
@@ -88,6 +88,10 @@ fn benchmark(stage: &Stage) -> Result<()> {
     let [ours, kernel] = rates[..] else { bail!("two rates were expected") };
     heading("The benchmark: the ratio");
     print!("{}", ratio(ours, kernel, &doubts));
+    println!(
+        "A veth pair runs the kernel's receiving on the sender's core: the kernel's server had a part of the generator's. \
+         `cargo xtask bench lab` measures it on its own core, too."
+    );
     Ok(())
 }
 
