@@ -4,7 +4,6 @@ use std::fs::File;
 use std::io::{BufWriter, Write as _};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::thread;
 use std::time::{Duration, SystemTime};
 
 use super::files::{self, Replacement};
@@ -40,8 +39,6 @@ const PATIENCE: Duration = Duration::from_secs(3);
 const LEAD: Duration = Duration::from_millis(20);
 /// How long after a second's end its latencies are waited for.
 const LAG: Duration = Duration::from_millis(20);
-/// The last of a wait is slept, as exactly as the kernel can; what also waits for signals ends a timer tick or two late.
-const TICKS: Duration = Duration::from_millis(10);
 /// Intervals that the control thread may be late with.
 const SPARES: usize = 3;
 /// How long the workers may take to cut what is left when the drain is over.
@@ -451,9 +448,7 @@ impl Run<'_> {
                 watch.begin = Some(self.moment(start));
             }
             if watch.end.is_none() && (now >= trial.end() || self.signalled) {
-                let end = self.moment(start);
-                // Nothing starts after the window's end, however late it is noticed.
-                watch.end = Some(Moment { at: end.at.min(trial.end() - start), ..end });
+                watch.end = Some(self.moment(start));
             }
             if now >= watch.next() + LAG {
                 self.second(&mut watch);
@@ -478,9 +473,7 @@ impl Run<'_> {
             // In the drain it is over at any moment.
             let nap = if watch.end.is_some() { Duration::from_millis(2) } else { NAP };
             let left = until - self.clock.now();
-            if left <= TICKS && watch.end.is_none() {
-                thread::sleep(left);
-            } else if self.signals.wait(nap.min(left.saturating_sub(TICKS))) && !self.signalled {
+            if self.signals.wait(nap.min(left)) && !self.signalled {
                 self.signalled = true;
                 for desk in &self.desks {
                     desk.stop();
@@ -571,6 +564,8 @@ impl Run<'_> {
 /// A trial as it is watched.
 struct Watch {
     trial: Trial,
+    /// The window's edges as this thread saw them, some milliseconds late: for CPU time, which is taken between them. What is counted in
+    /// the window the workers count.
     begin: Option<Moment>,
     end: Option<Moment>,
     /// When the second under way began.
@@ -604,7 +599,7 @@ impl Watch {
             Phase::Ramp
         } else if at < self.trial.counts_from() {
             Phase::WarmUp
-        } else if self.end.as_ref().is_none_or(|end| at < start + end.at) {
+        } else if at < self.trial.end() && self.end.as_ref().is_none_or(|end| at < start + end.at) {
             Phase::Measure
         } else {
             Phase::Drain
