@@ -10,6 +10,7 @@ mod search;
 mod serve;
 mod session;
 mod signals;
+mod trial;
 
 use std::io::{self, Write as _};
 
