@@ -78,7 +78,7 @@ pub struct Bench {
     #[arg(long, help_heading = WORKLOAD, value_name = "HOW", hide_possible_values = true, value_parser = close_parser())]
     pub close: Option<CloseBy>,
 
-    /// Complete the handshake with an ACK of its own, ahead of the first request or FIN
+    /// Send every acknowledgement, text and FIN in a segment of its own, as textbooks draw them
     #[arg(long, help_heading = WORKLOAD)]
     pub no_piggyback: bool,
 

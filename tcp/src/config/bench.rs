@@ -64,7 +64,7 @@ pub enum Workload {
 pub struct Bench {
     /// The interface's rings and who works at them.
     pub rings: Rings,
-    /// The handshake's last ACK goes with the first request or FIN.
+    /// Acknowledgement, text and FIN ride together where they may.
     pub piggyback: bool,
     targets: Vec<SocketAddr>,
     sources: Vec<Prefix>,

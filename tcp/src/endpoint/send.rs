@@ -40,10 +40,7 @@ impl<A: Application> Endpoint<A> {
         // In answer to a segment one goes in its own frame at once; the others take their turn.
         let most = if frame.is_some() { 1 } else { SEGMENTS_PER_VISIT };
         let mut sent = 0;
-        let alone = resets
-            || (!self.piggyback
-                && frame.is_some()
-                && (must_acknowledge || self.connections[slot].tcb.owes_ack()));
+        let alone = resets || (frame.is_some() && self.acknowledges_alone(slot, must_acknowledge, stream));
         while !alone && sent < most && (frame.is_some() || !out.free.is_empty()) {
             let rides = self.rides(slot, stream);
             let connection = &mut self.connections[slot];
@@ -53,7 +50,7 @@ impl<A: Application> Endpoint<A> {
             sent += 1;
         }
         let goes_on = alone || sent > 0 || (frame.is_none() && out.free.is_empty());
-        if sent == 0 && (must_acknowledge || self.connections[slot].tcb.owes_ack()) {
+        if sent == 0 && (alone || must_acknowledge || self.connections[slot].tcb.owes_ack()) {
             let ack = self.connections[slot].tcb.bare_ack();
             self.send(slot, &ack, frame.take(), millis, out);
             sent = 1;
@@ -82,6 +79,15 @@ impl<A: Application> Endpoint<A> {
                 Then::Wait | Then::Reset => false,
             };
         Stream { bytes, fin }
+    }
+
+    /// Does the acknowledgement go by itself, ahead of what there is to say? Even one that could have waited, if something would
+    /// otherwise carry it.
+    fn acknowledges_alone(&self, slot: u32, must_acknowledge: bool, stream: Stream) -> bool {
+        let tcb = &self.connections[slot].tcb;
+        !self.piggyback
+            && (must_acknowledge
+                || (tcb.ack_is_pending() && (tcb.owes_ack() || self.may_send_more(slot, stream))))
     }
 
     /// What of the stream may ride in one segment: all of it, or FIN only behind the last text.

@@ -61,16 +61,17 @@ fn packets_of_a_request_over_http() {
     let get = |requests, close, service, together, apart| {
         check(&format!("http, {requests}, {close:?}"), &http(requests, close), service, together, apart);
     };
-    get(1, Peer, "http:64", [3, 3], [5, 4]);
-    get(1, Peer, "http:5000", [4, 6], [7, 7]);
-    get(3, Peer, "http:64", [5, 5], [7, 6]);
-    get(3, Peer, "http:5000", [8, 14], [13, 15]);
-    get(1, Fin, "http:64", [4, 3], [5, 4]);
-    get(1, Fin, "http:5000", [5, 6], [7, 7]);
-    get(3, Fin, "http:64", [6, 5], [7, 6]);
-    get(3, Fin, "http:5000", [9, 14], [13, 15]);
-    get(1, Rst, "http:64", [3, 2], [4, 2]);
-    get(3, Rst, "http:5000", [8, 13], [11, 13]);
+    // The textbook's five and five.
+    get(1, Peer, "http:64", [3, 3], [5, 5]);
+    get(1, Peer, "http:5000", [4, 6], [7, 8]);
+    get(3, Peer, "http:64", [5, 5], [9, 9]);
+    get(3, Peer, "http:5000", [8, 14], [13, 18]);
+    get(1, Fin, "http:64", [4, 3], [6, 5]);
+    get(1, Fin, "http:5000", [5, 6], [7, 8]);
+    get(3, Fin, "http:64", [6, 5], [10, 9]);
+    get(3, Fin, "http:5000", [9, 14], [13, 18]);
+    get(1, Rst, "http:64", [3, 2], [4, 3]);
+    get(3, Rst, "http:5000", [8, 13], [11, 16]);
 }
 
 #[test]
@@ -81,16 +82,16 @@ fn packets_of_a_request_of_bytes() {
         let label = format!("{size} for {expect}, {requests}, {close:?}");
         check(&label, &script, service, together, apart);
     };
-    ask(10, 10, 1, Fin, "echo", [4, 3], [5, 4]);
-    ask(10, 10, 3, Fin, "echo", [6, 5], [7, 6]);
-    ask(5000, 5000, 1, Fin, "echo", [10, 6], [11, 7]);
-    ask(5000, 5000, 3, Fin, "echo", [24, 14], [25, 15]);
+    ask(10, 10, 1, Fin, "echo", [4, 3], [6, 4]);
+    ask(10, 10, 3, Fin, "echo", [6, 5], [10, 6]);
+    ask(5000, 5000, 1, Fin, "echo", [10, 6], [12, 7]);
+    ask(5000, 5000, 3, Fin, "echo", [24, 14], [28, 15]);
     ask(10, 0, 1, Fin, "discard", [4, 3], [5, 4]);
     ask(10, 0, 3, Fin, "discard", [6, 5], [7, 6]);
-    ask(0, 1000, 1, Fin, "source:1000", [3, 3], [4, 4]);
+    ask(0, 1000, 1, Fin, "source:1000", [3, 3], [5, 4]);
     ask(0, 1000, 1, Peer, "source:1000", [3, 3], [4, 4]);
     ask(10, 10, 1, Rst, "echo", [3, 2], [4, 2]);
-    ask(5000, 5000, 3, Rst, "echo", [23, 13], [24, 13]);
+    ask(5000, 5000, 3, Rst, "echo", [23, 13], [26, 13]);
     ask(10, 0, 3, Rst, "discard", [5, 4], [6, 4]);
 }
 
