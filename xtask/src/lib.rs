@@ -1,4 +1,5 @@
-//! What the project's commands and its tests share: the lab.
+//! What the project's commands and its tests share: the lab, and what the guest of a virtual machine is told.
 
 pub mod ebpf;
+pub mod guest;
 pub mod lab;

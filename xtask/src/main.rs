@@ -7,6 +7,7 @@ mod prerequisites;
 mod process;
 mod run;
 mod test;
+mod vm;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -51,6 +52,8 @@ enum Command {
     },
     /// Measures synmill beside other servers, in a lab, as a scenario asks; root. Alone: the list of scenarios.
     Bench(bench::Bench),
+    /// Runs synmill on emulated NICs in virtual machines, with the drivers of a kernel of your choice.
+    Vm(vm::Vm),
     /// The lab, kept to play in.
     #[command(subcommand)]
     Lab(play::Lab),
@@ -65,6 +68,7 @@ fn main() -> ExitCode {
         Command::Ebpf { output: Some(output), .. } => ebpf::write(&output),
         Command::Ebpf { check, .. } => ebpf::run(check),
         Command::Bench(command) => bench::perform(&command),
+        Command::Vm(command) => vm::perform(&command),
         Command::Lab(command) => play::perform(command),
     };
     match result {
