@@ -71,6 +71,22 @@ pub(crate) const BENCH: &[Need] = &[
     Need::program("util-linux", "taskset"),
 ];
 
+/// What Debian signs its packages with.
+pub(crate) const DEBIAN_KEYS: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
+
+/// For virtual machines: QEMU, what is put into them, and what fetches and unpacks their kernels.
+pub(crate) const VM: &[Need] = &[
+    Need::program("qemu-system-x86", "qemu-system-x86_64"),
+    Need::program("busybox-static", "busybox"),
+    Need::program("iproute2", "ip"),
+    Need::program("ethtool", "ethtool"),
+    Need::program("cpio", "cpio"),
+    Need::program("xz-utils", "xz"),
+    Need::program("apt", "apt-get"),
+    Need::program("dpkg", "dpkg"),
+    Need::file("debian-archive-keyring", DEBIAN_KEYS),
+];
+
 /// To build the XDP object where there is no nightly toolchain: a rustc of a recent release with its library's sources,
 /// and the LLVM that bpf-linker is built against.
 pub(crate) const EBPF: &[Need] = &[
@@ -145,7 +161,7 @@ pub(crate) fn ensure_bpf_linker(interrupt: &Interrupt) -> Result<()> {
 }
 
 /// Where a program is. The system folders are looked at too: PATH of an ordinary user often lacks them.
-fn program(name: &str) -> Option<PathBuf> {
+pub(crate) fn program(name: &str) -> Option<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
     let system = ["/usr/sbin", "/sbin"].map(PathBuf::from);
     env::split_paths(&path).chain(system).map(|folder| folder.join(name)).find(|file| file.is_file())
