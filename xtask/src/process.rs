@@ -90,7 +90,12 @@ pub(crate) struct Group {
 impl Group {
     /// Starts the command with nothing to read.
     pub(crate) fn spawn(command: &mut Command) -> Result<Self> {
-        let child = command.stdin(Stdio::null()).process_group(0).spawn();
+        Self::spawn_reading(command, Stdio::null())
+    }
+
+    /// Starts the command with this to read.
+    pub(crate) fn spawn_reading(command: &mut Command, input: impl Into<Stdio>) -> Result<Self> {
+        let child = command.stdin(input).process_group(0).spawn();
         let child = child.with_context(|| format!("cannot start `{}`", shown(command)))?;
         Ok(Self { child, ended: false })
     }
