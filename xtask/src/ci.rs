@@ -3,9 +3,9 @@
 use anyhow::Result;
 
 use crate::process::{Interrupt, cargo, target};
-use crate::{ebpf, prerequisites, test};
+use crate::{ebpf, prerequisites, test, vm};
 
-/// Format, lints, documentation and tests, then the XDP object rebuilt from its sources and its tests on the fresh one.
+/// Format, lints, documentation and tests, real drivers in virtual machines, then the XDP object rebuilt from its sources and its tests on the fresh one.
 pub(crate) fn run(except_tests: bool) -> Result<()> {
     prerequisites::root("ci")?;
     let interrupt = Interrupt::install()?;
@@ -21,6 +21,7 @@ pub(crate) fn run(except_tests: bool) -> Result<()> {
     if !except_tests {
         test::tests(&interrupt)?;
     }
+    vm::continuous(&interrupt)?;
 
     prerequisites::ensure_bpf_linker(&interrupt)?;
     let fresh = target()?.join("fresh-steer.o");
