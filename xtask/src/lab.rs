@@ -1,4 +1,4 @@
-//! The lab: two network namespaces and a veth pair. Knows `ip` and `ethtool`; never what runs in it.
+//! The lab: two network namespaces and a wire between them. Knows `ip` and `ethtool`; never what runs in it.
 //!
 //! ```text
 //! namespace PREFIX-client                         namespace PREFIX-server
@@ -7,7 +7,7 @@
 //! ```
 //!
 //! 198.18.0.0/15 is what RFC 2544 sets aside for benchmarks. Both ends are made inside their namespaces, so nothing of
-//! the lab is ever seen by the machine's own network.
+//! the lab is ever seen by the machine's own network. In a virtual machine two NICs take the veth pair's place, and its names.
 
 use std::fs::File;
 use std::os::unix::process::CommandExt as _;
@@ -21,9 +21,9 @@ use nix::sched::{CloneFlags, setns};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-/// The client's end of the pair.
+/// The client's end of the wire.
 pub const CLIENT_INTERFACE: &str = "smc0";
-/// The server's end of the pair.
+/// The server's end of the wire.
 pub const SERVER_INTERFACE: &str = "sms0";
 /// The client's IPv4 address.
 pub const CLIENT_V4: &str = "198.18.0.1";
@@ -38,8 +38,8 @@ pub const SOURCES_V4: &str = "198.19.0.0/16";
 /// Where a generator on the client's end takes its IPv6 sources from.
 pub const SOURCES_V6: &str = "fd00:19::/64";
 
-/// Longest wait for the links to run.
-const LINK_DEADLINE: Duration = Duration::from_secs(10);
+/// Longest wait for the links to run: an emulated NIC takes its time.
+const LINK_DEADLINE: Duration = Duration::from_secs(30);
 /// Longest wait for processes left in a namespace to go.
 const KILL_DEADLINE: Duration = Duration::from_secs(5);
 /// How often a condition is looked at.
@@ -57,7 +57,7 @@ pub enum Side {
 impl Side {
     const BOTH: [Self; 2] = [Self::Client, Self::Server];
 
-    /// This end of the veth pair.
+    /// This end of the wire.
     #[must_use]
     pub const fn interface(self) -> &'static str {
         match self {
@@ -91,6 +91,15 @@ impl Default for LabOptions {
     }
 }
 
+/// What joins the two ends.
+#[derive(Clone, Copy, Debug)]
+enum Wire<'a> {
+    /// A veth pair, which comes and goes with the lab.
+    Veth,
+    /// The client's and the server's NIC, by the names they have in our own namespace.
+    Nics([&'a str; 2]),
+}
+
 /// Two namespaces and what joins them. Dropping it removes all of it, and ends what still runs in it.
 #[derive(Debug)]
 pub struct Lab {
@@ -109,9 +118,22 @@ impl Lab {
     /// # Errors
     /// The command that failed, with what it said. Nothing is left behind.
     pub fn up(prefix: &str, options: LabOptions) -> Result<Self> {
+        Self::over(Wire::Veth, prefix, options)
+    }
+
+    /// The same over two NICs that are there, the client's and the server's, and that see each other: each is moved into its
+    /// namespace, and gets the name of the veth pair's end. A driver that cannot set its queues or its offloads keeps what it has.
+    ///
+    /// # Errors
+    /// The command that failed, with what it said.
+    pub fn up_over(nics: [&str; 2], prefix: &str, options: LabOptions) -> Result<Self> {
+        Self::over(Wire::Nics(nics), prefix, options)
+    }
+
+    fn over(wire: Wire<'_>, prefix: &str, options: LabOptions) -> Result<Self> {
         let lab = Self { prefix: prefix.to_owned(), keep: false };
         lab.tear_down()?;
-        lab.build(options).with_context(|| format!("the lab `{prefix}` could not be built"))?;
+        lab.build(wire, options).with_context(|| format!("the lab `{prefix}` could not be built"))?;
         Ok(lab)
     }
 
@@ -183,25 +205,28 @@ impl Lab {
         })
     }
 
-    fn build(&self, options: LabOptions) -> Result<()> {
+    fn build(&self, wire: Wire<'_>, options: LabOptions) -> Result<()> {
         let (client, server) = (self.namespace(Side::Client), self.namespace(Side::Server));
-        let (queues, mtu) = (options.queues.to_string(), options.mtu.to_string());
-        let shape = ["mtu", &mtu, "numtxqueues", &queues, "numrxqueues", &queues];
-
         for namespace in [&client, &server] {
             ip(&["netns", "add", namespace])?;
             ip(&["-n", namespace, "link", "set", "lo", "up"])?;
         }
-        let mut pair = vec!["-n", &client, "link", "add", "name", CLIENT_INTERFACE];
-        pair.extend(shape);
-        pair.extend(["type", "veth", "peer", "name", SERVER_INTERFACE, "netns", &server]);
-        pair.extend(shape);
-        ip(&pair)?;
+        match wire {
+            Wire::Veth => self.join(options)?,
+            Wire::Nics(nics) => {
+                for (side, nic) in Side::BOTH.into_iter().zip(nics) {
+                    self.take(side, nic, options)?;
+                }
+            }
+        }
 
         for side in Side::BOTH {
             let (namespace, interface) = (self.namespace(side), side.interface());
             if !options.checksum_offload {
-                self.output(side, &["ethtool", "-K", interface, "tx", "off"])?;
+                let off = self.output(side, &["ethtool", "-K", interface, "tx", "off"]);
+                if matches!(wire, Wire::Veth) {
+                    off?;
+                }
             }
             // No link-local address: its neighbour chatter would be in every capture.
             ip(&["-n", &namespace, "link", "set", interface, "addrgenmode", "none"])?;
@@ -216,29 +241,54 @@ impl Lab {
             // Without duplicate address detection it works at once.
             ip(&["-n", namespace, "address", "add", &format!("{v6}/64"), "dev", interface, "nodad"])?;
         }
-        self.wait_running()?;
+        for side in Side::BOTH {
+            self.wait_running(side)?;
+        }
         ip(&["-n", &server, "route", "add", SOURCES_V4, "via", CLIENT_V4])?;
         ip(&["-n", &server, "-6", "route", "add", SOURCES_V6, "via", CLIENT_V6])
     }
 
-    /// Waits until both ends have a carrier.
-    fn wait_running(&self) -> Result<()> {
-        let running = |side: Side| -> Result<bool> {
-            let shown =
-                run("ip", &["-n", &self.namespace(side), "-oneline", "link", "show", side.interface()])?;
-            Ok(shown.contains(" state UP "))
-        };
+    /// Makes the veth pair, each end in its namespace.
+    fn join(&self, options: LabOptions) -> Result<()> {
+        let (client, server) = (self.namespace(Side::Client), self.namespace(Side::Server));
+        let (queues, mtu) = (options.queues.to_string(), options.mtu.to_string());
+        let shape = ["mtu", &mtu, "numtxqueues", &queues, "numrxqueues", &queues];
+        let mut pair = vec!["-n", &client, "link", "add", "name", CLIENT_INTERFACE];
+        pair.extend(shape);
+        pair.extend(["type", "veth", "peer", "name", SERVER_INTERFACE, "netns", &server]);
+        pair.extend(shape);
+        ip(&pair)
+    }
+
+    /// Moves a NIC to its end of the lab.
+    fn take(&self, side: Side, nic: &str, options: LabOptions) -> Result<()> {
+        let (namespace, interface) = (self.namespace(side), side.interface());
+        let (queues, mtu) = (options.queues.to_string(), options.mtu.to_string());
+        ip(&["link", "set", "dev", nic, "down"])?;
+        ip(&["link", "set", "dev", nic, "netns", &namespace, "name", interface])?;
+        ip(&["-n", &namespace, "link", "set", "dev", interface, "mtu", &mtu])?;
+        // It also fails where there are as many already, or no more than one ever.
+        let _ = self.output(side, &["ethtool", "-L", interface, "combined", &queues]);
+        Ok(())
+    }
+
+    /// Waits until an end has a carrier.
+    ///
+    /// # Errors
+    /// It has none for long.
+    pub fn wait_running(&self, side: Side) -> Result<()> {
+        let (namespace, interface) = (self.namespace(side), side.interface());
         let deadline = Instant::now() + LINK_DEADLINE;
-        while !(running(Side::Client)? && running(Side::Server)?) {
+        while !run("ip", &["-n", &namespace, "-oneline", "link", "show", interface])?.contains(" state UP ") {
             if Instant::now() > deadline {
-                bail!("{CLIENT_INTERFACE} and {SERVER_INTERFACE} were not up after {LINK_DEADLINE:?}");
+                bail!("{interface} was not up after {LINK_DEADLINE:?}");
             }
             thread::sleep(POLL);
         }
         Ok(())
     }
 
-    /// Ends what runs in the namespaces and removes them; the veth pair goes with them.
+    /// Ends what runs in the namespaces and removes them; the veth pair goes with them, NICs come back to the first namespace.
     fn tear_down(&self) -> Result<()> {
         let present = namespaces()?;
         for namespace in Side::BOTH.map(|side| self.namespace(side)) {

@@ -1,4 +1,161 @@
 //! The guest's first process in `cargo xtask vm`: it mounts, loads modules, runs the tests, and switches the machine off. Knows the plan;
 //! never the host.
+//!
+//! It does not reap orphans: whoever starts a process here waits for it, and the machine does not live long enough for the rest.
 
-fn main() {}
+mod harness;
+mod ladder;
+mod report;
+
+use std::fs::{self, File};
+use std::io::ErrorKind;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, anyhow, bail};
+use nix::errno::Errno;
+use nix::kmod::{ModuleInitFlags, finit_module};
+use nix::mount::{MsFlags, mount};
+use nix::sys::reboot::{RebootMode, reboot};
+use xtask::guest::{MACS, Message, PLAN, Plan};
+use xtask::lab::{CLIENT_INTERFACE, Lab, LabOptions, SERVER_INTERFACE, SERVER_V4, output};
+
+use harness::{Stage, Test, until};
+use report::Reporter;
+
+/// Every test, in the order in which they run. The last ones may leave the guest without its NICs.
+const TESTS: &[&[Test]] = &[ladder::TESTS];
+
+/// Longest wait for a driver to show its NICs.
+const PROBED: Duration = Duration::from_secs(30);
+
+fn main() {
+    let reporter = Reporter::open();
+    let done = catch_unwind(AssertUnwindSafe(|| perform(&reporter)));
+    if let Err(error) = done.unwrap_or_else(|panic| Err(anyhow!(said(&*panic)))) {
+        reporter.say(&format!("guest: {error:#}"));
+    }
+    reporter.drain();
+    // Nothing comes after it but the kernel's own panic, when this returns.
+    let Err(error) = reboot(RebootMode::RB_POWER_OFF);
+    eprintln!("guest: cannot switch off: {error}");
+}
+
+fn perform(reporter: &Reporter) -> Result<()> {
+    mount_all()?;
+    reporter.reopen()?;
+    let plan: Plan = serde_json::from_slice(&fs::read(PLAN).context(PLAN)?).context(PLAN)?;
+    for path in &plan.modules {
+        load(path)?;
+    }
+    output(Command::new("ip").args(["link", "set", "lo", "up"]))?;
+    let nics = find_nics()?;
+    let options = LabOptions { queues: plan.queues, mtu: plan.mtu, checksum_offload: false };
+    let lab = Lab::up_over([&nics[0], &nics[1]], Lab::DEFAULT_PREFIX, options)?;
+    if plan.shell {
+        return shell();
+    }
+    let end = run(&mut Stage::new(plan, lab, reporter)?, reporter);
+    reporter.tell(&end)
+}
+
+/// Runs the tests that the plan wants. One that fails, or panics, does not stop the others.
+fn run(stage: &mut Stage<'_>, reporter: &Reporter) -> Message {
+    let (mut passed, mut failed) = (0, 0);
+    let only = stage.plan.only.clone();
+    let wanted = |name: &str| only.is_empty() || only.iter().any(|part| name.contains(part.as_str()));
+    for (name, test) in TESTS.iter().copied().flatten().filter(|(name, _)| wanted(name)) {
+        stage.begin();
+        let done = catch_unwind(AssertUnwindSafe(|| test(stage)));
+        match done.unwrap_or_else(|panic| Err(anyhow!(said(&*panic)))) {
+            Ok(()) => {
+                passed += 1;
+                let line = format!("test {name} ... ok {}", stage.notes().join(", "));
+                reporter.say(line.trim_end());
+            }
+            Err(error) => {
+                failed += 1;
+                reporter.say(&format!("test {name} ... FAILED"));
+                let reason = format!("{error:#}\n{}", stage.tails());
+                for line in reason.lines() {
+                    reporter.say(&format!("    {line}"));
+                }
+            }
+        }
+    }
+    Message::End { passed, failed }
+}
+
+/// What a panic said.
+fn said(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(ToString::to_string);
+    let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
+    format!("panicked: {}", text.unwrap_or_default())
+}
+
+/// The file systems that programs expect. `ip netns add` does the rest: it binds /run/netns and shares it.
+fn mount_all() -> Result<()> {
+    for (kind, place) in
+        [("proc", "/proc"), ("sysfs", "/sys"), ("devtmpfs", "/dev"), ("tmpfs", "/run"), ("tmpfs", "/tmp")]
+    {
+        fs::create_dir_all(place).context(place)?;
+        match mount(Some(kind), place, Some(kind), MsFlags::empty(), None::<&str>) {
+            // The kernel mounts /dev itself where it was built to.
+            Ok(()) | Err(Errno::EBUSY) => {}
+            Err(error) => bail!("mounting {kind} on {place}: {error}"),
+        }
+    }
+    Ok(())
+}
+
+/// Loads a module of the kernel.
+fn load(path: &str) -> Result<()> {
+    let file = File::open(path).context(path.to_owned())?;
+    match finit_module(&file, c"", ModuleInitFlags::empty()) {
+        Ok(()) | Err(Errno::EEXIST) => Ok(()),
+        Err(error) => bail!("loading {path}: {error}"),
+    }
+}
+
+/// The names of the client's and of the server's NIC.
+fn find_nics() -> Result<[String; 2]> {
+    let mut found = [None, None];
+    until("the NICs are there", PROBED, || {
+        found = [named(MACS[0])?, named(MACS[1])?];
+        Ok(found.iter().all(Option::is_some))
+    })?;
+    let [Some(client), Some(server)] = found else { bail!("the NICs came and went") };
+    Ok([client, server])
+}
+
+/// The interface that has this Ethernet address.
+fn named(mac: &str) -> Result<Option<String>> {
+    for entry in fs::read_dir("/sys/class/net").context("/sys/class/net")? {
+        let path = entry.context("/sys/class/net")?.path();
+        let address = match fs::read_to_string(path.join("address")) {
+            Ok(address) => address,
+            // A driver may rename it at this moment.
+            Err(error) if error.kind() == ErrorKind::NotFound => continue,
+            Err(error) => return Err(error).context(path.display().to_string()),
+        };
+        if address.trim() == mac {
+            return Ok(path.file_name().map(|name| name.to_string_lossy().into_owned()));
+        }
+    }
+    Ok(None)
+}
+
+/// A console until it is left.
+fn shell() -> Result<()> {
+    println!("{CLIENT_INTERFACE} is in the namespace synmill-client, {SERVER_INTERFACE} in synmill-server:");
+    println!("  in() {{ /bin/ip netns exec synmill-$1 \"${{@:2}}\"; }}");
+    println!("  in server synmill serve --interface {SERVER_INTERFACE} --listen {SERVER_V4}:80");
+    println!("`exit` switches the machine off.");
+    // Without its own session and terminal a shell has no job control.
+    let busybox = Path::new("/bin/busybox");
+    let arguments = ["setsid", "busybox", "cttyhack", "busybox", "sh"];
+    // How a person leaves a shell says nothing.
+    Command::new(busybox).args(arguments).status().map(drop).context("starting a shell")
+}
