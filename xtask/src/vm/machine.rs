@@ -26,7 +26,7 @@ const MEMORY: &str = "1024";
 /// take that for a fault.
 const APPEND: &str = "console=ttyS0 quiet oops=panic panic=-1 nowatchdog rcupdate.rcu_cpu_stall_suppress=1";
 /// The file system's place in the folder of a run.
-pub(crate) const INITRAMFS: &str = "initramfs";
+pub(super) const INITRAMFS: &str = "initramfs";
 /// Longest run.
 const LIMIT: Duration = Duration::from_secs(15 * 60);
 /// Longest time without a line in the report.
@@ -38,25 +38,25 @@ const POLL: Duration = Duration::from_millis(20);
 
 /// What boots.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Machine<'a> {
-    pub(crate) qemu: &'a Qemu,
-    pub(crate) kernel: &'a Kernel,
+pub(super) struct Machine<'a> {
+    pub(super) qemu: &'a Qemu,
+    pub(super) kernel: &'a Kernel,
     /// For the files of this run; its file system is there already.
-    pub(crate) folder: &'a Path,
-    pub(crate) plan: &'a Plan,
+    pub(super) folder: &'a Path,
+    pub(super) plan: &'a Plan,
 }
 
 /// How a guest ended that came to its end.
 #[derive(Debug, Default)]
-pub(crate) struct Report {
-    pub(crate) passed: usize,
-    pub(crate) failed: usize,
-    pub(crate) rows: Vec<Row>,
+pub(super) struct Report {
+    pub(super) passed: usize,
+    pub(super) failed: usize,
+    pub(super) rows: Vec<Row>,
 }
 
 impl Machine<'_> {
     /// Boots it, shows what it reports, and waits for its end. If anything is wrong, its console is shown and kept.
-    pub(crate) fn run(&self, interrupt: &Interrupt) -> Result<Report> {
+    pub(super) fn run(&self, interrupt: &Interrupt) -> Result<Report> {
         let mut report = Lines::create(&self.folder.join("report"))?;
         let mut console = Console::create(&self.folder.join("console"))?;
         // The monitor is on QEMU's standard input and output: no file to find, and none to remove.
@@ -97,13 +97,16 @@ impl Machine<'_> {
     }
 
     /// Boots it with its console on the user's terminal, and waits for its end.
-    pub(crate) fn shell(&self, interrupt: &Interrupt) -> Result<()> {
+    pub(super) fn shell(&self, interrupt: &Interrupt) -> Result<()> {
         let mut command = self.command();
-        command.args(["-serial", "mon:stdio", "-serial", "null"]);
+        let mut report = Lines::create(&self.folder.join("report"))?;
+        command.current_dir(self.folder).args(["-serial", "mon:stdio", "-serial", "file:report"]);
         let start = move || command.spawn().context("cannot start QEMU");
         let mut qemu = self.wires().inside(start)?;
         loop {
             if let Some(status) = qemu.try_wait().context("waiting for QEMU")? {
+                // What it could not do, if anything.
+                report.finish()?.iter().for_each(|line| println!("{line}"));
                 ensure!(status.success(), "QEMU failed: {status}");
                 return Ok(());
             }
@@ -237,7 +240,7 @@ fn watch(
 }
 
 /// The version that QEMU says it has.
-pub(crate) fn version(qemu: &Qemu) -> Result<String> {
+pub(super) fn version(qemu: &Qemu) -> Result<String> {
     let said = output(Command::new(&qemu.program).arg("--version"))?;
     let version = said.split_once("version ").and_then(|(_, rest)| rest.split_whitespace().next());
     version.map(str::to_owned).with_context(|| format!("QEMU calls itself `{}`", said.trim()))

@@ -122,11 +122,6 @@ impl Store {
         Ok(Self { folder, sources, interrupt: interrupt.clone() })
     }
 
-    /// Where all of it is kept.
-    pub(super) fn folder(&self) -> &Path {
-        &self.folder
-    }
-
     /// The newest kernel of Debian's whose version starts so; the newest one here if nothing can be fetched.
     pub(super) fn kernel(&self, version: &str, flavour: Flavour) -> Result<Kernel> {
         let _lock = self.lock()?;

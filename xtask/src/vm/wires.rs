@@ -10,7 +10,7 @@ use xtask::lab::output;
 
 /// What joins the two NICs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Wires {
+pub(super) enum Wires {
     /// QEMU's own hub: nothing of the host's. A NIC that spreads flows over its queues by itself needs no more.
     Hub,
     /// A TAP device each, and a bridge between them: virtio-net leaves it to its back end which queue a frame comes in by, and only this one
@@ -21,7 +21,7 @@ pub(crate) enum Wires {
 
 impl Wires {
     /// What this plan needs.
-    pub(crate) fn of(plan: &Plan) -> Self {
+    pub(super) fn of(plan: &Plan) -> Self {
         match plan.driver {
             Driver::Virtio | Driver::VirtioCopy if plan.queues > 1 => {
                 Self::Taps { queues: plan.queues, mtu: plan.mtu }
@@ -31,12 +31,12 @@ impl Wires {
     }
 
     /// Are they made of what only root may make?
-    pub(crate) fn need_root(self) -> bool {
+    pub(super) fn need_root(self) -> bool {
         matches!(self, Self::Taps { .. })
     }
 
     /// The name of an end, and QEMU's back end for it.
-    pub(crate) fn back_end(self, end: usize) -> (&'static str, String) {
+    pub(super) fn back_end(self, end: usize) -> (&'static str, String) {
         let wire = WIRES[end];
         let back_end = match self {
             Self::Hub => format!("hubport,hubid=0,id={wire}"),
@@ -50,7 +50,7 @@ impl Wires {
     }
 
     /// Has `action` start its process where the wires are.
-    pub(crate) fn inside<T: Send>(self, action: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+    pub(super) fn inside<T: Send>(self, action: impl FnOnce() -> Result<T> + Send) -> Result<T> {
         let Self::Taps { mtu, .. } = self else { return action() };
         thread::scope(|scope| {
             let thread = scope.spawn(move || {
