@@ -215,6 +215,8 @@ counters! {
         tx_invalid,
         /// A frame to be sent found no room in the TX ring.
         tx_ring_full,
+        /// Queues where nothing was sent while busy polling was preferred, so that it is preferred no longer.
+        busy_poll_stalls,
         /// There was something to send and no free frame to write it into.
         no_free_frame,
         /// A transfer wanted a record of its own for congestion or reordering, and the pool was empty.

@@ -277,6 +277,7 @@ impl<D: Device, A: Application> Worker<D, A> {
         counters.rx_dropped.set(counts.rx_dropped);
         counters.tx_invalid.set(counts.tx_invalid);
         counters.tx_ring_full.set(counts.tx_ring_full);
+        counters.busy_poll_stalls.set(counts.busy_poll_stalls);
     }
 }
 

@@ -246,7 +246,7 @@ fn main() -> Result<()> {
 }
 
 fn line(counts: &Counts) -> serde_json::Value {
-    let RingCounts { rx_ring_full, fill_ring_empty, rx_dropped, tx_invalid, tx_ring_full } = counts.rings;
+    let RingCounts { rx_ring_full, fill_ring_empty, rx_dropped, tx_invalid, tx_ring_full, .. } = counts.rings;
     json!({
         "frames": counts.frames,
         "replies": counts.replies,

@@ -101,6 +101,7 @@ impl<D: Device> Device for Bundle<D> {
                 rx_dropped: sum.rx_dropped + counts.rx_dropped,
                 tx_invalid: sum.tx_invalid + counts.tx_invalid,
                 tx_ring_full: sum.tx_ring_full + counts.tx_ring_full,
+                busy_poll_stalls: sum.busy_poll_stalls + counts.busy_poll_stalls,
             }
         })
     }

@@ -42,14 +42,15 @@ pub trait Device {
     where
         Self: Sized;
 
-    /// What the rings lost so far, from our side and from the kernel's (`XDP_STATISTICS`).
+    /// What the rings lost so far, from our side and from the kernel's (`XDP_STATISTICS`). To be asked every 100 ms or so: what is
+    /// wrong over time is noticed here.
     fn ring_counts(&mut self) -> RingCounts;
 
     /// Where the frames are, as far as the device can see.
     fn census(&self) -> Census;
 }
 
-/// Losses at the rings since the device was made, in frames.
+/// Losses at the rings since the device was made, in frames where nothing else is said.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RingCounts {
     /// The kernel had a packet for the RX ring and no room in it.
@@ -62,6 +63,8 @@ pub struct RingCounts {
     pub tx_invalid: u64,
     /// We had a frame to send and no room in the TX ring.
     pub tx_ring_full: u64,
+    /// Times that nothing was sent while busy polling was preferred, so that it is preferred no longer; once a queue at most.
+    pub busy_poll_stalls: u64,
 }
 
 /// The law of frames: `free + rings + held = total`, where the caller knows what it holds.

@@ -54,6 +54,8 @@ pub(super) struct Session {
     crew: Crew,
     cores: Vec<usize>,
     link: Link,
+    /// Queues where busy polling is known to be preferred no longer.
+    busy_poll_stalls: u64,
 }
 
 /// What is left of a session: what its reports need.
@@ -140,6 +142,7 @@ impl Taken {
             crew,
             cores,
             link: Link::Up,
+            busy_poll_stalls: 0,
         })
     }
 
@@ -197,7 +200,7 @@ impl Session {
         self.crew.lost_one()
     }
 
-    /// Says what has changed about the link.
+    /// Says what has changed about the link, and where busy polling had to be given up.
     ///
     /// # Errors
     /// One line when the interface is gone.
@@ -216,6 +219,15 @@ impl Session {
             });
         }
         self.link = now;
+        let stalls = self.total().busy_poll_stalls;
+        if stalls > self.busy_poll_stalls {
+            say(&format!(
+                "note: the driver sent nothing on {stalls} queue{} while it was polled for preference (SO_PREFER_BUSY_POLL): \
+                 that is off there now, and all goes on; run without --busy-poll",
+                if stalls == 1 { "" } else { "s" }
+            ));
+        }
+        self.busy_poll_stalls = stalls;
         Ok(())
     }
 

@@ -4,6 +4,7 @@
     reason = "ring calls promise that a chunk is in one place; the socket is asked by system calls"
 )]
 
+mod busy_poll;
 mod open;
 #[cfg(test)]
 mod tests;
@@ -17,6 +18,7 @@ use xsk_rs::{CompQueue, FillQueue, FrameDesc, RxQueue, TxQueue, Umem};
 
 pub use open::{BindMode, OpenError, XdpOptions};
 
+use self::busy_poll::Watchdog;
 use super::umem::{HEADROOM, Region};
 use super::{BURST, Burst, Census, Device, RingCounts, SHORTEST, refill_quota};
 
@@ -59,6 +61,8 @@ pub struct XdpDevice {
     /// Frames too short to be sent.
     runts: u64,
     link_error: Option<i32>,
+    /// Awake when busy polling is preferred.
+    watchdog: Watchdog,
     facts: Facts,
 }
 
@@ -100,6 +104,7 @@ impl XdpDevice {
             counts: RingCounts::default(),
             runts: 0,
             link_error: None,
+            watchdog: Watchdog::new(facts.busy_poll),
             facts,
         };
         device.refill();
@@ -173,6 +178,9 @@ impl XdpDevice {
                 self.free.push(self.number(&self.scratch[place]));
             }
             self.sending -= count;
+            if count > 0 {
+                self.watchdog.completed();
+            }
             if count < BURST {
                 break;
             }
@@ -197,6 +205,7 @@ impl XdpDevice {
         // SAFETY: an empty message: the kernel reads no memory of ours.
         let sent = unsafe { libc::sendto(self.raw_fd(), ptr::null(), 0, libc::MSG_DONTWAIT, ptr::null(), 0) };
         self.link_error = if sent >= 0 {
+            self.watchdog.kicked();
             None
         } else {
             match io::Error::last_os_error().raw_os_error() {
@@ -333,6 +342,9 @@ impl Device for XdpDevice {
     }
 
     fn ring_counts(&mut self) -> RingCounts {
+        if self.watchdog.look() && busy_poll::stop_preferring(self.raw_fd()).is_ok() {
+            self.counts.busy_poll_stalls += 1;
+        }
         // Without an answer the kernel's part stays as it was.
         if let Ok(kernel) = self.rx.fd().xdp_statistics() {
             self.counts.rx_ring_full = kernel.rx_ring_full();

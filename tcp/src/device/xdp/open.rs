@@ -13,17 +13,12 @@ use xsk_rs::config::{
 };
 use xsk_rs::{CompQueue, FillQueue, FrameDesc, RxQueue, Socket, TxQueue, Umem};
 
-use super::Facts;
-use crate::device::BURST;
+use super::{Facts, busy_poll};
 use crate::interface;
 use crate::preflight::{MAX_MTU, how_to_permit};
 
 /// `if_xdp.h`: how many packets one kick may send in copy mode. Not in older kernels, nor in every libc.
 const XDP_MAX_TX_SKB_BUDGET: libc::c_int = 9;
-
-/// `asm-generic/socket.h`, not in every libc.
-const SO_PREFER_BUSY_POLL: libc::c_int = 69;
-const SO_BUSY_POLL_BUDGET: libc::c_int = 70;
 
 /// How the driver is to move packets. There is no third: some drivers bind without being told and fail at the first send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -241,17 +236,13 @@ pub(super) fn open(options: &XdpOptions) -> Result<Opened, OpenError> {
     // Where it is not known, the kernel's own 32 stay.
     let _ = set_option(fd, libc::SOL_XDP, XDP_MAX_TX_SKB_BUDGET, options.tx_ring.min(128));
     if options.busy_poll {
-        for (option, value) in
-            [(SO_PREFER_BUSY_POLL, 1), (libc::SO_BUSY_POLL, 20), (SO_BUSY_POLL_BUDGET, BURST as u32)]
-        {
-            set_option(fd, libc::SOL_SOCKET, option, value).map_err(|source| {
-                if source.raw_os_error() == Some(libc::EPERM) {
-                    OpenError::Permission { what: "busy-poll", capability: "CAP_NET_ADMIN" }
-                } else {
-                    kernel("busy-poll", source)
-                }
-            })?;
-        }
+        busy_poll::prefer(fd).map_err(|source| {
+            if source.raw_os_error() == Some(libc::EPERM) {
+                OpenError::Permission { what: "busy-poll", capability: "CAP_NET_ADMIN" }
+            } else {
+                kernel("busy-poll", source)
+            }
+        })?;
     }
     let zero_copy = flags & libc::XDP_OPTIONS_ZEROCOPY != 0;
     let facts = Facts { zero_copy, huge_pages, busy_poll: options.busy_poll };
@@ -379,7 +370,7 @@ fn raise_memory_lock() {
     }
 }
 
-fn set_option(fd: RawFd, level: libc::c_int, option: libc::c_int, value: u32) -> io::Result<()> {
+pub(super) fn set_option(fd: RawFd, level: libc::c_int, option: libc::c_int, value: u32) -> io::Result<()> {
     let len = size_of::<u32>() as libc::socklen_t;
     // SAFETY: the kernel reads the four bytes of `value`.
     let done = unsafe { libc::setsockopt(fd, level, option, (&raw const value).cast(), len) };
