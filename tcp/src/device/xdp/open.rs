@@ -44,7 +44,7 @@ pub struct XdpOptions {
     pub rx_ring: u32,
     /// Places of the TX ring, and of the completion ring: a power of two, 64 or more.
     pub tx_ring: u32,
-    /// The interface's MTU in bytes: decides between frames of 2048 and of 4096 bytes.
+    /// The interface's MTU in bytes: decides between frames of 2048 and of 4096 bytes in copy mode; zero-copy has the larger.
     pub mtu: usize,
     /// Try huge pages first.
     pub huge_pages: bool,
@@ -192,10 +192,14 @@ pub(super) fn open(options: &XdpOptions) -> Result<Opened, OpenError> {
     let (frames, rx_ring) =
         (size("the number of frames", options.frames)?, size("the RX ring", options.rx_ring)?);
     let tx_ring = size("the TX ring", options.tx_ring)?;
-    let frame_size = match options.mtu {
-        ..=1500 => 2048,
-        1501..=MAX_MTU => 4096,
-        mtu => return Err(OpenError::Mtu { interface: options.interface.clone(), mtu }),
+    let frame_size = match (options.mode, options.mtu) {
+        (_, mtu) if mtu > MAX_MTU => {
+            return Err(OpenError::Mtu { interface: options.interface.clone(), mtu });
+        }
+        (BindMode::Copy, ..=1500) => 2048,
+        // Some drivers (igb, igc, older ixgbe) count their buffers in whole kilobytes: of the 1792 bytes that a frame of 2048 leaves
+        // them they use 1024, and drop what is longer.
+        _ => 4096,
     };
     let no_interface = || OpenError::NoInterface { interface: options.interface.clone() };
     let interface: Interface = options.interface.parse().map_err(|_| no_interface())?;
