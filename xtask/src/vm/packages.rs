@@ -11,7 +11,6 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::env;
 use std::fs::{self, File, TryLockError};
-use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -223,8 +222,10 @@ impl Store {
             ("APT::Update::Error-Mode", "any".into()),
             ("Acquire::Languages", "none".into()),
         ];
-        // What the machine does after an update of its own lists would be done to these.
-        let mut text = "#clear APT::Architectures;\n#clear APT::Update::Pre-Invoke;\n#clear APT::Update::Post-Invoke;\n#clear APT::Update::Post-Invoke-Success;\n".to_owned();
+        // Other architectures, and what the machine does around an update of its own lists.
+        let cleared =
+            ["Architectures", "Update::Pre-Invoke", "Update::Post-Invoke", "Update::Post-Invoke-Success"];
+        let mut text = cleared.map(|name| format!("#clear APT::{name};\n")).concat();
         for (name, value) in settings {
             text += &format!("{name} \"{value}\";\n");
         }
@@ -272,17 +273,18 @@ impl Store {
         }
         let mut download = self.apt("apt-get")?;
         download.args(["--quiet", "download"]).args(packages).current_dir(&archives);
-        self.interrupt.run(&mut download).map_err(|error| self.offline(error))?;
+        self.interrupt.run(&mut download).map_err(|error| {
+            // The mirror may have newer ones by now.
+            let _ = fs::remove_file(self.stamp());
+            self.offline(error)
+        })?;
         for entry in fs::read_dir(&archives).context("reading what was fetched")? {
             let archive = entry.context("reading what was fetched")?.path();
             self.interrupt.run(Command::new("dpkg").arg("-x").arg(archive).arg(&root))?;
         }
         check(&root)?;
         fs::rename(&root, into).with_context(|| format!("cannot write {}", into.display()))?;
-        fs::remove_dir_all(&partial).or_else(|error| match error.kind() {
-            ErrorKind::NotFound => Ok(()),
-            _ => Err(error).context("removing what was fetched"),
-        })
+        fs::remove_dir_all(&partial).context("removing what was fetched")
     }
 
     fn offline(&self, error: anyhow::Error) -> anyhow::Error {
@@ -290,7 +292,8 @@ impl Store {
             return error;
         }
         anyhow!(
-            "{error:#}; apt says why above: see to the network or name another --mirror (what {} has needs none)",
+            "Debian's packages cannot be fetched, for apt's reason above: see to the network, or name another mirror with --mirror \
+             (what {} has needs none)",
             self.folder.display()
         )
     }
@@ -303,7 +306,7 @@ fn cache() -> Result<PathBuf> {
     Ok(caches.context("neither XDG_CACHE_HOME nor HOME names a folder for the cache")?.join("synmill/vm"))
 }
 
-/// Where the machine's own packages come from, if they are Debian's.
+/// Where the machine's own packages come from, if they are Debian's. Without apt there is none, either.
 fn machine_mirror() -> Option<String> {
     let mut ask = Command::new("apt-get");
     ask.args(["indextargets", "--format", "$(REPO_URI) $(ORIGIN) $(LABEL)", "Created-By: Packages"]);
@@ -328,8 +331,8 @@ fn numbers(release: &str, flavour: Flavour) -> Option<Vec<u32>> {
         Flavour::Cloud => "-cloud-amd64",
         Flavour::Whole => "-amd64",
     })?;
-    // What is left of other flavours (-cloud, -rt) and of candidates (~rc1).
-    if version.contains(['-', '~']) {
+    // No other flavours (-cloud, -rt), no candidates (~rc1), and no package that only stands for the newest one.
+    if version.contains(['-', '~']) || !version.starts_with(|c: char| c.is_ascii_digit()) {
         return None;
     }
     version
@@ -387,7 +390,7 @@ mod tests {
         linux-image-6.1.99+deb13-amd64 linux-binary-7.1.13+deb13-amd64 linux-image-7.1.13+deb13-amd64 \
         linux-base-7.2.12+deb13-amd64 linux-binary-7.2.12+deb13-amd64 linux-modules-7.2.12+deb13-amd64 \
         linux-binary-7.2.9+deb13-amd64 linux-modules-7.2.9+deb13-amd64 linux-image-7.2.12+deb13-amd64 \
-        linux-modules-7.3.4+deb13-amd64 linux-image-7.3.4+deb13-amd64-dbg linux-image-amd64 linux-libc-dev";
+        linux-modules-7.3.4+deb13-amd64 linux-image-7.3.4+deb13-amd64-dbg linux-image-amd64 linux-image-cloud-amd64 linux-libc-dev";
 
     fn newest_of(version: &str, flavour: Flavour) -> Option<String> {
         newest(offers(&NAMES.split(' ').collect()).into_keys(), version, flavour)
