@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result, bail};
 use xtask::guest::{Driver, PLAN, Plan};
 use xtask::lab::output;
 
-use super::packages::Kernel;
+use super::packages::{Kernel, lock};
 use crate::prerequisites::program;
 use crate::process::{Interrupt, cargo, target};
 
@@ -27,6 +27,7 @@ const FOLDERS: [&str; 9] = ["bin", "dev", "etc", "proc", "root", "run", "sys", "
 pub(super) fn programs(interrupt: &Interrupt) -> Result<PathBuf> {
     let folder = target()?.join("vm");
     interrupt.run(&mut build(&folder)?)?;
+    let _lock = lock(interrupt, &folder)?;
     let archive = folder.join("programs.cpio.gz");
     pack(&archive, |root| {
         for name in FOLDERS {
@@ -112,9 +113,10 @@ fn pack(archive: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
     let _ = fs::remove_dir_all(&root);
     fs::create_dir_all(&root).with_context(|| format!("cannot make {}", root.display()))?;
     fill(&root).with_context(|| format!("filling {}", root.display()))?;
-    // In steps, since a shell hears only of the last program of a pipe that it failed. Everything is root's in the guest.
+    // In steps, since a shell hears only of the last program of a pipe that it failed; and renamed at the end, since another command may
+    // be reading the archive of before. Everything is root's in the guest.
     let steps = "find . >\"$0.list\" && cpio --quiet -o -H newc -R +0:+0 <\"$0.list\" >\"$0.cpio\" \
-                 && gzip -1 <\"$0.cpio\" >\"$0\" && rm \"$0.list\" \"$0.cpio\"";
+                 && gzip -1 -f \"$0.cpio\" && mv \"$0.cpio.gz\" \"$0\" && rm \"$0.list\"";
     output(Command::new("sh").args(["-c", steps]).arg(archive).current_dir(&root))?;
     fs::remove_dir_all(&root).with_context(|| format!("cannot remove {}", root.display()))
 }

@@ -187,19 +187,8 @@ impl Store {
         })
     }
 
-    /// Ours alone, until it is dropped.
     fn lock(&self) -> Result<File> {
-        let path = self.folder.join("lock");
-        let file = File::create(&path).with_context(|| format!("cannot write {}", path.display()))?;
-        let what = format!("another `cargo xtask vm` holds {}", path.display());
-        self.interrupt.wait(&what, LOCK_LIMIT, || match file.try_lock() {
-            Ok(()) => Ok(Some(())),
-            Err(TryLockError::WouldBlock) => Ok(None),
-            Err(TryLockError::Error(error)) => {
-                Err(error).with_context(|| format!("locking {}", path.display()))
-            }
-        })?;
-        Ok(file)
+        lock(&self.interrupt, &self.folder)
     }
 
     /// One of apt's programs, with lists and settings of our own.
@@ -297,6 +286,19 @@ impl Store {
             self.folder.display()
         )
     }
+}
+
+/// A folder, ours alone until this is dropped.
+pub(super) fn lock(interrupt: &Interrupt, folder: &Path) -> Result<File> {
+    let path = folder.join("lock");
+    let file = File::create(&path).with_context(|| format!("cannot write {}", path.display()))?;
+    let what = format!("another `cargo xtask vm` holds {}", path.display());
+    interrupt.wait(&what, LOCK_LIMIT, || match file.try_lock() {
+        Ok(()) => Ok(Some(())),
+        Err(TryLockError::WouldBlock) => Ok(None),
+        Err(TryLockError::Error(error)) => Err(error).with_context(|| format!("locking {}", path.display())),
+    })?;
+    Ok(file)
 }
 
 /// The folder of the cache.
