@@ -27,7 +27,7 @@ pub(crate) const LIMIT: Duration = Duration::from_secs(120);
 /// How often a condition is looked at.
 const POLL: Duration = Duration::from_millis(20);
 /// Lines of each process's output that a failed test shows.
-const TAIL: usize = 30;
+const TAIL: usize = 20;
 /// Where the reports of processes go.
 const FOLDER: &str = "/tmp";
 
@@ -84,8 +84,8 @@ impl<'a> Stage<'a> {
         text
     }
 
-    #[allow(dead_code, reason = "for tests of links and NICs that go")]
     /// A command for QEMU's monitor. What it does shows here some time later.
+    #[allow(dead_code, reason = "for tests of links and NICs that go")]
     pub(crate) fn monitor(&self, command: &str) -> Result<()> {
         self.reporter.tell(&Message::Monitor(command.to_owned()))
     }
@@ -227,8 +227,8 @@ impl Synmill {
         Ok((status, Some(report)))
     }
 
-    #[allow(dead_code, reason = "for tests of starting again")]
     /// Ends it as the kernel does when it has to.
+    #[allow(dead_code, reason = "for tests of starting again")]
     pub(crate) fn kill(mut self) -> Result<()> {
         self.process.signal(Signal::SIGKILL)?;
         self.process.end().map(drop)

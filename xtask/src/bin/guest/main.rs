@@ -5,6 +5,8 @@
 
 mod harness;
 mod ladder;
+mod pair;
+mod peers;
 mod report;
 
 use std::fs::{self, File};
@@ -26,7 +28,7 @@ use harness::{Stage, Test, until};
 use report::Reporter;
 
 /// Every test, in the order in which they run. The last ones may leave the guest without its NICs.
-const TESTS: &[&[Test]] = &[ladder::TESTS];
+const TESTS: &[&[Test]] = &[ladder::TESTS, pair::TESTS, peers::TESTS];
 
 /// Longest wait for a driver to show its NICs.
 const PROBED: Duration = Duration::from_secs(30);
