@@ -58,6 +58,8 @@ pub struct XdpDevice {
     /// Chunks on the TX side.
     sending: usize,
     counts: RingCounts,
+    /// What the kernel has counted before the fill ring had its first chunks: a driver looks for some at a zero-copy bind.
+    fill_ring_empty_at_bind: u64,
     /// Frames too short to be sent.
     runts: u64,
     link_error: Option<i32>,
@@ -102,12 +104,17 @@ impl XdpDevice {
             receiving: 0,
             sending: 0,
             counts: RingCounts::default(),
+            fill_ring_empty_at_bind: 0,
             runts: 0,
             link_error: None,
             watchdog: Watchdog::new(facts.busy_poll),
             facts,
         };
         device.refill();
+        // No packet is steered to us yet, so none was lost for it.
+        if let Ok(kernel) = device.rx.fd().xdp_statistics() {
+            device.fill_ring_empty_at_bind = kernel.rx_fill_ring_empty_descs();
+        }
         Ok(device)
     }
 
@@ -348,10 +355,11 @@ impl Device for XdpDevice {
         // Without an answer the kernel's part stays as it was.
         if let Ok(kernel) = self.rx.fd().xdp_statistics() {
             self.counts.rx_ring_full = kernel.rx_ring_full();
-            if kernel.rx_fill_ring_empty_descs() > self.counts.fill_ring_empty {
+            let empty = kernel.rx_fill_ring_empty_descs().saturating_sub(self.fill_ring_empty_at_bind);
+            if empty > self.counts.fill_ring_empty {
                 self.receiving_wanted = (2 * self.receiving_wanted).min(self.descriptors.len());
             }
-            self.counts.fill_ring_empty = kernel.rx_fill_ring_empty_descs();
+            self.counts.fill_ring_empty = empty;
             self.counts.rx_dropped = kernel.rx_dropped() + kernel.rx_invalid_descs();
             self.counts.tx_invalid = self.runts + kernel.tx_invalid_descs();
         }
