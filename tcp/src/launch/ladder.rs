@@ -91,11 +91,9 @@ impl From<SteerError> for Refusal {
 }
 
 impl Refusal {
-    /// A zero-copy bind is refused in as many ways as there are drivers: EOPNOTSUPP, EINVAL, ENOENT, ENOMEM.
-    fn of_bind(error: &OpenError, mode: BindMode) -> Self {
+    fn of_bind(error: &OpenError) -> Self {
         match error {
             OpenError::NoZeroCopy { .. } => Self::Mode(error.to_string()),
-            OpenError::Kernel { .. } if mode == BindMode::ZeroCopy => Self::Mode(error.to_string()),
             _ => Self::Final(Error(error.to_string())),
         }
     }
@@ -170,7 +168,7 @@ impl Ladder<'_> {
                     home,
                     ..XdpOptions::new(&self.interface.name, queue as u32, rung.bind)
                 });
-                of_worker.push(device.map_err(|error| Refusal::of_bind(&error, rung.bind))?);
+                of_worker.push(device.map_err(|error| Refusal::of_bind(&error))?);
             }
             devices.push(of_worker);
         }
@@ -263,9 +261,10 @@ mod tests {
             what: "bind",
             source: std::io::Error::from_raw_os_error(libc::ENOENT),
         };
-        assert!(matches!(Refusal::of_bind(&kernel(), BindMode::ZeroCopy), Refusal::Mode(_)));
-        assert!(matches!(Refusal::of_bind(&kernel(), BindMode::Copy), Refusal::Final(_)));
+        assert!(matches!(Refusal::of_bind(&kernel()), Refusal::Final(_)));
+        let copied = OpenError::NoZeroCopy { interface: name(), queue: 0, way_out: None };
+        assert!(matches!(Refusal::of_bind(&copied), Refusal::Mode(_)));
         let busy = OpenError::Busy { interface: name(), queue: 0 };
-        assert!(matches!(Refusal::of_bind(&busy, BindMode::ZeroCopy), Refusal::Final(_)));
+        assert!(matches!(Refusal::of_bind(&busy), Refusal::Final(_)));
     }
 }

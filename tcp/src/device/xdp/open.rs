@@ -153,13 +153,18 @@ pub enum OpenError {
         /// The `ethtool` line that would make it active.
         change: String,
     },
-    /// `EOPNOTSUPP` at a zero-copy bind.
-    #[error("the driver of {interface} has no zero-copy mode for queue {queue}")]
+    /// A zero-copy bind that the driver refused, in one of many ways.
+    #[error(
+        "the driver of {interface} has no zero-copy mode for queue {queue}{}",
+        way_out.as_ref().map_or_else(String::new, |way_out| format!(": {way_out}"))
+    )]
     NoZeroCopy {
         /// The interface.
         interface: String,
         /// The queue.
         queue: u32,
+        /// What may change that, as far as its answer tells.
+        way_out: Option<String>,
     },
     /// Another answer.
     #[error("queue {queue} of {interface}: cannot {what}: {source}")]
@@ -321,18 +326,37 @@ fn bind(
                 continue;
             }
             Some(libc::EBUSY) => OpenError::Busy { interface: name.clone(), queue: *queue },
-            Some(libc::EOPNOTSUPP) if options.mode == BindMode::ZeroCopy => {
-                OpenError::NoZeroCopy { interface: name.clone(), queue: *queue }
-            }
-            Some(libc::EINVAL) => {
-                refused(options, "bind (is the queue active? `ethtool -l` lists them)", error)
-            }
             Some(libc::ENODEV) => OpenError::NoInterface { interface: name.clone() },
             Some(libc::EPERM) => {
                 OpenError::Permission { what: "bind an AF_XDP socket", capability: "CAP_NET_RAW" }
             }
+            Some(libc::ENETDOWN) => refused(options, "bind while the interface is down", error),
+            _ if options.mode == BindMode::ZeroCopy => {
+                let driver = interface::driver(name).unwrap_or_default();
+                let way_out = way_to_zero_copy(&driver, &error);
+                OpenError::NoZeroCopy { interface: name.clone(), queue: *queue, way_out }
+            }
+            Some(libc::EINVAL) => {
+                refused(options, "bind (is the queue active? `ethtool -l` lists them)", error)
+            }
             _ => refused(options, "bind", error),
         });
+    }
+}
+
+/// What may make a driver bind without copying that refused with this error. That the queue is active is known by then.
+fn way_to_zero_copy(driver: &str, error: &io::Error) -> Option<String> {
+    match (driver, error.raw_os_error()) {
+        ("virtio_net", Some(libc::EOPNOTSUPP)) => Some("virtio_net has it since Linux 6.13".into()),
+        ("virtio_net", Some(libc::EINVAL)) => Some(
+            "its NIC does without the kernel's DMA mapping: QEMU's disable-legacy=on,iommu_platform=on"
+                .into(),
+        ),
+        ("virtio_net", Some(libc::ENOENT)) => {
+            Some("its NIC cannot reset one queue alone: QEMU's queue_reset=on".into())
+        }
+        (_, Some(libc::EOPNOTSUPP)) => None,
+        _ => Some(format!("{error}: another MTU, fewer queues, or offloads switched off may help")),
     }
 }
 
