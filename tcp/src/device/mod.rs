@@ -55,7 +55,8 @@ pub trait Device {
 pub struct RingCounts {
     /// The kernel had a packet for the RX ring and no room in it.
     pub rx_ring_full: u64,
-    /// The kernel had a packet and no frame in the fill ring.
+    /// The kernel had a packet and no frame in the fill ring; without copying: the driver looked there for frames and found none, which
+    /// need not have lost a packet.
     pub fill_ring_empty: u64,
     /// The kernel dropped a packet on its way to the RX ring for another reason (larger than a frame, mostly).
     pub rx_dropped: u64,

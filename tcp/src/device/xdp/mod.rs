@@ -58,11 +58,13 @@ pub struct XdpDevice {
     /// Chunks on the TX side.
     sending: usize,
     counts: RingCounts,
-    /// What the kernel has counted before the fill ring had its first chunks: a driver looks for some at a zero-copy bind.
-    fill_ring_empty_at_bind: u64,
+    /// How often a driver that is bound without copying looked for frames before there were any. Nothing was lost by that.
+    empty_at_bind: u64,
     /// Frames too short to be sent.
     runts: u64,
     link_error: Option<i32>,
+    /// The last who asked for free frames did not get them all.
+    starved: bool,
     /// Awake when busy polling is preferred.
     watchdog: Watchdog,
     facts: Facts,
@@ -78,6 +80,10 @@ struct Facts {
 
 impl XdpDevice {
     /// Binds to a queue. The XDP program is to be attached before, and its map to be given [`XdpDevice::fd`] afterwards.
+    ///
+    /// The fill ring is filled right after the bind, and the driver woken: xsk-rs keeps the ring to itself until then, though libxdp
+    /// has mapped it with the UMEM. virtio-net and igb take no harm. A driver that wants frames at the bind would need a patch of
+    /// xsk-rs: a way to produce to the fill queue that its `Umem` has saved.
     ///
     /// Waits up to a second for a queue that the kernel has not released yet.
     ///
@@ -104,17 +110,17 @@ impl XdpDevice {
             receiving: 0,
             sending: 0,
             counts: RingCounts::default(),
-            fill_ring_empty_at_bind: 0,
+            empty_at_bind: 0,
             runts: 0,
             link_error: None,
+            starved: false,
             watchdog: Watchdog::new(facts.busy_poll),
             facts,
         };
         device.refill();
-        // No packet is steered to us yet, so none was lost for it.
-        if let Ok(kernel) = device.rx.fd().xdp_statistics() {
-            device.fill_ring_empty_at_bind = kernel.rx_fill_ring_empty_descs();
-        }
+        device.wake_receiver();
+        device.empty_at_bind =
+            device.rx.fd().xdp_statistics().map_or(0, |kernel| kernel.rx_fill_ring_empty_descs());
         Ok(device)
     }
 
@@ -204,8 +210,10 @@ impl XdpDevice {
     }
 
     /// Makes the kernel send what it has not taken from the TX ring yet, if it wants to be told. One system call at most.
+    ///
+    /// A driver that has taken all may hand back what it sent only when it is woken again: done when frames are wanting.
     fn kick(&mut self) {
-        let waiting = self.sending > 0 && self.tx.nb_free_exact() < self.tx_size;
+        let waiting = self.sending > 0 && (self.starved || self.tx.nb_free_exact() < self.tx_size);
         if !waiting || !(self.facts.busy_poll || self.tx.needs_wakeup()) {
             return;
         }
@@ -282,6 +290,7 @@ impl Device for XdpDevice {
         let ring = self.tx_size as usize;
         let room = (ring - TX_RESERVE.min(ring / 4)).saturating_sub(self.sending);
         let count = limit.min(self.free.len()).min(room);
+        self.starved = count < limit;
         let from = self.free.len() - count;
         into.extend(self.free.drain(from..).map(|number| self.region.take(number, HEADROOM, 0)));
         count
@@ -355,11 +364,11 @@ impl Device for XdpDevice {
         // Without an answer the kernel's part stays as it was.
         if let Ok(kernel) = self.rx.fd().xdp_statistics() {
             self.counts.rx_ring_full = kernel.rx_ring_full();
-            let empty = kernel.rx_fill_ring_empty_descs().saturating_sub(self.fill_ring_empty_at_bind);
-            if empty > self.counts.fill_ring_empty {
+            let fill_ring_empty = kernel.rx_fill_ring_empty_descs().saturating_sub(self.empty_at_bind);
+            if fill_ring_empty > self.counts.fill_ring_empty {
                 self.receiving_wanted = (2 * self.receiving_wanted).min(self.descriptors.len());
             }
-            self.counts.fill_ring_empty = empty;
+            self.counts.fill_ring_empty = fill_ring_empty;
             self.counts.rx_dropped = kernel.rx_dropped() + kernel.rx_invalid_descs();
             self.counts.tx_invalid = self.runts + kernel.tx_invalid_descs();
         }
