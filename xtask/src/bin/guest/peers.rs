@@ -23,6 +23,8 @@ const LENGTH: usize = 300 * 1024;
 const FETCHES: u64 = 20;
 /// Where the text to fetch is.
 const FILE: &str = "/tmp/text";
+/// Where it is put.
+const FETCHED: &str = "/tmp/fetched";
 
 /// Both addresses of the server in brackets where they need them.
 fn hosts() -> [String; 2] {
@@ -56,11 +58,8 @@ fn text_intact(stage: &mut Stage<'_>) -> Result<()> {
         ensure!(back == text, "echo at {host}: {} bytes came back, not those that were sent", back.len());
         let made = talk(stage, &format!("{host}:19"), b"").with_context(|| format!("source at {host}"))?;
         ensure!(made.len() == LENGTH, "source at {host}: {} bytes", made.len());
-        let into = "/tmp/fetched";
-        stage.ask(Side::Client, &["busybox", "wget", "-q", "-O", into, &format!("http://{host}/")])?;
-        let fetched = fs::read(into).context(into)?;
+        let fetched = fetch(stage, &format!("http://{host}/"))?;
         ensure!(fetched == text, "http at {host}: {} bytes, not those of the file", fetched.len());
-        fs::remove_file(into).context(into)?;
     }
     let report = serve.stop(stage)?;
     ensure!(report.count("/connections/opened")? == 6, "opened: {}", report.count("/connections/opened")?);
@@ -87,6 +86,13 @@ fn talk(stage: &Stage<'_>, to: &str, text: &[u8]) -> Result<Vec<u8>> {
     })
 }
 
+/// What wget gets at the client's end.
+fn fetch(stage: &Stage<'_>, url: &str) -> Result<Vec<u8>> {
+    let _ = fs::remove_file(FETCHED);
+    stage.ask(Side::Client, &["busybox", "wget", "-q", "-O", FETCHED, url])?;
+    fs::read(FETCHED).context(FETCHED)
+}
+
 /// No segment arrived with a checksum that a NIC was left to finish.
 fn no_bad_checksums(reports: &[&Report]) -> Result<()> {
     for report in reports {
@@ -102,7 +108,7 @@ fn kernel_client(stage: &mut Stage<'_>) -> Result<()> {
     let serve = stage.serve(&["--mode", stage.best(), "--listen", &v4, "--listen", &v6])?;
     for number in 0..FETCHES {
         let url = format!("http://{}/", if number % 2 == 0 { &v4 } else { &v6 });
-        let body = stage.ask(Side::Client, &["busybox", "wget", "-q", "-O", "-", &url])?;
+        let body = fetch(stage, &url)?;
         ensure!(body.len() == 1024, "{} bytes at fetch {number}", body.len());
     }
     let report = serve.stop(stage)?;
