@@ -114,9 +114,17 @@ impl<'a> Stage<'a> {
         self.lab.output(side, argv)
     }
 
-    /// How an XDP program is attached to an end's interface.
+    /// Fetches a text with the kernel's own TCP at the client's end; its length in bytes.
+    pub(crate) fn fetch(&self, url: &str) -> Result<usize> {
+        let counted = self.ask(Side::Client, &["sh", "-c", &format!("wget -q -O - {url} | wc -c")])?;
+        counted.trim().parse().with_context(|| format!("`wc` printed {counted}"))
+    }
+
+    /// How an XDP program is attached to an end's interface; to one that is gone there is none.
     pub(crate) fn attached(&self, side: Side) -> Result<Attached> {
-        let link = self.ask(side, &["ip", "-details", "link", "show", side.interface()])?;
+        let links = self.ask(side, &["ip", "-details", "-oneline", "link"])?;
+        let name = format!(" {}: ", side.interface());
+        let link = links.lines().find(|line| line.contains(&name)).unwrap_or_default();
         Ok(match (link.contains("xdpgeneric"), link.contains("xdp")) {
             (true, _) => Attached::Generic,
             (_, true) => Attached::Native,

@@ -3,11 +3,15 @@
 //!
 //! It does not reap orphans: whoever starts a process here waits for it, and the machine does not live long enough for the rest.
 
+mod busy;
+mod faults;
 mod harness;
 mod ladder;
+mod mtu;
 mod pair;
 mod peers;
 mod report;
+mod vlan;
 
 use std::fs::{self, File};
 use std::io::ErrorKind;
@@ -28,7 +32,16 @@ use harness::{Stage, Test, until};
 use report::Reporter;
 
 /// Every test, in the order in which they run. The last ones may leave the guest without its NICs.
-const TESTS: &[&[Test]] = &[ladder::TESTS, pair::TESTS, peers::TESTS];
+const TESTS: &[&[Test]] = &[
+    ladder::TESTS,
+    pair::TESTS,
+    peers::TESTS,
+    busy::TESTS,
+    mtu::TESTS,
+    vlan::TESTS,
+    faults::TESTS,
+    faults::LAST,
+];
 
 /// Longest wait for a driver to show its NICs.
 const PROBED: Duration = Duration::from_secs(30);

@@ -1,0 +1,73 @@
+//! Packets larger than Ethernet's: frames of 4096 bytes, and where drivers end. Knows their limits; never what else is sent.
+
+use anyhow::{Context as _, Result, ensure};
+use xtask::guest::Driver;
+use xtask::lab::{SERVER_V4, Side};
+
+use crate::harness::{Stage, Test, towards};
+
+/// This file's.
+pub(crate) const TESTS: &[Test] = &[
+    ("mtu_3000", |stage| with(stage, 3000)),
+    ("mtu_3494", |stage| with(stage, 3494)),
+    ("mtu_3498", |stage| with(stage, 3498)),
+];
+
+/// The bytes of an answer: more than a packet holds.
+const ANSWER: usize = 6000;
+
+/// Runs with this MTU at both ends, and gives back the one that there was.
+fn with(stage: &mut Stage<'_>, mtu: u32) -> Result<()> {
+    let done = set(stage, mtu).and_then(|()| granted_or_refused(stage, mtu));
+    set(stage, stage.plan.mtu)?;
+    done
+}
+
+fn set(stage: &Stage<'_>, mtu: u32) -> Result<()> {
+    for side in [Side::Client, Side::Server] {
+        stage.ask(side, &["ip", "link", "set", side.interface(), "mtu", &mtu.to_string()])?;
+        stage.lab.wait_running(side)?;
+    }
+    Ok(())
+}
+
+/// Whole answers reach the kernel's client and ours, or serve says in one line what the MTU may be.
+fn granted_or_refused(stage: &mut Stage<'_>, mtu: u32) -> Result<()> {
+    let (listen, service) = (format!("{SERVER_V4}:80"), format!("http:{ANSWER}"));
+    let options =
+        ["--max-connections", "10K", "--mode", stage.best(), "--listen", &listen, "--service", &service];
+    let mut serve = stage.synmill(Side::Server, "serve", &options)?;
+    if serve.process.until_said("ready").is_err() {
+        let status = serve.process.end()?;
+        let said = serve.process.said();
+        ensure!(status.code() == Some(1) && said.lines().count() == 1, "refused with {status}: {said}");
+        let reason = refusal(stage.plan.driver, mtu).with_context(|| format!("refused: {said}"))?;
+        ensure!(said.contains(reason), "refused, and not because {reason}: {said}");
+        stage.note(format!("refused: {}", said.trim()));
+        return Ok(());
+    }
+    ensure!(refusal(stage.plan.driver, mtu).is_none(), "an MTU of {mtu} is granted");
+    let got = stage.fetch(&format!("http://{SERVER_V4}/"))?;
+    ensure!(got == ANSWER, "the kernel's client got {got} bytes of {ANSWER}");
+    let towards = towards(4);
+    let mut options: Vec<&str> = towards.iter().map(String::as_str).collect();
+    options.extend(["--mode", stage.best(), "--workload", "http", "--rate", "50", "--warmup", "0s"]);
+    options.extend(["--ramp", "0s", "--duration", "1s"]);
+    let run = stage.bench(&options)?.finish(stage)?;
+    // The kernel's client is in the one account only.
+    let served = serve.stop(stage)?;
+    let opened = run.counter("active_opens")?;
+    ensure!(opened > 0 && run.counter("established")? == opened, "of {opened} connections some failed");
+    ensure!(served.counter("passive_opens")? == opened + 1, "serve has other connections than its clients");
+    Ok(())
+}
+
+/// What a driver's refusal of this MTU says, if it has to refuse.
+fn refusal(driver: Driver, mtu: u32) -> Option<&'static str> {
+    match driver {
+        Driver::Virtio | Driver::VirtioCopy if mtu > 3494 => Some("XDP allows 3494"),
+        // Its buffers have 3072 bytes.
+        Driver::Igb if mtu > 3050 => Some("does not take the XDP program"),
+        _ => None,
+    }
+}
