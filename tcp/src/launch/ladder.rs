@@ -253,7 +253,8 @@ mod tests {
     #[test]
     fn only_a_refusal_that_another_mode_may_mend_goes_on() {
         let name = || "t0".to_owned();
-        assert!(matches!(Refusal::from(SteerError::NoNativeXdp { interface: name() }), Refusal::Mode(_)));
+        let no_native_xdp = SteerError::NoNativeXdp { interface: name(), mtu: None };
+        assert!(matches!(Refusal::from(no_native_xdp), Refusal::Mode(_)));
         assert!(matches!(Refusal::from(SteerError::KernelTooOld), Refusal::Final(_)));
         let kernel = || OpenError::Kernel {
             interface: name(),

@@ -86,10 +86,15 @@ pub enum SteerError {
         mtu: Option<u32>,
     },
     /// EOPNOTSUPP: the driver has no native XDP, or not with its present settings.
-    #[error("the driver of {interface} has no native XDP, or not while LRO or GRO_HW are on")]
+    #[error(
+        "the driver of {interface} has no native XDP, or not while LRO or GRO_HW are on{}",
+        raised(*mtu, " or with an MTU of")
+    )]
     NoNativeXdp {
         /// The interface.
         interface: String,
+        /// Its MTU now, if it can be found.
+        mtu: Option<u32>,
     },
     /// ENOSPC or ENOMEM: the device has too few queues for XDP.
     #[error(
@@ -101,11 +106,13 @@ pub enum SteerError {
         interface: String,
     },
     /// Any other refusal.
-    #[error("{interface} does not take the XDP program: {reason}; the kernel log (dmesg) may say more")]
+    #[error("{interface} does not take the XDP program{}: {reason}", raised(*mtu, " with an MTU of"))]
     Refused {
         /// The interface.
         interface: String,
-        /// The kernel's words.
+        /// Its MTU now, if it can be found.
+        mtu: Option<u32>,
+        /// The driver's words, or else the kernel's.
         reason: String,
     },
     /// The kernel did not run the program on a packet of ours.
@@ -120,7 +127,11 @@ impl SteerError {
         match errno(&error) {
             Some(libc::EACCES) if is_for_root => Self::Permission { action: "load the XDP program".into() },
             Some(libc::EPERM) => Self::Permission { action: "load the XDP program".into() },
-            _ => Self::Object { reason: one_line(&error) },
+            _ => {
+                let (line, text) = (one_line(&error), error.to_string());
+                let verdict = verdict(&text).unwrap_or_default();
+                Self::Object { reason: format!("{} {verdict}", line.trim_end()).trim_end().into() }
+            }
         }
     }
 
@@ -136,20 +147,29 @@ impl SteerError {
         if matches!(error, ProgramError::UnknownInterface { .. }) {
             return Self::UnknownInterface { interface };
         }
+        let mtu = || link_shown(&interface).and_then(|link| link.mtu);
         match errno(error) {
             Some(libc::EPERM) => Self::Permission { action: format!("attach to {interface}") },
             Some(libc::EBUSY | libc::EEXIST) => {
                 let holder = link_shown(&interface).and_then(|link| link.xdp);
                 Self::Occupied { holder: Holder::from(holder), interface }
             }
-            Some(libc::ERANGE) => {
-                Self::MtuTooLarge { mtu: link_shown(&interface).and_then(|link| link.mtu), interface }
-            }
-            Some(libc::EOPNOTSUPP) => Self::NoNativeXdp { interface },
+            Some(libc::ERANGE) => Self::MtuTooLarge { mtu: mtu(), interface },
+            Some(libc::EOPNOTSUPP) => Self::NoNativeXdp { mtu: mtu(), interface },
             Some(libc::ENOSPC | libc::ENOMEM) => Self::TooFewQueues { interface },
-            _ => Self::Refused { interface, reason: one_line(error) },
+            _ => {
+                let line = one_line(error);
+                let reason = drivers_words(&line)
+                    .map_or_else(|| format!("{line}; the kernel log (dmesg) may say more"), str::to_owned);
+                Self::Refused { mtu: mtu(), interface, reason }
+            }
         }
     }
+}
+
+/// A likely reason, where the MTU is not Ethernet's own.
+fn raised(mtu: Option<u32>, words: &str) -> String {
+    mtu.filter(|&mtu| mtu > 1500).map_or_else(String::new, |mtu| format!("{words} {mtu}"))
 }
 
 /// The XDP program that an interface has already.
@@ -224,6 +244,51 @@ fn one_line(error: &(dyn Error + 'static)) -> String {
     line
 }
 
+/// What the driver told the kernel besides the number: a netlink answer has it in brackets and quotes.
+fn drivers_words(line: &str) -> Option<&str> {
+    let (_, quoted) = line.split_once("[\"")?;
+    quoted.split_once("\"]").map(|(words, _)| words)
+}
+
+/// The line of the verifier's log that says what it does not take: the last one before its statistics.
+fn verdict(text: &str) -> Option<&str> {
+    const STATISTICS: [&str; 3] = ["processed ", "verification time ", "stack depth "];
+    let (_, log) = text.split_once("Verifier output: ")?;
+    let says = |line: &&str| !line.is_empty() && !STATISTICS.iter().any(|start| line.starts_with(start));
+    log.lines().rev().map(str::trim).find(says)
+}
+
 fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
     std::iter::successors(Some(error), |error: &&'a (dyn Error + 'static)| (*error).source())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_driver_says_is_told_without_its_wrapping() {
+        let line = r#"netlink error: ["igb: The RX buffer size is too small for the frame size"]: Invalid argument (os error 22)"#;
+        assert_eq!(drivers_words(line), Some("igb: The RX buffer size is too small for the frame size"));
+        assert_eq!(drivers_words("netlink error: []: Invalid argument (os error 22)"), None);
+    }
+
+    #[test]
+    fn a_large_mtu_is_named_where_it_may_be_the_reason() {
+        let told = |mtu| SteerError::NoNativeXdp { interface: "t0".into(), mtu }.to_string();
+        assert!(told(Some(3498)).ends_with("GRO_HW are on or with an MTU of 3498"), "{}", told(Some(3498)));
+        assert!(told(Some(1500)).ends_with("GRO_HW are on") && told(None).ends_with("GRO_HW are on"));
+        let refused =
+            SteerError::Refused { interface: "t0".into(), mtu: Some(3498), reason: "too small".into() };
+        assert_eq!(refused.to_string(), "t0 does not take the XDP program with an MTU of 3498: too small");
+    }
+
+    #[test]
+    fn the_verifiers_verdict_is_found_before_its_statistics() {
+        let text = "the BPF_PROG_LOAD syscall returned Invalid argument (os error 22). Verifier output: 0: R1=ctx()\n\
+                    131: (0f) r3 += r8\nmath between pkt pointer and register\nverification time 20855 usec\n\
+                    stack depth 96+0\nprocessed 210 insns (limit 1000000)\n";
+        assert_eq!(verdict(text), Some("math between pkt pointer and register"));
+        assert_eq!(verdict("the BPF_MAP_CREATE syscall failed"), None);
+    }
 }
