@@ -2,10 +2,12 @@
 //! packets or configuration.
 //!
 //! - [`route`]: where a packet to a target goes.
+//! - [`spread`]: what is set for a while so that packets come to certain queues.
 
 mod ethtool;
 mod netlink;
 pub mod route;
+pub mod spread;
 mod statistics;
 
 use std::io;
@@ -20,7 +22,9 @@ use netlink_packet_route::link::{
 use self::netlink::{addresses, ask, link_message};
 use crate::wire::Mac;
 
-pub use self::ethtool::{Offloads, Queues, RssTable, driver, queues, rss, set_queues};
+pub use self::ethtool::hash::{RssTable, rss};
+pub use self::ethtool::rules::Flow;
+pub use self::ethtool::{Help, Offloads, Queues, driver, queues, set_queues};
 pub use self::statistics::{Statistics, statistics};
 
 /// An interface at a moment.
@@ -48,6 +52,8 @@ pub struct Interface {
     pub offloads: Offloads,
     /// The active queues.
     pub queues: Queues,
+    /// What the NIC can do about which queue gets a packet.
+    pub help: Help,
     /// The driver's name as ethtool shows it; empty if it has none.
     pub driver: String,
     /// The identifier of the XDP program attached to it.
@@ -98,6 +104,7 @@ impl Interface {
         }
         interface.offloads = ethtool::offloads(name)?;
         interface.queues = queues(name, interface.index)?;
+        interface.help = ethtool::help(name)?;
         interface.driver = driver(name)?;
         Ok(interface)
     }
@@ -122,6 +129,7 @@ impl Interface {
             carries_vlans: false,
             offloads: Offloads::default(),
             queues: Queues { rx: 1, tx: 1 },
+            help: Help::default(),
             driver: String::new(),
             xdp_program: None,
         }

@@ -313,6 +313,7 @@ mod tests {
             carries_vlans: false,
             offloads: Offloads { lro: false, strips_vlan: true },
             queues: interface::Queues { rx: 4, tx: 4 },
+            help: interface::Help { has_rules: true, table_len: 128, key_len: 40 },
             driver: "ice".into(),
             xdp_program: None,
         }
