@@ -43,9 +43,18 @@ pub struct Rings {
     pub interface: String,
 
     /// Receive queues to use: `all`, or numbers and ranges such as 0-3 or 0,2.
-    /// Every active queue must be among them
+    /// Without --steer every active queue must be among them
     #[arg(long, help_heading = RINGS, value_name = "QUEUES", default_value = "all", value_parser = parse_queues)]
     pub queues: Queues,
+
+    /// What to set on the NIC so that packets come to --queues, which may leave queues to the kernel then.
+    /// It is taken back at the end, but not after kill -9: notes at the start say how to do it by hand
+    #[arg(long, help_heading = RINGS, value_name = "HOW", default_value = "none")]
+    pub steer: Steer,
+
+    /// With --steer rss: the hash's key, as `ethtool -x` shows it; the same key spreads in the same way in every run
+    #[arg(long, help_heading = RINGS, value_name = "HEX", value_parser = parse_key)]
+    pub rss_key: Option<HashKey>,
 
     /// Worker threads; queues are dealt out to them in turn [default: one per queue]
     #[arg(long, help_heading = RINGS, value_name = "N")]
@@ -98,6 +107,22 @@ pub enum Mode {
     /// Program behind the driver, on socket buffers: every driver can, slowest
     Skb,
 }
+
+/// `--steer`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Steer {
+    /// Nothing
+    None,
+    /// Flow rules for TCP to our listeners, or from our targets; for several queues the NIC needs RSS contexts.
+    /// Pings and stray ports of addresses that only synmill has are answered on --queues alone
+    Ntuple,
+    /// The RSS table, so that all packets come to --queues; what is the kernel's is passed on to it
+    Rss,
+}
+
+/// `--rss-key`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HashKey(pub Vec<u8>);
 
 /// `--queues`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -207,6 +232,21 @@ fn parse_address(text: &str) -> Result<SocketAddr, String> {
 
 fn parse_queues(text: &str) -> Result<Queues, String> {
     if text == "all" { Ok(Queues::All) } else { parse_numbers(text).map(Queues::Only) }
+}
+
+fn parse_key(text: &str) -> Result<HashKey, String> {
+    let byte = |part: &str| {
+        let is_byte = part.len() == 2 && part.bytes().all(|byte| byte.is_ascii_hexdigit());
+        is_byte.then(|| u8::from_str_radix(part, 16).ok()).flatten()
+    };
+    let key: Option<Vec<u8>> = text.split(':').map(byte).collect();
+    match key {
+        Some(key) if key.iter().any(|&byte| byte != 0) => Ok(HashKey(key)),
+        Some(_) => Err("all zero, it would spread nothing: give another key".into()),
+        None => {
+            Err("write bytes in hex with colons between, as ethtool -x shows the key: 6d:5a:56:...".into())
+        }
+    }
 }
 
 /// The largest queue or core number that makes sense, and with it the longest list.

@@ -11,7 +11,7 @@ use std::time::Duration;
 pub use bench::{Bench, MAX_PAYLOAD, MAX_RATE, MAX_REQUESTS, MAX_TARGETS, MAX_TIMEOUT, Workload};
 pub use serve::{Config, Listener, MAX_LISTENERS};
 
-use crate::cli::{self, Mode, Numbers, Queues};
+use crate::cli::{self, HashKey, Mode, Numbers, Queues};
 
 /// The most connections one endpoint holds. A line, a place in the index and the timers' take some 97 bytes each
 /// ([`crate::endpoint::Endpoint::memory_bytes`]): 9.7 GB then.
@@ -28,6 +28,7 @@ pub struct Rings {
     queues: Queues,
     workers: Option<NonZeroUsize>,
     cores: Option<Numbers>,
+    steer: Steer,
     json: Option<PathBuf>,
     pcap: Option<PathBuf>,
     /// How to reach the driver.
@@ -40,6 +41,20 @@ pub struct Rings {
     pub quiet: bool,
 }
 
+/// How the NIC is to bring packets to the queues.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Steer {
+    /// As it does.
+    AsItIs,
+    /// By flow rules.
+    Rules,
+    /// By its RSS table.
+    Table {
+        /// And with this key.
+        key: Option<Vec<u8>>,
+    },
+}
+
 impl Rings {
     /// Checks the options against each other.
     ///
@@ -48,12 +63,14 @@ impl Rings {
     pub fn new(options: cli::Rings) -> Result<Self, String> {
         check_interface(&options.interface)?;
         check_workers(&options.queues, options.workers, options.cores.as_ref())?;
+        let steer = steer(options.steer, options.rss_key)?;
         check_files(&[("--json", options.json.as_ref()), ("--pcap", options.pcap.as_ref())])?;
         Ok(Self {
             interface: options.interface,
             queues: options.queues,
             workers: options.workers,
             cores: options.cores,
+            steer,
             json: options.json,
             pcap: options.pcap,
             mode: options.mode,
@@ -87,6 +104,12 @@ impl Rings {
         self.cores.as_ref().map(Numbers::as_slice)
     }
 
+    /// How the NIC is to bring packets to the queues.
+    #[must_use]
+    pub const fn steer(&self) -> &Steer {
+        &self.steer
+    }
+
     /// Where the final report goes.
     #[must_use]
     pub const fn json(&self) -> Option<&PathBuf> {
@@ -97,6 +120,15 @@ impl Rings {
     #[must_use]
     pub const fn pcap(&self) -> Option<&PathBuf> {
         self.pcap.as_ref()
+    }
+}
+
+fn steer(how: cli::Steer, key: Option<HashKey>) -> Result<Steer, String> {
+    match (how, key.map(|HashKey(key)| key)) {
+        (cli::Steer::Rss, key) => Ok(Steer::Table { key }),
+        (_, Some(_)) => Err("--rss-key is for --steer rss: add that, or leave the key out".into()),
+        (cli::Steer::None, None) => Ok(Steer::AsItIs),
+        (cli::Steer::Ntuple, None) => Ok(Steer::Rules),
     }
 }
 

@@ -106,6 +106,7 @@ impl<S> Config<S> {
 mod tests {
     use super::*;
     use crate::cli::{Cli, Command, Mode, Queues, Stop, parse};
+    use crate::config::Steer;
 
     fn service(text: &str) -> Result<String, &'static str> {
         if text == "bad" { Err("no such service: one of close, echo") } else { Ok(text.to_owned()) }
@@ -132,6 +133,7 @@ mod tests {
         assert_eq!(config.rings.interface(), "t0");
         assert_eq!(config.rings.queues(), &Queues::All);
         assert_eq!((config.rings.workers(), config.rings.cores()), (None, None));
+        assert_eq!(config.rings.steer(), &Steer::AsItIs);
         assert_eq!(config.rings.mode, Mode::Auto);
         assert_eq!(config.max_connections(), 1_000_000);
         assert_eq!(config.time_wait(), Duration::from_secs(60));
@@ -139,6 +141,31 @@ mod tests {
         assert_eq!((config.rings.json(), config.rings.pcap()), (None, None));
         assert!(!config.rings.busy_poll && !config.rings.accept_partial_checksums && !config.rings.quiet);
         assert_eq!(config.listeners()[0].name, "http:1024");
+    }
+
+    #[test]
+    fn a_key_is_for_the_table() {
+        let steer = |arguments: &str| {
+            configure(&format!("--interface t0 --listen 198.18.0.2:80 {arguments}"))
+                .map(|config| config.rings.steer().clone())
+        };
+        assert_eq!(steer("--steer none"), Ok(Steer::AsItIs));
+        assert_eq!(steer("--steer ntuple"), Ok(Steer::Rules));
+        assert_eq!(steer("--steer rss"), Ok(Steer::Table { key: None }));
+        let key = Some(vec![0x6d, 0x5a, 0x00]);
+        assert_eq!(steer("--steer rss --rss-key 6d:5A:00"), Ok(Steer::Table { key }));
+        for (arguments, part) in [
+            ("--rss-key 6d:5a", "--rss-key is for --steer rss"),
+            ("--steer ntuple --rss-key 6d:5a", "--rss-key is for --steer rss"),
+            ("--steer rss --rss-key 6d5a", "bytes in hex with colons"),
+            ("--steer rss --rss-key 6d:", "bytes in hex with colons"),
+            ("--steer rss --rss-key 6d:+5", "bytes in hex with colons"),
+            ("--steer rss --rss-key 00:00", "all zero"),
+            ("--steer flow", "ntuple, rss"),
+        ] {
+            let line = steer(arguments).expect_err(arguments);
+            assert!(line.contains(part) && !line.contains('\n'), "{arguments}: {line}");
+        }
     }
 
     #[test]

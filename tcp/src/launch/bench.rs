@@ -226,7 +226,7 @@ fn rss(taken: &Taken) -> Result<Option<Arc<Rss>>, Error> {
     if workers.len() < 2 {
         return Ok(None);
     }
-    let table = interface::rss(name, 0)
+    let table = interface::rss(name, taken.spread.context())
         .map_err(|error| Error(format!("asking how {name} spreads what it receives: {error}")))?;
     let table = table.filter(|table| table.is_toeplitz);
     let Some(rss) = table.and_then(|table| Rss::new(&table.key, table.table)) else { return Ok(None) };

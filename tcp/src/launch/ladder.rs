@@ -184,7 +184,7 @@ impl Ladder<'_> {
     }
 
     /// Waits for the carrier, if there was one before.
-    fn await_carrier(&self, signals: &mut Signals) -> Result<(), Error> {
+    pub(super) fn await_carrier(&self, signals: &mut Signals) -> Result<(), Error> {
         let name = &self.interface.name;
         if !self.interface.carrier {
             return Ok(());

@@ -15,8 +15,9 @@ use crate::device::Device as _;
 use crate::device::xdp::XdpDevice;
 use crate::endpoint::Application;
 use crate::flow::Address;
+use crate::interface::spread::Spread;
 use crate::interface::{self, Interface, Link, link};
-use crate::preflight::Plan;
+use crate::preflight::{Plan, is_asked_for};
 use crate::report::{Cpu, Named};
 use crate::stats::{Counters, Snapshot};
 use crate::steer::{Steer, SteerError};
@@ -35,11 +36,14 @@ pub(super) struct Taken {
     pub(super) mode: String,
     refused: String,
     frames: String,
-    steer: Steer,
-    devices: Vec<Vec<XdpDevice>>,
-    memberships: Vec<UdpSocket>,
     /// What all workers' times are told by.
     pub(super) clock: Clock,
+    memberships: Vec<UdpSocket>,
+    // Dropped in this order: sockets close before the program is detached. What is set on the NIC goes while the program is attached,
+    // as it was set: the detachment may change the queues, and resets some NICs.
+    devices: Vec<Vec<XdpDevice>>,
+    pub(super) spread: Spread,
+    steer: Steer,
 }
 
 /// The same with workers at work.
@@ -47,6 +51,7 @@ pub(super) struct Session {
     pub(super) interface: Interface,
     pub(super) plan: Plan,
     pub(super) mode: String,
+    spread: Spread,
     steer: Steer,
     _memberships: Vec<UdpSocket>,
     control: Arc<Control>,
@@ -87,7 +92,13 @@ impl Taken {
     ) -> Result<Self, Error> {
         let mut steer = Steer::load(plan(&interface)?.mac, None)?;
         let ladder = Ladder { interface: &interface, mode: rings.mode, busy_poll: rings.busy_poll, plan };
-        let Reached { devices, plan, mode, refused } = ladder.climb(&mut steer, signals)?;
+        let Reached { devices, mut plan, mode, refused } = ladder.climb(&mut steer, signals)?;
+        // After the attachment, which may change the queues and resets some NICs; before anything is ours.
+        let spread = Spread::new(&interface.name, &plan.steering, &plan.queues(), say)?;
+        if spread.has_changed_anything() {
+            ladder.await_carrier(signals)?;
+        }
+        plan.notes.extend_from_slice(spread.notes());
         for (place, devices) in plan.workers.iter().zip(&devices) {
             for (queue, device) in place.queues.iter().zip(devices) {
                 steer.set_socket(*queue as u32, device.fd())?;
@@ -95,7 +106,7 @@ impl Taken {
         }
         let memberships = join_groups(&interface, &plan);
         let (frames, clock) = (frames(&devices), Clock::start()?);
-        Ok(Self { interface, plan, mode, refused, frames, steer, devices, memberships, clock })
+        Ok(Self { interface, plan, mode, refused, frames, clock, memberships, devices, spread, steer })
     }
 
     /// Starts the workers, each for the application that `application` makes for it, and has the owned addresses and these
@@ -135,6 +146,7 @@ impl Taken {
             interface: self.interface,
             plan: self.plan,
             mode: self.mode,
+            spread: self.spread,
             steer: self.steer,
             _memberships: self.memberships,
             control,
@@ -243,6 +255,8 @@ impl Session {
             },
             Iterator::collect,
         );
+        // In the order of `Taken`.
+        failures.extend(self.spread.restore());
         self.steer.detach();
         let counts = total(&self.counters);
         Left { interface: self.interface, mode: self.mode, counts, steering, failures }
@@ -266,11 +280,7 @@ fn join_groups(interface: &Interface, plan: &Plan) -> Vec<UdpSocket> {
     let mut memberships = Vec::new();
     for &(owned, len) in &plan.owned {
         let IpAddr::V6(first) = owned.to_ip() else { continue };
-        // Only a neighbour on the link asks for an address; others ask for the router's.
-        let on_link = interface.subnets().any(|(subnet, bits)| {
-            subnet.is_ipv6() && Address::from(subnet).shares_prefix(&owned, bits.min(len))
-        });
-        if len < 128 && !on_link {
+        if !is_asked_for(interface, owned, len) {
             continue;
         }
         let count = 1_u128.checked_shl(128 - u32::from(len)).unwrap_or(u128::MAX);

@@ -6,7 +6,7 @@ use super::{Machine, Plan};
 use crate::cli::Prefix;
 use crate::config::Bench;
 use crate::flow::Address;
-use crate::interface::Interface;
+use crate::interface::{Flow, Interface};
 
 impl Plan {
     /// The plan for a generator: its sources are ours, and nobody else's on this host.
@@ -18,6 +18,7 @@ impl Plan {
         check_addresses(config, interface)?;
         plan.owned =
             config.sources().iter().map(|source| (Address::from(source.address()), source.len())).collect();
+        plan.add_rules(config.targets().iter().map(|&target| Flow::TcpFrom(target)), interface);
         plan.notes.extend(config.sources().iter().filter_map(|source| note(source, interface)));
         Ok(plan)
     }
@@ -88,6 +89,7 @@ mod tests {
     use super::super::tests::{interface, machine};
     use super::*;
     use crate::cli::{Command, parse};
+    use crate::interface::spread::Steering;
 
     fn plan(arguments: &str, change: impl Fn(&mut Interface)) -> Result<Plan, String> {
         let arguments = format!("synmill bench --interface t0 --rate 1 {arguments}");
@@ -106,6 +108,24 @@ mod tests {
             plan.owned.iter().map(|&(address, len)| (address.to_ip().to_string(), len)).collect();
         assert_eq!(owned, [("198.18.0.64".to_owned(), 26), ("fd00:19::".to_owned(), 64)]);
         assert_eq!(plan.workers.len(), 2);
+    }
+
+    #[test]
+    fn what_targets_send_is_brought_to_the_queues() {
+        let steering = |source: &str, change: fn(&mut Interface)| {
+            let target = "--target 198.18.0.1:80 --target [fd00:18::1]:80";
+            let arguments = format!("{target} --source {source} --steer ntuple --queues 1");
+            plan(&arguments, change).unwrap().steering
+        };
+        let from = |end: &str| Flow::TcpFrom(end.parse().unwrap());
+        let both = [from("198.18.0.1:80"), from("[fd00:18::1]:80")];
+        let rules = |more: &[Flow]| Steering::Rules([&both[..], more].concat());
+        let v6 = |i: &mut Interface| i.addresses.push(("fd00:18::2".parse().unwrap(), 64));
+        assert_eq!(steering("198.18.0.64/26 --source fd00:19::/64", v6), rules(&[Flow::Arp]));
+        assert_eq!(steering("198.20.0.0/16 --source fd00:18::1:0/112", v6), rules(&[Flow::Icmpv6]));
+        // Neighbours know the way to a prefix that is routed here; a single address may be asked for.
+        assert_eq!(steering("198.20.0.0/16 --source fd00:19::/64", v6), rules(&[]));
+        assert_eq!(steering("198.20.0.1 --source fd00:19::1", |_| {}), rules(&[Flow::Arp, Flow::Icmpv6]));
     }
 
     #[test]

@@ -2,15 +2,20 @@
 
 mod bench;
 mod serve;
+mod steering;
 
 use std::fs;
 
 use crate::cli::{Queues, ranges};
 use crate::config::Rings;
 use crate::flow::Address;
-use crate::interface::{self, Interface};
+use crate::interface::spread::Steering;
+use crate::interface::{self, Help, Interface};
 use crate::report::counted;
 use crate::wire::Mac;
+
+use self::steering::check_steering;
+pub(crate) use self::steering::is_asked_for;
 
 /// The largest MTU that fits a page beside what XDP and the socket buffer's end need (veth: `ERANGE` above).
 pub const MAX_MTU: usize = 3506;
@@ -48,6 +53,8 @@ pub struct Plan {
     /// Prefixes of addresses that the kernel does not have, with their lengths (0 to 32 for IPv4, 0 to 128 for IPv6): we answer
     /// ARP and neighbour solicitations for them.
     pub owned: Vec<(Address, u8)>,
+    /// What is set on the NIC so that packets come to the workers' queues.
+    pub steering: Steering,
     /// Lines the user should read, none of them an error.
     pub notes: Vec<String>,
 }
@@ -128,9 +135,19 @@ impl Plan {
                 "{name} already has XDP program {id}: stop its owner, or ip link set {name} xdp off"
             ));
         }
-        let queues = check_queues(rings.queues(), interface)?;
+        let steering = check_steering(rings.steer(), interface)?;
+        let queues = check_queues(rings.queues(), interface, &steering)?;
         let workers = deal(&queues, rings.workers(), rings.cores(), &machine.cores)?;
-        Ok(Self { mac, workers, owned: Vec::new(), notes: notes(rings, interface) })
+        Ok(Self { mac, workers, owned: Vec::new(), steering, notes: notes(rings, interface) })
+    }
+
+    /// All the queues of all workers.
+    #[must_use]
+    pub fn queues(&self) -> Vec<usize> {
+        let mut queues: Vec<usize> =
+            self.workers.iter().flat_map(|place| place.queues.iter().copied()).collect();
+        queues.sort_unstable();
+        queues
     }
 }
 
@@ -173,8 +190,8 @@ fn set_queues(interface: &Interface, count: usize) -> String {
     interface::set_queues(&interface.name, &interface.driver, count)
 }
 
-/// The queues to serve: all that receive, and each of them can send.
-fn check_queues(asked: &Queues, interface: &Interface) -> Result<Vec<usize>, String> {
+/// The queues to serve: all that receive, unless the NIC is told to spare the others, and each of them can send.
+fn check_queues(asked: &Queues, interface: &Interface, steering: &Steering) -> Result<Vec<usize>, String> {
     let name = &interface.name;
     let active: Vec<usize> = (0..interface.queues.rx).collect();
     let queues = match asked {
@@ -189,19 +206,26 @@ fn check_queues(asked: &Queues, interface: &Interface) -> Result<Vec<usize>, Str
         ));
     }
     let uncovered: Vec<usize> = active.iter().copied().filter(|queue| !queues.contains(queue)).collect();
-    if let Some(first) = uncovered.first() {
+    if let Some(first) = uncovered.first()
+        && *steering == Steering::Untouched
+    {
         let fewer = if *first > 0 && queues.len() == *first {
             format!(", or {}", set_queues(interface, *first))
         } else {
             String::new()
         };
+        let help = match interface.help {
+            Help { has_rules: true, .. } => ", or --steer ntuple or rss",
+            Help { table_len: 1.., .. } => ", or --steer rss",
+            Help { .. } => "",
+        };
         return Err(format!(
-            "queue {} of {name} would stay with the kernel, which resets what arrives there: use --queues all{fewer}",
+            "queue {} of {name} would stay with the kernel, which resets what arrives there: use --queues all{fewer}{help}",
             ranges(&uncovered)
         ));
     }
     let (rx, tx) = (interface.queues.rx, interface.queues.tx);
-    if rx > tx {
+    if queues.iter().any(|&queue| queue >= tx) {
         return Err(format!(
             "{name} has {rx} receive queues and {tx} to transmit, a worker needs both: {}",
             set_queues(interface, tx)
@@ -313,7 +337,7 @@ mod tests {
             carries_vlans: false,
             offloads: Offloads { lro: false, strips_vlan: true },
             queues: interface::Queues { rx: 4, tx: 4 },
-            help: interface::Help { has_rules: true, table_len: 128, key_len: 40 },
+            help: Help { has_rules: true, table_len: 128, key_len: 40 },
             driver: "ice".into(),
             xdp_program: None,
         }
@@ -345,7 +369,7 @@ mod tests {
     #[test]
     fn each_refusal_says_how_to_fix_it() {
         type Change = fn(&mut Interface, &mut Machine);
-        let table: [(&str, Change, &str); 18] = [
+        let table: [(&str, Change, &str); 27] = [
             ("", |i, _| i.up = false, "ip link set t0 up"),
             ("", |i, _| i.mac = None, "not an Ethernet interface"),
             ("", |i, _| i.mtu = 9000, "XDP allows 3506: ip link set t0 mtu 1500"),
@@ -361,6 +385,35 @@ mod tests {
             ("--queues 0,1", |i, _| i.driver = "veth".into(), "or ethtool -L t0 rx 2 tx 2"),
             ("--queues 0,2", |_, _| {}, "use --queues all"),
             ("", |i, _| i.queues.tx = 2, "ethtool -L t0 combined 2"),
+            ("--queues 1-2 --steer rss", |i, _| i.queues.tx = 2, "ethtool -L t0 combined 2"),
+            ("--queues 4 --steer rss", |_, _| {}, "queue 4 of t0 is not active, 0-3 is"),
+            ("--queues 0,2", |_, _| {}, "or --steer ntuple or rss"),
+            ("--queues 0,2", |i, _| i.help.has_rules = false, "use --queues all, or --steer rss"),
+            (
+                "--steer ntuple",
+                |i, _| i.help.has_rules = false,
+                "t0 has no flow rules (driver ice): leave --steer out, or",
+            ),
+            (
+                "--steer ntuple",
+                |i, _| i.help = Help::default(),
+                "t0 has no flow rules (driver ice): leave --steer out",
+            ),
+            (
+                "--steer rss",
+                |i, _| i.help.table_len = 0,
+                "t0 has no RSS table (driver ice): leave --steer out",
+            ),
+            (
+                "--steer rss --rss-key 01:02",
+                |_, _| {},
+                "the RSS key of t0 has 40 bytes, --rss-key 2: give as many",
+            ),
+            (
+                "--steer rss --rss-key 01",
+                |i, _| i.help.key_len = 0,
+                "takes no RSS key (driver ice), and --rss-key has 1 byte",
+            ),
             ("--workers 5", |_, _| {}, "at most --workers 4"),
             ("--workers 1", |i, _| (i.queues.rx, i.queues.tx) = (300, 300), "at least --workers 2"),
             ("--cores 0-2,9", |_, _| {}, "core 9 is not one this process may run on: give --cores from 0-3"),

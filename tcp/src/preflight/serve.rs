@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use super::{Machine, Plan};
 use crate::config::Config;
 use crate::flow::Address;
-use crate::interface::Interface;
+use crate::interface::{Flow, Interface};
 
 impl Plan {
     /// The plan for listeners: an address that the kernel does not have is ours.
@@ -23,6 +23,7 @@ impl Plan {
                 plan.owned.push(whole);
             }
         }
+        plan.add_rules(config.listeners().iter().map(|listener| Flow::TcpTo(listener.address)), interface);
         plan.notes.extend(notes(config, interface, machine, &plan.owned));
         Ok(plan)
     }

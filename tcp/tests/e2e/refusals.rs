@@ -57,6 +57,9 @@ fn wrong_usage() {
     option_refused(&stage, &["--listen", "198.18.0.2:80"], USAGE, &["198.18.0.2:80", "twice"]);
     option_refused(&stage, &["--workers", "0"], USAGE, &["--workers"]);
     option_refused(&stage, &["--workers", "2", "--cores", "0"], USAGE, &["core"]);
+    option_refused(&stage, &["--rss-key", "6d:5a"], USAGE, &["--rss-key", "--steer rss"]);
+    option_refused(&stage, &["--steer", "rss", "--rss-key", "6d5a"], USAGE, &["6d5a", "hex"]);
+    option_refused(&stage, &["--steer", "hash"], USAGE, &["hash", "none", "ntuple", "rss"]);
     option_refused(&stage, &["--mode", "native"], USAGE, &["native", "zerocopy", "copy", "skb"]);
     option_refused(&stage, &["--no-such-option"], USAGE, &["--no-such-option"]);
     serve_refused(&stage, &["--listen", "198.18.0.2:80"], USAGE, &["--interface"]);
@@ -81,6 +84,13 @@ fn an_interface_that_cannot_serve() {
 fn queues_left_to_the_kernel() {
     let stage = Stage::with("uncovered", LabOptions { queues: 4, ..LabOptions::default() });
     option_refused(&stage, &["--queues", "0-1"], RUN_TIME, &["queue 2-3", "ethtool -L sms0"]);
+    // A veth has neither flow rules nor an RSS table.
+    for queues in ["0-1", "all"] {
+        for (steer, parts) in [("ntuple", "sms0 has no flow rules"), ("rss", "sms0 has no RSS table")] {
+            let parts = [parts, "driver veth", "leave --steer out"];
+            option_refused(&stage, &["--queues", queues, "--steer", steer], RUN_TIME, &parts);
+        }
+    }
     option_refused(&stage, &["--queues", "0-3", "--workers", "4", "--cores", "0,1"], USAGE, &["core"]);
     assert!(!stage.is_attached());
 }

@@ -1,0 +1,99 @@
+//! What the NIC is told so that packets come to the workers' queues. Knows what was asked for and what the NIC can do; sets nothing.
+
+use super::Plan;
+use crate::config::Steer;
+use crate::flow::Address;
+use crate::interface::spread::Steering;
+use crate::interface::{Flow, Interface};
+use crate::report::counted;
+
+impl Plan {
+    /// Where flow rules are to be set, adds these, and those by which neighbours find the addresses that are ours. What else comes
+    /// for those, pings and stray segments, is ours only on our queues.
+    pub(super) fn add_rules(&mut self, flows: impl Iterator<Item = Flow>, interface: &Interface) {
+        let are_all_ours = self.queues().len() == interface.queues.rx;
+        let Steering::Rules(rules) = &mut self.steering else { return };
+        rules.extend(flows);
+        let asked_for = |v4: bool| {
+            let of_family = self.owned.iter().filter(move |(owned, _)| owned.is_v4() == v4);
+            of_family.into_iter().any(|&(owned, len)| is_asked_for(interface, owned, len))
+        };
+        if !are_all_ours {
+            rules.extend(asked_for(true).then_some(Flow::Arp));
+            rules.extend(asked_for(false).then_some(Flow::Icmpv6));
+        }
+    }
+}
+
+/// Do neighbours ask for the Ethernet address of this one, or of one in this prefix? Only on the link they do; others ask for the
+/// router's. A single address may be anybody's neighbour.
+pub(crate) fn is_asked_for(interface: &Interface, owned: Address, len: u8) -> bool {
+    let before = if owned.is_v4() { 96 } else { 0 };
+    len + before == 128
+        || interface.subnets().any(|(subnet, bits)| {
+            subnet.is_ipv4() == owned.is_v4()
+                && Address::from(subnet).shares_prefix(&owned, before + bits.min(len))
+        })
+}
+
+/// Can the NIC do what is asked of it, as far as can be known before it is tried?
+pub(super) fn check_steering(asked: &Steer, interface: &Interface) -> Result<Steering, String> {
+    let Interface { name, driver, help, .. } = interface;
+    let driver = if driver.is_empty() { "unknown" } else { driver };
+    match asked {
+        Steer::AsItIs => Ok(Steering::Untouched),
+        Steer::Rules if !help.has_rules => {
+            let rss = if help.table_len > 0 { ", or use --steer rss" } else { "" };
+            Err(format!("{name} has no flow rules (driver {driver}): leave --steer out{rss}"))
+        }
+        Steer::Rules => Ok(Steering::Rules(Vec::new())),
+        Steer::Table { .. } if help.table_len == 0 => {
+            Err(format!("{name} has no RSS table (driver {driver}): leave --steer out"))
+        }
+        Steer::Table { key: Some(key) } if help.key_len == 0 => Err(format!(
+            "{name} takes no RSS key (driver {driver}), and --rss-key has {}: leave it out",
+            counted(key.len(), "byte")
+        )),
+        Steer::Table { key: Some(key) } if help.key_len != key.len() => Err(format!(
+            "the RSS key of {name} has {}, --rss-key {}: give as many",
+            counted(help.key_len, "byte"),
+            key.len()
+        )),
+        Steer::Table { key } => Ok(Steering::Table { key: key.clone() }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{config, interface, machine};
+    use super::*;
+
+    #[test]
+    fn queues_may_be_left_out_where_the_nic_is_told_to() {
+        let steering = |arguments: &str, queues: &[usize]| {
+            let plan = Plan::serve(&config(arguments), &interface(), &machine(4)).unwrap();
+            assert_eq!(plan.queues(), queues, "{arguments}");
+            plan.steering
+        };
+        let table = |key| Steering::Table { key };
+        let key: Vec<u8> = (1..=40).collect();
+        let text: Vec<String> = key.iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(steering("", &[0, 1, 2, 3]), Steering::Untouched);
+        assert_eq!(steering("--steer rss --queues 3,1", &[1, 3]), table(None));
+        let arguments = format!("--steer rss --queues 2 --rss-key {}", text.join(":"));
+        assert_eq!(steering(&arguments, &[2]), table(Some(key)));
+
+        let to = |end: &str| Flow::TcpTo(end.parse().unwrap());
+        let ours = to("198.18.0.2:80");
+        assert_eq!(steering("--steer ntuple --queues 1", &[1]), Steering::Rules(vec![ours]));
+        // Neighbours ask for what only we have: by ARP, or in ICMPv6.
+        let listen = "--listen 198.18.0.9:81 --listen [fd00:18::9]:82 --listen 198.18.0.9:83";
+        let flows = vec![ours, to("198.18.0.9:81"), to("[fd00:18::9]:82"), to("198.18.0.9:83")];
+        let with_neighbours = [&flows[..], &[Flow::Arp, Flow::Icmpv6]].concat();
+        let arguments = format!("--steer ntuple --queues 1 {listen}");
+        assert_eq!(steering(&arguments, &[1]), Steering::Rules(with_neighbours));
+        // They find us on whatever queue, if all are ours.
+        let arguments = format!("--steer ntuple {listen}");
+        assert_eq!(steering(&arguments, &[0, 1, 2, 3]), Steering::Rules(flows));
+    }
+}
