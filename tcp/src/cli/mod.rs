@@ -116,7 +116,7 @@ pub enum Steer {
     /// Flow rules for TCP to our listeners, or from our targets; for several queues the NIC needs RSS contexts.
     /// Pings and stray ports of addresses that only synmill has are answered on --queues alone
     Ntuple,
-    /// The RSS table, so that all packets come to --queues; what is the kernel's is passed on to it
+    /// The RSS table, so that all TCP comes to --queues; what is the kernel's is passed on to it. ARP comes to queue 0 all the same
     Rss,
 }
 

@@ -18,7 +18,7 @@ impl Plan {
         check_addresses(config, interface)?;
         plan.owned =
             config.sources().iter().map(|source| (Address::from(source.address()), source.len())).collect();
-        plan.add_rules(config.targets().iter().map(|&target| Flow::TcpFrom(target)), interface);
+        plan.bring(config.targets().iter().map(|&target| Flow::TcpFrom(target)), interface)?;
         plan.notes.extend(config.sources().iter().filter_map(|source| note(source, interface)));
         Ok(plan)
     }
@@ -126,6 +126,15 @@ mod tests {
         // Neighbours know the way to a prefix that is routed here; a single address may be asked for.
         assert_eq!(steering("198.20.0.0/16 --source fd00:19::/64", v6), rules(&[]));
         assert_eq!(steering("198.20.0.1 --source fd00:19::1", |_| {}), rules(&[Flow::Arp, Flow::Icmpv6]));
+    }
+
+    #[test]
+    fn neighbours_that_ask_for_a_source_ask_at_queue_0() {
+        let target = "--target 198.18.0.1:80 --steer rss --queues";
+        let line = plan(&format!("{target} 1-3 --source 198.18.0.64/26"), |_| {}).unwrap_err();
+        assert!(line.contains("ask for 198.18.0.64"), "{line}");
+        assert!(plan(&format!("{target} 0 --source 198.18.0.64/26"), |_| {}).is_ok());
+        assert!(plan(&format!("{target} 1-3 --source 198.20.0.0/16"), |_| {}).is_ok());
     }
 
     #[test]

@@ -23,7 +23,7 @@ impl Plan {
                 plan.owned.push(whole);
             }
         }
-        plan.add_rules(config.listeners().iter().map(|listener| Flow::TcpTo(listener.address)), interface);
+        plan.bring(config.listeners().iter().map(|listener| Flow::TcpTo(listener.address)), interface)?;
         plan.notes.extend(notes(config, interface, machine, &plan.owned));
         Ok(plan)
     }

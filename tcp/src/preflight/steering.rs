@@ -8,20 +8,47 @@ use crate::interface::{Flow, Interface};
 use crate::report::counted;
 
 impl Plan {
-    /// Where flow rules are to be set, adds these, and those by which neighbours find the addresses that are ours. What else comes
-    /// for those, pings and stray segments, is ours only on our queues.
-    pub(super) fn add_rules(&mut self, flows: impl Iterator<Item = Flow>, interface: &Interface) {
-        let are_all_ours = self.queues().len() == interface.queues.rx;
-        let Steering::Rules(rules) = &mut self.steering else { return };
-        rules.extend(flows);
+    /// Has these flows brought to our queues, where flow rules are to be set, and sees to it that neighbours find the addresses that are
+    /// ours. What else comes for those, pings and stray segments, is ours only on our queues.
+    ///
+    /// # Errors
+    /// One line: what is wrong and how to fix it.
+    pub(super) fn bring(
+        &mut self,
+        flows: impl Iterator<Item = Flow>,
+        interface: &Interface,
+    ) -> Result<(), String> {
+        let queues = self.queues();
         let asked_for = |v4: bool| {
-            let of_family = self.owned.iter().filter(move |(owned, _)| owned.is_v4() == v4);
-            of_family.into_iter().any(|&(owned, len)| is_asked_for(interface, owned, len))
+            let of_family = |&&(owned, _): &&(Address, u8)| owned.is_v4() == v4;
+            self.owned.iter().filter(of_family).find(|&&(owned, len)| is_asked_for(interface, owned, len))
         };
-        if !are_all_ours {
-            rules.extend(asked_for(true).then_some(Flow::Arp));
-            rules.extend(asked_for(false).then_some(Flow::Icmpv6));
+        // What is not hashed is not looked up in the RSS table: an igb has ARP on queue 0, others neighbour discovery, too.
+        match &mut self.steering {
+            Steering::Untouched => {}
+            Steering::Rules(rules) => {
+                rules.extend(flows);
+                if !queues.contains(&0) {
+                    rules.extend(asked_for(true).map(|_| Flow::Arp));
+                }
+                if queues.len() < interface.queues.rx {
+                    rules.extend(asked_for(false).map(|_| Flow::Icmpv6));
+                }
+            }
+            Steering::Table { .. } => {
+                if let Some((owned, _)) = asked_for(true).or(asked_for(false))
+                    && !queues.contains(&0)
+                {
+                    return Err(format!(
+                        "neighbours ask for {}, which only we have, and ARP comes to queue 0 of {} whatever its RSS table says: \
+                         name queue 0 among --queues",
+                        owned.to_ip(),
+                        interface.name
+                    ));
+                }
+            }
         }
+        Ok(())
     }
 }
 
@@ -92,6 +119,16 @@ mod tests {
         let with_neighbours = [&flows[..], &[Flow::Arp, Flow::Icmpv6]].concat();
         let arguments = format!("--steer ntuple --queues 1 {listen}");
         assert_eq!(steering(&arguments, &[1]), Steering::Rules(with_neighbours));
+        // ARP comes to queue 0 by itself.
+        let with_neighbours = [&flows[..], &[Flow::Icmpv6]].concat();
+        let arguments = format!("--steer ntuple --queues 0-1 {listen}");
+        assert_eq!(steering(&arguments, &[0, 1]), Steering::Rules(with_neighbours));
+        // Where they ask is not for the table to say.
+        let plan = |arguments: &str| Plan::serve(&config(arguments), &interface(), &machine(4));
+        let line = plan("--steer rss --queues 1-3 --listen 198.18.0.9:81").unwrap_err();
+        assert!(line.contains("ask for 198.18.0.9") && line.contains("queue 0 among --queues"), "{line}");
+        assert!(plan("--steer rss --queues 1-3").is_ok());
+        assert!(plan("--steer rss --queues 0-2 --listen 198.18.0.9:81").is_ok());
         // They find us on whatever queue, if all are ours.
         let arguments = format!("--steer ntuple {listen}");
         assert_eq!(steering(&arguments, &[0, 1, 2, 3]), Steering::Rules(flows));

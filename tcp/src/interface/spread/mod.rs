@@ -17,7 +17,7 @@ pub enum Steering {
     Untouched,
     /// A flow rule for each of these: TCP is spread over the queues, everything else comes to the first of them.
     Rules(Vec<Flow>),
-    /// The RSS table: every packet is spread over the queues.
+    /// The RSS table: every packet that is hashed is spread over the queues. Others, like ARP, come to queue 0 of most NICs.
     Table {
         /// And the hash's key.
         key: Option<Vec<u8>>,
@@ -244,7 +244,7 @@ impl Spread {
             .map_err(|error| format!("setting the RSS table of {name}: {error}: leave --steer out"))?;
         let key_too = !key.is_empty();
         let with_key = if key_too { ", with --rss-key" } else { "" };
-        let what = format!("all packets are spread over --queues {numbers}{with_key}");
+        let what = format!("all that is hashed is spread over --queues {numbers}{with_key}");
         self.note(&what, Undo::Table { before, was_default, key_too });
         Ok(())
     }

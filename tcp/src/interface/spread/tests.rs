@@ -137,7 +137,7 @@ fn the_table_is_spread_over_the_queues_and_set_back() {
     assert_eq!(nic.state().table, [1, 2, 1, 2, 1, 2, 1, 2]);
     assert_eq!(
         spread.notes(),
-        ["t0: all packets are spread over --queues 1-2, until the end; by hand: ethtool -X t0 default"]
+        ["t0: all that is hashed is spread over --queues 1-2, until the end; by hand: ethtool -X t0 default"]
     );
     drop(spread);
     assert_eq!(kept(&nic), before);
