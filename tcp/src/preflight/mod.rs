@@ -15,7 +15,7 @@ use crate::report::counted;
 use crate::wire::Mac;
 
 use self::steering::check_steering;
-pub(crate) use self::steering::is_asked_for;
+pub use self::steering::is_asked_for;
 
 /// The largest MTU that fits a page beside what XDP and the socket buffer's end need (veth: `ERANGE` above).
 pub const MAX_MTU: usize = 3506;

@@ -54,7 +54,8 @@ impl Plan {
 
 /// Do neighbours ask for the Ethernet address of this one, or of one in this prefix? Only on the link they do; others ask for the
 /// router's. A single address may be anybody's neighbour.
-pub(crate) fn is_asked_for(interface: &Interface, owned: Address, len: u8) -> bool {
+#[must_use]
+pub fn is_asked_for(interface: &Interface, owned: Address, len: u8) -> bool {
     let before = if owned.is_v4() { 96 } else { 0 };
     len + before == 128
         || interface.subnets().any(|(subnet, bits)| {
