@@ -11,6 +11,7 @@ mod mtu;
 mod pair;
 mod peers;
 mod report;
+mod steering;
 mod vlan;
 
 use std::fs::{self, File};
@@ -39,6 +40,7 @@ const TESTS: &[&[Test]] = &[
     busy::TESTS,
     mtu::TESTS,
     vlan::TESTS,
+    steering::TESTS,
     faults::TESTS,
     faults::LAST,
 ];
