@@ -7,7 +7,7 @@ use super::signals::Signals;
 use super::{Error, name};
 use crate::cli::Mode;
 use crate::device::xdp::{BindMode, OpenError, XdpDevice, XdpOptions};
-use crate::interface::{Interface, Link, link, queues};
+use crate::interface::{Interface, Link, link, queues, set_queues};
 use crate::preflight::Plan;
 use crate::steer::{AttachMode, Steer, SteerError};
 
@@ -180,6 +180,7 @@ impl Ladder<'_> {
         let mut now = self.interface.clone();
         now.queues = queues(&now.name, now.index)
             .map_err(|error| Error(format!("asking for the queues of {}: {error}", now.name)))?;
+        check_spare(&now.name, &now.driver, self.interface.queues.rx, now.queues.rx)?;
         (self.plan)(&now).map_err(Error)
     }
 
@@ -214,6 +215,18 @@ impl Ladder<'_> {
     }
 }
 
+/// Refuses queues that came with the attachment: virtio_net keeps them for its own redirects, so that they receive, and never send what a
+/// socket gives them (Linux 7.2). With all queues on before, it goes without.
+fn check_spare(name: &str, driver: &str, had: usize, receive: usize) -> Result<(), Error> {
+    if receive <= had {
+        return Ok(());
+    }
+    let change = set_queues(name, driver, receive);
+    Err(Error(format!(
+        "with the XDP program {name} receives on {receive} queues instead of {had}, and sends nothing on the new ones: `{change}` first"
+    )))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -237,6 +250,17 @@ mod tests {
         assert_eq!(
             in_force(zero_copy, &[(0, true), (1, true), (2, false)]),
             "mixed: zerocopy on queues 0-1, copy on queue 2"
+        );
+    }
+
+    #[test]
+    fn queues_that_the_attachment_brought_are_refused_with_the_way_out() {
+        assert!(check_spare("t0", "igb", 4, 4).is_ok());
+        assert!(check_spare("t0", "igb", 4, 2).is_ok());
+        let line = check_spare("t0", "virtio_net", 2, 4).unwrap_err().to_string();
+        assert!(
+            line.contains("4 queues instead of 2") && line.contains("`ethtool -L t0 combined 4` first"),
+            "{line}"
         );
     }
 
