@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, anyhow, ensure};
+use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use xtask::guest::Version;
 use xtask::lab::output;
 
@@ -136,14 +136,16 @@ impl Store {
     }
 
     fn fetch_kernel(&self, kernels: &Path, version: &str, flavour: Flavour) -> Result<Kernel> {
-        if !self.lists_are_fresh() || newest(self.offers()?.into_keys(), version, flavour).is_none() {
-            self.refresh()?;
-        }
+        let stale = !self.lists_are_fresh() || newest(self.offers()?.into_keys(), version, flavour).is_none();
+        // One suite that has left the mirror is no reason to do without the others.
+        let refreshed = if stale { self.refresh() } else { Ok(()) };
+        self.interrupt.check()?;
         let offers = self.offers()?;
-        let release = newest(offers.keys().cloned(), version, flavour).with_context(|| {
+        let Some(release) = newest(offers.keys().cloned(), version, flavour) else {
+            refreshed?;
             let series = series(offers.keys(), flavour);
-            format!("there is no kernel `{version}` among Debian's; name one of {series} with --kernel")
-        })?;
+            bail!("there is no kernel `{version}` among Debian's; name one of {series} with --kernel");
+        };
         let folder = kernels.join(&release);
         if !folder.exists() {
             self.fetch(&offers[&release], &folder, |root| Kernel::find(root, &release).map(drop))?;
