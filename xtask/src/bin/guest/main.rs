@@ -18,7 +18,7 @@ use std::fs::{self, File};
 use std::io::ErrorKind;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, ExitCode};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, bail};
@@ -48,7 +48,12 @@ const TESTS: &[&[Test]] = &[
 /// Longest wait for a driver to show its NICs.
 const PROBED: Duration = Duration::from_secs(30);
 
-fn main() {
+fn main() -> ExitCode {
+    // Anywhere else it would mount over what is in use, and switch a machine off that is not its own.
+    if std::process::id() != 1 || !Path::new(PLAN).exists() {
+        eprintln!("this is the first process of a guest of `cargo xtask vm`, and nothing else");
+        return ExitCode::from(2);
+    }
     let reporter = Reporter::open();
     let done = catch_unwind(AssertUnwindSafe(|| perform(&reporter)));
     if let Err(error) = done.unwrap_or_else(|panic| Err(anyhow!(said(&*panic)))) {
@@ -58,6 +63,7 @@ fn main() {
     // Nothing comes after it but the kernel's own panic, when this returns.
     let Err(error) = reboot(RebootMode::RB_POWER_OFF);
     eprintln!("guest: cannot switch off: {error}");
+    ExitCode::FAILURE
 }
 
 fn perform(reporter: &Reporter) -> Result<()> {
