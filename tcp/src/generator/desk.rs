@@ -53,6 +53,7 @@ const TRIALS: usize = 2;
 pub struct Desk {
     trials: ArrayQueue<Trial>,
     stop: AtomicBool,
+    cut: AtomicBool,
     over: AtomicU64,
     /// The accounts of the present trial.
     pub tally: Tally,
@@ -116,6 +117,7 @@ impl Default for Desk {
         Self {
             trials: ArrayQueue::new(TRIALS),
             stop: AtomicBool::new(false),
+            cut: AtomicBool::new(false),
             over: AtomicU64::new(0),
             tally: Tally::default(),
             window_ns: Cell::default(),
@@ -137,6 +139,12 @@ impl Desk {
         self.stop.store(true, Relaxed);
     }
 
+    /// Ends the present trial now, its drain too: open connections are cut.
+    pub fn cut(&self) {
+        self.cut.store(true, Relaxed);
+        self.stop();
+    }
+
     /// The number of the last trial that is over, with all its accounts written; 0 for none.
     #[must_use]
     pub fn over(&self) -> u64 {
@@ -153,6 +161,10 @@ impl Desk {
 
     pub(super) fn is_stopped(&self) -> bool {
         self.stop.load(Relaxed)
+    }
+
+    pub(super) fn is_cut(&self) -> bool {
+        self.cut.load(Relaxed)
     }
 
     pub(super) fn set_over(&self, number: u64) {

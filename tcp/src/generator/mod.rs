@@ -120,6 +120,8 @@ struct Run {
     counts_from: Instant,
     end: Instant,
     stage: Stage,
+    /// When what was left began to be cut.
+    cut_from: Instant,
     /// Of an open loop.
     pace: Option<Pace>,
     /// Intervals cut, and when the next is.
@@ -203,6 +205,7 @@ impl Generator {
             counts_from: trial.counts_from(),
             end: trial.end(),
             stage: Stage::Opening,
+            cut_from: Instant::ZERO,
             pace,
             intervals: 0,
             next_cut: trial.start + INTERVAL,
@@ -239,7 +242,10 @@ impl Generator {
                     return false;
                 }
             }
-            Stage::Draining(_) if now >= run.end + run.trial.drain => run.stage = Stage::Cutting(0),
+            Stage::Draining(_) if self.desk.is_cut() || now >= run.end + run.trial.drain => {
+                run.cut_from = now;
+                run.stage = Stage::Cutting(0);
+            }
             _ => {}
         }
         true
@@ -328,7 +334,7 @@ impl Generator {
             Stage::Draining(from) => (from, false),
             Stage::Cutting(from) => (from, true),
         };
-        if cuts && !has_frame && now < run.end + run.trial.drain + CUT_PATIENCE {
+        if cuts && !has_frame && now < run.cut_from + CUT_PATIENCE {
             return None;
         }
         let (slot, next) = self.next_live(from);

@@ -23,7 +23,7 @@ use crate::generator::{Generator, Load, Setup, Target};
 use crate::interface::{self, Interface, Statistics, route};
 use crate::preflight::{Machine, Plan};
 use crate::report::bench::{
-    BenchReport, Load as LoadReport, Measured, Setup as Facts, Workload as WorkloadReport,
+    BenchReport, Early, Load as LoadReport, Measured, Setup as Facts, Workload as WorkloadReport,
 };
 use crate::report::hdr::{Log, Serializer};
 use crate::report::{Host, Named, Site, grouped};
@@ -130,6 +130,11 @@ pub fn bench(config: &Bench) -> Result<BenchReport, Error> {
     let first_bad = run.desks.iter().find_map(|desk| desk.first_bad.get()).map(ToString::to_string);
     let Run { session, signalled, trouble, intervals, before, nic, .. } = run;
     let nic = statistics(session.interface.index).since(&nic);
+    let ended_early = match (&trouble, signalled) {
+        (Some(_), _) => Some(Early::Trouble),
+        (None, true) => Some(Early::Signal),
+        (None, false) => None,
+    };
     let Left { counts, failures, .. } = session.stop();
     let mut failures = failures;
     failures.splice(0..0, trouble);
@@ -149,7 +154,7 @@ pub fn bench(config: &Bench) -> Result<BenchReport, Error> {
         confirmed,
         steps,
         intervals,
-        signalled,
+        ended_early,
     };
     let report = BenchReport::new(facts, measured);
     show(&report.table());

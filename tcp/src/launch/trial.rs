@@ -77,7 +77,7 @@ pub(super) struct Run<'a> {
     pub(super) signals: Signals,
     pub(super) trials: u64,
     pub(super) signalled: bool,
-    /// What ended it before its time: one line.
+    /// What is ending it before its time, and cuts the trial under way: one line.
     pub(super) trouble: Option<String>,
     pub(super) space: &'a Space,
     /// What the last second brought; kept, because it is large.
@@ -162,12 +162,12 @@ impl Run<'_> {
         }
         let mut watch = Watch::new(&trial, start - self.began, self.moment(start));
         let mut late = None;
-        while self.trouble.is_none() {
+        loop {
             let now = self.clock.now();
             if watch.begin.is_none() && now >= trial.counts_from() {
                 watch.begin = Some(self.moment(start));
             }
-            if watch.end.is_none() && (now >= trial.end() || self.signalled) {
+            if watch.end.is_none() && (now >= trial.end() || self.signalled || self.trouble.is_some()) {
                 watch.end = Some(self.moment(start));
             }
             if now >= watch.next() + LAG {
@@ -177,12 +177,18 @@ impl Run<'_> {
                 break;
             }
             if self.session.lost_one() {
-                self.trouble = Some("a worker is lost".into());
+                self.trouble.get_or_insert_with(|| "a worker is lost".into());
+                break;
+            }
+            if self.trouble.is_some() {
+                self.desks.iter().for_each(|desk| desk.cut());
             }
             // From the first time that it is noticed: this thread itself may have been kept waiting.
-            if now >= trial.end() + trial.drain && now - *late.get_or_insert(now) >= GRACE {
-                self.trouble =
-                    Some("the workers do not come to an end: their connections cannot be reset".into());
+            let is_late = self.trouble.is_some() || now >= trial.end() + trial.drain;
+            if is_late && now - *late.get_or_insert(now) >= GRACE {
+                let what = "the workers do not come to an end: their connections cannot be reset";
+                self.trouble.get_or_insert_with(|| what.into());
+                break;
             }
             let marks = [
                 Some(watch.next() + LAG),

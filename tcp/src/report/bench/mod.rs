@@ -69,8 +69,17 @@ pub struct Measured {
     pub steps: Vec<Step>,
     /// A second each.
     pub intervals: Vec<Interval>,
-    /// A signal ended it before its time.
-    pub signalled: bool,
+    /// What ended it before its time, if anything did.
+    pub ended_early: Option<Early>,
+}
+
+/// What ended a run before its time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Early {
+    /// A signal: no more was opened, and what was open could drain.
+    Signal,
+    /// Trouble that is told elsewhere: what was open was cut.
+    Trouble,
 }
 
 /// A trial of a search.
@@ -386,7 +395,7 @@ impl BenchReport {
             steps: measured.steps,
             intervals: measured.intervals,
         };
-        report.verdict = Outcome::of(&report, measured.signalled);
+        report.verdict = Outcome::of(&report, measured.ended_early);
         report
     }
 

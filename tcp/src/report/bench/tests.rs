@@ -103,7 +103,7 @@ pub(in super::super) fn measured() -> Measured {
         confirmed: None,
         steps: Vec::new(),
         intervals: vec![Interval::default()],
-        signalled: false,
+        ended_early: None,
     }
 }
 
@@ -154,7 +154,7 @@ pub(in super::super) fn troubled() -> BenchReport {
         passed: lost == 0,
     };
     measured.steps = vec![step(100_000, 0), step(400_000, 51_234), step(200_000, 0)];
-    measured.signalled = true;
+    measured.ended_early = Some(Early::Signal);
     let second = Interval {
         phase: Phase::Measure,
         failed: [("refused", 3)].into_iter().collect(),
@@ -211,7 +211,8 @@ fn latencies_are_microseconds_in_order() {
 
 #[test]
 fn a_run_that_ended_before_its_window_has_no_rates() {
-    let report = BenchReport::new(setup(), Measured { signalled: true, ..Measured::default() });
+    let report =
+        BenchReport::new(setup(), Measured { ended_early: Some(Early::Signal), ..Measured::default() });
     assert_eq!((report.rate_per_s.achieved, report.cpu.ns_per_connection), (0.0, None));
     assert!(report.json().is_ok() && !report.table().contains("NaN"));
     assert_eq!(report.verdict.problems.len(), 2, "{:?}", report.verdict);

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::{BenchReport, Failed, table};
+use super::{BenchReport, Early, Failed, table};
 use crate::report::grouped;
 
 /// What is not as it was asked for.
@@ -25,15 +25,19 @@ const LATE_US: f64 = 1_000.0;
 
 impl Outcome {
     /// What there is to say about a report that is complete but for this.
-    pub(super) fn of(report: &BenchReport, signalled: bool) -> Self {
+    pub(super) fn of(report: &BenchReport, ended_early: Option<Early>) -> Self {
         let mut problems = Vec::new();
         for law in report.accounts.laws.iter().filter(|law| !law.holds) {
             let (left, right) = (grouped(law.left), grouped(law.right));
             problems.push(format!("the account of {} does not hold: {left} is not {right}", law.name));
         }
-        if signalled {
+        if let Some(early) = ended_early {
             let [was, asked] = [report.duration_s, report.setup.load.duration_s];
-            problems.push(format!("a signal ended the run: {was:.1} of {asked:.1} s were measured"));
+            let what = match early {
+                Early::Signal => "a signal ended the run",
+                Early::Trouble => "the run was broken off",
+            };
+            problems.push(format!("{what}: {was:.1} of {asked:.1} s were measured"));
         }
         problems.extend(search(report));
         if report.connections.established == 0 && !holds_earlier_ones(report) {
@@ -44,7 +48,8 @@ impl Outcome {
             problems.extend(concurrency(report));
             problems.extend(held_up(report));
             problems.extend(failed(report));
-            problems.extend(cut(report));
+            // What breaks a run off cuts: that is no fault of the drain's.
+            problems.extend(cut(report).filter(|_| ended_early != Some(Early::Trouble)));
         }
         Self { ok: problems.is_empty(), problems }
     }
@@ -252,7 +257,18 @@ mod tests {
             measured.totals.established_in_time -= 200_000;
         }
         check(&|measured| measured.counts.in_frames += 1, &["the account of frames does not hold: "]);
-        check(&|measured| measured.signalled = true, &["a signal ended the run: 10.0 of 10.0 s"]);
+        check(
+            &|measured| measured.ended_early = Some(Early::Signal),
+            &["a signal ended the run: 10.0 of 10.0 s"],
+        );
+        check(
+            &|measured| {
+                measured.ended_early = Some(Early::Trouble);
+                measured.totals.closed -= 30_000;
+                measured.totals.cut = 30_000;
+            },
+            &["the run was broken off: 10.0 of 10.0 s"],
+        );
         check(
             &|measured| measured.meters = meters(19),
             &["the account of latencies does not hold: 2,000,000 is not 1,900,000"],

@@ -257,6 +257,24 @@ fn a_link_that_is_lost_for_good() {
 }
 
 #[test]
+fn an_interface_that_goes_away_with_connections_open() {
+    let stage = Stage::new("bf-gone");
+    let _server = KernelServer::start(&stage, "echo");
+    let open = ["--workload", "hold", "--rate", "500", "--warmup", "0s", "--duration", "1h", "--cores", "1"];
+    let generator = Generator::start(&stage, &open);
+    until_received(&stage, 300);
+    stage.ask(&["ip", "link", "delete", CLIENT_INTERFACE]);
+    let run = generator.end(&stage);
+    run.accounts_close();
+    assert!(run.failed("cut") > 0, "{}", run.said);
+    assert!(run.said.contains("the run was broken off"), "{}", run.said);
+    let is_error = |line: &&str| line.starts_with("error: ");
+    let errors: Vec<&str> = run.said.lines().filter(is_error).collect();
+    assert!(errors.len() == 1 && errors[0].contains("smc0 is gone"), "{}", run.said);
+    run.fails_with(1, "is gone");
+}
+
+#[test]
 fn checksums_that_the_peer_leaves_unfinished() {
     let options = LabOptions { checksum_offload: true, ..LabOptions::default() };
     let stage = Stage::with("bf-checksums", options);

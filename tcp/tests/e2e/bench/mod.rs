@@ -64,8 +64,9 @@ impl Generator {
     /// Waits for its end, good or not. Nothing of it may be left on its interface.
     pub(crate) fn end(mut self, stage: &Stage) -> Run {
         let status = self.process.end();
-        let link = stage.ask(&["ip", "-details", "link", "show", CLIENT_INTERFACE]);
-        assert!(!link.contains("xdp"), "an XDP program is left on the interface:\n{link}");
+        // All links: its own may be gone.
+        let links = stage.ask(&["ip", "-details", "link", "show"]);
+        assert!(!links.contains("xdp"), "an XDP program is left on an interface:\n{links}");
         let report = fs::read_to_string(&self.report)
             .map_or(Value::Null, |text| serde_json::from_str(&text).expect("the report is JSON"));
         Run { status, said: self.process.said(), report }

@@ -1,5 +1,5 @@
 //! Several trials one after the other over the same workers, as a search for the highest rate has them, and trials that are
-//! stopped.
+//! stopped or cut.
 
 use super::*;
 
@@ -102,6 +102,32 @@ fn a_trial_can_be_stopped() {
         let after = field.run_for(Load::Rate(1000), secs(1));
         assert_eq!(after.totals, Totals { not_started: after.totals.not_started, ..Totals::default() });
         assert!(after.over <= after.trial.end());
+    }
+}
+
+/// At once, or in its drain: all that was open is in an account.
+#[test]
+fn a_trial_can_be_cut() {
+    for (holds, stops_first) in [(false, false), (false, true), (true, false), (true, true)] {
+        let script = if holds { Script::hold(CloseBy::Fin) } else { http(1, CloseBy::Peer) };
+        let service = if holds { "hold" } else { "http:64" };
+        let plan = Plan { workers: 2, holds, faults: delay(ms(50)), ..Plan::saying(script, service) };
+        let mut field = Field::new(&plan);
+        let trial = field.trial(Load::Rate(1000), secs(10));
+        field.begin(trial);
+        field.run_until(trial.start + ms(1500), |_| false);
+        if stops_first {
+            field.lanes.iter().for_each(|lane| lane.desk.stop());
+            field.run_until(trial.start + ms(1510), |_| false);
+        }
+        let cut = field.now;
+        field.lanes.iter().for_each(|lane| lane.desk.cut());
+        let outcome = field.finish(trial);
+        let Totals { started, established, closed, connect_cut, cut: cut_later, .. } = outcome.totals;
+        assert_eq!(started, established + connect_cut);
+        assert_eq!(established, closed + cut_later);
+        assert!(cut_later > 0 && (stops_first || connect_cut > 0), "{:#?}", outcome.totals);
+        assert!(outcome.over - cut <= ms(10), "{:?}", outcome.over - cut);
     }
 }
 
