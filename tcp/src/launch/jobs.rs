@@ -13,7 +13,7 @@ use crate::device::bundle::Bundle;
 use crate::device::pcap::Capture;
 use crate::device::xdp::XdpDevice;
 use crate::endpoint::{self, Application, Endpoint};
-use crate::interface::Interface;
+use crate::interface::{Interface, Link, link};
 use crate::preflight::Plan;
 use crate::stats::Counters;
 use crate::time;
@@ -115,9 +115,12 @@ where
         let control = Arc::clone(control);
         // That a veth cannot be polled was said at the start.
         let busy_poll = rings.busy_poll && interface.driver != "veth";
-        let (queues, counters) = (place.queues.clone(), Arc::clone(counters));
+        let (queues, counters, index) = (place.queues.clone(), Arc::clone(counters), interface.index);
         let remarks = move |devices: &Bundle<XdpDevice>| {
-            say_remarks(&queues, devices.members(), busy_poll && counters.in_frames.get() > 0);
+            // That the interface is gone is said elsewhere, and says it all.
+            if !matches!(link(index), Ok(Link::Gone)) {
+                say_remarks(&queues, devices.members(), busy_poll && counters.in_frames.get() > 0);
+            }
         };
         let run: Box<dyn FnOnce() -> Outcome + Send> = match captures.next() {
             None => Box::new(move || {

@@ -271,6 +271,7 @@ fn an_interface_that_goes_away_with_connections_open() {
     let is_error = |line: &&str| line.starts_with("error: ");
     let errors: Vec<&str> = run.said.lines().filter(is_error).collect();
     assert!(errors.len() == 1 && errors[0].contains("smc0 is gone"), "{}", run.said);
+    assert!(!run.said.contains("could not send"), "{}", run.said);
     run.fails_with(1, "is gone");
 }
 
