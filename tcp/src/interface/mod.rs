@@ -102,11 +102,20 @@ impl Interface {
                 interface.elsewhere.push((address, there[other].clone()));
             }
         }
-        interface.offloads = ethtool::offloads(name)?;
-        interface.queues = queues(name, interface.index)?;
+        interface.read_again()?;
         interface.help = ethtool::help(name)?;
         interface.driver = driver(name)?;
         Ok(interface)
+    }
+
+    /// Reads again what changes when an XDP program is attached: the queues (virtio-net), and LRO, which does not go with one.
+    ///
+    /// # Errors
+    /// What the kernel said.
+    pub fn read_again(&mut self) -> io::Result<()> {
+        self.offloads = ethtool::offloads(&self.name)?;
+        self.queues = queues(&self.name, self.index)?;
+        Ok(())
     }
 
     /// The subnets that its addresses are in, each by its first address and its prefix length in bits: an address in one
@@ -248,6 +257,15 @@ mod tests {
         }
         assert!(lo.elsewhere.iter().all(|(address, name)| !address.is_loopback() && name != "lo"));
         assert!(!lo.offloads.lro && !lo.carries_vlans);
+    }
+
+    #[test]
+    fn what_an_attachment_changes_is_read_again() {
+        let lo = Interface::find("lo").unwrap();
+        let offloads = Offloads { lro: true, ..lo.offloads };
+        let mut then = Interface { offloads, queues: Queues { rx: 7, tx: 7 }, ..lo.clone() };
+        then.read_again().unwrap();
+        assert_eq!(then, lo);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use super::signals::Signals;
 use super::{Error, name};
 use crate::cli::Mode;
 use crate::device::xdp::{BindMode, OpenError, XdpDevice, XdpOptions};
-use crate::interface::{Interface, Link, link, queues, set_queues};
+use crate::interface::{Interface, Link, link, set_queues};
 use crate::preflight::Plan;
 use crate::steer::{AttachMode, Steer, SteerError};
 
@@ -104,7 +104,7 @@ pub(super) struct Ladder<'a> {
     pub(super) interface: &'a Interface,
     pub(super) mode: Mode,
     pub(super) busy_poll: bool,
-    /// Makes the plan anew when the attachment has changed the queues.
+    /// Makes the plan anew when the attachment has changed the interface.
     pub(super) plan: &'a dyn Fn(&Interface) -> Result<Plan, String>,
 }
 
@@ -175,11 +175,11 @@ impl Ladder<'_> {
         Ok((plan, devices))
     }
 
-    /// The plan for the queues there are now.
+    /// The plan for the interface as the attachment has left it.
     fn plan_now(&self) -> Result<Plan, Error> {
         let mut now = self.interface.clone();
-        now.queues = queues(&now.name, now.index)
-            .map_err(|error| Error(format!("asking for the queues of {}: {error}", now.name)))?;
+        now.read_again()
+            .map_err(|error| Error(format!("asking for the queues and offloads of {}: {error}", now.name)))?;
         check_spare(&now.name, &now.driver, self.interface.queues.rx, now.queues.rx)?;
         (self.plan)(&now).map_err(Error)
     }
