@@ -217,6 +217,8 @@ counters! {
         tx_ring_full,
         /// Queues where nothing was sent while busy polling was preferred, so that it is preferred no longer.
         busy_poll_stalls,
+        /// Times that a queue sent nothing for a second though frames waited: the driver or the NIC has stopped.
+        tx_stalls,
         /// There was something to send and no free frame to write it into.
         no_free_frame,
         /// A transfer wanted a record of its own for congestion or reordering, and the pool was empty.

@@ -278,6 +278,7 @@ impl<D: Device, A: Application> Worker<D, A> {
         counters.tx_invalid.set(counts.tx_invalid);
         counters.tx_ring_full.set(counts.tx_ring_full);
         counters.busy_poll_stalls.set(counts.busy_poll_stalls);
+        counters.tx_stalls.set(counts.tx_stalls);
     }
 }
 

@@ -102,6 +102,7 @@ impl<D: Device> Device for Bundle<D> {
                 tx_invalid: sum.tx_invalid + counts.tx_invalid,
                 tx_ring_full: sum.tx_ring_full + counts.tx_ring_full,
                 busy_poll_stalls: sum.busy_poll_stalls + counts.busy_poll_stalls,
+                tx_stalls: sum.tx_stalls + counts.tx_stalls,
             }
         })
     }

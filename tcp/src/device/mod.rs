@@ -66,6 +66,9 @@ pub struct RingCounts {
     pub tx_ring_full: u64,
     /// Times that nothing was sent while busy polling was preferred, so that it is preferred no longer; once a queue at most.
     pub busy_poll_stalls: u64,
+    /// Times that nothing was sent for a second though frames waited, busy polling or not: the driver or the NIC has stopped. Once for
+    /// each time that it goes on again.
+    pub tx_stalls: u64,
 }
 
 /// The law of frames: `free + rings + held = total`, where the caller knows what it holds.

@@ -61,6 +61,8 @@ pub(super) struct Session {
     link: Link,
     /// Queues where busy polling is known to be preferred no longer.
     busy_poll_stalls: u64,
+    /// Stalls that are known, said or not.
+    tx_stalls: u64,
 }
 
 /// What is left of a session: what its reports need.
@@ -82,7 +84,7 @@ pub(super) fn check_captures(rings: &Rings, plan: &Plan) -> Result<(), Error> {
 }
 
 impl Taken {
-    /// Attaches the program and binds the sockets. `plan` is made anew when that has changed the queues. When it fails, nothing is
+    /// Attaches the program and binds the sockets. `plan` is made anew after that. When it fails, nothing is
     /// left attached.
     pub(super) fn new(
         interface: Interface,
@@ -155,6 +157,7 @@ impl Taken {
             cores,
             link: Link::Up,
             busy_poll_stalls: 0,
+            tx_stalls: 0,
         })
     }
 
@@ -212,7 +215,7 @@ impl Session {
         self.crew.lost_one()
     }
 
-    /// Says what has changed about the link, and where busy polling had to be given up.
+    /// Says what has changed about the link, and where nothing is sent.
     ///
     /// # Errors
     /// One line when the interface is gone.
@@ -230,17 +233,32 @@ impl Session {
                 Link::Down | Link::Gone => "note: the interface was switched off: waiting for it",
             });
         }
+        // Without a carrier some NICs take frames and keep them. What was found then may be counted just after it came back.
+        let was_up = [self.link, now] == [Link::Up; 2];
         self.link = now;
-        let stalls = self.total().busy_poll_stalls;
-        if stalls > self.busy_poll_stalls {
+        self.say_stalls(was_up);
+        Ok(())
+    }
+
+    /// Says where nothing is sent, if the link is no reason for it.
+    fn say_stalls(&mut self, link_was_up: bool) {
+        let Snapshot { busy_poll_stalls, tx_stalls, .. } = self.total();
+        let queues = |count: u64| format!("{count} queue{}", if count == 1 { "" } else { "s" });
+        if busy_poll_stalls > self.busy_poll_stalls {
             say(&format!(
-                "note: the driver sent nothing on {stalls} queue{} while it was polled for preference (SO_PREFER_BUSY_POLL): \
-                 that is off there now, and all goes on; run without --busy-poll",
-                if stalls == 1 { "" } else { "s" }
+                "note: the driver sent nothing on {} while it was polled for preference (SO_PREFER_BUSY_POLL): that is off there \
+                 now, and all goes on; run without --busy-poll",
+                queues(busy_poll_stalls)
             ));
         }
-        self.busy_poll_stalls = stalls;
-        Ok(())
+        if tx_stalls > self.tx_stalls && link_was_up {
+            say(&format!(
+                "note: nothing was sent on {} for a second, although frames wait and the link is up: the driver or the NIC has \
+                 stopped; see the kernel's log (dmesg), and try --mode copy",
+                queues(tx_stalls - self.tx_stalls)
+            ));
+        }
+        (self.busy_poll_stalls, self.tx_stalls) = (busy_poll_stalls, tx_stalls);
     }
 
     /// Stops the workers, which reset what is left, and gives the interface back.

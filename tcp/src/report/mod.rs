@@ -35,13 +35,14 @@ impl<N: Into<String>> FromIterator<(N, u64)> for Named {
 }
 
 /// The counters that tell of losses at the rings.
-const RINGS: [&str; 8] = [
+const RINGS: [&str; 9] = [
     "rx_ring_full",
     "fill_ring_empty",
     "rx_dropped",
     "tx_invalid",
     "tx_ring_full",
     "busy_poll_stalls",
+    "tx_stalls",
     "no_free_frame",
     "no_transfer_record",
 ];

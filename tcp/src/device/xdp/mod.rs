@@ -8,6 +8,7 @@ mod busy_poll;
 mod open;
 #[cfg(test)]
 mod tests;
+mod watchdog;
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
@@ -18,7 +19,7 @@ use xsk_rs::{CompQueue, FillQueue, FrameDesc, RxQueue, TxQueue, Umem};
 
 pub use open::{BindMode, OpenError, XdpOptions};
 
-use self::busy_poll::Watchdog;
+use self::watchdog::{Stall, Watchdog};
 use super::umem::{HEADROOM, Region};
 use super::{BURST, Burst, Census, Device, RingCounts, SHORTEST, refill_quota};
 
@@ -65,7 +66,6 @@ pub struct XdpDevice {
     link_error: Option<i32>,
     /// The last who asked for free frames did not get them all.
     starved: bool,
-    /// Awake when busy polling is preferred.
     watchdog: Watchdog,
     facts: Facts,
 }
@@ -358,8 +358,13 @@ impl Device for XdpDevice {
     }
 
     fn ring_counts(&mut self) -> RingCounts {
-        if self.watchdog.look() && busy_poll::stop_preferring(self.raw_fd()).is_ok() {
-            self.counts.busy_poll_stalls += 1;
+        match self.watchdog.look() {
+            // Where that fails, nothing comes back still: the other kind of stall follows.
+            Some(Stall::BusyPoll) if busy_poll::stop_preferring(self.raw_fd()).is_ok() => {
+                self.counts.busy_poll_stalls += 1;
+            }
+            Some(Stall::Stopped) => self.counts.tx_stalls += 1,
+            Some(Stall::BusyPoll) | None => {}
         }
         // Without an answer the kernel's part stays as it was.
         if let Ok(kernel) = self.rx.fd().xdp_statistics() {

@@ -1,0 +1,123 @@
+//! Notices that nothing is sent any more. Knows kicks and frames that came back; never rings, nor why.
+//!
+//! A kick that the kernel puts off or refuses is none: the link is down then, or the kernel watches the driver's queue itself.
+
+/// Kicks without effect between two looks that mean a stall. A worker with frames out makes more of them in one look's time.
+const FRUITLESS: u32 = 16;
+/// Such looks in a row after which the driver or the NIC has stopped: a second's. Flow control may hold back what is sent for a while.
+const LOOKS: u32 = 10;
+
+/// What a look has found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stall {
+    /// Nothing has come back while busy polling is preferred. Found once.
+    BusyPoll,
+    /// Nothing has come back for a second. Found again only when something has come back between.
+    Stopped,
+}
+
+/// Tells a stall from a lull: kicks that were taken, and no frame that came back for them from one look to the next.
+#[derive(Debug)]
+pub(super) struct Watchdog {
+    /// Is busy polling preferred?
+    polls: bool,
+    /// Kicks since the last frame came back, and how many of them the last look saw.
+    kicks: u32,
+    seen: u32,
+    /// Looks in a row that found kicks without effect.
+    fruitless: u32,
+}
+
+impl Watchdog {
+    /// One for a queue where busy polling is preferred, or is not.
+    pub(super) const fn new(polls: bool) -> Self {
+        Self { polls, kicks: 0, seen: 0, fruitless: 0 }
+    }
+
+    /// The kernel took a kick.
+    #[inline]
+    pub(super) const fn kicked(&mut self) {
+        self.kicks = self.kicks.saturating_add(1);
+    }
+
+    /// Frames came back.
+    #[inline]
+    pub(super) const fn completed(&mut self) {
+        (self.kicks, self.seen) = (0, 0);
+    }
+
+    /// A look, some 100 ms after the last: has nothing come back in all the time between?
+    pub(super) fn look(&mut self) -> Option<Stall> {
+        let is_fruitless = self.seen > 0 && self.kicks - self.seen >= FRUITLESS;
+        self.seen = self.kicks;
+        self.fruitless = if is_fruitless { self.fruitless.saturating_add(1) } else { 0 };
+        if is_fruitless && self.polls {
+            // From now on it may be sent without.
+            (self.polls, self.fruitless) = (false, 0);
+            return Some(Stall::BusyPoll);
+        }
+        (self.fruitless == LOOKS).then_some(Stall::Stopped)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn kick(watchdog: &mut Watchdog, times: u32) {
+        (0..times).for_each(|_| watchdog.kicked());
+    }
+
+    /// What so many looks found, each after so many kicks.
+    fn found(watchdog: &mut Watchdog, looks: u32, kicks: u32) -> Vec<Stall> {
+        let look = |_| {
+            kick(watchdog, kicks);
+            watchdog.look()
+        };
+        (0..looks).filter_map(look).collect()
+    }
+
+    #[test]
+    fn a_stall_is_kicks_without_effect_from_one_look_to_the_next() {
+        let mut watchdog = Watchdog::new(true);
+        assert_eq!(watchdog.look(), None);
+        kick(&mut watchdog, 1000);
+        assert_eq!(watchdog.look(), None, "they may all be a moment old");
+        kick(&mut watchdog, FRUITLESS);
+        assert_eq!(watchdog.look(), Some(Stall::BusyPoll));
+        assert_eq!(found(&mut watchdog, LOOKS - 1, 1000), [], "polling is given up once");
+        assert_eq!(found(&mut watchdog, 1000, 1000), [Stall::Stopped], "that was not the reason");
+    }
+
+    #[test]
+    fn one_of_a_second_is_found_once_until_something_came_back() {
+        let mut watchdog = Watchdog::new(false);
+        for _ in 0..3 {
+            assert_eq!(found(&mut watchdog, LOOKS, FRUITLESS), [], "the first look knows nothing of before");
+            assert_eq!(found(&mut watchdog, 1, FRUITLESS), [Stall::Stopped]);
+            assert_eq!(found(&mut watchdog, 1000, 1000), []);
+            watchdog.completed();
+        }
+        kick(&mut watchdog, u32::MAX);
+        assert_eq!(found(&mut watchdog, 100, 1000), [], "as many kicks as can be counted");
+    }
+
+    #[test]
+    fn frames_that_come_back_or_a_worker_that_hardly_ran_are_no_stall() {
+        for polls in [false, true] {
+            let mut watchdog = Watchdog::new(polls);
+            for _ in 0..100 {
+                kick(&mut watchdog, 1000);
+                assert_eq!(watchdog.look(), None);
+                kick(&mut watchdog, 1000);
+                watchdog.completed();
+                kick(&mut watchdog, 1);
+                assert_eq!(watchdog.look(), None);
+                kick(&mut watchdog, FRUITLESS - 1);
+                assert_eq!(watchdog.look(), None);
+                watchdog.completed();
+                assert_eq!(watchdog.look(), None, "nothing is out");
+            }
+        }
+    }
+}
