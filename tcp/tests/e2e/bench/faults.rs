@@ -256,12 +256,15 @@ fn a_link_that_is_lost_for_good() {
     run.fails_with(NOT_AS_ASKED, "connect timed out");
 }
 
+/// A lasting load whose connections stay open.
+const HOLDING: [&str; 10] =
+    ["--workload", "hold", "--rate", "500", "--warmup", "0s", "--duration", "1h", "--cores", "1"];
+
 #[test]
 fn an_interface_that_goes_away_with_connections_open() {
     let stage = Stage::new("bf-gone");
     let _server = KernelServer::start(&stage, "echo");
-    let open = ["--workload", "hold", "--rate", "500", "--warmup", "0s", "--duration", "1h", "--cores", "1"];
-    let generator = Generator::start(&stage, &open);
+    let generator = Generator::start(&stage, &HOLDING);
     until_received(&stage, 300);
     stage.ask(&["ip", "link", "delete", CLIENT_INTERFACE]);
     let run = generator.end(&stage);
@@ -273,6 +276,16 @@ fn an_interface_that_goes_away_with_connections_open() {
     assert!(errors.len() == 1 && errors[0].contains("smc0 is gone"), "{}", run.said);
     assert!(!run.said.contains("could not send"), "{}", run.said);
     run.fails_with(1, "is gone");
+}
+
+#[test]
+fn a_log_that_cannot_be_written() {
+    let stage = Stage::new("bf-log");
+    let _server = KernelServer::start(&stage, "echo");
+    let run = bench(&stage, &[&HOLDING[..], &["--hdr", "/dev/full"]].concat());
+    run.accounts_close();
+    assert!(run.failed("cut") > 0 && run.count("/counters/out_rsts") > 0, "{}", run.said);
+    run.fails_with(1, "error: writing the interval log: ");
 }
 
 #[test]
