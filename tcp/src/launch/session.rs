@@ -330,11 +330,15 @@ fn join_groups(interface: &Interface, plan: &Plan) -> Vec<UdpSocket> {
     memberships
 }
 
-/// How many frames there are, and in what kind of pages.
+/// How many frames there are, their memory, and in what kind of pages.
 fn frames(devices: &[Vec<XdpDevice>]) -> String {
-    let total: usize = devices.iter().flatten().map(|device| device.census().total).sum();
-    let huge = devices.iter().flatten().all(XdpDevice::huge_pages);
-    let pages =
-        if huge { "huge pages" } else { "ordinary pages (sysctl vm.nr_hugepages reserves huge ones)" };
-    format!("{total} in {pages}")
+    let all = || devices.iter().flatten();
+    let count: usize = all().map(|device| device.census().total).sum();
+    let bytes: usize = all().map(|device| device.census().total * device.frame_size()).sum();
+    let pages = if all().all(XdpDevice::huge_pages) {
+        "huge pages"
+    } else {
+        "ordinary pages (sysctl vm.nr_hugepages reserves huge ones)"
+    };
+    format!("{count}, {:.1} MB in {pages}", bytes as f64 / 1e6)
 }
