@@ -22,6 +22,7 @@ pub use open::{BindMode, OpenError, XdpOptions};
 use self::watchdog::{Stall, Watchdog};
 use super::umem::{HEADROOM, Region};
 use super::{BURST, Burst, Census, Device, RingCounts, SHORTEST, refill_quota};
+use crate::interface::{Link, link};
 
 /// Places in the TX ring that free frames lay no claim to: for a burst's replies, and for free frames handed out before. Never
 /// more than a quarter of the ring.
@@ -64,6 +65,8 @@ pub struct XdpDevice {
     /// Frames too short to be sent.
     runts: u64,
     link_error: Option<i32>,
+    /// The interface's number.
+    index: u32,
     /// The last who asked for free frames did not get them all.
     starved: bool,
     watchdog: Watchdog,
@@ -90,7 +93,7 @@ impl XdpDevice {
     /// # Errors
     /// What the kernel refused, and how to have it granted.
     pub fn open(options: &XdpOptions) -> Result<Self, OpenError> {
-        let open::Opened { umem, descriptors, frame_size, rx, tx, fill, completion, facts } =
+        let open::Opened { umem, index, descriptors, frame_size, rx, tx, fill, completion, facts } =
             open::open(options)?;
         let region = Region::umem(&umem, &descriptors[0], descriptors.len(), frame_size, options.home);
         let mut device = Self {
@@ -113,6 +116,7 @@ impl XdpDevice {
             empty_at_bind: 0,
             runts: 0,
             link_error: None,
+            index,
             starved: false,
             watchdog: Watchdog::new(facts.busy_poll),
             facts,
@@ -135,6 +139,12 @@ impl XdpDevice {
     #[must_use]
     pub fn is_zero_copy(&self) -> bool {
         self.facts.zero_copy
+    }
+
+    /// The size of a frame in bytes.
+    #[must_use]
+    pub fn frame_size(&self) -> usize {
+        self.frame_size
     }
 
     /// Are the frames in huge pages?
@@ -211,9 +221,10 @@ impl XdpDevice {
 
     /// Makes the kernel send what it has not taken from the TX ring yet, if it wants to be told. One system call at most.
     ///
-    /// A driver that has taken all may hand back what it sent only when it is woken again: done when frames are wanting.
+    /// Without copying, a driver that has taken all may hand back what it sent only when it is woken again: done when frames are wanting.
     fn kick(&mut self) {
-        let waiting = self.sending > 0 && (self.starved || self.tx.nb_free_exact() < self.tx_size);
+        let starved = self.starved && self.facts.zero_copy;
+        let waiting = self.sending > 0 && (starved || self.tx.nb_free_exact() < self.tx_size);
         if !waiting || !(self.facts.busy_poll || self.tx.needs_wakeup()) {
             return;
         }
@@ -358,7 +369,8 @@ impl Device for XdpDevice {
     }
 
     fn ring_counts(&mut self) -> RingCounts {
-        match self.watchdog.look() {
+        let index = self.index;
+        match self.watchdog.look(|| matches!(link(index), Ok(Link::Up) | Err(_))) {
             // Where that fails, nothing comes back still: the other kind of stall follows.
             Some(Stall::BusyPoll) if busy_poll::stop_preferring(self.raw_fd()).is_ok() => {
                 self.counts.busy_poll_stalls += 1;

@@ -183,6 +183,8 @@ pub enum OpenError {
 /// A bound socket in its parts.
 pub(super) struct Opened {
     pub(super) umem: Umem,
+    /// The interface's number.
+    pub(super) index: u32,
     pub(super) descriptors: Vec<FrameDesc>,
     pub(super) frame_size: usize,
     pub(super) rx: RxQueue,
@@ -208,7 +210,8 @@ pub(super) fn open(options: &XdpOptions) -> Result<Opened, OpenError> {
     };
     let no_interface = || OpenError::NoInterface { interface: options.interface.clone() };
     let interface: Interface = options.interface.parse().map_err(|_| no_interface())?;
-    check_active(options, index(&options.interface).ok_or_else(no_interface)?)?;
+    let index = index(&options.interface).ok_or_else(no_interface)?;
+    check_active(options, index)?;
 
     let kernel = |what, source| refused(options, what, source);
     let config = FrameSize::new(frame_size)
@@ -255,7 +258,7 @@ pub(super) fn open(options: &XdpOptions) -> Result<Opened, OpenError> {
     }
     let zero_copy = flags & libc::XDP_OPTIONS_ZEROCOPY != 0;
     let facts = Facts { zero_copy, huge_pages, busy_poll: options.busy_poll };
-    Ok(Opened { umem, descriptors, frame_size: frame_size as usize, rx, tx, fill, completion, facts })
+    Ok(Opened { umem, index, descriptors, frame_size: frame_size as usize, rx, tx, fill, completion, facts })
 }
 
 fn size(what: &'static str, given: u32) -> Result<QueueSize, OpenError> {
@@ -436,4 +439,25 @@ fn check_active(options: &XdpOptions, index: u32) -> Result<(), OpenError> {
     let driver = interface::driver(name).unwrap_or_default();
     let change = interface::set_queues(name, &driver, wanted);
     Err(OpenError::QueueInactive { interface: name.clone(), queue: *queue, receive, send, change })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_of_zero_copy_has_the_driver_s_reason() {
+        let way = |driver, errno| way_to_zero_copy(driver, &io::Error::from_raw_os_error(errno));
+        for (errno, part) in [
+            (libc::EOPNOTSUPP, "since Linux 6.13"),
+            (libc::EINVAL, "iommu_platform=on"),
+            (libc::ENOENT, "queue_reset=on"),
+            (libc::ENOMEM, "fewer queues"),
+        ] {
+            let line = way("virtio_net", errno).unwrap();
+            assert!(line.contains(part) && !line.contains('\n'), "{line}");
+        }
+        assert_eq!(way("igb", libc::EOPNOTSUPP), None);
+        assert!(way("ice", libc::EINVAL).unwrap().contains("another MTU"));
+    }
 }

@@ -46,9 +46,15 @@ impl Watchdog {
         (self.kicks, self.seen) = (0, 0);
     }
 
-    /// A look, some 100 ms after the last: has nothing come back in all the time between?
-    pub(super) fn look(&mut self) -> Option<Stall> {
+    /// A look, some 100 ms after the last: has nothing come back in all the time between? Without a carrier nothing can: it is asked
+    /// for only if so.
+    pub(super) fn look(&mut self, has_carrier: impl FnOnce() -> bool) -> Option<Stall> {
         let is_fruitless = self.seen > 0 && self.kicks - self.seen >= FRUITLESS;
+        if is_fruitless && !has_carrier() {
+            self.fruitless = 0;
+            self.completed();
+            return None;
+        }
         self.seen = self.kicks;
         self.fruitless = if is_fruitless { self.fruitless.saturating_add(1) } else { 0 };
         if is_fruitless && self.polls {
@@ -72,7 +78,7 @@ mod tests {
     fn found(watchdog: &mut Watchdog, looks: u32, kicks: u32) -> Vec<Stall> {
         let look = |_| {
             kick(watchdog, kicks);
-            watchdog.look()
+            watchdog.look(|| true)
         };
         (0..looks).filter_map(look).collect()
     }
@@ -80,11 +86,11 @@ mod tests {
     #[test]
     fn a_stall_is_kicks_without_effect_from_one_look_to_the_next() {
         let mut watchdog = Watchdog::new(true);
-        assert_eq!(watchdog.look(), None);
+        assert_eq!(watchdog.look(|| true), None);
         kick(&mut watchdog, 1000);
-        assert_eq!(watchdog.look(), None, "they may all be a moment old");
+        assert_eq!(watchdog.look(|| true), None, "they may all be a moment old");
         kick(&mut watchdog, FRUITLESS);
-        assert_eq!(watchdog.look(), Some(Stall::BusyPoll));
+        assert_eq!(watchdog.look(|| true), Some(Stall::BusyPoll));
         assert_eq!(found(&mut watchdog, LOOKS - 1, 1000), [], "polling is given up once");
         assert_eq!(found(&mut watchdog, 1000, 1000), [Stall::Stopped], "that was not the reason");
     }
@@ -108,16 +114,30 @@ mod tests {
             let mut watchdog = Watchdog::new(polls);
             for _ in 0..100 {
                 kick(&mut watchdog, 1000);
-                assert_eq!(watchdog.look(), None);
+                assert_eq!(watchdog.look(|| true), None);
                 kick(&mut watchdog, 1000);
                 watchdog.completed();
                 kick(&mut watchdog, 1);
-                assert_eq!(watchdog.look(), None);
+                assert_eq!(watchdog.look(|| true), None);
                 kick(&mut watchdog, FRUITLESS - 1);
-                assert_eq!(watchdog.look(), None);
+                assert_eq!(watchdog.look(|| true), None);
                 watchdog.completed();
-                assert_eq!(watchdog.look(), None, "nothing is out");
+                assert_eq!(watchdog.look(|| true), None, "nothing is out");
             }
+        }
+    }
+
+    #[test]
+    fn without_a_carrier_nothing_comes_back_and_that_is_no_stall() {
+        for polls in [false, true] {
+            let mut watchdog = Watchdog::new(polls);
+            for _ in 0..100 {
+                kick(&mut watchdog, 1000);
+                assert_eq!(watchdog.look(|| false), None);
+            }
+            watchdog.completed();
+            let first = found(&mut watchdog, LOOKS + 1, FRUITLESS)[0];
+            assert_eq!(first, if polls { Stall::BusyPoll } else { Stall::Stopped });
         }
     }
 }
