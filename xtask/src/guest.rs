@@ -2,6 +2,7 @@
 //! QEMU, and no test.
 
 use std::fmt;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
@@ -16,6 +17,9 @@ pub const WIRES: [&str; 2] = ["wire-client", "wire-server"];
 pub const NICS: [&str; 2] = ["nic-client", "nic-server"];
 /// Their Ethernet addresses, by which the guest knows them.
 pub const MACS: [&str; 2] = ["02:00:00:00:00:0a", "02:00:00:00:00:0b"];
+
+/// Longest wait of a test for one thing: emulated cores are slow, and others use the machine, too.
+pub const WAIT: Duration = Duration::from_secs(120);
 
 /// A NIC that QEMU emulates, and its setting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
@@ -123,6 +127,8 @@ pub struct Plan {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Message {
+    /// A test begins: what goes wrong from here on is its own.
+    Begin(String),
     /// A command for QEMU's monitor (`set_link wire-server off`, `device_del nic-server`). There is no answer: the guest sees what it does.
     Monitor(String),
     /// A row of the table of modes.
@@ -182,6 +188,7 @@ mod tests {
     #[test]
     fn a_message_is_read_back_from_its_line() {
         for message in [
+            Message::Begin("pair".into()),
             Message::Monitor("set_link wire-server off".into()),
             Message::End { passed: 3, failed: 0 },
             Message::Row(Row {

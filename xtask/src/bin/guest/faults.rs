@@ -2,12 +2,12 @@
 //! of each; never what is sent over a connection.
 
 use anyhow::{Result, ensure};
-use xtask::guest::{NICS, WIRES};
+use xtask::guest::{NICS, WAIT, WIRES};
 use xtask::lab::{
     CLIENT_V4, CLIENT_V6, SERVER_INTERFACE, SERVER_V4, SERVER_V6, SOURCES_V4, SOURCES_V6, Side,
 };
 
-use crate::harness::{Attached, LIMIT, Stage, Synmill, Test, alike, towards, until};
+use crate::harness::{Attached, Stage, Synmill, Test, alike, towards, until};
 
 /// This file's.
 pub(crate) const TESTS: &[Test] = &[
@@ -40,7 +40,7 @@ fn bench(stage: &Stage<'_>, version: u8, duration: &str) -> Result<Synmill> {
 /// Waits until serve tells of a further second in which connections were opened.
 fn goes_on(serve: &mut Synmill) -> Result<()> {
     let so_far = serve.process.said().lines().count();
-    until("connections are opened", LIMIT, || {
+    until("connections are opened", WAIT, || {
         ensure!(serve.process.status()?.is_none(), "serve has ended");
         let said = serve.process.said();
         let mut news = said.lines().skip(so_far);
@@ -61,11 +61,11 @@ fn kill_and_restart(stage: &mut Stage<'_>) -> Result<()> {
     goes_on(&mut first)?;
     first.kill()?;
     // The kernel lets go of a killed process's link in its own time.
-    until("the program is gone", LIMIT, || Ok(stage.attached(Side::Server)? == Attached::Nothing))?;
+    until("the program is gone", WAIT, || Ok(stage.attached(Side::Server)? == Attached::Nothing))?;
     let mut second = serve(stage)?;
     goes_on(&mut second)?;
     peer.kill()?;
-    until("the program is gone", LIMIT, || Ok(stage.attached(Side::Client)? == Attached::Nothing))?;
+    until("the program is gone", WAIT, || Ok(stage.attached(Side::Client)? == Attached::Nothing))?;
     bench(stage, 4, "1s")?.finish(stage)?;
     second.stop(stage)?;
     let opened = comes_through(stage, serve(stage)?)?;
@@ -123,7 +123,7 @@ fn carrier_lost_and_back(stage: &mut Stage<'_>) -> Result<()> {
 
 /// Waits until serve has said this so many times.
 fn says(serve: &mut Synmill, start: &str, times: usize) -> Result<()> {
-    until(&format!("serve says `{start}`, {times} times in all"), LIMIT, || {
+    until(&format!("serve says `{start}`, {times} times in all"), WAIT, || {
         ensure!(serve.process.status()?.is_none(), "serve has ended");
         Ok(serve.process.said().lines().filter(|line| line.starts_with(start)).count() >= times)
     })

@@ -14,7 +14,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
-use xtask::guest::{Message, Plan, Row, Version};
+use xtask::guest::{Message, Plan, Row, Version, WAIT};
 use xtask::lab::{Lab, SERVER_V4, SERVER_V6, SOURCES_V4, SOURCES_V6, Side};
 
 use crate::report::Reporter;
@@ -22,8 +22,6 @@ use crate::report::Reporter;
 /// A test: its name, and what it does.
 pub(crate) type Test = (&'static str, fn(&mut Stage<'_>) -> Result<()>);
 
-/// Longest wait for a process to start, to end, or to do something: emulated cores are slow, and others use the machine, too.
-pub(crate) const LIMIT: Duration = Duration::from_secs(120);
 /// How often a condition is looked at.
 const POLL: Duration = Duration::from_millis(20);
 /// Lines of each process's output that a failed test shows.
@@ -372,7 +370,7 @@ impl Process {
 
     /// Waits until a line of it starts with this.
     pub(crate) fn until_said(&mut self, start: &str) -> Result<()> {
-        until(&format!("`{start}` is said"), LIMIT, || {
+        until(&format!("`{start}` is said"), WAIT, || {
             if self.said().lines().any(|line| line.starts_with(start)) {
                 return Ok(true);
             }
@@ -385,7 +383,7 @@ impl Process {
 
     /// Waits for its end, and for the last of its output.
     pub(crate) fn end(&mut self) -> Result<ExitStatus> {
-        until("the process ends", LIMIT, || Ok(self.status()?.is_some()))?;
+        until("the process ends", WAIT, || Ok(self.status()?.is_some()))?;
         for reader in self.readers.drain(..) {
             // It panics never.
             let _ = reader.join();

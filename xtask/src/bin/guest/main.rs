@@ -80,17 +80,18 @@ fn perform(reporter: &Reporter) -> Result<()> {
     if plan.shell {
         return shell();
     }
-    let end = run(&mut Stage::new(plan, lab, reporter)?, reporter);
+    let end = run(&mut Stage::new(plan, lab, reporter)?, reporter)?;
     reporter.tell(&end)
 }
 
 /// Runs the tests that the plan wants. One that fails, or panics, does not stop the others.
-fn run(stage: &mut Stage<'_>, reporter: &Reporter) -> Message {
+fn run(stage: &mut Stage<'_>, reporter: &Reporter) -> Result<Message> {
     let (mut passed, mut failed) = (0, 0);
     let only = stage.plan.only.clone();
     let wanted = |name: &str| only.is_empty() || only.iter().any(|part| name.contains(part.as_str()));
     for (name, test) in TESTS.iter().copied().flatten().filter(|(name, _)| wanted(name)) {
         stage.begin();
+        reporter.tell(&Message::Begin((*name).to_owned()))?;
         let done = catch_unwind(AssertUnwindSafe(|| test(stage)));
         match done.unwrap_or_else(|panic| Err(anyhow!(said(&*panic)))) {
             Ok(()) => {
@@ -108,7 +109,7 @@ fn run(stage: &mut Stage<'_>, reporter: &Reporter) -> Message {
             }
         }
     }
-    Message::End { passed, failed }
+    Ok(Message::End { passed, failed })
 }
 
 /// What a panic said.

@@ -9,9 +9,10 @@ use std::thread;
 use anyhow::{Context as _, Result, ensure};
 use nix::sys::signal::Signal;
 use serde_json::Value;
+use xtask::guest::WAIT;
 use xtask::lab::{SERVER_V4, SERVER_V6, Side};
 
-use crate::harness::{LIMIT, Report, Stage, Test, towards};
+use crate::harness::{Report, Stage, Test, towards};
 
 /// This file's.
 pub(crate) const TESTS: &[Test] =
@@ -71,9 +72,9 @@ fn text_intact(stage: &mut Stage<'_>) -> Result<()> {
 /// Sends text from a socket at the client's end while it reads, to the end of both.
 fn talk(stage: &Stage<'_>, to: &str, text: &[u8]) -> Result<Vec<u8>> {
     let address: SocketAddr = to.parse().context("an address")?;
-    let stream = stage.lab.inside(Side::Client, || TcpStream::connect_timeout(&address, LIMIT))??;
-    stream.set_read_timeout(Some(LIMIT))?;
-    stream.set_write_timeout(Some(LIMIT))?;
+    let stream = stage.lab.inside(Side::Client, || TcpStream::connect_timeout(&address, WAIT))??;
+    stream.set_read_timeout(Some(WAIT))?;
+    stream.set_write_timeout(Some(WAIT))?;
     thread::scope(|scope| {
         let writer = scope.spawn(|| -> Result<()> {
             (&stream).write_all(text).context("writing")?;
