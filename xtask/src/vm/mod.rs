@@ -94,7 +94,9 @@ pub(crate) fn continuous(interrupt: &Interrupt) -> Result<()> {
 fn conclude(report: &Report) -> Result<()> {
     println!("{} passed, {} failed", report.passed, report.failed);
     match report {
-        Report { passed: 0, failed: 0, .. } => bail!("no test has such a name"),
+        Report { passed: 0, failed: 0, .. } => {
+            bail!("no test for this driver and these queues has such a name")
+        }
         Report { failed: 0, .. } => Ok(()),
         Report { failed, .. } => bail!("{failed} of the guest's tests failed"),
     }

@@ -145,8 +145,31 @@ impl<'a> Stage<'a> {
         let report = Path::new(FOLDER).join(format!("{command}.json"));
         let _ = fs::remove_file(&report);
         let (path, cores) = (report.display().to_string(), cores(side)?);
-        let fixed = ["synmill", command, "--interface", side.interface(), "--json", &path, "--cores", &cores];
-        Ok(Synmill { side, report, process: self.spawn(side, &[&fixed[..], options].concat())? })
+        let workers = self.workers()?.to_string();
+        let mut argv = vec!["synmill", command, "--interface", side.interface(), "--json", &path];
+        argv.extend(["--cores", &cores]);
+        // By itself it takes a worker for each queue, however few cores there are.
+        if workers != self.plan.queues.to_string() {
+            argv.extend(["--workers", &workers]);
+        }
+        argv.extend(options);
+        Ok(Synmill { side, report, process: self.spawn(side, &argv)? })
+    }
+
+    /// The workers of either end: one for each queue, as far as there are cores.
+    pub(crate) fn workers(&self) -> Result<u64> {
+        Ok(u64::from(self.plan.queues).min(own_cores()?.len() as u64))
+    }
+
+    /// What `synmill serve` says that refuses these options: one line, exit status 1, and nothing is left on its interface.
+    pub(crate) fn refusal(&self, options: &[&str]) -> Result<String> {
+        let mut serve = self.synmill(Side::Server, "serve", options)?;
+        let status = serve.process.end()?;
+        let said = serve.process.said();
+        serve.end(self)?;
+        ensure!(status.code() == Some(1), "refused with {status}: {said}");
+        ensure!(said.lines().count() == 1, "refused with more than a line: {said}");
+        Ok(said)
     }
 
     /// `synmill serve` at the server's end with these options, ready.
@@ -175,10 +198,14 @@ pub(crate) enum Attached {
     Generic,
 }
 
-/// This process's cores in an order that is the other end's backwards, as `--cores` has them: with one queue each end has its own.
+/// The cores that this process may run on.
+fn own_cores() -> Result<Vec<usize>> {
+    Ok(core_affinity::get_core_ids().context("no cores")?.into_iter().map(|core| core.id).collect())
+}
+
+/// These in an order that is the other end's backwards, as `--cores` has them: with one queue each end has its own.
 fn cores(side: Side) -> Result<String> {
-    let mut cores: Vec<usize> =
-        core_affinity::get_core_ids().context("no cores")?.into_iter().map(|core| core.id).collect();
+    let mut cores = own_cores()?;
     if side == Side::Client {
         cores.reverse();
     }

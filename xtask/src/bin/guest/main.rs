@@ -11,6 +11,7 @@ mod mtu;
 mod pair;
 mod peers;
 mod report;
+mod spare;
 mod steering;
 mod vlan;
 
@@ -32,18 +33,22 @@ use xtask::lab::{CLIENT_INTERFACE, Lab, LabOptions, SERVER_INTERFACE, SERVER_V4,
 use harness::{Stage, Test, until};
 use report::Reporter;
 
-/// Every test, in the order in which they run. The last ones may leave the guest without its NICs.
-const TESTS: &[&[Test]] = &[
-    ladder::TESTS,
-    pair::TESTS,
-    peers::TESTS,
-    busy::TESTS,
-    mtu::TESTS,
-    vlan::TESTS,
-    steering::TESTS,
-    faults::TESTS,
-    faults::LAST,
-];
+/// Every test of such a guest, in the order in which they run. The last one leaves it without a NIC.
+fn tests(plan: &Plan) -> Vec<Test> {
+    [
+        ladder::TESTS,
+        pair::TESTS,
+        peers::TESTS,
+        busy::TESTS,
+        mtu::TESTS,
+        vlan::TESTS,
+        steering::TESTS,
+        spare::tests(plan),
+        faults::TESTS,
+        faults::LAST,
+    ]
+    .concat()
+}
 
 /// Longest wait for a driver to show its NICs.
 const PROBED: Duration = Duration::from_secs(30);
@@ -89,9 +94,9 @@ fn run(stage: &mut Stage<'_>, reporter: &Reporter) -> Result<Message> {
     let (mut passed, mut failed) = (0, 0);
     let only = stage.plan.only.clone();
     let wanted = |name: &str| only.is_empty() || only.iter().any(|part| name.contains(part.as_str()));
-    for (name, test) in TESTS.iter().copied().flatten().filter(|(name, _)| wanted(name)) {
+    for (name, test) in tests(&stage.plan).into_iter().filter(|(name, _)| wanted(name)) {
         stage.begin();
-        reporter.tell(&Message::Begin((*name).to_owned()))?;
+        reporter.tell(&Message::Begin(name.to_owned()))?;
         let done = catch_unwind(AssertUnwindSafe(|| test(stage)));
         match done.unwrap_or_else(|panic| Err(anyhow!(said(&*panic)))) {
             Ok(()) => {

@@ -2,7 +2,6 @@
 //! names.
 
 use anyhow::{Result, ensure};
-use xtask::guest::Driver;
 use xtask::lab::{SERVER_V4, SERVER_V6};
 
 use crate::harness::{Report, Stage, Test, alike, towards};
@@ -27,7 +26,7 @@ fn pair(stage: &mut Stage<'_>, version: u8, close: &str) -> Result<()> {
 
     for report in [&serve, &bench] {
         ensure!(report.text("/mode")? == mode, "in mode {} instead of {mode}", report.text("/mode")?);
-        check_queues(stage, report)?;
+        check_workers(stage, report)?;
     }
     let started = bench.count("/connections/started")?;
     for what in ["/connections/established", "/connections/closed", "/requests/done"] {
@@ -43,14 +42,9 @@ fn pair(stage: &mut Stage<'_>, version: u8, close: &str) -> Result<()> {
     Ok(())
 }
 
-/// Where the driver's queues can be set they are as planned, and each has its worker.
-fn check_queues(stage: &Stage<'_>, report: &Report) -> Result<()> {
-    let workers = report.count("/workers")?;
-    let settable = matches!(stage.plan.driver, Driver::Virtio | Driver::VirtioCopy | Driver::Igb);
-    ensure!(
-        !settable || workers == u64::from(stage.plan.queues),
-        "{workers} workers for {} queues",
-        stage.plan.queues
-    );
+/// All of them have their workers.
+fn check_workers(stage: &Stage<'_>, report: &Report) -> Result<()> {
+    let (workers, wanted) = (report.count("/workers")?, stage.workers()?);
+    ensure!(workers == wanted, "{workers} workers for {} queues instead of {wanted}", stage.plan.queues);
     Ok(())
 }

@@ -17,22 +17,15 @@ fn table(stage: &Stage<'_>, side: Side) -> Result<String> {
     stage.ask(side, &["ethtool", "-x", side.interface()])
 }
 
-/// What `synmill serve` says that refuses these options.
-fn refusal(stage: &Stage<'_>, options: &[&str]) -> Result<String> {
+/// What `synmill serve` says that refuses this steering.
+fn refusal(stage: &Stage<'_>, steer: &str) -> Result<String> {
     let listen = format!("{SERVER_V4}:80");
-    let options = [&["--mode", stage.best(), "--listen", &listen][..], options].concat();
-    let mut serve = stage.synmill(Side::Server, "serve", &options)?;
-    let status = serve.process.end()?;
-    let said = serve.process.said();
-    serve.end(stage)?;
-    ensure!(status.code() == Some(1), "{status}: {said}");
-    ensure!(said.lines().count() == 1, "more than a line: {said}");
-    Ok(said)
+    stage.refusal(&["--mode", stage.best(), "--listen", &listen, "--steer", steer])
 }
 
 /// None of the emulated NICs has flow rules: an 82576 answers that it has none there, and takes none.
 fn by_rules(stage: &mut Stage<'_>) -> Result<()> {
-    let said = refusal(stage, &["--steer", "ntuple"])?;
+    let said = refusal(stage, "ntuple")?;
     let reason =
         if stage.plan.driver == Driver::Igb { "takes no flow rule for TCP to" } else { "has no flow rules" };
     ensure!(said.contains(reason), "not for the reason that it {reason}: {said}");
@@ -49,7 +42,7 @@ fn by_table(stage: &mut Stage<'_>) -> Result<()> {
     match stage.plan.driver {
         Driver::Igb => {}
         Driver::Virtio | Driver::VirtioCopy | Driver::E1000e => {
-            let said = refusal(stage, &["--steer", "rss"])?;
+            let said = refusal(stage, "rss")?;
             ensure!(said.contains("has no RSS table"), "not for the reason that it has no table: {said}");
             stage.note("refused");
             return Ok(());
