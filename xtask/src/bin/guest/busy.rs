@@ -19,7 +19,7 @@ fn busy_poll(stage: &mut Stage<'_>) -> Result<()> {
     let towards = towards(4);
     let mut options: Vec<&str> = towards.iter().map(String::as_str).collect();
     options.extend(["--mode", stage.best(), "--busy-poll", "--workload", "http", "--rate", "100"]);
-    options.extend(["--warmup", "0s", "--duration", "5s"]);
+    options.extend(["--warmup", "0s", "--duration", "2s"]);
     let mut bench = stage.bench(&options)?;
     bench.process.end()?;
     let said = bench.process.said();

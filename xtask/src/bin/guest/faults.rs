@@ -50,7 +50,7 @@ fn goes_on(serve: &mut Synmill) -> Result<()> {
 
 /// A load on both versions comes through whole.
 fn comes_through(stage: &Stage<'_>, serve: Synmill) -> Result<u64> {
-    let runs = [bench(stage, 4, "2s")?.finish(stage)?, bench(stage, 6, "500ms")?.finish(stage)?];
+    let runs = [bench(stage, 4, "1s")?.finish(stage)?, bench(stage, 6, "500ms")?.finish(stage)?];
     alike(&[&serve.stop(stage)?], &[&runs[0], &runs[1]])
 }
 

@@ -149,7 +149,7 @@ impl<'a> Stage<'a> {
         let mut argv = vec!["synmill", command, "--interface", side.interface(), "--json", &path];
         argv.extend(["--cores", &cores]);
         // By itself it takes a worker for each queue, however few cores there are.
-        if workers != self.plan.queues.to_string() {
+        if workers != self.plan.queues.to_string() && !options.contains(&"--queues") {
             argv.extend(["--workers", &workers]);
         }
         argv.extend(options);

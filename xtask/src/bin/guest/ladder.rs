@@ -56,7 +56,7 @@ fn granted(stage: &Stage<'_>, mode: &str, row: &mut Row) -> Result<()> {
     }
 
     let mut runs = Vec::new();
-    for (version, times) in [(4, ["--duration", "3s"]), (6, ["--duration", "500ms"])] {
+    for (version, times) in [(4, ["--duration", "2s"]), (6, ["--duration", "500ms"])] {
         let towards = towards(version);
         let mut options: Vec<&str> = towards.iter().map(String::as_str).collect();
         options.extend(["--mode", mode, "--workload", "http", "--rate", "100", "--warmup", "0s"]);

@@ -20,7 +20,7 @@ fn pair(stage: &mut Stage<'_>, version: u8, close: &str) -> Result<()> {
     let serve = stage.serve(&["--mode", mode, "--listen", &listen])?;
     let mut options: Vec<&str> = towards.iter().map(String::as_str).collect();
     options.extend(["--mode", mode, "--workload", "http", "--close", close]);
-    options.extend(["--rate", "100", "--warmup", "0s", "--duration", "5s"]);
+    options.extend(["--rate", "100", "--warmup", "0s", "--duration", "2s"]);
     let bench = stage.bench(&options)?.finish(stage)?;
     let serve = serve.stop(stage)?;
 

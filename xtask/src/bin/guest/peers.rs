@@ -143,7 +143,7 @@ fn kernel_server(stage: &mut Stage<'_>) -> Result<()> {
             "--warmup",
             "0s",
             "--duration",
-            "2s",
+            "1s",
         ]);
         let report = stage.bench(&options)?.finish(stage).with_context(|| format!("IPv{version}"))?;
         let (started, closed) = (report.count("/connections/started")?, report.count("/connections/closed")?);

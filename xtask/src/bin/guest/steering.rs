@@ -17,10 +17,10 @@ fn table(stage: &Stage<'_>, side: Side) -> Result<String> {
     stage.ask(side, &["ethtool", "-x", side.interface()])
 }
 
-/// What `synmill serve` says that refuses this steering.
+/// What `synmill serve` says that refuses this steering to one of its queues.
 fn refusal(stage: &Stage<'_>, steer: &str) -> Result<String> {
     let listen = format!("{SERVER_V4}:80");
-    stage.refusal(&["--mode", stage.best(), "--listen", &listen, "--steer", steer])
+    stage.refusal(&["--mode", stage.best(), "--listen", &listen, "--queues", "0", "--steer", steer])
 }
 
 /// None of the emulated NICs has flow rules: an 82576 answers that it has none there, and takes none.
@@ -67,17 +67,15 @@ fn served_by(stage: &Stage<'_>, queue: &str) -> Result<()> {
     let serve = stage.serve(&[&alone[..], &listening].concat())?;
     for number in 0..FETCHES {
         for host in &listen {
-            let body =
-                stage.ask(Side::Client, &["busybox", "wget", "-q", "-O", "-", &format!("http://{host}/")]);
-            let body = body.with_context(|| format!("fetch {number}"))?;
-            ensure!(body.len() == 1024, "{} bytes at fetch {number}", body.len());
+            let got = stage.fetch(&format!("http://{host}/")).with_context(|| format!("fetch {number}"))?;
+            ensure!(got == 1024, "{got} bytes at fetch {number}");
         }
     }
     // Answers come to the generator's queue, and neighbours find its addresses there.
     let towards = towards(4);
     let mut options: Vec<&str> = towards.iter().map(String::as_str).collect();
     options.extend(alone);
-    options.extend(["--workload", "connect", "--rate", "50", "--warmup", "0s", "--duration", "2s"]);
+    options.extend(["--workload", "connect", "--rate", "50", "--warmup", "0s", "--duration", "1s"]);
     let bench = stage.bench(&options)?.finish(stage)?;
     let report = serve.stop(stage)?;
 
