@@ -68,7 +68,7 @@ impl Machine<'_> {
         };
         // The monitor is on QEMU's standard input and output: no file to find, and none to remove.
         let (ours, theirs) = UnixStream::pair().context("making a socket for the monitor")?;
-        let mut command = self.command();
+        let mut command = bounded(&self.command());
         command.current_dir(self.folder).args([
             "-serial",
             "file:console",
@@ -164,6 +164,19 @@ impl Machine<'_> {
         }
         command
     }
+}
+
+/// The same command, which ends some time after [`LIMIT`] even if nobody is left to end it.
+fn bounded(command: &Command) -> Command {
+    let mut bounded = Command::new("timeout");
+    bounded.arg("--kill-after=5").arg((LIMIT.as_secs() + 60).to_string());
+    bounded.arg(command.get_program()).args(command.get_args());
+    for (name, value) in command.get_envs() {
+        if let Some(value) = value {
+            bounded.env(name, value);
+        }
+    }
+    bounded
 }
 
 /// Cores of the guest. igb and vmxnet3 make a queue for each, and the emulated igb spreads flows over all of them by a key of chance. virtio-net

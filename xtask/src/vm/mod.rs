@@ -9,7 +9,7 @@ mod packages;
 mod wires;
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
@@ -209,7 +209,16 @@ struct Folder(PathBuf);
 
 impl Folder {
     fn make() -> Result<Self> {
-        let path = target()?.join("guests").join(std::process::id().to_string());
+        let all = target()?.join("guests");
+        // What a killed run has left.
+        for entry in fs::read_dir(&all).into_iter().flatten().flatten() {
+            let is_process = |name: &str| name.bytes().all(|byte| byte.is_ascii_digit());
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if is_process(&name) && !Path::new("/proc").join(&name).exists() {
+                let _ = fs::remove_dir_all(entry.path());
+            }
+        }
+        let path = all.join(std::process::id().to_string());
         fs::create_dir_all(&path).with_context(|| format!("making {}", path.display()))?;
         Ok(Self(path))
     }
