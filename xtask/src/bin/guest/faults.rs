@@ -16,7 +16,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("carrier_lost_and_back", carrier_lost_and_back),
 ];
 
-/// The one that leaves the guest without a NIC.
+/// The one that leaves the guest without its NICs.
 pub(crate) const LAST: &[Test] = &[("unplugged", unplugged)];
 
 /// How often a link goes down: a frame lost each time the rings are rebuilt would be missed.
@@ -129,18 +129,20 @@ fn says(serve: &mut Synmill, start: &str, times: usize) -> Result<()> {
     })
 }
 
-/// The NIC gone with connections under way: one line, a report whose accounts close, and exit status 1.
+/// Each NIC gone with connections under way: one line, a report whose accounts close, and exit status 1.
 fn unplugged(stage: &mut Stage<'_>) -> Result<()> {
     let mut serve = serve(stage)?;
     let bench = bench(stage, 4, "10m")?;
     goes_on(&mut serve)?;
-    stage.monitor(&format!("device_del {}", NICS[1]))?;
-    let status = serve.process.end()?;
-    let said = serve.process.said();
-    let (_, report) = serve.end(stage)?;
-    ensure!(status.code() == Some(1), "unplugged, and it ends with {status}");
-    let errors: Vec<&str> = said.lines().filter(|line| line.starts_with("error: ")).collect();
-    ensure!(errors.len() == 1 && errors[0].contains("is gone"), "unplugged, and it says {errors:?}");
-    ensure!(report.is_some(), "unplugged, and there is no report");
-    bench.kill()
+    for (nic, mut end) in [(NICS[1], serve), (NICS[0], bench)] {
+        stage.monitor(&format!("device_del {nic}"))?;
+        let status = end.process.end()?;
+        let said = end.process.said();
+        let (_, report) = end.end(stage)?;
+        ensure!(status.code() == Some(1), "{nic} unplugged, and its end ends with {status}");
+        let errors: Vec<&str> = said.lines().filter(|line| line.starts_with("error: ")).collect();
+        ensure!(errors.len() == 1 && errors[0].contains("is gone"), "{nic} unplugged: {errors:?}");
+        ensure!(report.is_some(), "{nic} unplugged, and there is no report");
+    }
+    Ok(())
 }

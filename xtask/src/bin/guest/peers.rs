@@ -1,4 +1,4 @@
-//! The guest kernel's own TCP at the other end: text comes through whole, and the accounts close. Knows sockets and busybox's wget; never
+//! The guest kernel's own TCP at the other end: text comes through whole, and the accounts close. Knows sockets, and busybox's wget and nc; never
 //! our generator's peer.
 
 use std::fs;
@@ -37,7 +37,7 @@ fn text() -> Vec<u8> {
     (0..LENGTH as u32 / 4).flat_map(|number| number.wrapping_mul(2_654_435_761).to_be_bytes()).collect()
 }
 
-/// Text sent back, read from a file, and made up: each over both IP versions, to sockets and to wget.
+/// Text sent back, read from a file, and made up: each over both IP versions, to sockets, to wget and to nc.
 fn text_intact(stage: &mut Stage<'_>) -> Result<()> {
     let text = text();
     fs::write(FILE, &text).context(FILE)?;
@@ -59,13 +59,15 @@ fn text_intact(stage: &mut Stage<'_>) -> Result<()> {
         ensure!(back == text, "echo at {host}: {} bytes came back, not those that were sent", back.len());
         let made = talk(stage, &format!("{host}:19"), b"").with_context(|| format!("source at {host}"))?;
         ensure!(made.len() == LENGTH, "source at {host}: {} bytes", made.len());
+        let caught = catch(stage, host.trim_matches(['[', ']']), 19)?;
+        ensure!(caught == made, "source at {host}: nc got {} bytes, not those of a socket", caught.len());
         let fetched = fetch(stage, &format!("http://{host}/"))?;
         ensure!(fetched == text, "http at {host}: {} bytes, not those of the file", fetched.len());
     }
     let report = serve.stop(stage)?;
-    ensure!(report.count("/connections/opened")? == 6, "opened: {}", report.count("/connections/opened")?);
+    ensure!(report.count("/connections/opened")? == 8, "opened: {}", report.count("/connections/opened")?);
     no_bad_checksums(&[&report])?;
-    stage.note(format!("6 times {} KiB, {}", LENGTH / 1024, stage.best()));
+    stage.note(format!("8 times {} KiB, {}", LENGTH / 1024, stage.best()));
     Ok(())
 }
 
@@ -91,6 +93,14 @@ fn talk(stage: &Stage<'_>, to: &str, text: &[u8]) -> Result<Vec<u8>> {
 fn fetch(stage: &Stage<'_>, url: &str) -> Result<Vec<u8>> {
     let _ = fs::remove_file(FETCHED);
     stage.ask(Side::Client, &["busybox", "wget", "-q", "-O", FETCHED, url])?;
+    fs::read(FETCHED).context(FETCHED)
+}
+
+/// What nc gets at the client's end that says nothing itself.
+fn catch(stage: &Stage<'_>, host: &str, port: u16) -> Result<Vec<u8>> {
+    let _ = fs::remove_file(FETCHED);
+    let command = format!("busybox nc {host} {port} </dev/null >{FETCHED}");
+    stage.ask(Side::Client, &["busybox", "sh", "-c", &command])?;
     fs::read(FETCHED).context(FETCHED)
 }
 
