@@ -163,7 +163,7 @@ impl<'a> Stage<'a> {
 
     /// What `synmill serve` says that refuses these options: one line, exit status 1, and nothing is left on its interface.
     pub(crate) fn refusal(&self, options: &[&str]) -> Result<String> {
-        let mut serve = self.synmill(Side::Server, "serve", options)?;
+        let mut serve = self.start(options)?;
         let status = serve.process.end()?;
         let said = serve.process.said();
         serve.end(self)?;
@@ -172,11 +172,14 @@ impl<'a> Stage<'a> {
         Ok(said)
     }
 
+    fn start(&self, options: &[&str]) -> Result<Synmill> {
+        // A table for a million would take emulated cores a while.
+        self.synmill(Side::Server, "serve", &[&["--max-connections", "10K"][..], options].concat())
+    }
+
     /// `synmill serve` at the server's end with these options, ready.
     pub(crate) fn serve(&self, options: &[&str]) -> Result<Synmill> {
-        // A table for a million would take emulated cores a while.
-        let options = [&["--max-connections", "10K"][..], options].concat();
-        let mut serve = self.synmill(Side::Server, "serve", &options)?;
+        let mut serve = self.start(options)?;
         serve.process.until_said("ready")?;
         Ok(serve)
     }

@@ -17,7 +17,7 @@ const OWNED: &str = "198.18.0.9";
 const ANSWER: usize = 100_000;
 
 fn vlan(stage: &mut Stage<'_>) -> Result<()> {
-    let done = make(stage).and_then(|()| served(stage));
+    let done = make(stage).and_then(|()| told(stage)).and_then(|()| served(stage));
     unmake(stage)?;
     done
 }
@@ -39,8 +39,6 @@ fn make(stage: &Stage<'_>) -> Result<()> {
     ] {
         stage.ask(side, &[&["ip"][..], arguments].concat())?;
     }
-    // A driver that cannot take tags off says so, and leaves them on.
-    let _ = stage.ask(Side::Server, &["ethtool", "-K", SERVER_INTERFACE, "rxvlan", "off"]);
     Ok(())
 }
 
@@ -53,6 +51,23 @@ fn unmake(stage: &Stage<'_>) -> Result<()> {
         }
     }
     stage.ask(Side::Client, &["ip", "address", "replace", &address, "dev", CLIENT_INTERFACE]).map(drop)
+}
+
+/// Where the NIC takes tags off serve says so, and how it is told not to.
+fn told(stage: &mut Stage<'_>) -> Result<()> {
+    let features = stage.ask(Side::Server, &["ethtool", "-k", SERVER_INTERFACE])?;
+    if !features.contains("rx-vlan-offload: on") {
+        return Ok(());
+    }
+    let serve = stage.serve(&["--mode", stage.best(), "--listen", &format!("{OWNED}:80")])?;
+    let said = serve.process.said();
+    serve.stop(stage)?;
+    let (what, way_out) = ("takes their tags off", format!("ethtool -K {SERVER_INTERFACE} rxvlan off"));
+    ensure!(said.contains(what) && said.contains(&way_out), "not said: {way_out}: {said}");
+    let way_out: Vec<&str> = way_out.split(' ').collect();
+    stage.ask(Side::Server, &way_out)?;
+    stage.note("tags were taken off");
+    Ok(())
 }
 
 fn served(stage: &Stage<'_>) -> Result<()> {
