@@ -239,7 +239,8 @@ impl State {
         let given = hash.words[..len].to_vec();
         if hash.context == 0 {
             self.table = if len == 0 { (0..4).cycle().take(self.table.len()).collect() } else { given };
-            let key = hash.words[len..].iter().flat_map(|word| word.to_ne_bytes());
+            // Behind a table of the full length, whether one was given or not: so do kernels before 6.11.
+            let key = hash.words[self.table.len()..].iter().flat_map(|word| word.to_ne_bytes());
             let key: Vec<u8> = key.take(hash.key_len as usize).collect();
             if !key.is_empty() {
                 self.key = key;

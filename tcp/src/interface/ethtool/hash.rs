@@ -120,9 +120,10 @@ pub(in crate::interface) fn set(
     order(nic, 0, Some(table), key, before.mixing).map(|_| ())
 }
 
-/// Lets the driver fill the table as it does by default, and sets the key unless that is empty.
-pub(in crate::interface) fn reset(nic: &dyn Ethtool, key: &[u8], before: &Setting) -> io::Result<()> {
-    order(nic, 0, None, key, before.mixing).map(|_| ())
+/// Lets the driver fill the table as it does by default. Never with a key: before 6.11 the kernel looks for that behind a table of the full
+/// length, though none was given, and sets what it finds there.
+pub(in crate::interface) fn reset(nic: &dyn Ethtool, before: &Setting) -> io::Result<()> {
+    order(nic, 0, None, &[], before.mixing).map(|_| ())
 }
 
 /// Makes a context with this table for flow rules; its number.

@@ -49,12 +49,11 @@ impl Undo {
             Self::Rule(location) => rules::delete(nic, *location),
             Self::Table { before, was_default, key_too } => {
                 let key = if *key_too { &before.key[..] } else { &[] };
-                // A table that was never set may follow the number of queues again.
-                if *was_default {
-                    hash::reset(nic, key, before)
-                } else {
-                    hash::set(nic, &before.table, key, before)
+                if *key_too || !*was_default {
+                    hash::set(nic, &before.table, key, before)?;
                 }
+                // A table that was never set may follow the number of queues again.
+                if *was_default { hash::reset(nic, before) } else { Ok(()) }
             }
         }
     }

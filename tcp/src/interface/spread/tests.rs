@@ -155,6 +155,19 @@ fn the_table_is_spread_over_the_queues_and_set_back() {
 }
 
 #[test]
+fn the_key_is_set_back_with_the_default_table() {
+    let nic = Fake::new(|_| {});
+    let before = kept(&nic);
+    let key: Vec<u8> = (101..=140).collect();
+    let spread = on(&nic, &Steering::Table { key: Some(key.clone()) }, &[1, 2]).unwrap();
+    assert_eq!((nic.state().table, nic.state().key), (vec![1, 2, 1, 2, 1, 2, 1, 2], key));
+    drop(spread);
+    assert_eq!(kept(&nic), before);
+    // The key, and then the table's freedom to follow the queues.
+    assert_eq!(nic.state().orders, [SET_HASH; 3]);
+}
+
+#[test]
 fn a_table_that_is_right_is_left_alone() {
     let nic = Fake::new(|_| {});
     let key = Some((1..=40).collect());
