@@ -103,7 +103,7 @@ impl Interface {
             }
         }
         interface.read_again()?;
-        interface.help = ethtool::help(name)?;
+        interface.help = ethtool::help(&ethtool::Nic(name.into()));
         interface.driver = driver(name)?;
         Ok(interface)
     }

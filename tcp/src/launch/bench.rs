@@ -61,7 +61,7 @@ pub fn bench(config: &Bench) -> Result<BenchReport, Error> {
 
     let taken = Taken::new(interface, rings, &plan, &mut signals)?;
     // As it is now: the attachment may have changed it.
-    let rss = rss(&taken)?;
+    let rss = rss(&taken);
     let clock = taken.clock;
     let workers = taken.plan.workers.clone();
     let desks: Vec<Arc<Desk>> = workers.iter().map(|_| Arc::default()).collect();
@@ -225,24 +225,22 @@ fn script(config: &Bench, target: SocketAddr) -> Script {
 }
 
 /// How the adapter spreads what arrives, where it says so and every worker has a part of it.
-fn rss(taken: &Taken) -> Result<Option<Arc<Rss>>, Error> {
+fn rss(taken: &Taken) -> Option<Arc<Rss>> {
     let workers = &taken.plan.workers;
     let name = &taken.interface.name;
     if workers.len() < 2 {
-        return Ok(None);
+        return None;
     }
-    let table = interface::rss(name, taken.spread.context())
-        .map_err(|error| Error(format!("asking how {name} spreads what it receives: {error}")))?;
-    let table = table.filter(|table| table.is_toeplitz);
-    let Some(rss) = table.and_then(|table| Rss::new(&table.key, table.table)) else { return Ok(None) };
+    let table = interface::rss(name, taken.spread.context()).filter(|table| table.is_toeplitz)?;
+    let rss = Rss::new(&table.key, table.table)?;
     let idle = workers.iter().position(|place| rss.share(&numbers(&place.queues)).0 == 0);
     if let Some(worker) = idle {
         say(&format!(
             "note: {name} spreads nothing to the queues of worker {worker}: what the others get is handed over"
         ));
-        return Ok(None);
+        return None;
     }
-    Ok(Some(Arc::new(rss)))
+    Some(Arc::new(rss))
 }
 
 /// Queues as the adapter's table has them.

@@ -337,7 +337,7 @@ mod tests {
             carries_vlans: false,
             offloads: Offloads { lro: false, strips_vlan: true },
             queues: interface::Queues { rx: 4, tx: 4 },
-            help: Help { has_rules: true, table_len: 128, key_len: 40 },
+            help: Help { has_rules: true, table_len: 128, key_len: 40, errors: String::new() },
             driver: "ice".into(),
             xdp_program: None,
         }
@@ -369,7 +369,7 @@ mod tests {
     #[test]
     fn each_refusal_says_how_to_fix_it() {
         type Change = fn(&mut Interface, &mut Machine);
-        let table: [(&str, Change, &str); 27] = [
+        let table: [(&str, Change, &str); 28] = [
             ("", |i, _| i.up = false, "ip link set t0 up"),
             ("", |i, _| i.mac = None, "not an Ethernet interface"),
             ("", |i, _| i.mtu = 9000, "XDP allows 3506: ip link set t0 mtu 1500"),
@@ -403,6 +403,11 @@ mod tests {
                 "--steer rss",
                 |i, _| i.help.table_len = 0,
                 "t0 has no RSS table (driver ice): leave --steer out",
+            ),
+            (
+                "--steer rss",
+                |i, _| i.help = Help { errors: "asked for it: no".into(), ..Help::default() },
+                "t0 has no RSS table (driver ice; asked for it: no): leave",
             ),
             (
                 "--steer rss --rss-key 01:02",

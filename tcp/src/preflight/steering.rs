@@ -68,15 +68,16 @@ pub fn is_asked_for(interface: &Interface, owned: Address, len: u8) -> bool {
 pub(super) fn check_steering(asked: &Steer, interface: &Interface) -> Result<Steering, String> {
     let Interface { name, driver, help, .. } = interface;
     let driver = if driver.is_empty() { "unknown" } else { driver };
+    let errors = if help.errors.is_empty() { String::new() } else { format!("; {}", help.errors) };
     match asked {
         Steer::AsItIs => Ok(Steering::Untouched),
         Steer::Rules if !help.has_rules => {
             let rss = if help.table_len > 0 { ", or use --steer rss" } else { "" };
-            Err(format!("{name} has no flow rules (driver {driver}): leave --steer out{rss}"))
+            Err(format!("{name} has no flow rules (driver {driver}{errors}): leave --steer out{rss}"))
         }
         Steer::Rules => Ok(Steering::Rules(Vec::new())),
         Steer::Table { .. } if help.table_len == 0 => {
-            Err(format!("{name} has no RSS table (driver {driver}): leave --steer out"))
+            Err(format!("{name} has no RSS table (driver {driver}{errors}): leave --steer out"))
         }
         Steer::Table { key: Some(key) } if help.key_len == 0 => Err(format!(
             "{name} takes no RSS key (driver {driver}), and --rss-key has {}: leave it out",

@@ -39,6 +39,8 @@ pub(in crate::interface) struct State {
     pub(in crate::interface) hashed_fields: u64,
     /// This command fails from its nth time on, with this number.
     pub(in crate::interface) fails: Option<(u32, usize, i32)>,
+    /// Every command fails, with this number.
+    pub(in crate::interface) broken: Option<i32>,
     /// Commands that change something, in order.
     pub(in crate::interface) orders: Vec<u32>,
 }
@@ -63,6 +65,7 @@ impl Fake {
             mixing: 0,
             hashed_fields: 0xf0,
             fails: None,
+            broken: None,
             orders: Vec::new(),
         };
         change(&mut state);
@@ -90,7 +93,9 @@ impl Ethtool for Fake {
     fn carry(&self, request: &mut dyn Request) -> io::Result<()> {
         let request: &mut dyn Any = request;
         let mut state = self.0.borrow_mut();
-        let done = if let Some(request) = request.downcast_mut::<Class>() {
+        let done = if let Some(errno) = state.broken {
+            Err(errno)
+        } else if let Some(request) = request.downcast_mut::<Class>() {
             state.class(request)
         } else if let Some(list) = request.downcast_mut::<ClassList>() {
             state.list(list)

@@ -38,7 +38,7 @@ pub struct Queues {
 }
 
 /// What a NIC can do about which queue gets a packet.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Help {
     /// It has flow rules (`ethtool -n`); of which kind shows only when one is set.
     pub has_rules: bool,
@@ -46,6 +46,8 @@ pub struct Help {
     pub table_len: usize,
     /// Bytes of its RSS key; 0 if it has none to show.
     pub key_len: usize,
+    /// Errors other than those of a driver that has none; it counts as one. Empty if there were none.
+    pub errors: String,
 }
 
 /// `ETHTOOL_GDRVINFO`, `ETHTOOL_GFLAGS`, `ETHTOOL_SFLAGS` and `ETHTOOL_GCHANNELS` of linux/ethtool.h.
@@ -237,16 +239,20 @@ pub(in crate::interface) fn set_ntuple(nic: &dyn Ethtool, on: bool) -> io::Resul
     nic.carry(&mut Value { command: SET_FLAGS, data })
 }
 
-/// What `name` can do about which queue gets a packet; what it may not be asked, it cannot do.
-pub(super) fn help(name: &str) -> io::Result<Help> {
-    let nic = Nic(name.into());
-    let permitted = |error: io::Error| match error.kind() {
-        io::ErrorKind::PermissionDenied => Ok(None),
-        _ => Err(error),
-    };
-    let lengths = hash::lengths(&nic).or_else(permitted)?;
+/// What it can do about which queue gets a packet. No answer is an error: who does not want its help is to go on without.
+pub(super) fn help(nic: &dyn Ethtool) -> Help {
+    let mut errors = Vec::new();
+    let mut failed = |what, error| errors.push(format!("asked for its {what}: {error}"));
+    let has_rules = rules::has_rules(nic).unwrap_or_else(|error| {
+        failed("flow rules", error);
+        false
+    });
+    let lengths = hash::lengths(nic).unwrap_or_else(|error| {
+        failed("RSS table", error);
+        None
+    });
     let (table_len, key_len) = lengths.unwrap_or_default();
-    Ok(Help { has_rules: rules::has_rules(&nic)?, table_len, key_len })
+    Help { has_rules, table_len, key_len, errors: errors.join(", ") }
 }
 
 /// The active queues of `name`. Attaching a program can change them: ask again then.
@@ -282,4 +288,24 @@ pub fn queues(name: &str, index: u32) -> io::Result<Queues> {
         Ok(names.filter(|entry| entry.file_name().to_string_lossy().starts_with(prefix)).count().max(1))
     };
     Ok(Queues { rx: count("rx-")?, tx: count("tx-")? })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::fake::{Fake, Takes};
+    use super::*;
+
+    #[test]
+    fn a_driver_that_fails_to_answer_has_no_help() {
+        let able = Help { has_rules: true, table_len: 8, key_len: 40, errors: String::new() };
+        assert_eq!(help(&Fake::new(|_| {})), able);
+        let unable = Fake::new(|state| {
+            (state.takes, state.table, state.key) = (Takes::None, Vec::new(), Vec::new());
+        });
+        assert_eq!(help(&unable), Help::default());
+        let broken = help(&Fake::new(|state| state.broken = Some(libc::EIO)));
+        assert!(!broken.has_rules && broken.table_len == 0, "{broken:?}");
+        let [rules, table] = ["asked for its flow rules: Input", "asked for its RSS table: Input"];
+        assert!(broken.errors.contains(rules) && broken.errors.contains(table), "{broken:?}");
+    }
 }
