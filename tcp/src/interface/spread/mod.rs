@@ -64,11 +64,16 @@ impl Undo {
             Self::RulesInForce => format!("ethtool -K {name} ntuple off"),
             Self::Context(context) => format!("ethtool -X {name} context {context} delete"),
             Self::Rule(location) => format!("ethtool -N {name} delete {location}"),
-            Self::Table { before, key_too: true, .. } => {
-                let key: Vec<String> = before.key.iter().map(|byte| format!("{byte:02x}")).collect();
-                format!("ethtool -X {name} default, ethtool -X {name} hkey {}", key.join(":"))
+            Self::Table { before, was_default, key_too } => {
+                let mut line = format!("ethtool -X {name} default");
+                if *key_too {
+                    let key: Vec<String> = before.key.iter().map(|byte| format!("{byte:02x}")).collect();
+                    line += &format!(", ethtool -X {name} hkey {}", key.join(":"));
+                }
+                // ethtool has no words for just any table.
+                let which = if *was_default { "" } else { " (the table was another, though)" };
+                line + which
             }
-            Self::Table { .. } => format!("ethtool -X {name} default"),
         }
     }
 }
