@@ -172,8 +172,7 @@ impl Spread {
             table.rules.iter().find(|rule| rule.is_for(flow)).map(|rule| (rule.location, rule.action));
         match there {
             Some((location, now)) if now == Some(action) => {
-                let what = format!("{flow} goes to {place} by a flow rule that was there already");
-                self.note(&what, Undo::Rule(location));
+                self.note_stays(&format!("{flow} goes to {place}"), &Undo::Rule(location));
                 Ok(())
             }
             Some((location, _)) => Err(format!(
@@ -188,7 +187,7 @@ impl Spread {
         }
     }
 
-    /// The context that spreads over these queues: one that a killed run left behind with its rules, or a new one.
+    /// The context that spreads over these queues: one that a rule for one of the flows names already, or a new one.
     fn find_context(&mut self, table: &Table, flows: &[Flow], queues: &[usize]) -> Result<u32, String> {
         let name = self.nic.name().to_owned();
         let failed = |error: io::Error| format!("asking {name} for its RSS table: {error}");
@@ -200,15 +199,13 @@ impl Spread {
         };
         let common = hash::setting(&*self.nic, 0).map_err(failed)?.ok_or_else(no_contexts)?;
         let wanted = self.evenly(common.table.len(), queues)?;
-        let numbers = ranges(queues);
+        let what = |context: u32| format!("RSS context {context} spreads over queues {}", ranges(queues));
         for rule in table.rules.iter().filter(|rule| flows.iter().any(|&flow| rule.is_for(flow))) {
             let Some(Action::Context(context)) = rule.action else { continue };
             let setting = hash::setting(&*self.nic, context).map_err(failed)?;
             if setting.is_some_and(|setting| setting.table == wanted) {
                 self.context = context;
-                let what =
-                    format!("RSS context {context} spreads over queues {numbers}, and was there already");
-                self.note(&what, Undo::Context(context));
+                self.note_stays(&what(context), &Undo::Context(context));
                 return Ok(context);
             }
         }
@@ -220,7 +217,7 @@ impl Spread {
             }
         })?;
         self.context = context;
-        self.note(&format!("RSS context {context} spreads over queues {numbers}"), Undo::Context(context));
+        self.note(&what(context), Undo::Context(context));
         Ok(context)
     }
 
@@ -269,6 +266,13 @@ impl Spread {
         let name = self.nic.name();
         self.notes.push(format!("{name}: {what}, until the end; by hand: {}", undo.by_hand(name)));
         self.undo.push(undo);
+    }
+
+    /// What is as it should be without us is not ours to take back: it may be somebody's own.
+    fn note_stays(&mut self, what: &str, undo: &Undo) {
+        let name = self.nic.name();
+        let by_hand = undo.by_hand(name);
+        self.notes.push(format!("{name}: {what}, which was there already, and stays; by hand: {by_hand}"));
     }
 }
 

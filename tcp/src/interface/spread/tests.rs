@@ -113,19 +113,24 @@ fn a_place_is_found_where_the_driver_finds_none() {
 }
 
 #[test]
-fn what_a_killed_run_left_is_taken_over_and_removed() {
+fn what_was_there_is_used_and_stays() {
     for queues in [&[3][..], &[0, 1]] {
         let nic = Fake::new(|_| {});
-        let before = kept(&nic);
         let flows = rules(&[web(), Flow::Arp]);
-        let killed = on(&nic, &flows, queues).unwrap();
-        let left = kept(&nic);
-        kill(killed);
+        kill(on(&nic, &flows, queues).unwrap());
+        let (there, orders) = (kept(&nic), nic.state().orders);
         let spread = on(&nic, &flows, queues).unwrap();
-        assert_eq!(kept(&nic), left, "nothing is set a second time");
-        assert!(spread.notes().iter().all(|note| note.contains("was there already")), "{:?}", spread.notes());
+        assert!(!spread.has_changed_anything());
+        let stays = |note: &String| note.contains("was there already, and stays; by hand: ethtool -");
+        assert!(spread.notes().iter().all(stays), "{:?}", spread.notes());
         drop(spread);
-        assert_eq!(kept(&nic), before);
+        assert_eq!((kept(&nic), nic.state().orders), (there.clone(), orders));
+        // What is missing is added to it, and is all that is taken back.
+        let spread = on(&nic, &rules(&[web(), web_v6(), Flow::Arp]), queues).unwrap();
+        assert_eq!(kept(&nic).1, 3);
+        assert_eq!(kept(&nic).2, there.2, "another context");
+        drop(spread);
+        assert_eq!(kept(&nic), there);
     }
 }
 
