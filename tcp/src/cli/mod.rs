@@ -48,8 +48,8 @@ pub struct Rings {
     pub queues: Queues,
 
     /// What to set on the NIC so that packets come to --queues, which may leave queues to the kernel then.
-    /// It is taken back at the end, but not after kill -9 (rules, an RSS context, ntuple on, table and key are left then):
-    /// notes at the start say how to do it by hand
+    /// It is taken back at the end, but not after kill -9, SIGQUIT or a second Ctrl-C (rules, an RSS context, ntuple on, table
+    /// and key are left then): notes at the start say how to do it by hand
     #[arg(long, help_heading = RINGS, value_name = "HOW", default_value = "none")]
     pub steer: Steer,
 

@@ -32,7 +32,7 @@ pub struct Serve {
     #[arg(long, value_name = "TIME", default_value = "60s", value_parser = parse_duration)]
     pub time_wait: Duration,
 
-    /// Stop after this time; ms, s, m or h [default: at SIGINT or SIGTERM]
+    /// Stop after this time; ms, s, m or h [default: at SIGINT, SIGTERM or SIGHUP]
     #[arg(long, value_name = "TIME", value_parser = parse_duration)]
     pub duration: Option<Duration>,
 

@@ -38,7 +38,8 @@ const SPARES: usize = 3;
 /// Opens, uses and closes connections as configured, and reports. Facts go to standard error; a line a second and the final table go to
 /// standard output. Returns the whole run; what of it is not as asked is in its verdict.
 ///
-/// SIGINT and SIGTERM end the trial under way in order; a second one ends the process at once.
+/// SIGINT, SIGTERM and, unless it is ignored, SIGHUP end the trial under way in order; a second SIGINT or SIGTERM ends the process at
+/// once.
 ///
 /// # Errors
 /// One line: what is wrong and how to fix it. Nothing is left attached then. What fails once connections are opened does not

@@ -25,7 +25,8 @@ const DRAIN_NAP: Duration = Duration::from_millis(10);
 /// Serves until a signal comes or the time is up, and reports. Facts go to standard error, the last of them a line that starts
 /// with `ready`; a line a second and the final table go to standard output. Returns the whole run.
 ///
-/// SIGINT and SIGTERM are caught meanwhile: the first ends the run in order, a second ends the process at once.
+/// SIGINT, SIGTERM and, unless it is ignored, SIGHUP are caught meanwhile: the first ends the run in order, a second SIGINT or SIGTERM
+/// ends the process at once.
 ///
 /// A service of one's own behind the same command line:
 ///

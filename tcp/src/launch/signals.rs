@@ -1,5 +1,7 @@
-//! SIGINT and SIGTERM as something to wait for. Knows signals; never what stopping means.
+//! SIGINT, SIGTERM and SIGHUP as something to wait for. Knows signals; never what stopping means.
 
+use std::ffi::c_int;
+use std::fs;
 use std::io::{self, Read};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
@@ -7,14 +9,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use signal_hook::SigId;
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::{flag, low_level};
 
 /// The process's exit status when a second signal ends it at once.
 const SECOND_SIGNAL: i32 = 1;
 
-/// The two signals, caught for as long as this lives. A second one ends the process at once: the kernel then detaches the
-/// program and closes the sockets.
+/// The three signals, caught for as long as this lives; SIGHUP not if it is ignored, as nohup(1) has it. A second SIGINT or SIGTERM
+/// ends the process at once: the kernel then detaches the program and closes the sockets. A second SIGHUP does not: shell and
+/// kernel send one each when a terminal is closed.
 #[derive(Debug)]
 pub(super) struct Signals {
     woken: UnixStream,
@@ -27,13 +30,15 @@ impl Signals {
         let (woken, wake) = UnixStream::pair()?;
         let caught = Arc::new(AtomicBool::new(false));
         let mut signals = Self { woken, caught: Arc::clone(&caught), ids: Vec::new() };
-        for signal in [SIGINT, SIGTERM] {
-            // In this order: the first signal finds the flag clear and sets it, the second finds it set.
-            signals.ids.push(flag::register_conditional_shutdown(
-                signal,
-                SECOND_SIGNAL,
-                Arc::clone(&caught),
-            )?);
+        for signal in [SIGINT, SIGTERM, SIGHUP] {
+            if signal == SIGHUP && is_ignored(signal) {
+                continue;
+            }
+            if signal != SIGHUP {
+                // In this order: the first signal finds the flag clear and sets it, the second finds it set.
+                let id = flag::register_conditional_shutdown(signal, SECOND_SIGNAL, Arc::clone(&caught))?;
+                signals.ids.push(id);
+            }
             signals.ids.push(flag::register(signal, Arc::clone(&caught))?);
             signals.ids.push(low_level::pipe::register(signal, wake.try_clone()?)?);
         }
@@ -52,6 +57,14 @@ impl Signals {
     }
 }
 
+/// Does this process ignore it (`SigIgn` of proc_pid_status(5))?
+fn is_ignored(signal: c_int) -> bool {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let ignored = ignored.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok()).unwrap_or(0);
+    ignored & 1 << (signal - 1) != 0
+}
+
 impl Drop for Signals {
     fn drop(&mut self) {
         for id in self.ids.drain(..) {
@@ -62,34 +75,58 @@ impl Drop for Signals {
 
 #[cfg(test)]
 mod tests {
-    use std::process::Command;
+    use std::process::{Command, Output};
 
     use super::*;
 
-    /// Set in the process that the signals end.
+    /// Set in the processes that get the signals.
     const CHILD: &str = "SYNMILL_TEST_SIGNALS";
+
+    fn is_child() -> bool {
+        std::env::var_os(CHILD).is_some()
+    }
+
+    /// This test, alone in a process that is started by this command.
+    fn child(test: &str, by: &[&str]) -> (Output, String) {
+        let program = std::env::current_exe().unwrap();
+        let test = format!("launch::signals::tests::{test}");
+        let mut command = Command::new(by[0]);
+        command.args(&by[1..]).arg(program).args(["--exact", &test, "--nocapture"]).env(CHILD, "1");
+        let output = command.output().unwrap();
+        let said = String::from_utf8(output.stdout.clone()).unwrap();
+        (output, said)
+    }
 
     #[test]
     fn a_second_signal_ends_the_process_at_once() {
-        if std::env::var_os(CHILD).is_some() {
+        if is_child() {
             let mut signals = Signals::catch().unwrap();
             low_level::raise(SIGTERM).unwrap();
             assert!(signals.wait(Duration::from_secs(60)));
             println!("draining");
-            // Whichever of the two comes second.
+            // Whichever of them comes second.
             low_level::raise(SIGINT).unwrap();
             println!("still there");
             return;
         }
-        let name = "launch::signals::tests::a_second_signal_ends_the_process_at_once";
-        let ended = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", name, "--nocapture"])
-            .env(CHILD, "1")
-            .output()
-            .unwrap();
-        let said = String::from_utf8(ended.stdout).unwrap();
+        let (ended, said) = child("a_second_signal_ends_the_process_at_once", &["env"]);
         assert_eq!(ended.status.code(), Some(SECOND_SIGNAL), "{said}");
         assert!(said.contains("draining") && !said.contains("still there"), "{said}");
+    }
+
+    #[test]
+    fn a_closed_terminal_is_a_signal_except_under_nohup() {
+        if is_child() {
+            let mut signals = Signals::catch().unwrap();
+            low_level::raise(SIGHUP).unwrap();
+            low_level::raise(SIGHUP).unwrap();
+            println!("{}", if signals.wait(Duration::from_millis(1)) { "caught" } else { "ignored" });
+            return;
+        }
+        for (by, what) in [(&["env", "--default-signal=HUP"][..], "caught"), (&["nohup"], "ignored")] {
+            let (ended, said) = child("a_closed_terminal_is_a_signal_except_under_nohup", by);
+            assert!(ended.status.success() && said.contains(what), "{by:?}: {}: {said}", ended.status);
+        }
     }
 
     #[test]

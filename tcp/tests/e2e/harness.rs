@@ -99,8 +99,9 @@ impl Server {
     /// Starts it with these options beside the interface and the report, and waits until it says ready.
     pub(crate) fn start(stage: &Stage, arguments: &[&str]) -> Self {
         let report = stage.file("report.json");
-        let mut argv =
-            vec![BINARY, "serve", "--interface", SERVER_INTERFACE, "--json", report.to_str().unwrap()];
+        // The tests themselves may run under nohup.
+        let mut argv = vec!["env", "--default-signal=HUP", BINARY, "serve", "--interface", SERVER_INTERFACE];
+        argv.extend(["--json", report.to_str().unwrap()]);
         argv.extend(arguments);
         let mut process = Process::spawn(&mut stage.lab.exec(Side::Server, argv));
         until("the responder is ready", LIMIT, || {

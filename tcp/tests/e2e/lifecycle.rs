@@ -125,6 +125,15 @@ fn a_second_sigterm_ends_at_once() {
 }
 
 #[test]
+fn it_ends_in_order_when_its_terminal_is_closed() {
+    let stage = Stage::new("hangup");
+    let server = Server::start(&stage, &SERVE);
+    assert_eq!(curl(&stage, "http://198.18.0.2/").bytes, 1024);
+    server.signal(Signal::SIGHUP);
+    assert_eq!(server.finish(&stage).count("passive_opens"), 1);
+}
+
+#[test]
 fn the_mode_for_every_driver_serves() {
     let stage = Stage::new("skb");
     let server = Server::start(&stage, &[&SERVE[..], &["--mode", "skb"]].concat());
