@@ -215,8 +215,10 @@ fn check_queues(asked: &Queues, interface: &Interface, steering: &Steering) -> R
             String::new()
         };
         let help = match interface.help {
-            Help { has_rules: true, .. } => ", or --steer ntuple or rss",
+            // An igb says that it has rules, and may refuse each.
+            Help { table_len: 1.., has_rules: true, .. } => ", or --steer rss or ntuple",
             Help { table_len: 1.., .. } => ", or --steer rss",
+            Help { has_rules: true, .. } => ", or --steer ntuple",
             Help { .. } => "",
         };
         return Err(format!(
@@ -369,7 +371,7 @@ mod tests {
     #[test]
     fn each_refusal_says_how_to_fix_it() {
         type Change = fn(&mut Interface, &mut Machine);
-        let table: [(&str, Change, &str); 28] = [
+        let table: [(&str, Change, &str); 29] = [
             ("", |i, _| i.up = false, "ip link set t0 up"),
             ("", |i, _| i.mac = None, "not an Ethernet interface"),
             ("", |i, _| i.mtu = 9000, "XDP allows 3506: ip link set t0 mtu 1500"),
@@ -387,7 +389,8 @@ mod tests {
             ("", |i, _| i.queues.tx = 2, "ethtool -L t0 combined 2"),
             ("--queues 1-2 --steer rss", |i, _| i.queues.tx = 2, "ethtool -L t0 combined 2"),
             ("--queues 4 --steer rss", |_, _| {}, "queue 4 of t0 is not active, 0-3 is"),
-            ("--queues 0,2", |_, _| {}, "or --steer ntuple or rss"),
+            ("--queues 0,2", |_, _| {}, "use --queues all, or --steer rss or ntuple"),
+            ("--queues 0,2", |i, _| i.help.table_len = 0, "use --queues all, or --steer ntuple"),
             ("--queues 0,2", |i, _| i.help.has_rules = false, "use --queues all, or --steer rss"),
             (
                 "--steer ntuple",
