@@ -26,14 +26,19 @@ impl Plan {
         // What is not hashed is not looked up in the RSS table: an igb has ARP on queue 0, others neighbour discovery, too.
         match &mut self.steering {
             Steering::Untouched => {}
+            Steering::Rules(_) if queues.len() == interface.queues.rx => {
+                self.steering = Steering::Untouched;
+                self.notes.push(format!(
+                    "--queues are all that {} receives on: what is ours comes to them without flow rules, and none is set",
+                    interface.name
+                ));
+            }
             Steering::Rules(rules) => {
                 rules.extend(flows);
                 if !queues.contains(&0) {
                     rules.extend(asked_for(true).map(|_| Flow::Arp));
                 }
-                if queues.len() < interface.queues.rx {
-                    rules.extend(asked_for(false).map(|_| Flow::Icmpv6));
-                }
+                rules.extend(asked_for(false).map(|_| Flow::Icmpv6));
             }
             Steering::Table { .. } => {
                 if let Some((owned, _)) = asked_for(true).or(asked_for(false))
@@ -117,7 +122,7 @@ mod tests {
         assert_eq!(steering("--steer ntuple --queues 1", &[1]), Steering::Rules(vec![ours]));
         // Neighbours ask for what only we have: by ARP, or in ICMPv6.
         let listen = "--listen 198.18.0.9:81 --listen [fd00:18::9]:82 --listen 198.18.0.9:83";
-        let flows = vec![ours, to("198.18.0.9:81"), to("[fd00:18::9]:82"), to("198.18.0.9:83")];
+        let flows = [ours, to("198.18.0.9:81"), to("[fd00:18::9]:82"), to("198.18.0.9:83")];
         let with_neighbours = [&flows[..], &[Flow::Arp, Flow::Icmpv6]].concat();
         let arguments = format!("--steer ntuple --queues 1 {listen}");
         assert_eq!(steering(&arguments, &[1]), Steering::Rules(with_neighbours));
@@ -131,8 +136,9 @@ mod tests {
         assert!(line.contains("ask for 198.18.0.9") && line.contains("queue 0 among --queues"), "{line}");
         assert!(plan("--steer rss --queues 1-3").is_ok());
         assert!(plan("--steer rss --queues 0-2 --listen 198.18.0.9:81").is_ok());
-        // They find us on whatever queue, if all are ours.
-        let arguments = format!("--steer ntuple {listen}");
-        assert_eq!(steering(&arguments, &[0, 1, 2, 3]), Steering::Rules(flows));
+        // All that comes is on our queues, if all are ours.
+        let plan = plan(&format!("--steer ntuple {listen}")).unwrap();
+        assert_eq!(plan.steering, Steering::Untouched);
+        assert!(plan.notes[0].contains("without flow rules, and none is set"), "{:?}", plan.notes);
     }
 }
