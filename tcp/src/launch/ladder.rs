@@ -155,7 +155,8 @@ impl Ladder<'_> {
             *attached = None;
             steer.attach(&self.interface.name, rung.attach)?;
             *attached = Some(rung.attach);
-            self.await_carrier(signals).map_err(Refusal::Final)?;
+            Self::await_carrier(self.interface, "the XDP program was attached", signals)
+                .map_err(Refusal::Final)?;
         }
         let plan = self.plan_now().map_err(Refusal::Final)?;
         let mut devices = Vec::with_capacity(plan.workers.len());
@@ -184,24 +185,28 @@ impl Ladder<'_> {
         (self.plan)(&now).map_err(Error)
     }
 
-    /// Waits for the carrier, if there was one before.
-    pub(super) fn await_carrier(&self, signals: &mut Signals) -> Result<(), Error> {
-        let name = &self.interface.name;
-        if !self.interface.carrier {
+    /// Waits for the carrier, if there was one before this was done to it.
+    pub(super) fn await_carrier(
+        interface: &Interface,
+        what: &str,
+        signals: &mut Signals,
+    ) -> Result<(), Error> {
+        let name = &interface.name;
+        if !interface.carrier {
             return Ok(());
         }
         let deadline = Instant::now() + CARRIER_BACK;
         loop {
-            let state = link(self.interface.index)
+            let state = link(interface.index)
                 .map_err(|error| Error(format!("asking for the carrier of {name}: {error}")))?;
             match state {
                 Link::Up => return Ok(()),
                 Link::Gone | Link::Down => {
-                    return Err(Error(format!("{name} went down while the XDP program was attached")));
+                    return Err(Error(format!("{name} went down when {what}")));
                 }
                 Link::NoCarrier if Instant::now() > deadline => {
                     return Err(Error(format!(
-                        "{name} has had no carrier for {} s since the XDP program was attached: check its other end",
+                        "{name} has had no carrier for {} s since {what}: check its other end",
                         CARRIER_BACK.as_secs()
                     )));
                 }

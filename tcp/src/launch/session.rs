@@ -94,21 +94,31 @@ impl Taken {
     ) -> Result<Self, Error> {
         let mut steer = Steer::load(plan(&interface)?.mac, None)?;
         let ladder = Ladder { interface: &interface, mode: rings.mode, busy_poll: rings.busy_poll, plan };
-        let Reached { devices, mut plan, mode, refused } = ladder.climb(&mut steer, signals)?;
+        let Reached { devices, plan, mode, refused } = ladder.climb(&mut steer, signals)?;
+        let (frames, clock) = (frames(&devices), Clock::start()?);
+        let memberships = join_groups(&interface, &plan);
+        let spread = Spread::new(&interface.name, say);
+        // From here on a failure drops all in its order.
+        let mut taken =
+            Self { interface, plan, mode, refused, frames, clock, memberships, devices, spread, steer };
+        taken.bring(signals)?;
+        Ok(taken)
+    }
+
+    /// Has the NIC bring the packets to the queues, and the program to the sockets.
+    fn bring(&mut self, signals: &mut Signals) -> Result<(), Error> {
         // After the attachment, which may change the queues and resets some NICs; before anything is ours.
-        let spread = Spread::new(&interface.name, &plan.steering, &plan.queues(), say)?;
-        if spread.has_changed_anything() {
-            ladder.await_carrier(signals)?;
+        self.spread.set(&self.plan.steering, &self.plan.queues())?;
+        if self.spread.has_changed_anything() {
+            Ladder::await_carrier(&self.interface, "--steer was set", signals)?;
         }
-        plan.notes.extend_from_slice(spread.notes());
-        for (place, devices) in plan.workers.iter().zip(&devices) {
+        self.plan.notes.extend_from_slice(self.spread.notes());
+        for (place, devices) in self.plan.workers.iter().zip(&self.devices) {
             for (queue, device) in place.queues.iter().zip(devices) {
-                steer.set_socket(*queue as u32, device.fd())?;
+                self.steer.set_socket(*queue as u32, device.fd())?;
             }
         }
-        let memberships = join_groups(&interface, &plan);
-        let (frames, clock) = (frames(&devices), Clock::start()?);
-        Ok(Self { interface, plan, mode, refused, frames, clock, memberships, devices, spread, steer })
+        Ok(())
     }
 
     /// Starts the workers, each for the application that `application` makes for it, and has the owned addresses and these

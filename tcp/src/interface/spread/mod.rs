@@ -79,27 +79,26 @@ impl Undo {
 }
 
 impl Spread {
-    /// Sets it on interface `name` for `queues`. `tell` hears what cannot be taken back when this is dropped.
-    ///
-    /// # Errors
-    /// One line: what is wrong and how to fix it. What was set until then is taken back.
-    pub fn new(name: &str, steering: &Steering, queues: &[usize], tell: fn(&str)) -> Result<Self, String> {
-        Self::on(Box::new(Nic(name.into())), steering, queues, tell)
+    /// Nothing yet, on interface `name`. `tell` hears what cannot be taken back when this is dropped.
+    #[must_use]
+    pub fn new(name: &str, tell: fn(&str)) -> Self {
+        Self::on(Box::new(Nic(name.into())), tell)
     }
 
-    fn on(
-        nic: Box<dyn Ethtool>,
-        steering: &Steering,
-        queues: &[usize],
-        tell: fn(&str),
-    ) -> Result<Self, String> {
-        let mut spread = Self { nic, context: 0, undo: Vec::new(), notes: Vec::new(), tell };
+    fn on(nic: Box<dyn Ethtool>, tell: fn(&str)) -> Self {
+        Self { nic, context: 0, undo: Vec::new(), notes: Vec::new(), tell }
+    }
+
+    /// Sets this for `queues`.
+    ///
+    /// # Errors
+    /// One line: what is wrong and how to fix it. What was set until then is taken back at the drop.
+    pub fn set(&mut self, steering: &Steering, queues: &[usize]) -> Result<(), String> {
         match steering {
-            Steering::Untouched => {}
-            Steering::Rules(flows) => spread.set_rules(flows, queues)?,
-            Steering::Table { key } => spread.set_table(key.as_deref(), queues)?,
+            Steering::Untouched => Ok(()),
+            Steering::Rules(flows) => self.set_rules(flows, queues),
+            Steering::Table { key } => self.set_table(key.as_deref(), queues),
         }
-        Ok(spread)
     }
 
     /// Is anything set? Some NICs lose their carrier by that.

@@ -26,7 +26,8 @@ fn web_v6() -> Flow {
 }
 
 fn on(nic: &Fake, steering: &Steering, queues: &[usize]) -> Result<Spread, String> {
-    Spread::on(Box::new(nic.clone()), steering, queues, tell)
+    let mut spread = Spread::on(Box::new(nic.clone()), tell);
+    spread.set(steering, queues).map(|()| spread)
 }
 
 /// Kill -9: nothing is taken back.
