@@ -16,16 +16,14 @@ pub(super) enum Wires {
     /// A TAP device each, and a bridge between them: virtio-net leaves it to its back end which queue a frame comes in by, and only this one
     /// has several. They are in a network namespace without a name, which ends with its last process, QEMU: nothing is left behind, whatever
     /// happens. Takes root.
-    Taps { queues: u32, mtu: u32 },
+    Taps { queues: u32 },
 }
 
 impl Wires {
     /// What this plan needs.
     pub(super) fn of(plan: &Plan) -> Self {
         match plan.driver {
-            Driver::Virtio | Driver::VirtioCopy if plan.queues > 1 => {
-                Self::Taps { queues: plan.queues, mtu: plan.mtu }
-            }
+            Driver::Virtio | Driver::VirtioCopy if plan.queues > 1 => Self::Taps { queues: plan.queues },
             _ => Self::Hub,
         }
     }
@@ -41,7 +39,7 @@ impl Wires {
         let back_end = match self {
             Self::Hub => format!("hubport,hubid=0,id={wire}"),
             // Without the header of virtio there are no offloads: checksums are whole, as on any other wire.
-            Self::Taps { queues, .. } => format!(
+            Self::Taps { queues } => format!(
                 "tap,id={wire},ifname={},queues={queues},script=no,downscript=no,vhost=off,vnet_hdr=off",
                 TAPS[end]
             ),
@@ -51,11 +49,13 @@ impl Wires {
 
     /// Has `action` start its process where the wires are.
     pub(super) fn inside<T: Send>(self, action: impl FnOnce() -> Result<T> + Send) -> Result<T> {
-        let Self::Taps { mtu, .. } = self else { return action() };
+        if self == Self::Hub {
+            return action();
+        }
         thread::scope(|scope| {
             let thread = scope.spawn(move || {
                 unshare(CloneFlags::CLONE_NEWNET).context("making a network namespace")?;
-                join_taps(mtu)?;
+                join_taps()?;
                 action()
             });
             thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
@@ -65,15 +65,16 @@ impl Wires {
 
 const TAPS: [&str; 2] = ["tap-client", "tap-server"];
 const BRIDGE: &str = "bridge";
+/// Larger than any of the guest's, which its tests change.
+const MTU: &str = "9000";
 
 /// Makes the two devices and their bridge in the namespace that this thread is in.
-fn join_taps(mtu: u32) -> Result<()> {
-    let mtu = mtu.to_string();
+fn join_taps() -> Result<()> {
     let ip = |line: &str| output(Command::new("ip").args(line.split(' '))).map(drop);
     ip(&format!("link add name {BRIDGE} type bridge stp_state 0 forward_delay 0 mcast_snooping 0"))?;
     for tap in TAPS {
         ip(&format!("tuntap add dev {tap} mode tap multi_queue"))?;
-        ip(&format!("link set {tap} mtu {mtu} master {BRIDGE}"))?;
+        ip(&format!("link set {tap} mtu {MTU} master {BRIDGE}"))?;
     }
     for device in [BRIDGE].into_iter().chain(TAPS) {
         // Nothing of the host's own may be heard on the wire.

@@ -28,6 +28,8 @@ const POLL: Duration = Duration::from_millis(20);
 const TAIL: usize = 20;
 /// Where the reports of processes go.
 const FOLDER: &str = "/tmp";
+/// Where what is fetched goes.
+const FETCHED: &str = "/tmp/fetched";
 
 /// What a process has said so far, both of its outputs by lines.
 type Said = Arc<Mutex<String>>;
@@ -112,10 +114,12 @@ impl<'a> Stage<'a> {
         self.lab.output(side, argv)
     }
 
-    /// Fetches a text with the kernel's own TCP at the client's end; its length in bytes.
-    pub(crate) fn fetch(&self, url: &str) -> Result<usize> {
-        let counted = self.ask(Side::Client, &["sh", "-c", &format!("wget -q -O - {url} | wc -c")])?;
-        counted.trim().parse().with_context(|| format!("`wc` printed {counted}"))
+    /// What busybox's wget gets with the kernel's own TCP at the client's end.
+    pub(crate) fn fetch(&self, url: &str) -> Result<Vec<u8>> {
+        let _ = fs::remove_file(FETCHED);
+        let limit = WAIT.as_secs().to_string();
+        self.ask(Side::Client, &["timeout", &limit, "busybox", "wget", "-q", "-O", FETCHED, url])?;
+        fs::read(FETCHED).context(FETCHED)
     }
 
     /// How an XDP program is attached to an end's interface; to one that is gone there is none.

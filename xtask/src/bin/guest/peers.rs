@@ -24,8 +24,8 @@ const LENGTH: usize = 300 * 1024;
 const FETCHES: u64 = 20;
 /// Where the text to fetch is.
 const FILE: &str = "/tmp/text";
-/// Where it is put.
-const FETCHED: &str = "/tmp/fetched";
+/// Where nc puts what it gets.
+const CAUGHT: &str = "/tmp/caught";
 
 /// Both addresses of the server in brackets where they need them.
 fn hosts() -> [String; 2] {
@@ -61,7 +61,7 @@ fn text_intact(stage: &mut Stage<'_>) -> Result<()> {
         ensure!(made.len() == LENGTH, "source at {host}: {} bytes", made.len());
         let caught = catch(stage, host.trim_matches(['[', ']']), 19)?;
         ensure!(caught == made, "source at {host}: nc got {} bytes, not those of a socket", caught.len());
-        let fetched = fetch(stage, &format!("http://{host}/"))?;
+        let fetched = stage.fetch(&format!("http://{host}/"))?;
         ensure!(fetched == text, "http at {host}: {} bytes, not those of the file", fetched.len());
     }
     let report = serve.stop(stage)?;
@@ -89,19 +89,12 @@ fn talk(stage: &Stage<'_>, to: &str, text: &[u8]) -> Result<Vec<u8>> {
     })
 }
 
-/// What wget gets at the client's end.
-fn fetch(stage: &Stage<'_>, url: &str) -> Result<Vec<u8>> {
-    let _ = fs::remove_file(FETCHED);
-    stage.ask(Side::Client, &["busybox", "wget", "-q", "-O", FETCHED, url])?;
-    fs::read(FETCHED).context(FETCHED)
-}
-
 /// What nc gets at the client's end that says nothing itself.
 fn catch(stage: &Stage<'_>, host: &str, port: u16) -> Result<Vec<u8>> {
-    let _ = fs::remove_file(FETCHED);
-    let command = format!("busybox nc {host} {port} </dev/null >{FETCHED}");
+    let limit = WAIT.as_secs();
+    let command = format!("timeout {limit} busybox nc {host} {port} </dev/null >{CAUGHT}");
     stage.ask(Side::Client, &["busybox", "sh", "-c", &command])?;
-    fs::read(FETCHED).context(FETCHED)
+    fs::read(CAUGHT).context(CAUGHT)
 }
 
 /// No segment arrived with a checksum that a NIC was left to finish.
@@ -119,7 +112,7 @@ fn kernel_client(stage: &mut Stage<'_>) -> Result<()> {
     let serve = stage.serve(&["--mode", stage.best(), "--listen", &v4, "--listen", &v6])?;
     for number in 0..FETCHES {
         let url = format!("http://{}/", if number % 2 == 0 { &v4 } else { &v6 });
-        let body = fetch(stage, &url)?;
+        let body = stage.fetch(&url)?;
         ensure!(body.len() == 1024, "{} bytes at fetch {number}", body.len());
     }
     let report = serve.stop(stage)?;
