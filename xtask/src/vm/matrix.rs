@@ -11,7 +11,7 @@ use super::{Host, Report, Wish};
 use crate::process::{Interrupt, workspace};
 
 /// The kernels: without zero-copy for any of these drivers, and with it.
-const KERNELS: [&str; 2] = ["6.12", "7.2"];
+const KERNELS: [&str; 2] = ["6.12", "7"];
 /// The test that tries the modes.
 const LADDER: &str = "ladder";
 /// Where the table is kept, from the workspace's root on.

@@ -86,7 +86,8 @@ fn sources_answer_pings_while_it_runs() {
     generator.signal(Signal::SIGTERM);
     let run = generator.end(&stage).fails_with(3, "a signal ended the run");
     run.accounts_close();
-    assert_eq!(run.count("/counters/echo_answers"), 6);
+    // ping sends more while it waits for the last of them.
+    assert!(run.count("/counters/echo_answers") >= 6);
     assert_eq!(run.count("/connections/started"), 20);
     server.stop();
 }
