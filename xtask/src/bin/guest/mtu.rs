@@ -72,7 +72,7 @@ fn refusal(driver: Driver, mtu: u32) -> Option<(&'static str, bool)> {
         Driver::Virtio | Driver::VirtioCopy if mtu > 3494 => Some(("XDP allows 3494", false)),
         // Its buffers have 3072 bytes.
         Driver::Igb if mtu > 3050 => Some(("does not take the XDP program", true)),
-        Driver::Vmxnet3 if mtu > 3494 => Some(("does not take the XDP program", true)),
+        Driver::Vmxnet3 if mtu > 3494 => Some(("or with an MTU of", true)),
         _ => None,
     }
 }
