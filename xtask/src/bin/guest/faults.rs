@@ -2,7 +2,7 @@
 //! of each; never what is sent over a connection.
 
 use anyhow::{Result, ensure};
-use xtask::guest::{NICS, WAIT, WIRES};
+use xtask::guest::{Driver, NICS, WAIT, WIRES};
 use xtask::lab::{
     CLIENT_V4, CLIENT_V6, SERVER_INTERFACE, SERVER_V4, SERVER_V6, SOURCES_V4, SOURCES_V6, Side,
 };
@@ -111,14 +111,32 @@ fn carrier_lost_and_back(stage: &mut Stage<'_>) -> Result<()> {
     let bench = bench(stage, 4, "10m")?;
     goes_on(&mut serve)?;
     stage.monitor(&format!("set_link {} off", WIRES[1]))?;
-    says(&mut serve, "note: the link has lost its carrier", 1)?;
+    // The kernel does not hear of it from the emulated e1000e: there it only becomes silent.
+    let told = stage.plan.driver != Driver::E1000e;
+    let lost = if told {
+        says(&mut serve, "note: the link has lost its carrier", 1)
+    } else {
+        falls_silent(&mut serve)
+    };
+    // Whatever came of it: the tests after this one need the link.
     stage.monitor(&format!("set_link {} on", WIRES[1]))?;
-    says(&mut serve, "note: the link is up again", 1)?;
+    lost?;
+    if told {
+        says(&mut serve, "note: the link is up again", 1)?;
+    }
     goes_on(&mut serve)?;
     bench.kill()?;
     serve.stop(stage)?;
     let serve = self::serve(stage)?;
     comes_through(stage, serve).map(drop)
+}
+
+/// Waits until serve tells of a second in which no connection was opened.
+fn falls_silent(serve: &mut Synmill) -> Result<()> {
+    let so_far = serve.process.said().lines().count();
+    until("no connection is opened", WAIT, || {
+        Ok(serve.process.said().lines().skip(so_far).any(|line| line.contains("  opened 0/s")))
+    })
 }
 
 /// Waits until serve has said this so many times.
