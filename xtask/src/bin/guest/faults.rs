@@ -88,6 +88,11 @@ fn remember(stage: &Stage<'_>) -> Result<()> {
 
 /// The interface switched off and on: serve says so, and the connections that waited for it go on.
 fn link_down_and_up(stage: &mut Stage<'_>) -> Result<()> {
+    if stage.plan.driver == Driver::Vmxnet3 {
+        // docs/drivers.md: seen with a client of the kernel's, too.
+        stage.note("not tried: its driver passes the program by after that");
+        return Ok(());
+    }
     let mut serve = serve(stage)?;
     let bench = bench(stage, 4, "10m")?;
     goes_on(&mut serve)?;
