@@ -85,7 +85,6 @@ impl<'a> Stage<'a> {
     }
 
     /// A command for QEMU's monitor. What it does shows here some time later.
-    #[allow(dead_code, reason = "for tests of links and NICs that go")]
     pub(crate) fn monitor(&self, command: &str) -> Result<()> {
         self.reporter.tell(&Message::Monitor(command.to_owned()))
     }
@@ -268,7 +267,6 @@ impl Synmill {
     }
 
     /// Ends it as the kernel does when it has to.
-    #[allow(dead_code, reason = "for tests of starting again")]
     pub(crate) fn kill(mut self) -> Result<()> {
         self.process.signal(Signal::SIGKILL)?;
         self.process.end().map(drop)
