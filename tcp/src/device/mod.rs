@@ -1,6 +1,7 @@
 //! One queue of frames. Knows frames, rings and bursts; never IP, TCP or ports.
 
 pub mod bundle;
+pub mod memory;
 pub mod pair;
 pub mod pcap;
 pub mod umem;

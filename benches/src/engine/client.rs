@@ -1,0 +1,150 @@
+//! A client of many connections that never loses a packet: what it sends follows from a connection's number, but for one acknowledgement
+//! number each. Knows segments; never time beyond `now`.
+
+use synmill::flow::{Address, FlowKey};
+use synmill::proto::{Flags, Options, Segment, SeqNum, Timestamps, WireWindow};
+use synmill::time::Instant;
+use synmill::wire::{self, Link};
+
+use super::{ENGINE, PEER};
+
+/// What each connection asks for.
+const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: synmill\r\nConnection: close\r\n\r\n";
+/// The same, and the connection stays.
+const KEEP_ALIVE: &[u8] = b"GET / HTTP/1.1\r\nHost: synmill\r\n\r\n";
+const PORTS: u64 = 60_000;
+const FIRST_PORT: u16 = 1024;
+/// Bytes in front of a TCP header without VLAN tags, IPv4 options and IPv6 extension headers.
+const V4_HEADERS: usize = 34;
+const V6_HEADERS: usize = 54;
+
+/// Which of the two.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Family {
+    /// IPv4.
+    V4,
+    /// IPv6.
+    V6,
+}
+
+/// The client: connection `number` has a name of its own, for numbers below the size given modulo that size.
+pub struct Client {
+    family: Family,
+    /// What the server has sent, next number each.
+    nxt: Box<[SeqNum]>,
+}
+
+impl Client {
+    /// With room for so many connections at a time.
+    #[must_use]
+    pub fn new(family: Family, names: usize) -> Self {
+        Self { family, nxt: vec![SeqNum(0); names].into_boxed_slice() }
+    }
+
+    fn place(&self, number: u64) -> usize {
+        (number % self.nxt.len() as u64) as usize
+    }
+
+    /// The connection's name, as the client sees it.
+    fn key(&self, place: usize) -> FlowKey {
+        let host = (place as u64 / PORTS) as u16;
+        let [high, low] = host.to_be_bytes();
+        let (local, remote) = match self.family {
+            Family::V4 => (Address::v4([198, 19, high, low]), Address::v4([198, 18, 0, 2])),
+            Family::V6 => {
+                let mut local = [0xfd, 0, 0, 0x19, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, high, low];
+                let mut remote = local;
+                remote[3] = 0x18;
+                remote[13..].copy_from_slice(&[0, 0, 2]);
+                local[8] = 2;
+                (Address::v6(local), Address::v6(remote))
+            }
+        };
+        let local_port = FIRST_PORT + (place as u64 % PORTS) as u16;
+        FlowKey { local, remote, local_port, remote_port: 80 }
+    }
+
+    /// The first number; the same for all connections of a name, and later each time the name comes again.
+    fn iss(&self, number: u64) -> SeqNum {
+        let lap = number / self.nxt.len() as u64;
+        SeqNum((self.place(number) as u32).wrapping_mul(0x9E37_79B1)) + (lap as u32).wrapping_mul(0x10_0000)
+    }
+
+    fn write(
+        &self,
+        number: u64,
+        now: Instant,
+        flags: Flags,
+        (at, text): (u32, &[u8]),
+        frame: &mut [u8],
+    ) -> usize {
+        let place = self.place(number);
+        let key = self.key(place);
+        let syn = flags.has(Flags::SYN);
+        // Its clock is the server's: an echo is never older than a moment.
+        let times = Timestamps { value: now.millis().0.wrapping_add(77), echo: now.millis().0 };
+        let mut options = Options { timestamps: Some(times), ..Options::NONE };
+        if syn {
+            options = Options { mss: Some(1460), window_scale: Some(7), sack_permitted: true, ..options };
+        }
+        let segment = Segment {
+            seq: self.iss(number) + at,
+            ack: if flags.has(Flags::ACK) { self.nxt[place] } else { SeqNum(0) },
+            flags,
+            window: WireWindow(502),
+            text_len: text.len() as u16,
+            options,
+            ..Segment::default()
+        };
+        let link = Link { destination: ENGINE, source: PEER, tags: Default::default() };
+        let start = wire::header_len(&link, &key, &segment.options);
+        frame[start..][..text.len()].copy_from_slice(text);
+        wire::emit(frame, &link, &key, &segment)
+    }
+
+    /// SYN, with the options that Linux offers.
+    pub fn syn(&self, number: u64, now: Instant, frame: &mut [u8]) -> usize {
+        self.write(number, now, Flags::SYN, (0, b""), frame)
+    }
+
+    /// The handshake's last segment, alone.
+    pub fn ack(&self, number: u64, now: Instant, frame: &mut [u8]) -> usize {
+        self.write(number, now, Flags::ACK, (1, b""), frame)
+    }
+
+    /// The handshake's last segment with a request that asks the server to close.
+    pub fn request(&self, number: u64, now: Instant, frame: &mut [u8]) -> usize {
+        self.write(number, now, Flags::ACK.with(Flags::PSH), (1, REQUEST), frame)
+    }
+
+    /// The `nth` request of a connection that stays; the first is number 0.
+    pub fn ask(&self, number: u64, nth: u32, now: Instant, frame: &mut [u8]) -> usize {
+        let at = 1 + nth * KEEP_ALIVE.len() as u32;
+        self.write(number, now, Flags::ACK.with(Flags::PSH), (at, KEEP_ALIVE), frame)
+    }
+
+    /// FIN behind [`Client::request`], and the acknowledgement of the server's.
+    pub fn fin(&self, number: u64, now: Instant, frame: &mut [u8]) -> usize {
+        self.write(number, now, Flags::FIN.with(Flags::ACK), (1 + REQUEST.len() as u32, b""), frame)
+    }
+
+    /// Takes note of what the server sent.
+    ///
+    /// # Panics
+    /// If it is an RST, or no packet of the server's: the engine is wrong then.
+    pub fn hear(&mut self, packet: &[u8]) {
+        let (start, host) = match self.family {
+            Family::V4 => (V4_HEADERS, u16::from_be_bytes([packet[32], packet[33]])),
+            Family::V6 => (V6_HEADERS, u16::from_be_bytes([packet[52], packet[53]])),
+        };
+        let tcp = &packet[start..];
+        let port = u16::from_be_bytes([tcp[2], tcp[3]]);
+        let seq = SeqNum(u32::from_be_bytes([tcp[4], tcp[5], tcp[6], tcp[7]]));
+        let flags = Flags(tcp[13]);
+        assert!(!flags.has(Flags::RST), "the engine reset port {port} of host {host}");
+        let text = tcp.len() - usize::from(tcp[12] >> 4) * 4;
+        let len = text as u32 + u32::from(flags.has(Flags::SYN)) + u32::from(flags.has(Flags::FIN));
+        let place = u64::from(host) * PORTS + u64::from(port - FIRST_PORT);
+        self.nxt[place as usize] = seq + len;
+    }
+}
