@@ -14,22 +14,26 @@ const MAPPED_PREFIX_LEN: u8 = 96;
 
 impl<A: Application> Endpoint<A> {
     /// What is not TCP, or not well: ARP, neighbour discovery and echo, answered in the frame for addresses of our own.
-    pub(super) fn on_control(&self, frame: &mut Frame, parsed: Result<Packet, DropReason>) -> (Fate, usize) {
+    pub(super) fn on_control(
+        &self,
+        frame: &mut Frame,
+        parsed: Result<Option<Packet>, DropReason>,
+    ) -> (Fate, usize) {
         let room = frame.capacity();
         let len = frame.len();
         let not_ours = (Fate::Dropped(DropReason::NotOurs), 0);
         match parsed {
-            Ok(Packet::ArpRequest(request)) if self.owns(&request.target) => {
+            Ok(Some(Packet::ArpRequest(request))) if self.owns(&request.target) => {
                 frame.set_len(room);
                 let len = wire::answer_arp(frame, &request, self.mac);
                 self.answered(&self.counters.neighbour_answers, len)
             }
-            Ok(Packet::NeighbourSolicitation(solicitation)) if self.owns(&solicitation.target) => {
+            Ok(Some(Packet::NeighbourSolicitation(solicitation))) if self.owns(&solicitation.target) => {
                 frame.set_len(room);
                 let len = wire::answer_neighbour(frame, &solicitation, self.mac);
                 self.answered(&self.counters.neighbour_answers, len)
             }
-            Ok(Packet::EchoRequest(request)) if self.owns(&request.destination) => {
+            Ok(Some(Packet::EchoRequest(request))) if self.owns(&request.destination) => {
                 frame.set_len(len);
                 let len = wire::answer_echo(frame, &request);
                 self.answered(&self.counters.echo_answers, len)

@@ -4,6 +4,7 @@
 use super::connection::Connection;
 use super::paths::Shared;
 use super::{Application, Endpoint, Fate, Open, OpenError, Outbox, Work};
+use crate::device::Frame;
 use crate::flow::{Marked, prefetch};
 use crate::proto::{End, SeqNum, State, Tcb};
 use crate::stats::DropReason;
@@ -15,19 +16,33 @@ const VICTIMS_AHEAD: usize = 4;
 
 impl<A: Application> Endpoint<A> {
     /// Section 3.10.7.2: a SYN for a listener opens a connection in SYN-RECEIVED.
-    pub(super) fn on_syn(&mut self, now: Instant, listener: u16, work: Work, out: &mut Outbox) -> Fate {
-        self.accept(now, listener, None, work, out)
+    pub(super) fn on_syn(
+        &mut self,
+        now: Instant,
+        listener: u16,
+        work: &Work,
+        frame: Frame,
+        out: &mut Outbox,
+    ) -> Fate {
+        self.accept(now, listener, None, work, frame, out)
     }
 
     /// A SYN that opens a new connection where an old one waits: its numbers start beyond the old one's.
-    pub(super) fn reopen(&mut self, slot: u32, work: Work, now: Instant, out: &mut Outbox) -> Fate {
+    pub(super) fn reopen(
+        &mut self,
+        slot: u32,
+        work: &Work,
+        frame: Frame,
+        now: Instant,
+        out: &mut Outbox,
+    ) -> Fate {
         let beyond = self.connections[slot].tcb.snd_nxt() + 0x1_0001;
         let listener = self.application.listener(&work.packet.key).filter(|_| self.draining.is_none());
         self.end(slot, End::Closed, now, out);
         self.counters.time_wait_reopened.add(1);
         match listener {
-            Some(listener) => self.accept(now, listener, Some(beyond), work, out),
-            None => self.refuse(work, out),
+            Some(listener) => self.accept(now, listener, Some(beyond), work, frame, out),
+            None => self.refuse(work, frame, out),
         }
     }
 
@@ -37,26 +52,27 @@ impl<A: Application> Endpoint<A> {
         now: Instant,
         listener: u16,
         beyond: Option<SeqNum>,
-        work: Work,
+        work: &Work,
+        frame: Frame,
         out: &mut Outbox,
     ) -> Fate {
         if self.half_open_now >= self.max_half_open && !self.evict_half_open(now, out) {
-            out.recycle.push(work.frame);
+            out.recycle.push(frame);
             return Fate::Dropped(DropReason::SynBacklog);
         }
-        let TcpPacket { link, key, segment, .. } = work.packet;
-        let clock = self.isn.isn(&key, now);
+        let TcpPacket { link, key, segment, .. } = &work.packet;
+        let clock = self.isn.isn(key, now);
         let iss = beyond.filter(|beyond| beyond.after(clock)).unwrap_or(clock);
-        let tcb = Tcb::accept(&segment, iss, self.environment(&key.local).local_mss, now.millis());
-        let open = Open { key, link: link.reversed(), role: listener };
+        let tcb = Tcb::accept(segment, iss, self.environment(&key.local).local_mss, now.millis());
+        let open = Open { key: *key, link: link.reversed(), role: listener };
         match self.enter(&open, work.hash, tcb, now, out) {
             Ok(slot) => {
                 self.counters.passive_opens.add(1);
-                self.shake_hands(slot, Some(work), now, out);
+                self.shake_hands(slot, Some(frame), now, out);
                 Fate::Answered
             }
             Err(reason) => {
-                out.recycle.push(work.frame);
+                out.recycle.push(frame);
                 Fate::Dropped(reason)
             }
         }
@@ -82,9 +98,9 @@ impl<A: Application> Endpoint<A> {
     }
 
     /// SYN or SYN,ACK goes out, and its timer runs.
-    fn shake_hands(&mut self, slot: u32, work: Option<Work>, now: Instant, out: &mut Outbox) {
+    fn shake_hands(&mut self, slot: u32, frame: Option<Frame>, now: Instant, out: &mut Outbox) {
         let handshake = self.connections[slot].tcb.handshake();
-        self.send(slot, &handshake, work.map(|work| work.frame), now.millis(), out);
+        self.send(slot, &handshake, frame, now.millis(), out);
         self.arm(slot);
     }
 

@@ -118,13 +118,14 @@ enum Fate {
     HandedOut,
 }
 
-/// A parsed segment between the passes.
+/// A parsed segment between the passes. It stays where it was parsed to.
+#[derive(Default)]
 struct Work {
-    frame: Frame,
     packet: TcpPacket,
     hash: u64,
     /// The slot where the connection seems to be.
     guess: Option<u32>,
+    frame: Option<Frame>,
 }
 
 /// Why [`Endpoint::open`] opened nothing.
@@ -164,7 +165,7 @@ pub struct Endpoint<A> {
     max_half_open: usize,
     max_connections: usize,
     siblings: Vec<(usize, FlowIndex)>,
-    work: Vec<Work>,
+    work: Box<[Work]>,
     /// Set while the endpoint drains: the next slot to look at.
     draining: Option<u32>,
     piggyback: bool,
@@ -206,7 +207,7 @@ impl<A: Application> Endpoint<A> {
             max_half_open,
             max_connections: capacity,
             siblings: Vec::new(),
-            work: Vec::with_capacity(BURST),
+            work: std::iter::repeat_with(Work::default).take(BURST).collect(),
             draining: None,
             piggyback: config.piggyback,
             aborted: 0,
@@ -293,7 +294,8 @@ impl<A: Application> Endpoint<A> {
     pub fn on_burst(&mut self, now: Instant, burst: &mut Burst, handed: bool, out: &mut Outbox) {
         let seen = if handed { &self.counters.frames_handed_in } else { &self.counters.in_frames };
         seen.add(burst.len() as u64);
-        let mut work = std::mem::take(&mut self.work);
+        let mut all = std::mem::take(&mut self.work);
+        let mut segments = 0;
         for frame in burst.iter().take(HEADERS_AHEAD) {
             prefetch_headers(frame);
         }
@@ -302,13 +304,15 @@ impl<A: Application> Endpoint<A> {
             if let Some(ahead) = frames.as_slice().get(HEADERS_AHEAD - 1) {
                 prefetch_headers(ahead);
             }
-            match wire::parse(&frame, self.checks) {
-                Ok(Packet::Tcp(packet)) => {
-                    let hash = self.hasher.hash(&packet.key);
-                    self.table.prefetch(hash);
-                    work.push(Work { frame, packet, hash, guess: None });
+            let work = &mut all[segments];
+            match wire::parse_into(&frame, self.checks, &mut work.packet) {
+                Ok(None) => {
+                    work.hash = self.hasher.hash(&work.packet.key);
+                    self.table.prefetch(work.hash);
+                    work.frame = Some(frame);
+                    segments += 1;
                 }
-                Ok(Packet::Unreachable(unreachable)) => {
+                Ok(Some(Packet::Unreachable(unreachable))) => {
                     let fate = self.on_unreachable(frame, &unreachable, handed, now, out);
                     self.count(&fate);
                 }
@@ -324,18 +328,19 @@ impl<A: Application> Endpoint<A> {
                 }
             }
         }
-        for work in &mut work {
+        for work in &mut all[..segments] {
             // The first with this fingerprint; whether it is the one is for the last pass to say.
             work.guess = self.table.find(work.hash, |_| true);
             if let Some(slot) = work.guess {
                 prefetch(&self.connections[slot]);
             }
         }
-        for work in work.drain(..) {
-            let fate = self.on_segment(now, work, handed, out);
+        for work in &mut all[..segments] {
+            let Some(frame) = work.frame.take() else { continue };
+            let fate = self.on_segment(now, work, frame, handed, out);
             self.count(&fate);
         }
-        self.work = work;
+        self.work = all;
     }
 
     fn count(&self, fate: &Fate) {
@@ -379,27 +384,34 @@ impl<A: Application> Endpoint<A> {
         Id { slot, role: self.paths.shared.get(self.connections[slot].shared).role }
     }
 
-    fn on_segment(&mut self, now: Instant, work: Work, handed: bool, out: &mut Outbox) -> Fate {
+    fn on_segment(
+        &mut self,
+        now: Instant,
+        work: &Work,
+        frame: Frame,
+        handed: bool,
+        out: &mut Outbox,
+    ) -> Fate {
         let packet = &work.packet;
         if packet.link.destination != self.mac {
-            out.recycle.push(work.frame);
+            out.recycle.push(frame);
             return Fate::Dropped(DropReason::NotOurs);
         }
         let found = work.guess.filter(|&slot| self.is(slot, &packet.key));
         if let Some(slot) = found.or_else(|| self.find(&packet.key, work.hash)) {
             self.segment_counted(packet);
-            return self.on_connection_segment(now, slot, work, out);
+            return self.on_connection_segment(now, slot, work, frame, out);
         }
         if !handed
             && let Some((worker, _)) = self.siblings.iter().find(|(_, index)| index.may_contain(work.hash))
         {
-            out.hand_over.push((*worker, work.frame));
+            out.hand_over.push((*worker, frame));
             return Fate::HandedOut;
         }
         self.segment_counted(packet);
         let listener = self.application.listener(&packet.key);
         if listener.is_none() && !self.owns(&packet.key.local) {
-            out.recycle.push(work.frame);
+            out.recycle.push(frame);
             return Fate::Dropped(DropReason::NotOurs);
         }
         let flags = packet.segment.flags;
@@ -410,9 +422,9 @@ impl<A: Application> Endpoint<A> {
                     && !flags.has_any(Flags::RST.with(Flags::ACK))
                     && self.draining.is_none() =>
             {
-                self.on_syn(now, listener, work, out)
+                self.on_syn(now, listener, work, frame, out)
             }
-            _ => self.refuse(work, out),
+            _ => self.refuse(work, frame, out),
         }
     }
 
@@ -424,8 +436,8 @@ impl<A: Application> Endpoint<A> {
     }
 
     /// RST for what belongs to no connection, section 3.10.7.1.
-    fn refuse(&mut self, work: Work, out: &mut Outbox) -> Fate {
-        let Work { frame, packet, .. } = work;
+    fn refuse(&mut self, work: &Work, frame: Frame, out: &mut Outbox) -> Fate {
+        let packet = &work.packet;
         let Some(reset) = refusal(&packet.segment) else {
             out.recycle.push(frame);
             return Fate::Dropped(DropReason::NoConnection);
@@ -435,7 +447,14 @@ impl<A: Application> Endpoint<A> {
     }
 
     /// A segment of a connection of ours: what RFC 9293 makes of it, what the service makes of that, and the answer.
-    fn on_connection_segment(&mut self, now: Instant, slot: u32, work: Work, out: &mut Outbox) -> Fate {
+    fn on_connection_segment(
+        &mut self,
+        now: Instant,
+        slot: u32,
+        work: &Work,
+        frame: Frame,
+        out: &mut Outbox,
+    ) -> Fate {
         let millis = now.millis();
         let before = self.connections[slot].tcb.state();
         let environment = *self.environment(&work.packet.key.local);
@@ -447,9 +466,9 @@ impl<A: Application> Endpoint<A> {
             self.learn_next_hop(slot, &work.packet.link);
         }
         match arrival.disposition {
-            Disposition::Accepted => return self.on_accepted(slot, before, &arrival, work, now, out),
+            Disposition::Accepted => return self.on_accepted(slot, before, &arrival, work, frame, now, out),
             Disposition::Drop(reason) => {
-                out.recycle.push(work.frame);
+                out.recycle.push(frame);
                 return Fate::Dropped(reason);
             }
             Disposition::End(end) => {
@@ -457,26 +476,26 @@ impl<A: Application> Endpoint<A> {
                     self.on_acked(slot, arrival.acked, now, out);
                 }
                 self.end(slot, end, now, out);
-                out.recycle.push(work.frame);
+                out.recycle.push(frame);
                 return Fate::Absorbed;
             }
             Disposition::Refuse(reset) => {
-                self.emit(work.frame, &work.packet.link.reversed(), &work.packet.key, &reset, out);
+                self.emit(frame, &work.packet.link.reversed(), &work.packet.key, &reset, out);
                 return Fate::Answered;
             }
-            Disposition::Reopen => return self.reopen(slot, work, now, out),
+            Disposition::Reopen => return self.reopen(slot, work, frame, now, out),
             Disposition::Acknowledge => {
                 if segment.text_len > 0 {
                     self.counters.in_duplicates.add(1);
                 }
                 let ack = self.connections[slot].tcb.bare_ack();
-                self.send(slot, &ack, Some(work.frame), millis, out);
+                self.send(slot, &ack, Some(frame), millis, out);
             }
             Disposition::RepeatHandshake => {
                 let again = before == State::SynReceived;
                 let handshake = self.connections[slot].tcb.handshake();
                 let handshake = crate::proto::Outgoing { again, ..handshake };
-                self.send(slot, &handshake, Some(work.frame), millis, out);
+                self.send(slot, &handshake, Some(frame), millis, out);
             }
         }
         self.state_changed(slot, before, now);
@@ -504,7 +523,8 @@ impl<A: Application> Endpoint<A> {
         slot: u32,
         before: State,
         arrival: &Arrival,
-        work: Work,
+        work: &Work,
+        frame: Frame,
         now: Instant,
         out: &mut Outbox,
     ) -> Fate {
@@ -529,11 +549,11 @@ impl<A: Application> Endpoint<A> {
         }
         let carried = arrival.text.is_some() || arrival.fin.is_some();
         let (frame, fate) = if carried || self.has_held_text(slot) {
-            let received = self.receive(slot, arrival, work, now, out);
+            let received = self.receive(slot, arrival, work, frame, now, out);
             must_acknowledge |= received.must_acknowledge;
             (received.frame, received.fate)
         } else {
-            (Some(work.frame), Fate::Absorbed)
+            (Some(frame), Fate::Absorbed)
         };
         let answered = self.respond(slot, frame, must_acknowledge, before, now, out);
         match fate {

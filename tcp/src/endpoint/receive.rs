@@ -100,7 +100,8 @@ impl<A: Application> Endpoint<A> {
         &mut self,
         slot: u32,
         arrival: &Arrival,
-        work: Work,
+        work: &Work,
+        frame: Frame,
         now: Instant,
         out: &mut Outbox,
     ) -> Received {
@@ -108,10 +109,10 @@ impl<A: Application> Endpoint<A> {
         let mut received = match arrival.text {
             // What comes in order waits only behind text that the service has not taken.
             Some(text) if text.seq == self.connections[slot].tcb.rcv_nxt() && self.held_bytes(slot) == 0 => {
-                self.receive_in_order(slot, text, start, work.frame, now, out)
+                self.receive_in_order(slot, text, start, frame, now, out)
             }
-            Some(text) => self.hold(slot, text, start, work.frame, out),
-            None => Received { frame: Some(work.frame), must_acknowledge: false, fate: Fate::Absorbed },
+            Some(text) => self.hold(slot, text, start, frame, out),
+            None => Received { frame: Some(frame), must_acknowledge: false, fate: Fate::Absorbed },
         };
         if arrival.text.is_some() {
             received.must_acknowledge |= self.join_held(slot, now);

@@ -15,12 +15,6 @@ const fn fold(a: u64, b: u64) -> u64 {
     product as u64 ^ (product >> 64) as u64
 }
 
-#[inline]
-fn halves(octets: [u8; 16]) -> [u64; 2] {
-    let value = u128::from_le_bytes(octets);
-    [value as u64, (value >> 64) as u64]
-}
-
 impl FlowHasher {
     /// From 256 random bits.
     #[must_use]
@@ -34,8 +28,8 @@ impl FlowHasher {
     #[inline]
     pub fn hash(&self, key: &FlowKey) -> u64 {
         let [a, b, c, d] = self.seed;
-        let local = halves(key.local.octets());
-        let remote = halves(key.remote.octets());
+        let local = key.local.halves();
+        let remote = key.remote.halves();
         let ports = u64::from(key.local_port) << 16 | u64::from(key.remote_port);
         let first = fold(local[0] ^ a, local[1] ^ b);
         let second = fold(remote[0] ^ c, remote[1] ^ d);

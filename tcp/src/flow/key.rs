@@ -3,56 +3,79 @@
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-/// An IPv6 address, or an IPv4 address mapped into `::ffff:0:0/96` (RFC 4291 section 2.5.5.2): one shape for both.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-#[repr(transparent)]
-pub struct Address([u8; 16]);
+/// An IPv6 address, or an IPv4 address mapped into `::ffff:0:0/96` (RFC 4291 section 2.5.5.2): one shape for both. Two numbers in
+/// the order of the wire, so that it is compared, hashed and summed a word at a time.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Address {
+    high: u64,
+    low: u64,
+}
+
+/// What stands in front of a mapped IPv4 address in the lower half.
+const MAPPED: u64 = 0xffff << 32;
 
 impl Address {
     /// From an IPv4 address's four octets.
     #[must_use]
     #[inline]
     pub const fn v4(octets: [u8; 4]) -> Self {
-        let [a, b, c, d] = octets;
-        Self([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, a, b, c, d])
+        Self { high: 0, low: MAPPED | u32::from_be_bytes(octets) as u64 }
     }
 
     /// From an IPv6 address's sixteen octets.
     #[must_use]
     #[inline]
     pub const fn v6(octets: [u8; 16]) -> Self {
-        Self(octets)
+        let bits = u128::from_be_bytes(octets);
+        Self { high: (bits >> 64) as u64, low: bits as u64 }
+    }
+
+    /// The upper and the lower half as numbers.
+    #[must_use]
+    #[inline]
+    pub const fn halves(&self) -> [u64; 2] {
+        [self.high, self.low]
+    }
+
+    /// The IPv4 address as a number, if this is one.
+    #[must_use]
+    #[inline]
+    pub(crate) const fn v4_bits(&self) -> Option<u32> {
+        if self.is_v4() { Some(self.low as u32) } else { None }
     }
 
     /// The four octets, if this is an IPv4 address.
     #[must_use]
     #[inline]
-    pub fn as_v4(&self) -> Option<[u8; 4]> {
-        match self.0 {
-            [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, a, b, c, d] => Some([a, b, c, d]),
-            _ => None,
-        }
+    pub const fn as_v4(&self) -> Option<[u8; 4]> {
+        if self.is_v4() { Some((self.low as u32).to_be_bytes()) } else { None }
     }
 
     /// Is this an IPv4 address?
     #[must_use]
     #[inline]
-    pub fn is_v4(&self) -> bool {
-        self.as_v4().is_some()
+    pub const fn is_v4(&self) -> bool {
+        self.high == 0 && self.low >> 32 == 0xffff
+    }
+
+    /// All 128 bits as a number.
+    #[must_use]
+    #[inline]
+    pub(crate) const fn bits(&self) -> u128 {
+        (self.high as u128) << 64 | self.low as u128
     }
 
     /// Are the first `len` bits the same? For an IPv4 prefix that is the prefix's own length and 96.
     #[must_use]
     pub const fn shares_prefix(&self, other: &Self, len: u8) -> bool {
-        let difference = u128::from_be_bytes(self.0) ^ u128::from_be_bytes(other.0);
-        difference.leading_zeros() >= len as u32
+        (self.bits() ^ other.bits()).leading_zeros() >= len as u32
     }
 
     /// All sixteen octets, in the mapped form for IPv4.
     #[must_use]
     #[inline]
     pub const fn octets(&self) -> [u8; 16] {
-        self.0
+        self.bits().to_be_bytes()
     }
 
     /// As the standard library has it, IPv4 unmapped.
@@ -60,7 +83,7 @@ impl Address {
     pub fn to_ip(self) -> IpAddr {
         match self.as_v4() {
             Some(octets) => Ipv4Addr::from(octets).into(),
-            None => Ipv6Addr::from(self.0).into(),
+            None => Ipv6Addr::from(self.octets()).into(),
         }
     }
 }
@@ -81,7 +104,7 @@ impl fmt::Debug for Address {
 }
 
 /// A connection's name as this end sees it.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub struct FlowKey {
     /// Our address.
     pub local: Address,

@@ -88,10 +88,24 @@ pub struct Timestamps {
 }
 
 /// Blocks of numbers received beyond the acknowledgement, RFC 2018 section 3: each its first number and the one after its last.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Default)]
 pub struct SackBlocks {
     blocks: [(SeqNum, SeqNum); Self::MOST],
     len: u8,
+}
+
+impl PartialEq for SackBlocks {
+    fn eq(&self, other: &Self) -> bool {
+        self.as_slice() == other.as_slice()
+    }
+}
+
+impl Eq for SackBlocks {}
+
+impl fmt::Debug for SackBlocks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.as_slice()).finish()
+    }
 }
 
 impl SackBlocks {
@@ -139,6 +153,16 @@ pub struct Options {
 }
 
 impl Options {
+    /// Takes all options away. Old SACK blocks stay where they are and count no more.
+    #[inline]
+    pub const fn clear(&mut self) {
+        self.mss = None;
+        self.window_scale = None;
+        self.sack_permitted = false;
+        self.timestamps = None;
+        self.sack.len = 0;
+    }
+
     /// No option.
     pub const NONE: Self = Self {
         mss: None,

@@ -2,8 +2,8 @@
 
 use crate::flow::Address;
 
-/// A one's-complement sum in progress. Its words are kept in the machine's byte order (RFC 1071 section 2 (B)), so only whole
-/// 16-bit words may be added, but for the last piece.
+/// A one's-complement sum in progress, of 64 bits with end-around carry. Its words are kept in the machine's byte order (RFC 1071
+/// section 2 (B)), so only whole 16-bit words may be added, but for the last piece.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Sum(u64);
 
@@ -14,46 +14,76 @@ impl Sum {
     /// The pseudo-header's sum for either family, RFC 9293 section 3.1 and RFC 8200 section 8.1; `length` is the payload's,
     /// in bytes. An IPv4 address is summed in its mapped form: its prefix adds 0xffff, which is zero in this arithmetic.
     #[inline]
-    pub(super) fn pseudo_header(source: &Address, destination: &Address, protocol: u8, length: u16) -> Self {
-        Self::ZERO.bytes(&source.octets()).bytes(&destination.octets()).word(u16::from(protocol)).word(length)
+    pub(super) const fn pseudo_header(
+        source: &Address,
+        destination: &Address,
+        protocol: u8,
+        length: u16,
+    ) -> Self {
+        let [s0, s1] = source.halves();
+        let [d0, d1] = destination.halves();
+        // The two words cannot carry out of 32 bits.
+        let rest = (protocol as u64 + length as u64) << 32;
+        Self::ZERO.number(s0).number(s1).number(d0).number(d1).number(rest)
     }
 
-    /// With `bytes` too, an odd last one padded with zero. An 8-byte step adds less than 2^33, so the accumulator holds
-    /// 16 GiB: far above any frame.
+    /// With four 16-bit words more, given as the number that they are on the wire.
+    #[must_use]
+    #[inline]
+    pub(super) const fn number(self, number: u64) -> Self {
+        self.add(number.to_be())
+    }
+
+    #[inline]
+    const fn add(self, words: u64) -> Self {
+        let (sum, carry) = self.0.overflowing_add(words);
+        Self(sum + carry as u64)
+    }
+
+    /// With another sum, of words that stand at even places too.
+    #[must_use]
+    #[inline]
+    pub(super) const fn with(self, other: Self) -> Self {
+        self.add(other.0)
+    }
+
+    /// With `bytes` too, an odd last one padded with zero. The carries are gathered apart: 2^64 of them would not fit, and
+    /// no frame is that long.
     #[must_use]
     #[inline]
     pub(super) fn bytes(self, bytes: &[u8]) -> Self {
         let (steps, rest) = bytes.as_chunks::<8>();
-        let mut sum = self.0;
+        let mut sum = u128::from(self.0);
         for step in steps {
-            let step = u64::from_ne_bytes(*step);
-            sum += (step & 0xffff_ffff) + (step >> 32);
+            sum += u128::from(u64::from_ne_bytes(*step));
         }
-        let (pairs, last) = rest.as_chunks::<2>();
-        for pair in pairs {
-            sum += u64::from(u16::from_ne_bytes(*pair));
+        let (fours, rest) = rest.as_chunks::<4>();
+        for four in fours {
+            sum += u128::from(u32::from_ne_bytes(*four));
         }
-        if let [last] = *last {
-            sum += u64::from(u16::from_ne_bytes([last, 0]));
-        }
-        Self(sum)
+        sum += u128::from(match *rest {
+            [a, b, c] => u32::from_ne_bytes([a, b, c, 0]),
+            [a, b] => u32::from_ne_bytes([a, b, 0, 0]),
+            [a] => u32::from_ne_bytes([a, 0, 0, 0]),
+            _ => 0,
+        });
+        Self(sum as u64).add((sum >> 64) as u64)
     }
 
     /// With one more word.
     #[must_use]
     #[inline]
     pub(super) const fn word(self, word: u16) -> Self {
-        Self(self.0 + word.to_be() as u64)
+        self.add(word.to_be() as u64)
     }
 
     /// Folded to 16 bits, as on the wire. Never 0 unless nothing but zeros was added.
     #[inline]
     pub(super) const fn folded(self) -> [u8; 2] {
-        let sum = (self.0 & 0xffff_ffff) + (self.0 >> 32);
-        let sum = (sum & 0xffff) + (sum >> 16);
-        let sum = (sum & 0xffff) + (sum >> 16);
-        let sum = (sum & 0xffff) + (sum >> 16);
-        (sum as u16).to_ne_bytes()
+        let (sum, carry) = (self.0 as u32).overflowing_add((self.0 >> 32) as u32);
+        let sum = sum + carry as u32;
+        let (sum, carry) = (sum as u16).overflowing_add((sum >> 16) as u16);
+        (sum + carry as u16).to_ne_bytes()
     }
 
     /// What goes into the checksum field, as on the wire.

@@ -25,23 +25,35 @@ pub(super) const fn is_group(address: &Mac) -> bool {
     address[0] & 1 != 0
 }
 
-/// The link header, the EtherType behind up to two tags, and the rest. A third tag's TPID comes back as EtherType.
+/// Reads the link header into `link`; the EtherType behind up to two tags, and the rest. A third tag's TPID comes back as EtherType.
 #[inline]
-pub(super) fn parse(frame: &[u8]) -> Result<(Link, u16, &[u8]), DropReason> {
-    let (header, mut rest) = frame.split_first_chunk::<HEADER_LEN>().ok_or(DropReason::Truncated)?;
-    let [d0, d1, d2, d3, d4, d5, s0, s1, s2, s3, s4, s5, t0, t1] = *header;
-    let mut link = Link {
-        destination: [d0, d1, d2, d3, d4, d5],
-        source: [s0, s1, s2, s3, s4, s5],
-        tags: [Tag::default(); 2],
-    };
+pub(super) fn parse<'a>(frame: &'a [u8], link: &mut Link) -> Result<(u16, &'a [u8]), DropReason> {
+    let (header, rest) = frame.split_first_chunk::<HEADER_LEN>().ok_or(DropReason::Truncated)?;
+    let &[d0, d1, d2, d3, d4, d5, s0, s1, s2, s3, s4, s5, t0, t1] = header;
+    link.destination = [d0, d1, d2, d3, d4, d5];
+    link.source = [s0, s1, s2, s3, s4, s5];
+    link.tags = [Tag::default(); 2];
     // An answer would go to the whole group.
     if is_group(&link.source) {
         return Err(DropReason::Martian);
     }
-    let mut ether_type = u16::from_be_bytes([t0, t1]);
+    let ether_type = u16::from_be_bytes([t0, t1]);
+    if is_tag(ether_type) { parse_tags(ether_type, rest, link) } else { Ok((ether_type, rest)) }
+}
+
+#[inline]
+const fn is_tag(ether_type: u16) -> bool {
+    matches!(ether_type, C_TAG | S_TAG)
+}
+
+#[cold]
+fn parse_tags<'a>(
+    mut ether_type: u16,
+    mut rest: &'a [u8],
+    link: &mut Link,
+) -> Result<(u16, &'a [u8]), DropReason> {
     for tag in &mut link.tags {
-        if ether_type != C_TAG && ether_type != S_TAG {
+        if !is_tag(ether_type) {
             break;
         }
         let (&[c0, c1, t0, t1], behind) = rest.split_first_chunk::<TAG_LEN>().ok_or(DropReason::Truncated)?;
@@ -49,7 +61,7 @@ pub(super) fn parse(frame: &[u8]) -> Result<(Link, u16, &[u8]), DropReason> {
         ether_type = u16::from_be_bytes([t0, t1]);
         rest = behind;
     }
-    Ok((link, ether_type, rest))
+    Ok((ether_type, rest))
 }
 
 /// Bytes of the link header, tags included.

@@ -34,24 +34,23 @@ pub(super) struct Datagram<'a> {
 /// As Linux, 0.0.0.0/8 and 240.0.0.0/4 are ordinary, but for their first and last address.
 #[inline]
 pub(super) fn is_host(address: &Address) -> bool {
-    match address.as_v4() {
-        Some(octets) => !matches!(octets[0], 127 | 224..=239) && octets != [0; 4] && octets != [255; 4],
+    match address.v4_bits() {
+        Some(bits) => !matches!(bits >> 24, 127 | 224..=239) && bits != 0 && bits != u32::MAX,
         // ::/127 is the unspecified address and loopback.
-        None => address.octets()[0] != 0xff && u128::from_be_bytes(address.octets()) > 1,
+        None => address.halves()[0] >> 56 != 0xff && address.bits() > 1,
     }
 }
 
-/// Both as IPv4 addresses, if datagrams between them are IPv4.
+/// Bytes of link and network header. Datagrams between addresses of which one is IPv6's are IPv6.
 #[inline]
-fn both_v4(source: &Address, destination: &Address) -> Option<([u8; 4], [u8; 4])> {
-    source.as_v4().zip(destination.as_v4())
+pub(super) const fn header_len(link: &Link, source: &Address, destination: &Address) -> usize {
+    let network = if are_v4(source, destination) { ipv4::HEADER_LEN } else { ipv6::HEADER_LEN };
+    ethernet::header_len(link) + network
 }
 
-/// Bytes of link and network header.
 #[inline]
-pub(super) fn header_len(link: &Link, source: &Address, destination: &Address) -> usize {
-    let network = if both_v4(source, destination).is_some() { ipv4::HEADER_LEN } else { ipv6::HEADER_LEN };
-    ethernet::header_len(link) + network
+const fn are_v4(source: &Address, destination: &Address) -> bool {
+    source.is_v4() && destination.is_v4()
 }
 
 /// Writes link and network header for `payload_len` bytes of `protocol`; returns their length. `frame` is at least that long.
@@ -64,15 +63,22 @@ pub(super) fn emit(
     hop_limit: u8,
     payload_len: u16,
 ) -> usize {
-    if let Some((source, destination)) = both_v4(source, destination) {
+    if let (Some(source), Some(destination)) = (source.v4_bits(), destination.v4_bits()) {
         let at = ethernet::emit(frame, link, ethernet::IPV4);
-        let header = ipv4::header(source, destination, protocol, hop_limit, payload_len);
-        frame[at..at + ipv4::HEADER_LEN].copy_from_slice(&header);
+        ipv4::emit(&mut frame[at..], [source, destination], protocol, hop_limit, payload_len);
         at + ipv4::HEADER_LEN
     } else {
         let at = ethernet::emit(frame, link, ethernet::IPV6);
-        let header = ipv6::header(source.octets(), destination.octets(), protocol, hop_limit, payload_len);
-        frame[at..at + ipv6::HEADER_LEN].copy_from_slice(&header);
+        ipv6::emit(&mut frame[at..], [source, destination], protocol, hop_limit, payload_len);
         at + ipv6::HEADER_LEN
     }
+}
+
+/// The first `N` bytes of `frame`, to be written.
+///
+/// # Panics
+/// If there are fewer.
+#[inline]
+pub(super) fn room<const N: usize>(frame: &mut [u8]) -> &mut [u8; N] {
+    frame.first_chunk_mut().expect("room for a header")
 }

@@ -1,7 +1,7 @@
 //! IPv4, RFC 791. Knows the header; never what it carries.
 
 use super::checksum::Sum;
-use super::ip::Datagram;
+use super::ip::{Datagram, room};
 use crate::flow::Address;
 use crate::stats::DropReason;
 
@@ -43,20 +43,21 @@ pub(super) fn parse(bytes: &[u8], start: usize) -> Result<Datagram<'_>, DropReas
     })
 }
 
-/// A header without options: DF set and identification 0, an atomic datagram (RFC 6864 section 4.1).
+/// Writes a header without options: DF set and identification 0, an atomic datagram (RFC 6864 section 4.1).
 #[inline]
-pub(super) fn header(
-    [s0, s1, s2, s3]: [u8; 4],
-    [d0, d1, d2, d3]: [u8; 4],
+pub(super) fn emit(
+    into: &mut [u8],
+    [source, destination]: [u32; 2],
     protocol: u8,
     hop_limit: u8,
     payload_len: u16,
-) -> [u8; HEADER_LEN] {
-    let [l0, l1] = (payload_len + HEADER_LEN as u16).to_be_bytes();
-    let mut header =
-        [0x45, 0, l0, l1, 0, 0, 0x40, 0, hop_limit, protocol, 0, 0, s0, s1, s2, s3, d0, d1, d2, d3];
-    let [c0, c1] = Sum::ZERO.bytes(&header).checksum();
-    header[10] = c0;
-    header[11] = c1;
-    header
+) {
+    let first = 0x4500_0000 | u64::from(payload_len + HEADER_LEN as u16);
+    let second = 0x4000 << 32 | u64::from(hop_limit) << 24 | u64::from(protocol) << 16;
+    let addresses = u64::from(source) << 32 | u64::from(destination);
+    let [c0, c1] = Sum::ZERO.number(first).number(second).number(addresses).checksum();
+    let header = room::<HEADER_LEN>(into);
+    header[..4].copy_from_slice(&(first as u32).to_be_bytes());
+    header[4..12].copy_from_slice(&(second | u64::from(u16::from_be_bytes([c0, c1]))).to_be_bytes());
+    header[12..].copy_from_slice(&addresses.to_be_bytes());
 }

@@ -1,6 +1,6 @@
 //! IPv6, RFC 8200. Knows the header and how to step over extension headers; never what they carry.
 
-use super::ip::Datagram;
+use super::ip::{Datagram, room};
 use crate::flow::Address;
 use crate::stats::DropReason;
 
@@ -72,19 +72,18 @@ fn skip_extension_headers(datagram: &mut Datagram<'_>) -> Result<(), DropReason>
     Err(DropReason::ExtensionHeaders)
 }
 
-/// A header: traffic class and flow label 0.
+/// Writes a header: traffic class and flow label 0.
 #[inline]
-pub(super) fn header(
-    source: [u8; 16],
-    destination: [u8; 16],
+pub(super) fn emit(
+    into: &mut [u8],
+    [source, destination]: [&Address; 2],
     protocol: u8,
     hop_limit: u8,
     payload_len: u16,
-) -> [u8; HEADER_LEN] {
-    let [l0, l1] = payload_len.to_be_bytes();
-    let mut header = [0; HEADER_LEN];
-    header[..8].copy_from_slice(&[0x60, 0, 0, 0, l0, l1, protocol, hop_limit]);
-    header[8..24].copy_from_slice(&source);
-    header[24..].copy_from_slice(&destination);
-    header
+) {
+    let first = 0x60 << 56 | u64::from(payload_len) << 16 | u64::from(protocol) << 8 | u64::from(hop_limit);
+    let header = room::<HEADER_LEN>(into);
+    header[..8].copy_from_slice(&first.to_be_bytes());
+    header[8..24].copy_from_slice(&source.octets());
+    header[24..].copy_from_slice(&destination.octets());
 }

@@ -26,7 +26,7 @@ pub use tcp::{emit, header_len};
 pub type Mac = [u8; 6];
 
 /// What stands in front of the network layer: Ethernet II and up to two VLAN tags.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Link {
     /// Destination address.
     pub destination: Mac,
@@ -55,7 +55,7 @@ impl Link {
 }
 
 /// A whole, checked TCP packet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TcpPacket {
     /// As received.
     pub link: Link,
@@ -97,29 +97,47 @@ pub enum Packet {
 ///
 /// # Errors
 /// Why the frame is to be dropped. Nothing of it may be used then.
-#[inline]
 pub fn parse(frame: &[u8], checks: Checks) -> Result<Packet, DropReason> {
-    let (link, ether_type, rest) = ethernet::parse(frame)?;
+    let mut segment = TcpPacket::default();
+    let other = parse_into(frame, checks, &mut segment)?;
+    Ok(other.unwrap_or(Packet::Tcp(segment)))
+}
+
+/// The same for a stream of frames most of which are TCP's: a segment is written to where it stays, in `segment`, and `None` comes
+/// back. What else comes back is never [`Packet::Tcp`].
+///
+/// # Errors
+/// As [`parse`]. What `segment` holds means nothing then.
+#[inline]
+pub fn parse_into(
+    frame: &[u8],
+    checks: Checks,
+    segment: &mut TcpPacket,
+) -> Result<Option<Packet>, DropReason> {
+    let (ether_type, rest) = ethernet::parse(frame, &mut segment.link)?;
     let start = frame.len() - rest.len();
     let datagram = match ether_type {
         ethernet::IPV4 => ipv4::parse(rest, start)?,
         ethernet::IPV6 => ipv6::parse(rest, start)?,
-        ethernet::ARP => return arp::parse(link, rest).map(Packet::ArpRequest),
+        ethernet::ARP => {
+            return arp::parse(segment.link, rest).map(|request| Some(Packet::ArpRequest(request)));
+        }
         _ => return Err(DropReason::EtherType),
     };
-    match (datagram.protocol, ether_type) {
-        (ip::TCP, _) => {
-            // A segment to a group is for nobody (RFC 9293 section 3.9.2.3), neither in IP's terms nor in Ethernet's.
-            if ethernet::is_group(&link.destination)
-                || !ip::is_host(&datagram.source)
-                || !ip::is_host(&datagram.destination)
-            {
-                return Err(DropReason::Martian);
-            }
-            tcp::parse(link, &datagram, checks).map(Packet::Tcp)
+    if datagram.protocol == ip::TCP {
+        // A segment to a group is for nobody (RFC 9293 section 3.9.2.3), neither in IP's terms nor in Ethernet's.
+        if ethernet::is_group(&segment.link.destination)
+            || !ip::is_host(&datagram.source)
+            || !ip::is_host(&datagram.destination)
+        {
+            return Err(DropReason::Martian);
         }
-        (ip::ICMP, ethernet::IPV4) => icmp::parse(link, &datagram),
-        (ip::ICMPV6, ethernet::IPV6) => icmp::parse_v6(link, &datagram),
+        tcp::parse(&datagram, checks, segment)?;
+        return Ok(None);
+    }
+    match (datagram.protocol, ether_type) {
+        (ip::ICMP, ethernet::IPV4) => icmp::parse(segment.link, &datagram).map(Some),
+        (ip::ICMPV6, ethernet::IPV6) => icmp::parse_v6(segment.link, &datagram).map(Some),
         _ => Err(DropReason::Protocol),
     }
 }

@@ -1,5 +1,6 @@
 //! TCP options: RFC 9293 section 3.1, RFC 2018 section 2, RFC 7323. Knows their bytes; never when they are due.
 
+use super::checksum::Sum;
 use crate::proto::{Options, SeqNum, Timestamps};
 use crate::stats::DropReason;
 
@@ -18,23 +19,23 @@ const MAX_WINDOW_SCALE: u8 = 14;
 
 /// All options of a header. What belongs on a SYN only is ignored elsewhere; an MSS of 0 counts as none, as in Linux.
 #[inline]
-pub(super) fn parse(bytes: &[u8], is_syn: bool) -> Result<Options, DropReason> {
+pub(super) fn parse(bytes: &[u8], is_syn: bool, options: &mut Options) -> Result<(), DropReason> {
+    options.clear();
     if bytes.is_empty() {
-        return Ok(Options::NONE);
+        return Ok(());
     }
     // What nearly every segment but the SYN carries (RFC 7323 appendix A).
     if let Ok(&[NOP, NOP, TIMESTAMPS, 10, v0, v1, v2, v3, e0, e1, e2, e3]) = <&[u8; 12]>::try_from(bytes) {
-        let timestamps = Timestamps {
+        options.timestamps = Some(Timestamps {
             value: u32::from_be_bytes([v0, v1, v2, v3]),
             echo: u32::from_be_bytes([e0, e1, e2, e3]),
-        };
-        return Ok(Options { timestamps: Some(timestamps), ..Options::NONE });
+        });
+        return Ok(());
     }
-    parse_any(bytes, is_syn)
+    parse_any(bytes, is_syn, options)
 }
 
-fn parse_any(mut bytes: &[u8], is_syn: bool) -> Result<Options, DropReason> {
-    let mut options = Options::NONE;
+fn parse_any(mut bytes: &[u8], is_syn: bool, options: &mut Options) -> Result<(), DropReason> {
     // At most 40 steps: each takes a byte at least.
     while let [kind, rest @ ..] = bytes {
         match *kind {
@@ -80,7 +81,7 @@ fn parse_any(mut bytes: &[u8], is_syn: bool) -> Result<Options, DropReason> {
         }
         bytes = behind;
     }
-    Ok(options)
+    Ok(())
 }
 
 /// Bytes that `options` take, a multiple of four.
@@ -102,41 +103,44 @@ fn sack_len(options: &Options) -> usize {
 }
 
 /// Lays `options` out as Linux does: MSS, SACK-permitted and timestamps (NOPs for what is not there), NOP and window scale, SACK
-/// blocks.
+/// blocks. Returns their sum.
 /// `into` is [`len`] bytes long.
 #[inline]
-pub(super) fn emit(into: &mut [u8], options: &Options) {
+pub(super) fn emit(into: &mut [u8], options: &Options) -> Sum {
     let mut words = into.as_chunks_mut::<4>().0.iter_mut();
-    let mut put = |word: [u8; 4]| {
+    let mut sum = 0;
+    let mut put = |word: u32| {
         if let Some(into) = words.next() {
-            *into = word;
+            *into = word.to_be_bytes();
+            // Ten words at most.
+            sum += u64::from(word);
         }
     };
     if let Some(mss) = options.mss {
-        let [m0, m1] = mss.to_be_bytes();
-        put([MSS, 4, m0, m1]);
+        put(u32::from_be_bytes([MSS, 4, 0, 0]) | u32::from(mss));
     }
     if let Some(Timestamps { value, echo }) = options.timestamps {
-        put(if options.sack_permitted {
+        put(u32::from_be_bytes(if options.sack_permitted {
             [SACK_PERMITTED, 2, TIMESTAMPS, 10]
         } else {
             [NOP, NOP, TIMESTAMPS, 10]
-        });
-        put(value.to_be_bytes());
-        put(echo.to_be_bytes());
+        }));
+        put(value);
+        put(echo);
     } else if options.sack_permitted {
-        put([NOP, NOP, SACK_PERMITTED, 2]);
+        put(u32::from_be_bytes([NOP, NOP, SACK_PERMITTED, 2]));
     }
     if let Some(shift) = options.window_scale {
-        put([NOP, WINDOW_SCALE, 3, shift]);
+        put(u32::from_be_bytes([NOP, WINDOW_SCALE, 3, shift]));
     }
     if !options.sack.is_empty() {
-        put([NOP, NOP, SACK, (sack_len(options) - 2) as u8]);
+        put(u32::from_be_bytes([NOP, NOP, SACK, (sack_len(options) - 2) as u8]));
         for (start, end) in options.sack.as_slice() {
-            put(start.0.to_be_bytes());
-            put(end.0.to_be_bytes());
+            put(start.0);
+            put(end.0);
         }
     }
+    Sum::ZERO.number(sum)
 }
 
 #[cfg(test)]
@@ -146,6 +150,13 @@ mod tests {
 
     const T: [u8; 10] = [8, 10, 0, 0, 0, 1, 0, 0, 0, 2];
     const TIMES: Option<Timestamps> = Some(Timestamps { value: 1, echo: 2 });
+
+    fn parse(bytes: &[u8], is_syn: bool) -> Result<Options, DropReason> {
+        // Whatever was there is gone.
+        let mut options = Options { mss: Some(7), sack_permitted: true, ..Options::NONE };
+        options.sack.push(SeqNum(1), SeqNum(2));
+        super::parse(bytes, is_syn, &mut options).map(|()| options)
+    }
 
     fn padded(bytes: &[u8]) -> Vec<u8> {
         let mut bytes = bytes.to_vec();

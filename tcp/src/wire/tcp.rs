@@ -13,9 +13,14 @@ pub(super) const HEADER_LEN: usize = 20;
 /// The six control bits of [`Flags`]. CWR, ECE and the reserved bits are ignored (RFC 9293 section 3.1).
 const CONTROL_BITS: u8 = 0x3f;
 
-/// Checks a segment as far as that needs no state. The datagram's addresses are a host's.
+/// Checks a segment as far as that needs no state, and writes it to `packet`, whose link header is there already. The datagram's
+/// addresses are a host's.
 #[inline]
-pub(super) fn parse(link: Link, datagram: &Datagram<'_>, checks: Checks) -> Result<TcpPacket, DropReason> {
+pub(super) fn parse(
+    datagram: &Datagram<'_>,
+    checks: Checks,
+    packet: &mut TcpPacket,
+) -> Result<(), DropReason> {
     let bytes = datagram.payload;
     let (header, rest) = bytes.split_first_chunk::<HEADER_LEN>().ok_or(DropReason::Truncated)?;
     let [p0, p1, q0, q1, s0, s1, s2, s3, a0, a1, a2, a3, offset, flags, w0, w1, c0, c1, u0, u1] = *header;
@@ -28,32 +33,31 @@ pub(super) fn parse(link: Link, datagram: &Datagram<'_>, checks: Checks) -> Resu
     // An IP payload is at most 65,535 bytes long.
     let pseudo = Sum::pseudo_header(&datagram.source, &datagram.destination, ip::TCP, bytes.len() as u16);
     let is_valid = pseudo.bytes(bytes).is_valid();
-    let partial_checksum = !is_valid && checks.accept_partial_checksums && pseudo.folded() == [c0, c1];
-    if !is_valid && !partial_checksum {
+    packet.partial_checksum = !is_valid && checks.accept_partial_checksums && pseudo.folded() == [c0, c1];
+    if !is_valid && !packet.partial_checksum {
         return Err(DropReason::TcpChecksum);
     }
 
-    let key = FlowKey {
+    packet.key = FlowKey {
         local: datagram.destination,
         remote: datagram.source,
         local_port: u16::from_be_bytes([q0, q1]),
         remote_port: u16::from_be_bytes([p0, p1]),
     };
     let flags = Flags(flags & CONTROL_BITS);
-    check_ports(&key)?;
+    check_ports(&packet.key)?;
     check_flags(flags)?;
-    let segment = Segment {
-        seq: SeqNum(u32::from_be_bytes([s0, s1, s2, s3])),
-        ack: SeqNum(u32::from_be_bytes([a0, a1, a2, a3])),
-        flags,
-        window: WireWindow(u16::from_be_bytes([w0, w1])),
-        urgent: u16::from_be_bytes([u0, u1]),
-        text_len: text.len() as u16,
-        options: options::parse(options, flags.has(Flags::SYN))?,
-    };
+    let segment = &mut packet.segment;
+    segment.seq = SeqNum(u32::from_be_bytes([s0, s1, s2, s3]));
+    segment.ack = SeqNum(u32::from_be_bytes([a0, a1, a2, a3]));
+    segment.flags = flags;
+    segment.window = WireWindow(u16::from_be_bytes([w0, w1]));
+    segment.urgent = u16::from_be_bytes([u0, u1]);
+    segment.text_len = text.len() as u16;
+    options::parse(options, flags.has(Flags::SYN), &mut segment.options)?;
     // Link header, IP header and eight extension headers end below 20,000.
-    let text_start = (datagram.payload_start + header_len) as u16;
-    Ok(TcpPacket { link, key, segment, text_start, partial_checksum })
+    packet.text_start = (datagram.payload_start + header_len) as u16;
+    Ok(())
 }
 
 #[inline]
@@ -102,20 +106,22 @@ pub fn emit(frame: &mut [u8], link: &Link, key: &FlowKey, segment: &Segment) -> 
     let length = (end - start) as u16;
     ip::emit(frame, link, [&key.local, &key.remote], ip::TCP, ip::HOP_LIMIT, length);
 
-    let [p0, p1] = key.local_port.to_be_bytes();
-    let [q0, q1] = key.remote_port.to_be_bytes();
-    let [s0, s1, s2, s3] = segment.seq.0.to_be_bytes();
-    let [a0, a1, a2, a3] = segment.ack.0.to_be_bytes();
-    let [w0, w1] = segment.window.0.to_be_bytes();
-    let [u0, u1] = segment.urgent.to_be_bytes();
-    let offset = (header_len as u8 / 4) << 4;
-    let flags = segment.flags.0 & CONTROL_BITS;
-    let bytes = &mut frame[start..];
-    bytes[..HEADER_LEN].copy_from_slice(&[
-        p0, p1, q0, q1, s0, s1, s2, s3, a0, a1, a2, a3, offset, flags, w0, w1, 0, 0, u0, u1,
-    ]);
-    options::emit(&mut bytes[HEADER_LEN..header_len], &segment.options);
-    let checksum = Sum::pseudo_header(&key.local, &key.remote, ip::TCP, length).bytes(bytes).checksum();
-    bytes[16..18].copy_from_slice(&checksum);
+    // The header's words are summed while they are in hand: what was just written would have to be waited for.
+    let (header, text) = frame[start..].split_at_mut(header_len);
+    let mut sum = Sum::pseudo_header(&key.local, &key.remote, ip::TCP, length).bytes(text);
+    sum = sum.with(options::emit(&mut header[HEADER_LEN..], &segment.options));
+    let ports = u64::from(key.local_port) << 16 | u64::from(key.remote_port);
+    let first = ports << 32 | u64::from(segment.seq.0);
+    let flags = u64::from(segment.flags.0 & CONTROL_BITS);
+    let offset = header_len as u64 / 4;
+    let state = offset << 28 | flags << 16 | u64::from(segment.window.0);
+    let second = u64::from(segment.ack.0) << 32 | state;
+    let urgent = segment.urgent;
+    let [c0, c1] = sum.number(first).number(second).word(urgent).checksum();
+    let [u0, u1] = urgent.to_be_bytes();
+    let header = ip::room::<HEADER_LEN>(header);
+    header[..8].copy_from_slice(&first.to_be_bytes());
+    header[8..16].copy_from_slice(&second.to_be_bytes());
+    header[16..].copy_from_slice(&[c0, c1, u0, u1]);
     end
 }

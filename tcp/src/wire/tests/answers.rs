@@ -21,7 +21,7 @@ fn arp_requests_are_answered() {
                 [&[0, 1, 8, 0, 6, 4, 0, 2, 2, 0, 0, 0, 0, 2, 198, 18, 0, 2, 2, 0, 0, 0, 0, 1][..], &sender]
                     .concat();
             assert_eq!(frame[at..at + 28], expected);
-            let (link, ether_type, _) = ethernet::parse(&frame).unwrap();
+            let (link, ether_type, _) = link_layer(&frame);
             assert_eq!((link, ether_type), (self::link(tags).reversed(), ethernet::ARP));
             assert_eq!(answer_arp(&mut frame[..at + 27], &request, SERVER), 0);
         }
@@ -47,7 +47,7 @@ fn solicitations_are_answered() {
         let len = answer_neighbour(&mut frame, &request, SERVER);
         assert_eq!(len, V6 + 32);
         assert_eq!((&frame[..6], &frame[6..12]), (&mac[..], &SERVER[..]));
-        let (_, _, rest) = ethernet::parse(&frame[..len]).unwrap();
+        let (_, _, rest) = link_layer(&frame[..len]);
         let answer = ipv6::parse(rest, IP).unwrap();
         assert_eq!((answer.source, answer.destination, answer.hop_limit), (key.remote, destination, 255));
         assert_eq!(answer.payload[..2], [136, 0]);
@@ -78,7 +78,7 @@ fn echo_requests_are_answered() {
             let len = answer_echo(&mut frame, &request);
             assert!(len <= received);
             let frame = &frame[..len];
-            let (link, _, rest) = ethernet::parse(frame).unwrap();
+            let (link, _, rest) = link_layer(frame);
             assert_eq!(link, self::link(tags).reversed());
             let v4 = key.local.is_v4();
             let answer = if v4 { ipv4::parse(rest, 0) } else { ipv6::parse(rest, 0) }.unwrap();
@@ -90,4 +90,11 @@ fn echo_requests_are_answered() {
             assert_eq!(parse(frame, STRICT), Err(DropReason::Protocol));
         }
     }
+}
+
+/// The link header, the EtherType and the rest.
+fn link_layer(frame: &[u8]) -> (Link, u16, &[u8]) {
+    let mut link = Link::default();
+    let (ether_type, rest) = ethernet::parse(frame, &mut link).unwrap();
+    (link, ether_type, rest)
 }
