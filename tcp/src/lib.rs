@@ -18,7 +18,7 @@
 //! - [`preflight`]: what is refused before anything is touched, and the plan otherwise.
 //! - [`config`]: what is asked for, checked; [`cli`] is its text.
 //! - [`report`]: what a run looks like, to people and to programs.
-//! - [`time`]: the clock's value, as everything but the worker's loop sees it.
+//! - [`time`]: the clock's value, as everything but the worker's loop sees it; `sync`: atomics that a model checker can watch.
 
 pub mod cli;
 pub mod config;
@@ -36,6 +36,7 @@ pub mod service;
 pub mod stats;
 #[cfg(feature = "xdp")]
 pub mod steer;
+mod sync;
 pub mod time;
 pub mod wire;
 pub mod worker;

@@ -30,6 +30,12 @@ impl Address {
         Self { high: (bits >> 64) as u64, low: bits as u64 }
     }
 
+    /// From both halves, see [`Address::halves`].
+    #[inline]
+    pub(crate) const fn from_halves([high, low]: [u64; 2]) -> Self {
+        Self { high, low }
+    }
+
     /// The upper and the lower half as numbers.
     #[must_use]
     #[inline]

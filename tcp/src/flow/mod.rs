@@ -2,11 +2,15 @@
 
 mod hash;
 mod key;
+mod set;
+mod slots;
 mod table;
 mod timers;
 
 pub use hash::FlowHasher;
 pub use key::{Address, FlowKey};
+pub use set::SlotSet;
+pub use slots::{Moment, SlotReader, Slots, Words};
 pub use table::{FlowIndex, FlowTable, Full};
 pub use timers::{Armed, Marked, Timers};
 

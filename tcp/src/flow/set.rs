@@ -1,0 +1,132 @@
+//! A set of slots that is gone through in a circle. Knows numbers; never what they stand for.
+//!
+//! A bit a slot, and above it a bit for each word that is not zero, and so on: an eighth of a byte a slot, and the next member is
+//! found in as many steps as there are levels.
+
+const BITS: usize = u64::BITS as usize;
+
+/// A set of numbers below its capacity.
+#[derive(Clone, Debug)]
+pub struct SlotSet {
+    /// The lowest level first; the last is one word.
+    levels: Vec<Box<[u64]>>,
+    /// Where the circle goes on.
+    at: usize,
+}
+
+impl SlotSet {
+    /// For numbers below `capacity`.
+    #[must_use]
+    pub fn new(capacity: usize) -> Self {
+        let mut levels = Vec::new();
+        let mut words = capacity.max(1);
+        loop {
+            words = words.div_ceil(BITS);
+            levels.push(super::table_of(words, |_| 0));
+            if words == 1 {
+                return Self { levels, at: 0 };
+            }
+        }
+    }
+
+    /// Bytes of memory.
+    #[must_use]
+    pub fn memory_bytes(&self) -> usize {
+        self.levels.iter().map(|level| size_of_val(&**level)).sum()
+    }
+
+    /// Is it empty?
+    #[must_use]
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.levels.last().is_none_or(|top| top[0] == 0)
+    }
+
+    /// Puts a slot in.
+    #[inline]
+    pub fn insert(&mut self, slot: u32) {
+        let mut at = slot as usize;
+        for level in &mut self.levels {
+            let word = &mut level[at / BITS];
+            let was_empty = *word == 0;
+            *word |= 1 << (at % BITS);
+            if !was_empty {
+                return;
+            }
+            at /= BITS;
+        }
+    }
+
+    /// Takes out the next slot of the circle.
+    pub fn take(&mut self) -> Option<u32> {
+        let slot = self.next_from(self.at).or_else(|| self.next_from(0))?;
+        self.at = slot + 1;
+        self.remove(slot);
+        Some(slot as u32)
+    }
+
+    fn remove(&mut self, slot: usize) {
+        let mut at = slot;
+        for level in &mut self.levels {
+            let word = &mut level[at / BITS];
+            *word &= !(1 << (at % BITS));
+            if *word != 0 {
+                return;
+            }
+            at /= BITS;
+        }
+    }
+
+    /// The first member at or after `from`.
+    fn next_from(&self, from: usize) -> Option<usize> {
+        let mut at = from;
+        for (height, level) in self.levels.iter().enumerate() {
+            let rest = level.get(at / BITS).map_or(0, |word| word & (u64::MAX << (at % BITS)));
+            if rest != 0 {
+                let mut found = at / BITS * BITS + rest.trailing_zeros() as usize;
+                for lower in self.levels[..height].iter().rev() {
+                    found = found * BITS + lower[found].trailing_zeros() as usize;
+                }
+                return Some(found);
+            }
+            at = at / BITS + 1;
+        }
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn it_goes_in_a_circle_through_what_a_set_holds(
+            capacity in prop::sample::select(vec![1usize, 63, 64, 65, 4096, 4097, 300_000]),
+            operations in prop::collection::vec(prop::option::of(any::<u32>()), 1..400),
+        ) {
+            let mut set = SlotSet::new(capacity);
+            let mut model = BTreeSet::new();
+            let mut at = 0;
+            for operation in operations {
+                if let Some(number) = operation {
+                    let slot = number % capacity as u32;
+                    set.insert(slot);
+                    model.insert(slot);
+                } else {
+                    let next = model.range(at..).next().or_else(|| model.first()).copied();
+                    prop_assert_eq!(set.take(), next);
+                    if let Some(next) = next {
+                        model.remove(&next);
+                        at = next + 1;
+                    }
+                }
+                prop_assert_eq!(set.is_empty(), model.is_empty());
+            }
+        }
+    }
+}
