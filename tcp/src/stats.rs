@@ -221,6 +221,8 @@ counters! {
         tx_stalls,
         /// There was something to send and no free frame to write it into.
         no_free_frame,
+        /// A deadline found no room in the timer wheel, and is found by going through all connections instead: later, but found.
+        timer_wheel_full,
         /// A transfer wanted a record of its own for congestion or reordering, and the pool was empty.
         no_transfer_record,
     }

@@ -17,7 +17,7 @@ pub struct Id {
     pub role: u16,
 }
 
-/// Whose address differs from connection to connection. That one stands in the connection's line; the other is shared by
+/// Whose address and port differ from connection to connection. These stand in the connection's line; the others are shared by
 /// many and numbered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Varies {
@@ -28,22 +28,24 @@ pub enum Varies {
 }
 
 impl Varies {
-    /// A name's two addresses: the one that varies, and the one that is shared.
+    /// A name's two ends, address and port each: the one that varies, and the one that is shared.
     #[inline]
-    pub(super) const fn split(self, key: &FlowKey) -> [Address; 2] {
+    pub(super) const fn split(self, key: &FlowKey) -> [(Address, u16); 2] {
+        let (local, remote) = ((key.local, key.local_port), (key.remote, key.remote_port));
         match self {
-            Self::Remote => [key.remote, key.local],
-            Self::Local => [key.local, key.remote],
+            Self::Remote => [remote, local],
+            Self::Local => [local, remote],
         }
     }
 
-    /// Our address and the peer's, from the one that varies and the one that is shared.
+    /// The name, from the end that varies and the one that is shared.
     #[inline]
-    pub(super) const fn join(self, own: Address, shared: Address) -> [Address; 2] {
-        match self {
-            Self::Remote => [shared, own],
-            Self::Local => [own, shared],
-        }
+    pub(super) const fn join(self, own: (Address, u16), shared: (Address, u16)) -> FlowKey {
+        let ((local, local_port), (remote, remote_port)) = match self {
+            Self::Remote => (shared, own),
+            Self::Local => (own, shared),
+        };
+        FlowKey { local, remote, local_port, remote_port }
     }
 }
 

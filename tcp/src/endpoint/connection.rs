@@ -1,36 +1,63 @@
 //! A connection's one cache line, and the array of them. Knows layout and free slots; never what happens on a connection.
 
+use std::ops::{Deref, DerefMut};
+
 use super::Varies;
-use crate::flow::{Address, Armed, FlowKey, Marked, table_of};
+use crate::flow::{Address, Armed, FlowKey, Marked, SlotReader, Slots, Words};
 use crate::proto::{State, Tcb};
 use crate::service::Memo;
+use crate::sync::{Arc, AtomicU64, Ordering::Acquire, Ordering::Relaxed, Ordering::Release};
+use crate::time::{Instant, Millis};
 
 /// Everything about a connection that every segment needs: exactly one cache line, IPv4 and IPv6 alike.
 ///
-/// | bytes | what |
+/// | word | what |
 /// |---|---|
-/// | 0-15 | the address that varies: the peer's, or a generator's own |
-/// | 16-23 | the peer's port, our port, the other address and the role (numbered), the next hop (numbered) with the ready mark |
-/// | 24-31 | the service's memo; in a free slot, the number of the next free one |
-/// | 32-63 | the control block, and in its spare byte the timer wheel's mark |
-#[derive(Clone, Copy, Debug)]
-#[repr(C, align(64))]
+/// | 0, 1 | the address that varies: the peer's, or a generator's own |
+/// | 2 | its port; the other address, port and the role (numbered); the next hop (numbered); when it was opened, in s |
+/// | 3 | the service's memo; in TIME-WAIT its neighbours in the order of eviction; in a free slot the next free one |
+/// | 4-7 | the control block, and in its spare byte the timer wheel's mark |
+#[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Connection {
     address: Address,
-    remote_port: u16,
-    local_port: u16,
+    port: u16,
     /// The number of what it shares with others.
     pub(super) shared: u16,
-    next_hop_and_ready: u16,
+    pub(super) next_hop: u16,
+    born_s: u16,
     pub(super) memo: Memo,
     pub(super) tcb: Tcb,
 }
 
-const _: () = assert!(size_of::<Connection>() == 64 && align_of::<Connection>() == 64, "one cache line");
+/// Where the memo stands among the words, and the control block.
+const MEMO: usize = 3;
+const TCB: usize = 4;
 
-const READY: u16 = 0x8000;
-/// The most next hops that can be told apart.
-pub(super) const NEXT_HOPS: usize = READY as usize;
+impl Words<8> for Connection {
+    #[inline]
+    fn to_words(&self) -> [u64; 8] {
+        let [high, low] = self.address.halves();
+        let numbers = u64::from(self.port)
+            | u64::from(self.shared) << 16
+            | u64::from(self.next_hop) << 32
+            | u64::from(self.born_s) << 48;
+        let [send, receive, time, rest] = self.tcb.to_words();
+        [high, low, numbers, self.memo.get(), send, receive, time, rest]
+    }
+
+    #[inline]
+    fn from_words([high, low, numbers, memo, send, receive, time, rest]: [u64; 8]) -> Self {
+        Self {
+            address: Address::from_halves([high, low]),
+            port: numbers as u16,
+            shared: (numbers >> 16) as u16,
+            next_hop: (numbers >> 32) as u16,
+            born_s: (numbers >> 48) as u16,
+            memo: Memo::of(memo),
+            tcb: Tcb::from_words([send, receive, time, rest]),
+        }
+    }
+}
 
 impl Marked for Connection {
     #[inline]
@@ -45,128 +72,181 @@ impl Marked for Connection {
 }
 
 impl Connection {
-    pub(super) fn new(varies: Varies, key: &FlowKey, shared: u16, next_hop: u16, tcb: Tcb) -> Self {
-        debug_assert!(usize::from(next_hop) < NEXT_HOPS, "the top bit is the ready mark");
-        Self {
-            address: varies.split(key)[0],
-            remote_port: key.remote_port,
-            local_port: key.local_port,
-            shared,
-            next_hop_and_ready: next_hop,
-            memo: Memo::default(),
-            tcb,
-        }
+    pub(super) fn new(
+        varies: Varies,
+        key: &FlowKey,
+        shared: u16,
+        next_hop: u16,
+        tcb: Tcb,
+        now: Instant,
+    ) -> Self {
+        let [(address, port), _] = varies.split(key);
+        Self { address, port, shared, next_hop, born_s: seconds(now), memo: Memo::default(), tcb }
     }
 
-    /// The connection's name, given the address that it shares with others.
+    /// The connection's name, given the address and port that it shares with others.
     #[inline]
-    pub(super) const fn key(&self, varies: Varies, shared: Address) -> FlowKey {
-        let [local, remote] = varies.join(self.address, shared);
-        FlowKey { local, remote, local_port: self.local_port, remote_port: self.remote_port }
+    pub(super) const fn key(&self, varies: Varies, shared: (Address, u16)) -> FlowKey {
+        varies.join((self.address, self.port), shared)
     }
 
-    /// Is it called so, as far as its own line tells? The shared address is for the caller to compare.
+    /// Since it was opened, in seconds modulo 2^16: some 18 hours.
+    pub(super) fn age_s(&self, now: Instant) -> u16 {
+        seconds(now).wrapping_sub(self.born_s)
+    }
+}
+
+fn seconds(now: Instant) -> u16 {
+    (now.as_nanos() / 1_000_000_000) as u16
+}
+
+/// The connection that is being worked on: a copy of its line. Who takes one writes it back.
+#[derive(Debug)]
+pub(super) struct Current {
+    pub(super) slot: u32,
+    connection: Connection,
+}
+
+impl Deref for Current {
+    type Target = Connection;
+
     #[inline]
-    pub(super) fn is_called(&self, varies: Varies, key: &FlowKey) -> bool {
-        self.remote_port == key.remote_port
-            && self.local_port == key.local_port
-            && self.address == varies.split(key)[0]
+    fn deref(&self) -> &Connection {
+        &self.connection
     }
+}
 
-    pub(super) const fn next_hop(&self) -> u16 {
-        self.next_hop_and_ready & !READY
-    }
-
-    pub(super) const fn set_next_hop(&mut self, next_hop: u16) {
-        self.next_hop_and_ready = self.next_hop_and_ready & READY | next_hop;
-    }
-
-    pub(super) const fn is_ready(&self) -> bool {
-        self.next_hop_and_ready & READY != 0
-    }
-
-    pub(super) const fn set_ready(&mut self, ready: bool) {
-        self.next_hop_and_ready =
-            if ready { self.next_hop_and_ready | READY } else { self.next_hop_and_ready & !READY };
+impl DerefMut for Current {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut Connection {
+        &mut self.connection
     }
 }
 
 /// All connections a worker can hold, allocated at the start.
 pub(super) struct Connections {
-    slots: Box<[Connection]>,
+    slots: Slots<8>,
     /// The last slot given back, plus one; 0 for none.
     free: u32,
     /// Slots never used before start here.
-    fresh: u32,
+    fresh: Arc<AtomicU64>,
+}
+
+/// Another thread's view of them.
+#[derive(Clone, Debug)]
+pub(super) struct ConnectionReader {
+    pub(super) slots: SlotReader<8>,
+    fresh: Arc<AtomicU64>,
+}
+
+impl ConnectionReader {
+    /// Slots ever used.
+    pub(super) fn used(&self) -> u32 {
+        self.fresh.load(Acquire) as u32
+    }
 }
 
 impl Connections {
     pub(super) fn new(capacity: usize) -> Self {
-        let key = FlowKey {
-            local: Address::v6([0; 16]),
-            remote: Address::v6([0; 16]),
-            local_port: 0,
-            remote_port: 0,
-        };
-        let empty = Connection::new(Varies::Remote, &key, 0, 0, Tcb::default());
-        Self { slots: table_of(capacity, |_| empty), free: 0, fresh: 0 }
+        Self { slots: Slots::new(capacity), free: 0, fresh: Arc::new(AtomicU64::new(0)) }
+    }
+
+    pub(super) fn reader(&self) -> ConnectionReader {
+        ConnectionReader { slots: self.slots.reader(), fresh: Arc::clone(&self.fresh) }
     }
 
     pub(super) fn memory_bytes(&self) -> usize {
-        size_of_val(&*self.slots)
+        self.slots.memory_bytes()
     }
 
-    /// A free slot, if there is one. The wheel's mark and the ready mark stay with the slot: an entry of the last owner may
-    /// still be in the wheel or in the queue.
-    pub(super) fn take(&mut self) -> Option<u32> {
-        if self.free != 0 {
+    #[inline]
+    pub(super) fn prefetch(&self, slot: u32) {
+        self.slots.prefetch(slot);
+    }
+
+    /// The connection in a slot, to be worked on.
+    #[inline]
+    pub(super) fn get(&self, slot: u32) -> Current {
+        Current { slot, connection: self.slots.get(slot) }
+    }
+
+    /// Work is done.
+    #[inline]
+    pub(super) fn set(&mut self, current: &Current) {
+        self.slots.set(current.slot, &current.connection);
+    }
+
+    /// The same, with what else belongs to the same moment.
+    #[inline]
+    pub(super) fn set_with(&mut self, current: &Current, meanwhile: impl FnOnce()) {
+        self.slots.set_with(current.slot, &current.connection, meanwhile);
+    }
+
+    /// Is there a live connection in a slot whose address and port that vary are these, and what it shares with others?
+    #[inline]
+    pub(super) fn shared_of(&self, slot: u32, (address, port): (Address, u16)) -> Option<u16> {
+        let [high, low] = address.halves();
+        let numbers = self.slots.word(slot, 2);
+        let is_called =
+            self.slots.word(slot, 0) == high && self.slots.word(slot, 1) == low && numbers as u16 == port;
+        (is_called && self.state(slot) != State::Closed).then_some((numbers >> 16) as u16)
+    }
+
+    #[inline]
+    pub(super) fn state(&self, slot: u32) -> State {
+        Tcb::peek(self.slots.word(slot, TCB + 3)).0
+    }
+
+    /// The wheel's mark.
+    #[inline]
+    pub(super) fn armed(&self, slot: u32) -> Armed {
+        Armed(Tcb::peek(self.slots.word(slot, TCB + 3)).1)
+    }
+
+    /// See [`Tcb::timer`].
+    #[inline]
+    pub(super) fn deadline(&self, slot: u32) -> Millis {
+        Millis(self.slots.word(slot, TCB + 2) as u32)
+    }
+
+    #[inline]
+    pub(super) fn memo(&self, slot: u32) -> Memo {
+        Memo::of(self.slots.word(slot, MEMO))
+    }
+
+    #[inline]
+    pub(super) fn set_memo(&mut self, slot: u32, memo: Memo) {
+        self.slots.set_words(slot, MEMO, [memo.get()]);
+    }
+
+    /// A free slot, if there is one. The wheel's mark stays with the slot: an entry of the last owner may still be in the wheel.
+    pub(super) fn take(&mut self) -> Option<Current> {
+        let slot = if self.free != 0 {
             let slot = self.free - 1;
-            self.free = self.slots[slot as usize].memo.get() as u32;
-            Some(slot)
-        } else if (self.fresh as usize) < self.slots.len() {
-            self.fresh += 1;
-            Some(self.fresh - 1)
+            self.free = self.memo(slot).get() as u32;
+            slot
         } else {
-            None
-        }
+            let fresh = self.fresh.load(Relaxed);
+            if fresh as usize == self.slots.len() {
+                return None;
+            }
+            self.fresh.store(fresh + 1, Release);
+            fresh as u32
+        };
+        Some(self.get(slot))
     }
 
-    pub(super) fn put(&mut self, slot: u32) {
-        let next = self.free;
-        let connection = &mut self[slot];
-        let armed = connection.armed();
-        connection.tcb = Tcb::default();
-        connection.set_armed(armed);
-        connection.memo = Memo::of(u64::from(next));
-        self.free = slot + 1;
+    /// The slot is free again.
+    pub(super) fn put(&mut self, current: &mut Current) {
+        let armed = current.armed();
+        current.connection = Connection { memo: Memo::of(u64::from(self.free)), ..Connection::default() };
+        current.set_armed(armed);
+        self.free = current.slot + 1;
+        self.set(current);
     }
 
     /// All slots ever used; those in CLOSED are free.
     pub(super) fn used(&self) -> u32 {
-        self.fresh
-    }
-
-    pub(super) fn is_live(&self, slot: u32) -> bool {
-        self[slot].tcb.state() != State::Closed
-    }
-
-    pub(super) fn all_mut(&mut self) -> &mut [Connection] {
-        &mut self.slots
-    }
-}
-
-impl std::ops::Index<u32> for Connections {
-    type Output = Connection;
-
-    #[inline]
-    fn index(&self, slot: u32) -> &Connection {
-        &self.slots[slot as usize]
-    }
-}
-
-impl std::ops::IndexMut<u32> for Connections {
-    #[inline]
-    fn index_mut(&mut self, slot: u32) -> &mut Connection {
-        &mut self.slots[slot as usize]
+        self.fresh.load(Relaxed) as u32
     }
 }

@@ -1,6 +1,7 @@
 //! What is not TCP: ARP, neighbour discovery and echo for addresses of our own, and what ICMP says of connections. Knows who owns
 //! an address, and which connections still wait for their first answer; never a segment.
 
+use super::connection::Current;
 use super::{Application, Endpoint, Fate, Outbox};
 use crate::device::Frame;
 use crate::flow::Address;
@@ -67,7 +68,8 @@ impl<A: Application> Endpoint<A> {
         let fate = if unreachable.link.destination != self.mac {
             Fate::Dropped(DropReason::NotOurs)
         } else if let Some(slot) = self.find(&unreachable.key, hash) {
-            self.on_connection_unreachable(slot, unreachable, now, out)
+            let mut current = self.connections.get(slot);
+            self.on_connection_unreachable(&mut current, unreachable, now, out)
         } else if !handed
             && let Some((worker, _)) = self.siblings.iter().find(|(_, index)| index.may_contain(hash))
         {
@@ -84,17 +86,17 @@ impl<A: Application> Endpoint<A> {
     /// Linux, whatever the code; after that it is a soft error, and retransmission finds out (RFC 9293 section 3.9.2.2, RFC 5461).
     fn on_connection_unreachable(
         &mut self,
-        slot: u32,
+        current: &mut Current,
         unreachable: &Unreachable,
         now: Instant,
         out: &mut Outbox,
     ) -> Fate {
-        let tcb = &self.connections[slot].tcb;
+        let tcb = &current.tcb;
         if !unreachable.seq.is_within(tcb.snd_una(), tcb.flight()) {
             return Fate::Dropped(DropReason::IcmpOutOfWindow);
         }
         if tcb.state() == State::SynSent {
-            self.end(slot, End::Unreachable, now, out);
+            self.end(current, End::Unreachable, now, out);
         } else {
             self.counters.in_soft_errors.add(1);
         }

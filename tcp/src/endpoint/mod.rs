@@ -15,20 +15,26 @@ mod send;
 mod stop;
 #[cfg(test)]
 mod tests;
+mod view;
+mod waiting;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
 pub use application::{Application, Id, Listener, Listeners, Open, Order, Varies};
-use connection::Connections;
+use connection::{Connections, Current};
 use paths::Paths;
 use records::Records;
+pub use view::{View, Viewer};
+use waiting::Waiting;
 
 use crate::device::{BURST, Burst, Frame};
-use crate::flow::{Address, Armed, FlowHasher, FlowIndex, FlowKey, FlowTable, Marked, Timers, prefetch};
+use crate::flow::{
+    Address, Armed, FlowHasher, FlowIndex, FlowKey, FlowTable, Marked, SlotSet, Timers, prefetch,
+};
 use crate::proto::segment_arrives::refusal;
-use crate::proto::{Arrival, Disposition, Environment, Flags, IsnSecret, State, Timeout, Timer};
+use crate::proto::{Arrival, Disposition, End, Environment, Flags, IsnSecret, State, Timeout, Timer};
 use crate::service::{Pending, Then};
 use crate::stats::{Counters, DropReason};
 use crate::time::{Instant, Millis};
@@ -42,6 +48,9 @@ const DRAIN_PER_TURN: u32 = 1024;
 const HEADERS_AHEAD: usize = 8;
 /// Orders of the application carried out in one turn, at most.
 const ORDERS_PER_TURN: usize = 2 * BURST;
+/// Half-open connections and second records, at most: what is shared by all of a large table need not grow with it.
+const MOST_HALF_OPEN: usize = 1 << 20;
+const MOST_RECORDS: usize = 1 << 18;
 /// Segments one connection may send before the next has its turn.
 const SEGMENTS_PER_VISIT: usize = 16;
 
@@ -155,11 +164,12 @@ pub struct Endpoint<A> {
     timers: Timers,
     records: Records,
     paths: Paths,
-    /// Connections with something to send, in turn: at most one entry a slot.
-    ready: VecDeque<u32>,
-    /// Connections in the order they became half-open, and in the order they entered TIME-WAIT; stale entries are skipped.
+    /// Connections with something to send.
+    ready: SlotSet,
+    /// Connections in the order they became half-open; stale entries are skipped.
     half_open: VecDeque<u32>,
-    time_wait: VecDeque<u32>,
+    /// Those in TIME-WAIT.
+    waiting: Waiting,
     /// Connections in SYN-RECEIVED, and the most there may be.
     half_open_now: usize,
     max_half_open: usize,
@@ -184,8 +194,8 @@ impl<A: Application> Endpoint<A> {
         };
         let capacity = config.max_connections.max(1);
         // A share of all: what a flood of SYNs may take from those that are established.
-        let max_half_open = (capacity / 4).max(capacity.min(1024));
-        let records = (capacity / 16).max(capacity.min(4096));
+        let max_half_open = (capacity / 4).max(capacity.min(1024)).min(MOST_HALF_OPEN);
+        let records = (capacity / 16).max(capacity.min(4096)).min(MOST_RECORDS);
         Self {
             environments: [environment(40), environment(60)],
             application: config.application,
@@ -200,9 +210,9 @@ impl<A: Application> Endpoint<A> {
             timers: Timers::new(capacity, now.millis()),
             records: Records::new(records, config.max_kept_frames),
             paths: Paths::new(capacity),
-            ready: VecDeque::with_capacity(capacity),
+            ready: SlotSet::new(capacity),
             half_open: VecDeque::with_capacity(max_half_open),
-            time_wait: VecDeque::with_capacity(capacity),
+            waiting: Waiting::new(),
             half_open_now: 0,
             max_half_open,
             max_connections: capacity,
@@ -222,14 +232,25 @@ impl<A: Application> Endpoint<A> {
             + self.connections.memory_bytes()
             + self.timers.memory_bytes()
             + self.records.memory_bytes()
-            + (self.time_wait.capacity() + self.half_open.capacity() + self.ready.capacity())
-                * size_of::<u32>()
+            + self.ready.memory_bytes()
+            + self.half_open.capacity() * size_of::<u32>()
     }
 
     /// This endpoint's index, for the other workers.
     #[must_use]
     pub fn index(&self) -> FlowIndex {
         self.table.index()
+    }
+
+    /// This endpoint's connections, for other threads.
+    #[must_use]
+    pub fn viewer(&self) -> Viewer {
+        Viewer {
+            connections: self.connections.reader(),
+            shared: self.paths.reader(),
+            transfers: self.records.reader(),
+            varies: A::VARIES,
+        }
     }
 
     /// The other workers, by number, whose flows may arrive here.
@@ -281,7 +302,8 @@ impl<A: Application> Endpoint<A> {
     /// When [`Endpoint::on_tick`] wants to be called next, in milliseconds, if any deadline is set.
     #[must_use]
     pub fn next_tick_ms(&self) -> Option<u32> {
-        self.timers.next_poll_ms()
+        let waiting = self.waiting.deadline().map(|deadline| deadline.since(self.timers.now()));
+        self.timers.next_poll_ms().into_iter().chain(waiting).min()
     }
 
     /// Has it something to send that only waits for frames or for its turn?
@@ -332,7 +354,7 @@ impl<A: Application> Endpoint<A> {
             // The first with this fingerprint; whether it is the one is for the last pass to say.
             work.guess = self.table.find(work.hash, |_| true);
             if let Some(slot) = work.guess {
-                prefetch(&self.connections[slot]);
+                self.connections.prefetch(slot);
             }
         }
         for work in &mut all[..segments] {
@@ -366,22 +388,21 @@ impl<A: Application> Endpoint<A> {
     /// Is this the slot of a live connection of that name?
     #[inline]
     fn is(&self, slot: u32, key: &FlowKey) -> bool {
-        let connection = &self.connections[slot];
-        connection.is_called(A::VARIES, key)
-            && connection.tcb.state() != State::Closed
-            && self.paths.shared.get(connection.shared).address == A::VARIES.split(key)[1]
+        let [own, shared] = A::VARIES.split(key);
+        let number = self.connections.shared_of(slot, own);
+        number.is_some_and(|number| self.paths.shared(number).end == shared)
     }
 
-    /// The full name of the connection in a slot.
-    fn key(&self, slot: u32) -> FlowKey {
-        let connection = &self.connections[slot];
-        connection.key(A::VARIES, self.paths.shared.get(connection.shared).address)
-    }
-
-    /// The connection in a slot as the application knows it.
+    /// The full name of a connection.
     #[inline]
-    fn id(&self, slot: u32) -> Id {
-        Id { slot, role: self.paths.shared.get(self.connections[slot].shared).role }
+    fn key(&self, current: &Current) -> FlowKey {
+        current.key(A::VARIES, self.paths.shared(current.shared).end)
+    }
+
+    /// The connection as the application knows it.
+    #[inline]
+    fn id(&self, current: &Current) -> Id {
+        Id { slot: current.slot, role: self.paths.shared(current.shared).role }
     }
 
     fn on_segment(
@@ -400,7 +421,10 @@ impl<A: Application> Endpoint<A> {
         let found = work.guess.filter(|&slot| self.is(slot, &packet.key));
         if let Some(slot) = found.or_else(|| self.find(&packet.key, work.hash)) {
             self.segment_counted(packet);
-            return self.on_connection_segment(now, slot, work, frame, out);
+            let mut current = self.connections.get(slot);
+            let fate = self.on_connection_segment(now, &mut current, work, frame, out);
+            self.put_back(&current);
+            return fate;
         }
         if !handed
             && let Some((worker, _)) = self.siblings.iter().find(|(_, index)| index.may_contain(work.hash))
@@ -450,77 +474,81 @@ impl<A: Application> Endpoint<A> {
     fn on_connection_segment(
         &mut self,
         now: Instant,
-        slot: u32,
+        current: &mut Current,
         work: &Work,
         frame: Frame,
         out: &mut Outbox,
     ) -> Fate {
         let millis = now.millis();
-        let before = self.connections[slot].tcb.state();
+        let before = current.tcb.state();
+        let (_, deadline) = current.tcb.timer();
         let environment = *self.environment(&work.packet.key.local);
         let segment = &work.packet.segment;
-        let connection = &mut self.connections[slot];
-        let transfer = connection.tcb.transfer().map(|number| &mut self.records.get_mut(number).transfer);
-        let arrival = connection.tcb.segment_arrives(transfer, segment, &environment, millis);
+
+        let transfer = current.tcb.transfer().map(|number| &mut self.records.get_mut(number).transfer);
+        let arrival = current.tcb.segment_arrives(transfer, segment, &environment, millis);
         if matches!(arrival.disposition, Disposition::Accepted | Disposition::RepeatHandshake) {
-            self.learn_next_hop(slot, &work.packet.link);
+            self.learn_next_hop(current, &work.packet.link);
         }
         match arrival.disposition {
-            Disposition::Accepted => return self.on_accepted(slot, before, &arrival, work, frame, now, out),
+            // All was said, and all was heard.
+            Disposition::Accepted if before == State::TimeWait => {
+                out.recycle.push(frame);
+                return Fate::Absorbed;
+            }
+            Disposition::Accepted => {
+                return self.on_accepted(current, before, &arrival, work, frame, now, out);
+            }
             Disposition::Drop(reason) => {
                 out.recycle.push(frame);
                 return Fate::Dropped(reason);
             }
             Disposition::End(end) => {
                 if arrival.acked > 0 {
-                    self.on_acked(slot, arrival.acked, now, out);
+                    self.on_acked(current, arrival.acked, now, out);
                 }
-                self.end(slot, end, now, out);
+                self.end(current, end, now, out);
                 out.recycle.push(frame);
                 return Fate::Absorbed;
             }
-            Disposition::Refuse(reset) => {
-                self.emit(frame, &work.packet.link.reversed(), &work.packet.key, &reset, out);
-                return Fate::Answered;
-            }
-            Disposition::Reopen => return self.reopen(slot, work, frame, now, out),
+            Disposition::Refuse => return self.refuse(work, frame, out),
+            Disposition::Reopen => return self.reopen(current, work, frame, now, out),
             Disposition::Acknowledge => {
                 if segment.text_len > 0 {
                     self.counters.in_duplicates.add(1);
                 }
-                let ack = self.connections[slot].tcb.bare_ack();
-                self.send(slot, &ack, Some(frame), millis, out);
+                let ack = current.tcb.bare_ack();
+                self.send(current, &ack, Some(frame), millis, out);
             }
             Disposition::RepeatHandshake => {
                 let again = before == State::SynReceived;
-                let handshake = self.connections[slot].tcb.handshake();
+                let handshake = current.tcb.handshake();
                 let handshake = crate::proto::Outgoing { again, ..handshake };
-                self.send(slot, &handshake, Some(frame), millis, out);
+                self.send(current, &handshake, Some(frame), millis, out);
             }
         }
-        self.state_changed(slot, before, now);
-        self.arm(slot);
+        if before == State::TimeWait {
+            self.waits_anew(current, deadline);
+        } else {
+            self.state_changed(current, before, now);
+            self.arm(current);
+        }
         Fate::Answered
     }
 
     /// The peer's next hop may have changed: the way back is where its last good segment came from.
     #[inline]
-    fn learn_next_hop(&mut self, slot: u32, link: &Link) {
+    fn learn_next_hop(&mut self, current: &mut Current, link: &Link) {
         let back = link.reversed();
-        let connection = &mut self.connections[slot];
-        let old = connection.next_hop();
-        if *self.paths.next_hops.get(old) != back
-            && let Some(number) = self.paths.next_hops.take(back)
-        {
-            connection.set_next_hop(number);
-            self.paths.next_hops.put(old);
+        if *self.paths.next_hop(current.next_hop) != back {
+            current.next_hop = self.paths.change(current.next_hop, back);
         }
     }
 
     /// An acceptable segment: acknowledged bytes, text and FIN go to the service, and the service's answer goes out.
     fn on_accepted(
         &mut self,
-        slot: u32,
+        current: &mut Current,
         before: State,
         arrival: &Arrival,
         work: &Work,
@@ -532,48 +560,67 @@ impl<A: Application> Endpoint<A> {
         if matches!(before, State::SynSent | State::SynReceived) {
             self.counters.established.add(1);
             must_acknowledge |= before == State::SynSent;
-            let id = self.id(slot);
-            self.application.on_open(id, &mut self.connections[slot].memo, now);
+            let id = self.id(current);
+            self.application.on_open(id, &mut current.memo, now);
         }
         if arrival.syn_was_lost
-            && let Some(number) = self.attach_record(slot)
+            && let Some(number) = self.attach_record(current)
         {
-            let mss = u32::from(self.connections[slot].tcb.mss());
+            let mss = u32::from(current.tcb.mss());
             self.records.get_mut(number).transfer.congestion_window = mss;
         }
         if arrival.acked > 0 {
-            self.on_acked(slot, arrival.acked, now, out);
+            self.on_acked(current, arrival.acked, now, out);
         }
         if arrival.is_duplicate_ack {
-            self.on_duplicate_ack(slot);
+            self.on_duplicate_ack(current);
         }
         let carried = arrival.text.is_some() || arrival.fin.is_some();
-        let (frame, fate) = if carried || self.has_held_text(slot) {
-            let received = self.receive(slot, arrival, work, frame, now, out);
+        let (frame, fate) = if carried || self.has_held_text(current) {
+            let received = self.receive(current, arrival, work, frame, now, out);
             must_acknowledge |= received.must_acknowledge;
             (received.frame, received.fate)
         } else {
             (Some(frame), Fate::Absorbed)
         };
-        let answered = self.respond(slot, frame, must_acknowledge, before, now, out);
+        let answered = self.respond(current, frame, must_acknowledge, before, now, out);
         match fate {
             Fate::Absorbed if answered => Fate::Answered,
             fate => fate,
         }
     }
 
-    /// Makes sure the connection's deadline will come up.
+    /// The work on a connection is done.
     #[inline]
-    fn arm(&mut self, slot: u32) {
-        let connection = &mut self.connections[slot];
-        let (timer, deadline) = connection.tcb.timer();
-        if timer == Timer::None {
+    fn put_back(&mut self, current: &Current) {
+        // A slot that was freed was written then, and may have another owner.
+        if current.tcb.state() == State::Closed {
             return;
         }
-        if !self.timers.arm(slot, connection, deadline) {
-            self.timers.sweep(self.connections.all_mut());
-            let armed = self.timers.arm(slot, &mut self.connections[slot], deadline);
-            assert!(armed, "a swept wheel has room for an entry a connection");
+        match current.tcb.transfer() {
+            None => self.connections.set(current),
+            Some(number) => self.connections.set_with(current, || self.records.tell(number)),
+        }
+    }
+
+    /// Makes sure the connection's deadline will come up. Those in TIME-WAIT come up in their own order.
+    #[inline]
+    fn arm(&mut self, current: &mut Current) {
+        let (timer, deadline) = current.tcb.timer();
+        if timer == Timer::None || current.tcb.state() == State::TimeWait {
+            return;
+        }
+        let slot = current.slot;
+        if !self.timers.arm(slot, &mut **current, deadline) {
+            self.counters.timer_wheel_full.add(1);
+        }
+    }
+
+    /// In TIME-WAIT, from `deadline` on: if that has moved, the connection waits behind all others.
+    fn waits_anew(&mut self, current: &mut Current, deadline: Millis) {
+        if current.tcb.timer().1 != deadline {
+            self.waiting.remove(current, &mut self.connections);
+            self.waiting.push(current, &mut self.connections);
         }
     }
 
@@ -582,56 +629,69 @@ impl<A: Application> Endpoint<A> {
         let millis = now.millis();
         for _ in 0..DEADLINES_PER_TURN {
             let Some((slot, mark)) = self.timers.poll(millis) else { break };
-            let connection = &mut self.connections[slot];
-            if connection.armed() != mark {
+            if self.connections.armed(slot) != mark {
                 continue;
             }
-            connection.set_armed(Armed::default());
-            if out.free.is_empty() && connection.tcb.timer().0 != Timer::Linger {
-                self.arm(slot);
-            } else if self.connections.is_live(slot) {
-                self.on_deadline(slot, now, out);
+            let mut current = self.connections.get(slot);
+            current.set_armed(Armed::default());
+            if out.free.is_empty() && current.tcb.timer().0 != Timer::Linger {
+                self.arm(&mut current);
+            } else if current.tcb.state() != State::Closed {
+                self.on_deadline(&mut current, now, out);
+                self.put_back(&current);
+                continue;
             }
+            self.connections.set(&current);
         }
+        self.end_waiting(now, out);
         self.drain_some();
     }
 
-    fn on_deadline(&mut self, slot: u32, now: Instant, out: &mut Outbox) {
-        let millis: Millis = now.millis();
-        let tcb = &self.connections[slot].tcb;
-        let (timer, deadline) = tcb.timer();
-        if timer == Timer::Retransmit && deadline.is_due(millis) && !tcb.state().is_half_open() {
-            // The record must be there to learn of the loss: it holds the window that shrinks and the repair.
-            self.attach_record(slot);
+    /// Ends those in TIME-WAIT whose time is over.
+    fn end_waiting(&mut self, now: Instant, out: &mut Outbox) {
+        for _ in 0..DEADLINES_PER_TURN {
+            let over = self.waiting.deadline().is_some_and(|at| at.is_due(now.millis()));
+            let Some(slot) = self.waiting.first().filter(|_| over) else { return };
+            let mut current = self.connections.get(slot);
+            self.end(&mut current, End::Closed, now, out);
+            self.look_ahead();
         }
-        let connection = &mut self.connections[slot];
-        let transfer = connection.tcb.transfer().map(|number| &mut self.records.get_mut(number).transfer);
-        match connection.tcb.on_deadline(transfer, millis) {
+    }
+
+    fn on_deadline(&mut self, current: &mut Current, now: Instant, out: &mut Outbox) {
+        let millis: Millis = now.millis();
+        let (timer, deadline) = current.tcb.timer();
+        if timer == Timer::Retransmit && deadline.is_due(millis) && !current.tcb.state().is_half_open() {
+            // The record must be there to learn of the loss: it holds the window that shrinks and the repair.
+            self.attach_record(current);
+        }
+        let transfer = current.tcb.transfer().map(|number| &mut self.records.get_mut(number).transfer);
+        match current.tcb.on_deadline(transfer, millis) {
             Timeout::Nothing => {}
             Timeout::End(end) => {
-                self.end(slot, end, now, out);
+                self.end(current, end, now, out);
                 return;
             }
             Timeout::RepeatHandshake => {
-                let handshake = connection.tcb.handshake();
-                self.send(slot, &handshake, None, millis, out);
+                let handshake = current.tcb.handshake();
+                self.send(current, &handshake, None, millis, out);
             }
             Timeout::Acknowledge => {
                 self.counters.delayed_acks.add(1);
-                let ack = connection.tcb.bare_ack();
-                self.send(slot, &ack, None, millis, out);
+                let ack = current.tcb.bare_ack();
+                self.send(current, &ack, None, millis, out);
             }
             Timeout::Probe => {
                 self.counters.window_probes.add(1);
-                let probe = connection.tcb.probe();
-                self.send(slot, &probe, None, millis, out);
+                let probe = current.tcb.probe();
+                self.send(current, &probe, None, millis, out);
             }
             Timeout::Retransmit => {
                 self.counters.retrans_timeout.add(1);
-                self.make_ready(slot);
+                self.ready.insert(current.slot);
             }
         }
-        self.arm(slot);
+        self.arm(current);
     }
 
     /// Does what the application wants.
@@ -643,7 +703,7 @@ impl<A: Application> Endpoint<A> {
                     Ok(slot) => self.application.on_opened(Id { slot, role: open.role }, now),
                     Err(error) => self.application.on_not_opened(error, now),
                 },
-                Some(Order::Wake(slot)) => self.make_ready(slot),
+                Some(Order::Wake(slot)) => self.ready.insert(slot),
                 Some(Order::Abort(slot, end)) => self.abort_one(slot, end, now, out),
             }
         }
@@ -652,30 +712,22 @@ impl<A: Application> Endpoint<A> {
     /// Sends what connections have ready, each a little in turn, as long as there are free frames.
     pub fn poll_transmit(&mut self, now: Instant, out: &mut Outbox) {
         while !out.free.is_empty() {
-            let Some(slot) = self.ready.pop_front() else { return };
-            self.connections[slot].set_ready(false);
-            let before = self.connections[slot].tcb.state();
-            // The slot may have another owner by now, or none.
-            if before == State::Closed || before.is_half_open() {
+            let Some(slot) = self.ready.take() else { return };
+            let before = self.connections.state(slot);
+            // The slot may have another owner by now, or none; in TIME-WAIT all was said.
+            if before == State::Closed || before.is_half_open() || before == State::TimeWait {
                 continue;
             }
-            self.respond(slot, None, false, before, now, out);
-        }
-    }
-
-    /// The connection has something to send when its turn comes.
-    fn make_ready(&mut self, slot: u32) {
-        if !self.connections[slot].is_ready() {
-            self.connections[slot].set_ready(true);
-            self.ready.push_back(slot);
+            let mut current = self.connections.get(slot);
+            self.respond(&mut current, None, false, before, now, out);
+            self.put_back(&current);
         }
     }
 
     /// What the connection has to send, and what follows.
-    fn pending(&self, slot: u32) -> Pending {
-        let connection = &self.connections[slot];
-        let mut pending = self.application.pending(self.id(slot), &connection.memo);
-        if let Some(number) = connection.tcb.transfer() {
+    fn pending(&self, current: &Current) -> Pending {
+        let mut pending = self.application.pending(self.id(current), &current.memo);
+        if let Some(number) = current.tcb.transfer() {
             let record = self.records.get(number);
             if record.kept_bytes > 0 {
                 pending.bytes = u64::from(record.kept_bytes);

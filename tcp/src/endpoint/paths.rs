@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::hash::Hash;
 
-use crate::flow::Address;
+use crate::flow::{Address, SlotReader, Slots, Words};
 use crate::wire::Link;
 
 /// Values numbered while connections use them. Their number is bounded; what nobody uses any more makes room.
@@ -67,43 +67,94 @@ impl<T: Copy + Eq + Hash> Numbered<T> {
         }
     }
 
+    /// Has it one user, as after its first [`Numbered::take`]?
+    fn is_new(&self, number: u16) -> bool {
+        self.values[usize::from(number)].1 == 1
+    }
+
     #[inline]
     pub(super) fn get(&self, number: u16) -> &T {
         &self.values[usize::from(number)].0
     }
 }
 
-/// The address that does not vary, and the application's number for what its connections are.
+/// The end that does not vary, and the application's number for what its connections are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Shared {
-    pub(super) address: Address,
+    /// Address and port.
+    pub(super) end: (Address, u16),
     pub(super) role: u16,
+}
+
+impl Words<4> for Shared {
+    fn to_words(&self) -> [u64; 4] {
+        let [high, low] = self.end.0.halves();
+        [high, low, self.end.1.into(), self.role.into()]
+    }
+
+    fn from_words([high, low, port, role]: [u64; 4]) -> Self {
+        Self { end: (Address::from_halves([high, low]), port as u16), role: role as u16 }
+    }
 }
 
 /// What connections share.
 pub(super) struct Paths {
-    pub(super) shared: Numbered<Shared>,
-    pub(super) next_hops: Numbered<Link>,
+    shared: Numbered<Shared>,
+    /// The same by number, for other threads.
+    published: Slots<4>,
+    next_hops: Numbered<Link>,
 }
 
 impl Paths {
     /// For at most `connections`, of which each uses one of both.
     pub(super) fn new(connections: usize) -> Self {
-        Self {
-            shared: Numbered::new(connections.min(usize::from(u16::MAX))),
-            next_hops: Numbered::new(connections.min(super::connection::NEXT_HOPS)),
+        // A new connection takes its numbers before the one that gives way to it puts its own back.
+        let most = (connections + 1).min(usize::from(u16::MAX));
+        Self { shared: Numbered::new(most), published: Slots::new(most), next_hops: Numbered::new(most) }
+    }
+
+    /// Another thread's view of what stands behind [`super::connection::Connection::shared`].
+    pub(super) fn reader(&self) -> SlotReader<4> {
+        self.published.reader()
+    }
+
+    /// The numbers for a new connection's shared end and next hop, if there is room for both.
+    pub(super) fn take(&mut self, shared: Shared, next_hop: Link) -> Option<(u16, u16)> {
+        let number = self.shared.take(shared)?;
+        match self.next_hops.take(next_hop) {
+            Some(next_hop) => {
+                if self.shared.is_new(number) {
+                    self.published.set(number.into(), &shared);
+                }
+                Some((number, next_hop))
+            }
+            None => {
+                self.shared.put(number);
+                None
+            }
         }
     }
 
-    /// The numbers for a new connection's shared address and next hop, if there is room for both.
-    pub(super) fn take(&mut self, shared: Shared, next_hop: Link) -> Option<(u16, u16)> {
-        let shared = self.shared.take(shared)?;
+    /// What connections with this number share.
+    #[inline]
+    pub(super) fn shared(&self, number: u16) -> &Shared {
+        self.shared.get(number)
+    }
+
+    /// The next hop with this number.
+    #[inline]
+    pub(super) fn next_hop(&self, number: u16) -> &Link {
+        self.next_hops.get(number)
+    }
+
+    /// The number of a connection's next hop that has changed, if there is room.
+    pub(super) fn change(&mut self, old: u16, next_hop: Link) -> u16 {
         match self.next_hops.take(next_hop) {
-            Some(next_hop) => Some((shared, next_hop)),
-            None => {
-                self.shared.put(shared);
-                None
+            Some(number) => {
+                self.next_hops.put(old);
+                number
             }
+            None => old,
         }
     }
 

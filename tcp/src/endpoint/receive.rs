@@ -1,5 +1,6 @@
 //! The receiving half: text in and out of order to the service, and frames kept for later. Knows text and frames; never headers.
 
+use super::connection::Current;
 use super::records::Piece;
 use super::{Application, Endpoint, Fate, Outbox, Work};
 use crate::device::Frame;
@@ -26,19 +27,19 @@ enum Offered {
 
 impl<A: Application> Endpoint<A> {
     /// Is text kept for the connection that the service has not taken, in order or not?
-    pub(super) fn has_held_text(&self, slot: u32) -> bool {
-        self.connections[slot].tcb.transfer().is_some_and(|number| !self.records.get(number).held.is_empty())
+    pub(super) fn has_held_text(&self, current: &Current) -> bool {
+        current.tcb.transfer().is_some_and(|number| !self.records.get(number).held.is_empty())
     }
 
     /// Bytes received in order that the service has not taken.
-    pub(super) fn held_bytes(&self, slot: u32) -> u32 {
-        let transfer = self.connections[slot].tcb.transfer();
+    pub(super) fn held_bytes(&self, current: &Current) -> u32 {
+        let transfer = current.tcb.transfer();
         transfer.map_or(0, |number| self.records.get(number).transfer.held_bytes)
     }
 
     /// The peer has acknowledged bytes of our stream.
-    pub(super) fn on_acked(&mut self, slot: u32, acked: u32, now: Instant, out: &mut Outbox) {
-        if let Some(number) = self.connections[slot].tcb.transfer() {
+    pub(super) fn on_acked(&mut self, current: &mut Current, acked: u32, now: Instant, out: &mut Outbox) {
+        if let Some(number) = current.tcb.transfer() {
             let (record, pieces) = self.records.split(number);
             if record.kept_bytes > 0 {
                 let mut left = acked.min(record.kept_bytes);
@@ -55,15 +56,15 @@ impl<A: Application> Endpoint<A> {
                 return;
             }
         }
-        let id = self.id(slot);
-        self.application.on_acked(id, &mut self.connections[slot].memo, u64::from(acked), now);
+        let id = self.id(current);
+        self.application.on_acked(id, &mut current.memo, u64::from(acked), now);
     }
 
-    pub(super) fn on_duplicate_ack(&mut self, slot: u32) {
-        if let Some(number) = self.attach_record(slot) {
+    pub(super) fn on_duplicate_ack(&mut self, current: &mut Current) {
+        if let Some(number) = self.attach_record(current) {
             let transfer = &mut self.records.get_mut(number).transfer;
             let before = transfer.recovery;
-            self.connections[slot].tcb.on_duplicate_ack(transfer);
+            current.tcb.on_duplicate_ack(transfer);
             if transfer.recovery != before {
                 self.counters.retrans_fast.add(1);
             }
@@ -71,22 +72,22 @@ impl<A: Application> Endpoint<A> {
     }
 
     /// The connection's second record, made now if it has none; `None` when the pool is empty.
-    pub(super) fn attach_record(&mut self, slot: u32) -> Option<u32> {
-        if let Some(number) = self.connections[slot].tcb.transfer() {
+    pub(super) fn attach_record(&mut self, current: &mut Current) -> Option<u32> {
+        if let Some(number) = current.tcb.transfer() {
             return Some(number);
         }
         let Some(number) = self.records.take() else {
             self.counters.no_transfer_record.add(1);
             return None;
         };
-        let transfer = self.connections[slot].tcb.attach_transfer(number);
+        let transfer = current.tcb.attach_transfer(number);
         self.records.start(number, transfer);
         Some(number)
     }
 
     /// Gives the second record back when it holds nothing. While there are plenty, an open connection keeps its congestion window.
-    pub(super) fn release_if_idle(&mut self, slot: u32, out: &mut Outbox) {
-        let tcb = &mut self.connections[slot].tcb;
+    pub(super) fn release_if_idle(&mut self, current: &mut Current, out: &mut Outbox) {
+        let tcb = &mut current.tcb;
         let Some(number) = tcb.transfer() else { return };
         let may_keep = tcb.state().is_open() && !self.records.is_scarce();
         if tcb.flight() == 0 && !may_keep && self.records.get(number).is_idle() {
@@ -98,7 +99,7 @@ impl<A: Application> Endpoint<A> {
     /// Seventh and eighth of section 3.10.7.4: text finds its place, then FIN.
     pub(super) fn receive(
         &mut self,
-        slot: u32,
+        current: &mut Current,
         arrival: &Arrival,
         work: &Work,
         frame: Frame,
@@ -108,29 +109,29 @@ impl<A: Application> Endpoint<A> {
         let start = work.packet.text_start;
         let mut received = match arrival.text {
             // What comes in order waits only behind text that the service has not taken.
-            Some(text) if text.seq == self.connections[slot].tcb.rcv_nxt() && self.held_bytes(slot) == 0 => {
-                self.receive_in_order(slot, text, start, frame, now, out)
+            Some(text) if text.seq == current.tcb.rcv_nxt() && self.held_bytes(current) == 0 => {
+                self.receive_in_order(current, text, start, frame, now, out)
             }
-            Some(text) => self.hold(slot, text, start, frame, out),
+            Some(text) => self.hold(current, text, start, frame, out),
             None => Received { frame: Some(frame), must_acknowledge: false, fate: Fate::Absorbed },
         };
         if arrival.text.is_some() {
-            received.must_acknowledge |= self.join_held(slot, now);
+            received.must_acknowledge |= self.join_held(current, now);
         }
-        received.must_acknowledge |= self.offer_held(slot, now, out);
-        self.receive_fin(slot, arrival, now, &mut received, out);
+        received.must_acknowledge |= self.offer_held(current, now, out);
+        self.receive_fin(current, arrival, now, &mut received, out);
         received
     }
 
     fn receive_fin(
         &mut self,
-        slot: u32,
+        current: &mut Current,
         arrival: &Arrival,
         now: Instant,
         received: &mut Received,
         out: &mut Outbox,
     ) {
-        let tcb = &self.connections[slot].tcb;
+        let tcb = &current.tcb;
         let early = tcb.transfer().and_then(|number| self.records.get(number).transfer.early_fin);
         let Some(fin) = arrival.fin.or(early) else { return };
         if !tcb.state().may_receive() {
@@ -140,15 +141,15 @@ impl<A: Application> Endpoint<A> {
         received.must_acknowledge |= arrival.fin.is_some();
         if fin != tcb.rcv_nxt() {
             // Text before it is still missing. Without a record for it, the peer will send it again.
-            if let Some(number) = self.attach_record(slot) {
+            if let Some(number) = self.attach_record(current) {
                 self.records.get_mut(number).transfer.early_fin = Some(fin);
             }
             return;
         }
-        let local = self.key(slot).local;
+        let local = self.key(current).local;
         let time_wait_ms = self.environment(&local).time_wait_ms;
-        self.connections[slot].tcb.receive_fin(time_wait_ms, now.millis());
-        if let Some(number) = self.connections[slot].tcb.transfer() {
+        current.tcb.receive_fin(time_wait_ms, now.millis());
+        if let Some(number) = current.tcb.transfer() {
             let (record, pieces) = self.records.split(number);
             record.transfer.early_fin = None;
             // Nothing follows a FIN: what claims to is a lie.
@@ -156,23 +157,23 @@ impl<A: Application> Endpoint<A> {
                 out.recycle.push(piece.frame);
             }
         }
-        self.tell_peer_closed(slot, now);
+        self.tell_peer_closed(current, now);
     }
 
     /// Tells the service that the peer has said all, once all of it was taken.
-    fn tell_peer_closed(&mut self, slot: u32, now: Instant) {
-        if !self.connections[slot].tcb.state().peer_has_closed() || self.held_bytes(slot) > 0 {
+    fn tell_peer_closed(&mut self, current: &mut Current, now: Instant) {
+        if !current.tcb.state().peer_has_closed() || self.held_bytes(current) > 0 {
             return;
         }
-        let id = self.id(slot);
-        self.application.on_peer_closed(id, &mut self.connections[slot].memo, now);
+        let id = self.id(current);
+        self.application.on_peer_closed(id, &mut current.memo, now);
     }
 
-    fn offer(&mut self, slot: u32, text: &[u8], now: Instant) -> Offered {
-        let id = self.id(slot);
-        match self.application.on_data(id, &mut self.connections[slot].memo, text, now) {
+    fn offer(&mut self, current: &mut Current, text: &[u8], now: Instant) -> Offered {
+        let id = self.id(current);
+        match self.application.on_data(id, &mut current.memo, text, now) {
             Taken::Bytes(bytes) => Offered::Taken(bytes.min(text.len()) as u16),
-            Taken::Echo if self.connections[slot].tcb.state().may_send() => Offered::Echo,
+            Taken::Echo if current.tcb.state().may_send() => Offered::Echo,
             // Our FIN is out: nothing can follow it.
             Taken::Echo => Offered::Taken(text.len() as u16),
         }
@@ -181,7 +182,7 @@ impl<A: Application> Endpoint<A> {
     /// Text in order with nothing before it that the service has not taken: straight to the service.
     fn receive_in_order(
         &mut self,
-        slot: u32,
+        current: &mut Current,
         text: Text,
         text_start: u16,
         frame: Frame,
@@ -190,36 +191,35 @@ impl<A: Application> Endpoint<A> {
     ) -> Received {
         let start = text_start + text.skip;
         let bytes = &frame[usize::from(start)..][..usize::from(text.len)];
-        match self.offer(slot, bytes, now) {
+        match self.offer(current, bytes, now) {
             Offered::Taken(taken) if taken == text.len => {
                 self.counters.in_bytes.add(u64::from(taken));
-                let must_acknowledge = self.connections[slot].tcb.receive(u32::from(taken), now.millis());
+                let must_acknowledge = current.tcb.receive(u32::from(taken), now.millis());
                 Received { frame: Some(frame), must_acknowledge, fate: Fate::Absorbed }
             }
             Offered::Taken(taken) => {
                 self.counters.in_bytes.add(u64::from(taken));
-                let _ = self.connections[slot].tcb.receive(u32::from(taken), now.millis());
+                let _ = current.tcb.receive(u32::from(taken), now.millis());
                 let rest =
                     Text { seq: text.seq + u32::from(taken), skip: text.skip + taken, len: text.len - taken };
-                self.hold(slot, rest, text_start, frame, out)
+                self.hold(current, rest, text_start, frame, out)
             }
             Offered::Echo => {
                 let piece = Piece { frame, seq: text.seq, start, len: text.len };
-                match self.keep(slot, piece) {
+                match self.keep(current, piece) {
                     Ok(()) => {
-                        let must_acknowledge =
-                            self.connections[slot].tcb.receive(u32::from(text.len), now.millis());
+                        let must_acknowledge = current.tcb.receive(u32::from(text.len), now.millis());
                         Received { frame: None, must_acknowledge, fate: Fate::Absorbed }
                     }
-                    Err(piece) => self.hold(slot, text, text_start, piece.frame, out),
+                    Err(piece) => self.hold(current, text, text_start, piece.frame, out),
                 }
             }
         }
     }
 
     /// Keeps text that goes back to the peer, unless enough of it waits already.
-    fn keep(&mut self, slot: u32, piece: Piece) -> Result<(), Piece> {
-        let Some(number) = self.attach_record(slot) else { return Err(piece) };
+    fn keep(&mut self, current: &mut Current, piece: Piece) -> Result<(), Piece> {
+        let Some(number) = self.attach_record(current) else { return Err(piece) };
         let (record, pieces) = self.records.split(number);
         let len = u32::from(piece.len);
         if record.kept.is_full() || record.kept_bytes + len > RECEIVE_WINDOW {
@@ -232,15 +232,22 @@ impl<A: Application> Endpoint<A> {
     }
 
     /// Keeps text for later: it came out of order, or the service does not take it yet.
-    fn hold(&mut self, slot: u32, text: Text, text_start: u16, frame: Frame, out: &mut Outbox) -> Received {
+    fn hold(
+        &mut self,
+        current: &mut Current,
+        text: Text,
+        text_start: u16,
+        frame: Frame,
+        out: &mut Outbox,
+    ) -> Received {
         let no_room = |frame| Received {
             frame: Some(frame),
             must_acknowledge: true,
             fate: Fate::Dropped(DropReason::TextNoRoom),
         };
-        let Some(number) = self.attach_record(slot) else { return no_room(frame) };
+        let Some(number) = self.attach_record(current) else { return no_room(frame) };
         let (record, pieces) = self.records.split(number);
-        let in_order = text.seq == self.connections[slot].tcb.rcv_nxt();
+        let in_order = text.seq == current.tcb.rcv_nxt();
         if record.held.is_full() || pieces.is_exhausted() {
             // What is next goes before what is ahead of a hole, or the hole would never be filled.
             let ahead = if in_order { pieces.pop_last_after(&mut record.held, text.seq) } else { None };
@@ -261,8 +268,8 @@ impl<A: Application> Endpoint<A> {
 
     /// Counts held text as received as far as it is in order by now. Whether the peer should hear at once: a hole was filled,
     /// or one is left (RFC 5681 section 4.2).
-    fn join_held(&mut self, slot: u32, now: Instant) -> bool {
-        let tcb = &mut self.connections[slot].tcb;
+    fn join_held(&mut self, current: &mut Current, now: Instant) -> bool {
+        let tcb = &mut current.tcb;
         let Some(number) = tcb.transfer() else { return false };
         let (record, pieces) = self.records.split(number);
         if record.held.is_empty() {
@@ -286,14 +293,14 @@ impl<A: Application> Endpoint<A> {
     }
 
     /// Offers held text that is in order to the service; whether the peer should hear of the room that made.
-    fn offer_held(&mut self, slot: u32, now: Instant, out: &mut Outbox) -> bool {
-        let Some(number) = self.connections[slot].tcb.transfer() else { return false };
+    fn offer_held(&mut self, current: &mut Current, now: Instant, out: &mut Outbox) -> bool {
+        let Some(number) = current.tcb.transfer() else { return false };
         if self.records.get(number).held.is_empty() {
             return false;
         }
         loop {
             let (record, pieces) = self.records.split(number);
-            let tcb = &self.connections[slot].tcb;
+            let tcb = &current.tcb;
             let delivered =
                 tcb.rcv_nxt() - u32::from(tcb.state().peer_has_closed()) - record.transfer.held_bytes;
             let Some(front) = pieces.front(&record.held) else { break };
@@ -309,21 +316,21 @@ impl<A: Application> Endpoint<A> {
             front.trim(overlap);
             let Some(mut piece) = pieces.pop(&mut record.held) else { break };
             let len = piece.len;
-            let taken = match self.offer(slot, piece.text(), now) {
+            let taken = match self.offer(current, piece.text(), now) {
                 Offered::Taken(taken) => {
                     self.counters.in_bytes.add(u64::from(taken));
                     piece.trim(taken);
                     if piece.len == 0 {
                         out.recycle.push(piece.frame);
                     } else {
-                        self.put_back(number, piece, out);
+                        self.hold_again(number, piece, out);
                     }
                     taken
                 }
-                Offered::Echo => match self.keep(slot, piece) {
+                Offered::Echo => match self.keep(current, piece) {
                     Ok(()) => len,
                     Err(piece) => {
-                        self.put_back(number, piece, out);
+                        self.hold_again(number, piece, out);
                         0
                     }
                 },
@@ -333,13 +340,13 @@ impl<A: Application> Endpoint<A> {
                 break;
             }
         }
-        self.tell_peer_closed(slot, now);
-        let tcb = &self.connections[slot].tcb;
+        self.tell_peer_closed(current, now);
+        let tcb = &current.tcb;
         tcb.owes_window_update(&self.records.get(number).transfer)
     }
 
     /// Text just taken from the front goes back there.
-    fn put_back(&mut self, number: u32, piece: Piece, out: &mut Outbox) {
+    fn hold_again(&mut self, number: u32, piece: Piece, out: &mut Outbox) {
         let (record, pieces) = self.records.split(number);
         if let Err(piece) = pieces.insert(&mut record.held, piece) {
             // Covered by the next piece: that one is as good.

@@ -2,7 +2,8 @@
 //! service has not taken, and text that it sends back. Knows queues of frames; never why a frame is kept.
 
 use crate::device::{Burst, Frame};
-use crate::proto::{SackBlocks, SeqNum, Transfer};
+use crate::flow::{SlotReader, Slots, Words};
+use crate::proto::{Rtt, SackBlocks, SeqNum, Transfer};
 
 const NONE: u32 = u32::MAX;
 /// The most frames one connection may keep in each of its queues.
@@ -78,6 +79,38 @@ pub(super) struct Record {
 impl Record {
     pub(super) fn is_idle(&self) -> bool {
         self.transfer.is_idle() && self.held.is_empty() && self.kept.is_empty()
+    }
+}
+
+/// What other threads are told of a second record.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Told {
+    pub(super) rtt: Rtt,
+    pub(super) congestion_window: u32,
+    pub(super) slow_start_threshold: u32,
+    pub(super) retransmissions: u32,
+    pub(super) held_bytes: u32,
+}
+
+impl Words<4> for Told {
+    fn to_words(&self) -> [u64; 4] {
+        let pair = |low: u32, high: u32| u64::from(low) | u64::from(high) << 32;
+        [
+            self.rtt.to_bits().into(),
+            pair(self.congestion_window, self.slow_start_threshold),
+            pair(self.retransmissions, self.held_bytes),
+            0,
+        ]
+    }
+
+    fn from_words([rtt, congestion, counts, _]: [u64; 4]) -> Self {
+        Self {
+            rtt: Rtt::from_bits(rtt as u32),
+            congestion_window: congestion as u32,
+            slow_start_threshold: (congestion >> 32) as u32,
+            retransmissions: counts as u32,
+            held_bytes: (counts >> 32) as u32,
+        }
     }
 }
 
@@ -230,13 +263,15 @@ impl Pieces {
 /// All second records a worker can give out.
 pub(super) struct Records {
     records: Box<[Record]>,
+    /// The same by number, as far as other threads are told.
+    told: Slots<4>,
     free: Vec<u32>,
     pub(super) pieces: Pieces,
 }
 
 impl Records {
     pub(super) fn new(records: usize, frames: usize) -> Self {
-        let unused = Transfer::new(crate::proto::Rtt::NONE, 0, SeqNum(0), 0);
+        let unused = Transfer::new(Rtt::NONE, 0, SeqNum(0), 0);
         let record = || Record {
             transfer: unused,
             held: Queue::EMPTY,
@@ -246,6 +281,7 @@ impl Records {
         };
         Self {
             records: std::iter::repeat_with(record).take(records).collect(),
+            told: Slots::new(records),
             free: (0..records as u32).rev().collect(),
             pieces: Pieces::new(frames),
         }
@@ -253,6 +289,7 @@ impl Records {
 
     pub(super) fn memory_bytes(&self) -> usize {
         size_of_val(&*self.records)
+            + self.told.memory_bytes()
             + size_of_val(&*self.pieces.nodes)
             + self.free.capacity() * size_of::<u32>()
     }
@@ -292,6 +329,24 @@ impl Records {
     /// Starts a record anew.
     pub(super) fn start(&mut self, number: u32, transfer: Transfer) {
         self.records[number as usize].transfer = transfer;
+    }
+
+    /// Another thread's view.
+    pub(super) fn reader(&self) -> SlotReader<4> {
+        self.told.reader()
+    }
+
+    /// Tells other threads how a record is now.
+    pub(super) fn tell(&mut self, number: u32) {
+        let transfer = &self.records[number as usize].transfer;
+        let told = Told {
+            rtt: transfer.rtt,
+            congestion_window: transfer.congestion_window,
+            slow_start_threshold: transfer.slow_start_threshold,
+            retransmissions: transfer.retransmissions,
+            held_bytes: transfer.held_bytes,
+        };
+        self.told.set(number, &told);
     }
 
     pub(super) fn get(&self, number: u32) -> &Record {

@@ -15,8 +15,8 @@ impl<A: Application> Endpoint<A> {
         let Some(next) = self.draining else { return };
         let end = next.saturating_add(DRAIN_PER_TURN).min(self.connections.used());
         for slot in next..end {
-            if self.connections[slot].tcb.state().is_open() {
-                self.make_ready(slot);
+            if self.connections.state(slot).is_open() {
+                self.ready.insert(slot);
             }
         }
         self.draining = Some(end);
@@ -37,15 +37,16 @@ impl<A: Application> Endpoint<A> {
 
     /// Ends a connection that is not closed yet, with RST where its peer knows of it.
     pub(super) fn abort_one(&mut self, slot: u32, end: End, now: Instant, out: &mut Outbox) {
-        let state = self.connections[slot].tcb.state();
+        let state = self.connections.state(slot);
         if state == State::Closed || state == State::TimeWait {
             return;
         }
+        let mut current = self.connections.get(slot);
         if state.aborts_with_rst() {
-            let reset = self.connections[slot].tcb.reset();
-            self.send(slot, &reset, None, now.millis(), out);
+            let reset = current.tcb.reset();
+            self.send(&mut current, &reset, None, now.millis(), out);
         }
-        self.end(slot, end, now, out);
+        self.end(&mut current, end, now, out);
     }
 
     /// Gives back every received frame that was kept: the end of all connections.

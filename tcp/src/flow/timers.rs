@@ -4,6 +4,9 @@
 //! the wheel holds an entry that comes up no later. A deadline that moves later costs nothing: when its entry comes up early,
 //! it is armed again. The connection remembers in one byte which bucket holds its entry ([`Armed`]); an entry that comes up
 //! from another bucket is stale and dropped.
+//!
+//! The wheel has room for about as many entries as there are slots. When it is full of stale ones, deadlines that find no room
+//! are found by going through all slots, a part of them with each poll, until all have an entry again.
 
 use crate::time::Millis;
 
@@ -15,6 +18,10 @@ const COARSE_BUCKETS: u64 = 127;
 const HEADS: usize = (BUCKETS + COARSE_BUCKETS) as usize;
 const CHUNK: usize = 14;
 const NO_CHUNK: u32 = u32::MAX;
+/// Up to so many slots the wheel has room for a stale entry each.
+const SMALL: usize = 1 << 20;
+/// Slots looked at with each poll while some have no entry.
+const SEEN_PER_POLL: u32 = 256;
 
 /// Which bucket holds a connection's entry: 0 for none, else the bucket's number plus one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -55,14 +62,24 @@ pub struct Timers {
     reading_bucket: Armed,
     /// Entries, stale ones included.
     len: usize,
+    /// All slots that may be armed, how many of them are still to be looked at, which was the last, and how many were since the
+    /// last poll that found nothing.
+    slots: u32,
+    unseen: u32,
+    at: u32,
+    seen: u32,
 }
 
 impl Timers {
     /// For `capacity` connections, from `now` on.
     #[must_use]
     pub fn new(capacity: usize, now: Millis) -> Self {
-        // An entry for each connection, half as many stale ones, and a chunk begun in each bucket and in the chain being read.
-        let count = (capacity + capacity / 2).div_ceil(CHUNK) + HEADS + 2;
+        // Most connections of a large table are idle and have none; a chunk is begun in each bucket and in the chain being read.
+        let entries = capacity.min(SMALL) + capacity - capacity / 4;
+        Self::with_chunks(capacity, entries.div_ceil(CHUNK) + HEADS + 2, now)
+    }
+
+    fn with_chunks(slots: usize, count: usize, now: Millis) -> Self {
         let chunks = super::table_of(count, |number| Chunk {
             slots: [0; CHUNK],
             len: 0,
@@ -79,6 +96,10 @@ impl Timers {
             reading: NO_CHUNK,
             reading_bucket: Armed(0),
             len: 0,
+            slots: slots as u32,
+            unseen: 0,
+            at: 0,
+            seen: 0,
         }
     }
 
@@ -88,9 +109,14 @@ impl Timers {
         size_of_val(&*self.chunks)
     }
 
-    /// Makes sure that an entry for the connection in `slot` comes up at or before `deadline`, and tells it where. When the wheel is full
-    /// of stale entries, returns false: [`Timers::sweep`], and arm again.
+    /// When it was polled last.
     #[must_use]
+    pub const fn now(&self) -> Millis {
+        self.now_millis
+    }
+
+    /// Makes sure that an entry for the connection in `slot` comes up at or before `deadline`, and tells it where. False when the
+    /// wheel is full: then the connection has no entry, and comes up when all slots are gone through.
     #[inline]
     pub fn arm(&mut self, slot: u32, connection: &mut impl Marked, deadline: Millis) -> bool {
         let wanted = self.bucket_for(deadline);
@@ -99,6 +125,9 @@ impl Timers {
             return true;
         }
         if !self.push(wanted, slot) {
+            // A later entry that is there would come up too late.
+            connection.set_armed(Armed::default());
+            self.unseen = self.slots;
             return false;
         }
         connection.set_armed(wanted);
@@ -187,7 +216,7 @@ impl Timers {
             if self.len == 0 {
                 self.fine_done = self.now >> FINE_MS_LOG2;
                 self.coarse_done = (self.now >> COARSE_MS_LOG2) + 1;
-                return None;
+                return self.next_unseen();
             }
             let bucket = if self.coarse_done << COARSE_MS_LOG2 <= self.now {
                 let bucket = BUCKETS + self.coarse_done % COARSE_BUCKETS;
@@ -198,80 +227,40 @@ impl Timers {
                 self.fine_done += 1;
                 bucket
             } else {
-                return None;
+                return self.next_unseen();
             };
             self.reading_bucket = Armed(bucket as u8 + 1);
             self.reading = std::mem::replace(&mut self.heads[bucket as usize], NO_CHUNK);
         }
     }
 
+    /// While deadlines are without an entry: the next slot to look at, some with each poll. Its connection bears this mark if it has
+    /// no entry.
+    #[inline]
+    fn next_unseen(&mut self) -> Option<(u32, Armed)> {
+        if self.unseen == 0 {
+            return None;
+        }
+        if self.seen == SEEN_PER_POLL {
+            self.seen = 0;
+            return None;
+        }
+        self.seen += 1;
+        self.unseen -= 1;
+        self.at = if self.at + 1 < self.slots { self.at + 1 } else { 0 };
+        Some((self.at, Armed::default()))
+    }
+
     /// When the wheel next wants to be polled, if it holds anything: at the latest so many milliseconds from the last poll.
     #[must_use]
     pub fn next_poll_ms(&self) -> Option<u32> {
-        if self.reading != NO_CHUNK {
+        if self.reading != NO_CHUNK || self.unseen > 0 {
             return Some(0);
         }
         (0..HEADS)
             .filter(|bucket| self.heads[*bucket] != NO_CHUNK)
             .map(|bucket| self.comes_up(Armed(bucket as u8 + 1)).saturating_sub(self.now) as u32)
             .min()
-    }
-
-    /// Drops every stale entry, so that at most one a connection stays. `connections` are all that slots number. What is being
-    /// read comes up again with the next bucket.
-    pub fn sweep<C: Marked>(&mut self, connections: &mut [C]) {
-        let mut chunk = std::mem::replace(&mut self.reading, NO_CHUNK);
-        let next_bucket = Armed((self.fine_done % BUCKETS) as u8 + 1);
-        while chunk != NO_CHUNK {
-            let Chunk { slots, len, next } = self.free_chunk(chunk);
-            for slot in &slots[..len as usize] {
-                let connection = &mut connections[*slot as usize];
-                if connection.armed() == self.reading_bucket && self.push(next_bucket, *slot) {
-                    connection.set_armed(next_bucket);
-                }
-            }
-            chunk = next;
-        }
-        for bucket in 0..self.heads.len() {
-            let mark = Armed(bucket as u8 + 1);
-            let mut chunk = std::mem::replace(&mut self.heads[bucket], NO_CHUNK);
-            while chunk != NO_CHUNK {
-                let Chunk { slots, len, next } = self.free_chunk(chunk);
-                for slot in &slots[..len as usize] {
-                    let connection = &mut connections[*slot as usize];
-                    // A second entry in the same bucket finds the mark taken off.
-                    if connection.armed() == mark {
-                        connection.set_armed(Armed::default());
-                        // There is room: the chunk that held the entry was freed just now.
-                        let kept = self.push(mark, *slot);
-                        debug_assert!(kept, "sweeping frees before it fills");
-                    }
-                }
-                chunk = next;
-            }
-            self.restore(mark, connections);
-        }
-    }
-
-    /// Frees a chunk; what it held.
-    fn free_chunk(&mut self, number: u32) -> Chunk {
-        let chunk = self.chunks[number as usize];
-        self.chunks[number as usize].next = self.free;
-        self.free = number;
-        self.len -= chunk.len as usize;
-        chunk
-    }
-
-    /// Puts the marks back that [`Timers::sweep`] took off to tell doubles apart.
-    fn restore<C: Marked>(&self, mark: Armed, connections: &mut [C]) {
-        let mut chunk = self.heads[usize::from(mark.0 - 1)];
-        while chunk != NO_CHUNK {
-            let Chunk { slots, len, next } = &self.chunks[chunk as usize];
-            for slot in &slots[..*len as usize] {
-                connections[*slot as usize].set_armed(mark);
-            }
-            chunk = *next;
-        }
     }
 }
 
@@ -302,7 +291,8 @@ mod tests {
         timers: Timers,
         connections: Vec<Connection>,
         now: Millis,
-        sweeps: usize,
+        /// Deadlines that found no room.
+        full: usize,
     }
 
     impl Harness {
@@ -311,7 +301,7 @@ mod tests {
                 timers: Timers::new(capacity, Millis(start)),
                 connections: vec![Connection::default(); capacity],
                 now: Millis(start),
-                sweeps: 0,
+                full: 0,
             }
         }
 
@@ -322,11 +312,7 @@ mod tests {
         }
 
         fn arm(&mut self, slot: usize, deadline: Millis) {
-            if !self.timers.arm(slot as u32, &mut self.connections[slot], deadline) {
-                self.timers.sweep(&mut self.connections);
-                self.sweeps += 1;
-                assert!(self.timers.arm(slot as u32, &mut self.connections[slot], deadline));
-            }
+            self.full += usize::from(!self.timers.arm(slot as u32, &mut self.connections[slot], deadline));
         }
 
         /// Polls as an endpoint does; the slots whose deadline was found due.
@@ -379,23 +365,33 @@ mod tests {
             assert!(harness.advance(1).is_empty());
         }
         assert!(harness.timers.len <= 1);
-        assert_eq!(harness.sweeps, 0);
+        assert_eq!(harness.full, 0);
     }
 
     #[test]
-    fn stale_entries_are_swept_when_the_wheel_is_full() {
+    fn deadlines_that_find_no_room_are_found_all_the_same() {
         let mut harness = Harness::new(64, 0);
-        for round in 0..2000u32 {
+        harness.timers = Timers::with_chunks(64, 3, Millis(0));
+        for round in 0..200u32 {
             for slot in 0..64 {
                 // First far, then near: leaves the far entry behind.
                 harness.set(slot, 30_000 + round);
                 harness.set(slot, 8);
             }
-            harness.advance(16);
+            harness.advance(8);
+            let mut fired = harness.advance(4);
+            fired.extend(harness.advance(4));
+            fired.sort_unstable();
+            assert!(harness.connections.iter().all(|connection| connection.deadline.is_none()), "{fired:?}");
         }
-        assert!(harness.sweeps > 0);
+        assert!(harness.full > 0);
+        // With the far ones gone there is room again, and nobody is looked for.
+        harness.advance(60_000);
+        harness.advance(4);
+        let full = harness.full;
         harness.set(7, 100);
         assert_eq!((0..30).flat_map(|_| harness.advance(4)).collect::<Vec<_>>(), [7]);
+        assert_eq!((harness.full, harness.timers.unseen), (full, 0));
     }
 
     proptest! {

@@ -66,6 +66,16 @@ impl Rtt {
         if self.srtt_eighths == 0 { None } else { Some(self.srtt_eighths as u32 / 8) }
     }
 
+    /// The smoothed time and its variation in microseconds, once there was a sample.
+    #[must_use]
+    pub const fn micros(self) -> Option<[u32; 2]> {
+        if self.srtt_eighths == 0 {
+            None
+        } else {
+            Some([self.srtt_eighths as u32 * 125, self.rttvar_quarters as u32 * 250])
+        }
+    }
+
     /// The timeout in milliseconds after `backoff` doublings: RFC 6298 (2.3) to (2.5) and (5.5).
     #[must_use]
     #[inline]

@@ -46,8 +46,8 @@ pub enum Disposition {
     Acknowledge,
     /// It is an old SYN of this very handshake: SYN,ACK goes again.
     RepeatHandshake,
-    /// It is answered with this RST; the connection stays as it is.
-    Refuse(Segment),
+    /// It is answered with RST, see [`refusal`]; the connection stays as it is.
+    Refuse,
     /// It ends the connection.
     End(End),
     /// A SYN that may open a new connection in place of this one in TIME-WAIT.
@@ -114,7 +114,8 @@ pub fn refusal(seg: &Segment) -> Option<Segment> {
 }
 
 fn refuse(seg: &Segment) -> Arrival {
-    Arrival::of(refusal(seg).map_or(Disposition::Drop(DropReason::NoConnection), Disposition::Refuse))
+    let is_rst = seg.flags.has(Flags::RST);
+    Arrival::of(if is_rst { Disposition::Drop(DropReason::NoConnection) } else { Disposition::Refuse })
 }
 
 impl Tcb {

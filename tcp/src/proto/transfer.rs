@@ -49,6 +49,8 @@ pub struct Transfer {
     pub held_bytes: u32,
     /// The receive window last told to the peer, in bytes.
     pub advertised: u32,
+    /// Segments sent again.
+    pub retransmissions: u32,
     /// The number of a FIN that has come before the text in front of it.
     pub early_fin: Option<SeqNum>,
 }
@@ -66,6 +68,7 @@ impl Transfer {
             last_recover: una,
             held_bytes: 0,
             advertised: window,
+            retransmissions: 0,
             early_fin: None,
         }
     }

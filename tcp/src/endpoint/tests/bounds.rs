@@ -99,7 +99,7 @@ fn next_hops_of_connections_that_ended_make_room() {
     let mut bench = small(16);
     let mut peer = Peer::open(0, &mut bench);
     // More in a row than there are numbers.
-    for number in 0..=connection::NEXT_HOPS as u32 {
+    for number in 0..=u32::from(u16::MAX) {
         let [_, a, b, c] = number.to_be_bytes();
         let link = Link { source: [6, 0, 0, a, b, c], ..link() };
         let bytes = frame(&link, &name(100), &Peer::new(100).segment(SYN), &[]);

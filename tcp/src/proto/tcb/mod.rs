@@ -217,6 +217,47 @@ pub struct Tcb {
 const _: () = assert!(size_of::<Tcb>() == 32, "the control block is half a cache line");
 
 impl Tcb {
+    /// The block as four words, for who keeps it where other threads read.
+    #[inline]
+    pub(crate) const fn to_words(self) -> [u64; 4] {
+        [
+            self.snd_una.0 as u64 | (self.snd_nxt.0 as u64) << 32,
+            self.rcv_nxt.0 as u64 | (self.ts_recent as u64) << 32,
+            self.deadline.0 as u64 | (self.rtt as u64) << 32,
+            self.snd_wnd.0 as u64
+                | (self.mss as u64) << 16
+                | (self.state_and_scale as u64) << 32
+                | (self.backoff_and_timer as u64) << 40
+                | (self.flags as u64) << 48
+                | (self.spare as u64) << 56,
+        ]
+    }
+
+    /// The inverse of [`Tcb::to_words`].
+    #[inline]
+    pub(crate) const fn from_words([send, receive, time, rest]: [u64; 4]) -> Self {
+        Self {
+            snd_una: SeqNum(send as u32),
+            snd_nxt: SeqNum((send >> 32) as u32),
+            rcv_nxt: SeqNum(receive as u32),
+            ts_recent: (receive >> 32) as u32,
+            deadline: Millis(time as u32),
+            rtt: (time >> 32) as u32,
+            snd_wnd: WireWindow(rest as u16),
+            mss: (rest >> 16) as u16,
+            state_and_scale: (rest >> 32) as u8,
+            backoff_and_timer: (rest >> 40) as u8,
+            flags: (rest >> 48) as u8,
+            spare: (rest >> 56) as u8,
+        }
+    }
+
+    /// Of the last of the words: the state, and the owner's byte.
+    #[inline]
+    pub(crate) const fn peek(rest: u64) -> (State, u8) {
+        (State::ALL[(rest >> 32 & 15) as usize], (rest >> 56) as u8)
+    }
+
     /// Takes the numbers that a handshake starts with.
     pub(super) fn start(state: State, iss: SeqNum, flags: u8) -> Self {
         let mut tcb = Self { snd_una: iss, snd_nxt: iss + 1, mss: DEFAULT_MSS, flags, ..Self::default() };
@@ -287,7 +328,7 @@ impl Tcb {
 
     /// The shift of SND.WND, in bits.
     #[inline]
-    pub(super) const fn snd_scale(&self) -> u8 {
+    pub(crate) const fn snd_scale(&self) -> u8 {
         self.state_and_scale >> 4
     }
 
@@ -329,6 +370,23 @@ impl Tcb {
     #[inline]
     pub const fn permits_sack(&self) -> bool {
         self.flag(Flag::Sack)
+    }
+
+    /// Were timestamps negotiated (RFC 7323)?
+    #[inline]
+    pub(crate) const fn uses_timestamps(&self) -> bool {
+        self.flag(Flag::Timestamps)
+    }
+
+    /// Was window scaling negotiated (RFC 7323)?
+    #[inline]
+    pub(crate) const fn uses_window_scale(&self) -> bool {
+        self.flag(Flag::WindowScale)
+    }
+
+    /// The round-trip times, unless a transfer record has them.
+    pub(crate) const fn own_rtt(&self) -> Rtt {
+        if self.flag(Flag::Transfer) { Rtt::NONE } else { Rtt::from_bits(self.rtt) }
     }
 
     /// Did we send the first SYN?

@@ -138,15 +138,19 @@ fn check_one(label: &str, role: Role, iss: u32, irs: u32, from: From, given: Seg
         Verdict::Accepted => Disposition::Accepted,
         Verdict::Acknowledge => Disposition::Acknowledge,
         Verdict::RepeatHandshake => Disposition::RepeatHandshake,
-        Verdict::Refused => Disposition::Refuse(if given.flags.has(ACK) {
-            Segment { seq: segment.ack, flags: RST, ..Segment::default() }
-        } else {
-            Segment { ack: segment.end(), flags: RST_ACK, ..Segment::default() }
-        }),
+        Verdict::Refused => Disposition::Refuse,
         Verdict::End(end) => Disposition::End(end),
         Verdict::Reopen => Disposition::Reopen,
         Verdict::Drop(reason) => Disposition::Drop(reason),
     };
+    if disposition == Disposition::Refuse {
+        let reset = if given.flags.has(ACK) {
+            Segment { seq: segment.ack, flags: RST, ..Segment::default() }
+        } else {
+            Segment { ack: segment.end(), flags: RST_ACK, ..Segment::default() }
+        };
+        assert_eq!(refusal(&segment), Some(reset));
+    }
     let expected_arrival = Arrival {
         syn_was_lost: false,
         disposition,

@@ -1,0 +1,137 @@
+//! A live connection as another thread sees it, read from its owner's memory without stopping the owner. Knows how a record is read;
+//! never how one is written.
+
+use std::time::Duration;
+
+use super::Varies;
+use super::connection::{Connection, ConnectionReader};
+use super::paths::Shared;
+use super::records::Told;
+use crate::flow::{FlowKey, SlotReader};
+use crate::proto::{RECEIVE_WINDOW, SeqNum, State, Timer};
+use crate::time::Instant;
+
+/// What a connection was at one moment: all of it from the same moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct View {
+    /// Its number, see [`super::Id::slot`].
+    pub slot: u32,
+    /// See [`super::Id::role`].
+    pub role: u16,
+    /// Its name.
+    pub key: FlowKey,
+    /// Never CLOSED.
+    pub state: State,
+    /// Did we send the first SYN?
+    pub is_active: bool,
+    /// SND.UNA
+    pub snd_una: SeqNum,
+    /// SND.NXT
+    pub snd_nxt: SeqNum,
+    /// SND.WND in bytes.
+    pub snd_wnd: u32,
+    /// The shift of SND.WND in bits.
+    pub snd_scale: u8,
+    /// RCV.NXT
+    pub rcv_nxt: SeqNum,
+    /// RCV.WND in bytes.
+    pub rcv_wnd: u32,
+    /// The most text in a segment to the peer, in bytes.
+    pub mss: u16,
+    /// Were timestamps negotiated (RFC 7323)?
+    pub timestamps: bool,
+    /// Was window scaling negotiated (RFC 7323)?
+    pub window_scale: bool,
+    /// Does the peer permit SACK (RFC 2018)?
+    pub sack: bool,
+    /// The running timer.
+    pub timer: Timer,
+    /// Milliseconds until the running timer is due; 0 when it is, or when none runs.
+    pub timer_ms: u32,
+    /// Smoothed round-trip time and its variation (RFC 6298) in microseconds, once there was a sample. Measured in milliseconds.
+    pub rtt_us: Option<[u32; 2]>,
+    /// The retransmission timeout now, in milliseconds.
+    pub rto_ms: u32,
+    /// Retransmissions in a row without an answer.
+    pub backoff: u8,
+    /// Segments sent again in all, as far as that is remembered: with its second record a connection forgets.
+    pub retransmissions: u32,
+    /// Congestion window and slow start threshold in bytes, for a connection that needed its own.
+    pub congestion: Option<[u32; 2]>,
+    /// Since it was opened, in whole seconds modulo 2^16: some 18 hours.
+    pub age: Duration,
+}
+
+/// Reads the connections of one endpoint from another thread.
+#[derive(Clone, Debug)]
+pub struct Viewer {
+    pub(super) connections: ConnectionReader,
+    pub(super) shared: SlotReader<4>,
+    pub(super) transfers: SlotReader<4>,
+    pub(super) varies: Varies,
+}
+
+impl Viewer {
+    /// Slots ever used; a connection's number is below it.
+    #[must_use]
+    pub fn slots(&self) -> u32 {
+        self.connections.used()
+    }
+
+    /// The connection in a slot, if there is one. `now` is the endpoints' clock.
+    #[must_use]
+    pub fn view(&self, slot: u32, now: Instant) -> Option<View> {
+        loop {
+            let (connection, moment) = self.connections.slots.read::<Connection>(slot);
+            if connection.tcb.state() == State::Closed {
+                return None;
+            }
+            let (shared, _) = self.shared.read::<Shared>(connection.shared.into());
+            let transfer = connection.tcb.transfer().map(|number| self.transfers.read(number).0);
+            // Both numbers belong to the connection as long as it is as it was.
+            if self.connections.slots.is_still(slot, moment) {
+                return Some(self.show(slot, &connection, &shared, transfer, now));
+            }
+        }
+    }
+
+    fn show(
+        &self,
+        slot: u32,
+        connection: &Connection,
+        shared: &Shared,
+        transfer: Option<Told>,
+        now: Instant,
+    ) -> View {
+        let tcb = &connection.tcb;
+        let (timer, deadline) = tcb.timer();
+        let rtt = transfer.map_or(tcb.own_rtt(), |transfer| transfer.rtt);
+        View {
+            slot,
+            role: shared.role,
+            key: connection.key(self.varies, shared.end),
+            state: tcb.state(),
+            is_active: tcb.is_active(),
+            snd_una: tcb.snd_una(),
+            snd_nxt: tcb.snd_nxt(),
+            snd_wnd: tcb.snd_wnd(),
+            snd_scale: tcb.snd_scale(),
+            rcv_nxt: tcb.rcv_nxt(),
+            rcv_wnd: RECEIVE_WINDOW - transfer.map_or(0, |transfer| transfer.held_bytes.min(RECEIVE_WINDOW)),
+            mss: tcb.mss(),
+            timestamps: tcb.uses_timestamps(),
+            window_scale: tcb.uses_window_scale(),
+            sack: tcb.permits_sack(),
+            timer,
+            timer_ms: if timer == Timer::None { 0 } else { deadline.since(now.millis()) },
+            rtt_us: rtt.micros(),
+            rto_ms: rtt.rto_ms(tcb.backoff()),
+            backoff: tcb.backoff(),
+            retransmissions: transfer
+                .map_or(0, |transfer| transfer.retransmissions)
+                .max(tcb.backoff().into()),
+            congestion: transfer.map(|transfer| [transfer.congestion_window, transfer.slow_start_threshold]),
+            age: Duration::from_secs(connection.age_s(now).into()),
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! TIME-WAIT in the order of its beginning, which is that of its end and of who gives way first. Knows who is next to whom: a
+//! connection that waits has no use for its memo, and keeps its neighbours there. Never why one leaves.
+
+use super::connection::{Connections, Current};
+use crate::service::Memo;
+use crate::time::Millis;
+
+const NONE: u32 = u32::MAX;
+/// How many of those that leave next are known: what waits longest has not been touched for long, so their lines are asked for.
+const AHEAD: usize = 8;
+
+/// The queue.
+pub(super) struct Waiting {
+    first: u32,
+    last: u32,
+    /// When the first one's time is over.
+    deadline: Millis,
+    /// The first ones in order, of which those asked for the earlier are here.
+    next: [u32; AHEAD],
+    known: usize,
+}
+
+/// Neighbours as a memo.
+const fn links(before: u32, after: u32) -> Memo {
+    Memo::of(before as u64 | (after as u64) << 32)
+}
+
+const fn before(memo: Memo) -> u32 {
+    memo.get() as u32
+}
+
+const fn after(memo: Memo) -> u32 {
+    (memo.get() >> 32) as u32
+}
+
+impl Waiting {
+    pub(super) const fn new() -> Self {
+        Self { first: NONE, last: NONE, deadline: Millis(0), next: [NONE; AHEAD], known: 0 }
+    }
+
+    /// The one that waits longest.
+    #[inline]
+    pub(super) const fn first(&self) -> Option<u32> {
+        if self.first == NONE { None } else { Some(self.first) }
+    }
+
+    /// When its time is over.
+    #[inline]
+    pub(super) fn deadline(&self) -> Option<Millis> {
+        self.first().map(|_| self.deadline)
+    }
+
+    /// One begins to wait.
+    pub(super) fn push(&mut self, current: &mut Current, connections: &mut Connections) {
+        let slot = current.slot;
+        current.memo = links(self.last, NONE);
+        if self.last == NONE {
+            self.first = slot;
+            self.deadline = current.tcb.timer().1;
+        } else {
+            connections.set_memo(self.last, links(before(connections.memo(self.last)), slot));
+        }
+        self.last = slot;
+    }
+
+    /// One waits no longer.
+    pub(super) fn remove(&mut self, current: &Current, connections: &mut Connections) {
+        let (before, after) = (before(current.memo), after(current.memo));
+        if before == NONE {
+            self.first = after;
+            if after != NONE {
+                self.deadline = connections.deadline(after);
+            }
+        } else {
+            connections.set_memo(before, links(self::before(connections.memo(before)), after));
+        }
+        if after == NONE {
+            self.last = before;
+        } else {
+            connections.set_memo(after, links(before, self::after(connections.memo(after))));
+        }
+        if self.known > 0 && self.next[0] == current.slot {
+            self.next.copy_within(1.., 0);
+            self.known -= 1;
+        }
+    }
+
+    /// Asks for the lines of those that leave next; the one whose own line is here by now, so that its line in the index can be asked
+    /// for.
+    #[inline]
+    pub(super) fn look_ahead(&mut self, connections: &Connections) -> Option<u32> {
+        if self.known == 0 || self.next[0] != self.first {
+            // Somebody left who was not the first.
+            self.known = 0;
+        }
+        if self.known < AHEAD {
+            let next =
+                if self.known == 0 { self.first } else { after(connections.memo(self.next[self.known - 1])) };
+            if next == NONE {
+                return None;
+            }
+            connections.prefetch(next);
+            self.next[self.known] = next;
+            self.known += 1;
+        }
+        (self.known == AHEAD).then(|| self.next[AHEAD / 2])
+    }
+}
