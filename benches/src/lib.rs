@@ -4,6 +4,7 @@ pub mod engine;
 pub mod pingpong;
 pub mod reflect;
 pub mod request;
+pub mod rows;
 
 use anyhow::{Context as _, Result, bail};
 
