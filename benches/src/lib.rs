@@ -5,6 +5,7 @@ pub mod pingpong;
 pub mod reflect;
 pub mod request;
 pub mod rows;
+pub mod timing;
 
 use anyhow::{Context as _, Result, bail};
 

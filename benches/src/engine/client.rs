@@ -12,6 +12,7 @@ use super::{ENGINE, PEER};
 const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: synmill\r\nConnection: close\r\n\r\n";
 /// The same, and the connection stays.
 const KEEP_ALIVE: &[u8] = b"GET / HTTP/1.1\r\nHost: synmill\r\n\r\n";
+const HOSTS: u64 = 1 << 16;
 const PORTS: u64 = 60_000;
 const FIRST_PORT: u16 = 1024;
 /// Bytes in front of a TCP header without VLAN tags, IPv4 options and IPv6 extension headers.
@@ -30,15 +31,28 @@ pub enum Family {
 /// The client: connection `number` has a name of its own, for numbers below the size given modulo that size.
 pub struct Client {
     family: Family,
+    network: u8,
     /// What the server has sent, next number each.
     nxt: Box<[SeqNum]>,
 }
 
 impl Client {
-    /// With room for so many connections at a time.
+    /// With room for so many connections at a time. Clients of different networks (0 to 9) have no name in common. Its memory is all
+    /// written to.
+    ///
+    /// # Panics
+    /// If the network has fewer names.
     #[must_use]
-    pub fn new(family: Family, names: usize) -> Self {
-        Self { family, nxt: vec![SeqNum(0); names].into_boxed_slice() }
+    pub fn new(family: Family, network: u8, names: usize) -> Self {
+        assert!(names as u64 <= HOSTS * PORTS && network < 10, "{names} names in network {network}");
+        // Not zeros: memory of zeros comes when it is written to.
+        Self { family, network, nxt: vec![SeqNum(1); names].into_boxed_slice() }
+    }
+
+    /// Bytes of memory.
+    #[must_use]
+    pub fn memory_bytes(&self) -> usize {
+        size_of_val(&*self.nxt)
     }
 
     fn place(&self, number: u64) -> usize {
@@ -50,13 +64,13 @@ impl Client {
         let host = (place as u64 / PORTS) as u16;
         let [high, low] = host.to_be_bytes();
         let (local, remote) = match self.family {
-            Family::V4 => (Address::v4([198, 19, high, low]), Address::v4([198, 18, 0, 2])),
+            Family::V4 => (Address::v4([198, 19 + self.network, high, low]), Address::v4([198, 18, 0, 2])),
             Family::V6 => {
                 let mut local = [0xfd, 0, 0, 0x19, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, high, low];
                 let mut remote = local;
                 remote[3] = 0x18;
                 remote[13..].copy_from_slice(&[0, 0, 2]);
-                local[8] = 2;
+                local[8] = 2 + self.network;
                 (Address::v6(local), Address::v6(remote))
             }
         };
@@ -117,7 +131,7 @@ impl Client {
         self.write(number, now, Flags::ACK.with(Flags::PSH), (1, REQUEST), frame)
     }
 
-    /// The `nth` request of a connection that stays; the first is number 0.
+    /// The `nth` request of a connection that stays; the first is number 0. It acknowledges the response to the one before.
     pub fn ask(&self, number: u64, nth: u32, now: Instant, frame: &mut [u8]) -> usize {
         let at = 1 + nth * KEEP_ALIVE.len() as u32;
         self.write(number, now, Flags::ACK.with(Flags::PSH), (at, KEEP_ALIVE), frame)

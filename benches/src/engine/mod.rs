@@ -1,15 +1,82 @@
-//! One engine alone on in-memory rings, and a peer that writes and reads its frames by hand. Knows both ends' packets; never a clock
-//! that measures.
+//! One engine alone on in-memory rings, and a peer that writes and reads its frames by hand. Knows both ends' packets, and how long
+//! the engine's part takes; never what is made of the figures.
 
 mod client;
+mod opener;
 mod responder;
+mod server;
+
+use std::time::Instant as Clock;
 
 pub use client::{Client, Family};
-pub use responder::{Responder, Setup};
+pub use opener::{Dialogue, Opener};
+pub use responder::{Requests, Responder, Setup};
 
+use synmill::device::memory::MemoryDevice;
+use synmill::endpoint::{Application, Config, Endpoint};
+use synmill::time::Instant;
 use synmill::wire::Mac;
+use synmill::worker::{Worker, join};
 
 /// The peer's Ethernet address, and the engine's.
 pub const PEER: Mac = [2, 0, 0, 0, 0, 1];
 /// See [`PEER`].
 pub const ENGINE: Mac = [2, 0, 0, 0, 0, 2];
+
+/// Frames of an engine: more than wait on both sides together.
+const FRAMES: usize = 4096;
+
+/// An engine that works by batches of frames, and its peer.
+pub trait Batches {
+    /// The peer puts frames in.
+    fn prepare(&mut self);
+
+    /// The engine's part: the one that is timed.
+    fn turn(&mut self);
+
+    /// The peer reads what was sent; how many connections, or requests, were done with this batch.
+    fn collect(&mut self) -> u64;
+
+    /// One batch, whole.
+    fn batch(&mut self) -> u64 {
+        self.prepare();
+        self.turn();
+        self.collect()
+    }
+}
+
+/// Nanoseconds of the engine's part for each connection or request, over at least `count` of them.
+pub fn nanos_each(batches: &mut impl Batches, count: u64) -> f64 {
+    let (mut nanos, mut done) = (0, 0);
+    while done < count {
+        batches.prepare();
+        let start = Clock::now();
+        batches.turn();
+        nanos += start.elapsed().as_nanos();
+        done += batches.collect();
+    }
+    nanos as f64 / done as f64
+}
+
+/// Workers on devices of their own, siblings, one for each application.
+fn workers<A: Application>(applications: Vec<A>, slots: usize) -> Vec<Worker<MemoryDevice, A>> {
+    let endpoint = |application| {
+        let config = Config {
+            application,
+            owned: Vec::new(),
+            mac: ENGINE,
+            mtu: 1500,
+            max_connections: slots,
+            max_kept_frames: FRAMES / 8,
+            time_wait: std::time::Duration::from_secs(60),
+            accept_partial_checksums: false,
+            piggyback: true,
+            seed: [3, 5, 7, 11],
+        };
+        Endpoint::new(config, Instant::ZERO, Default::default())
+    };
+    let mut endpoints: Vec<_> = applications.into_iter().map(endpoint).collect();
+    let seats = join(&mut endpoints);
+    let worker = |(endpoint, seat)| Worker::new(MemoryDevice::new(FRAMES, 2048), endpoint, seat);
+    endpoints.into_iter().zip(seats).map(worker).collect()
+}

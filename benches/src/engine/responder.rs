@@ -1,19 +1,18 @@
 //! The responder's engine with its client: filled with connections that stay, then used by connections that come and go. Knows
 //! which frames are whose; never how long anything takes.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use synmill::device::BURST;
 use synmill::device::memory::MemoryDevice;
-use synmill::endpoint::{Config, Endpoint, Listener, Listeners};
+use synmill::endpoint::{Listener, Listeners};
 use synmill::flow::Address;
 use synmill::service::BuiltIn;
-use synmill::stats::{Counters, Snapshot};
+use synmill::stats::{Law, Snapshot};
 use synmill::time::Instant;
-use synmill::worker::{Worker, join};
+use synmill::worker::Worker;
 
-use super::{Client, ENGINE, Family};
+use super::{Batches, Client, Family, workers};
 
 /// What to hold.
 #[derive(Clone, Copy, Debug)]
@@ -26,10 +25,39 @@ pub struct Setup {
     pub spare: usize,
 }
 
-/// Frames of the engine.
-const FRAMES: usize = 2048;
+impl Setup {
+    /// With as much room besides as makes TIME-WAIT ones a small part of the table, and keeps names apart.
+    #[must_use]
+    pub fn of(family: Family, resident: usize) -> Self {
+        Self { family, resident, spare: (resident / 16).clamp(8192, 65_536) }
+    }
+
+    fn slots(self) -> usize {
+        self.resident + self.spare
+    }
+
+    /// A client for it. No name comes again before its TIME-WAIT was evicted.
+    #[must_use]
+    pub fn client(self, network: u8) -> Client {
+        Client::new(self.family, network, self.slots() + self.spare)
+    }
+
+    /// Bytes of memory that the engine and its client will take, about.
+    #[must_use]
+    pub fn memory_bytes(self) -> u64 {
+        // Tables grow in proportion: a small engine tells.
+        let small = Self { resident: 1 << 16, spare: 0, ..self };
+        let responder = Responder::new(small);
+        let each = (responder.worker.endpoint().memory_bytes() + responder.client.memory_bytes()) as f64
+            / small.resident as f64;
+        (each * (self.slots() + self.spare) as f64) as u64
+    }
+}
+
 /// Connections between a SYN and the request, and between the request and FIN.
 const WINDOW: u64 = 1024;
+/// Connections in one batch.
+const BATCH: u64 = BURST as u64;
 /// Time from one batch to the next: 64 connections at 6.4 million a second.
 const STEP: Duration = Duration::from_micros(10);
 
@@ -37,7 +65,7 @@ const STEP: Duration = Duration::from_micros(10);
 pub struct Responder {
     worker: Worker<MemoryDevice, Listeners<BuiltIn>>,
     client: Client,
-    resident: u64,
+    setup: Setup,
     /// The next connection to be opened.
     next: u64,
     now: Instant,
@@ -45,48 +73,38 @@ pub struct Responder {
 
 impl Responder {
     /// Nothing is open yet.
+    #[must_use]
+    pub fn new(setup: Setup) -> Self {
+        Self::siblings(setup, vec![setup.client(0)]).remove(0)
+    }
+
+    /// One for each client, of which each sees the others' indexes as the workers of one process do.
     ///
     /// # Panics
     /// Never: the service is spelled right.
     #[must_use]
-    pub fn new(setup: Setup) -> Self {
+    pub fn siblings(setup: Setup, clients: Vec<Client>) -> Vec<Self> {
         let service: BuiltIn = "http:64".parse().expect("a built-in service");
         let listener = |address| Listener { address, port: 80, service: service.clone() };
         let any = [Address::v4([0; 4]), Address::v6([0; 16])];
-        let capacity = setup.resident + setup.spare;
-        let config = Config {
-            application: Listeners(any.map(listener).into()),
-            owned: Vec::new(),
-            mac: ENGINE,
-            mtu: 1500,
-            max_connections: capacity,
-            max_kept_frames: FRAMES / 4,
-            time_wait: Duration::from_secs(60),
-            accept_partial_checksums: false,
-            piggyback: true,
-            seed: [3, 5, 7, 11],
-        };
-        let mut endpoints = vec![Endpoint::new(config, Instant::ZERO, Arc::new(Counters::default()))];
-        let seat = join(&mut endpoints).remove(0);
-        Self {
-            worker: Worker::new(MemoryDevice::new(FRAMES, 2048), endpoints.remove(0), seat),
-            // No name comes again before its TIME-WAIT was evicted.
-            client: Client::new(setup.family, capacity + setup.spare),
-            resident: setup.resident as u64,
-            next: 0,
-            now: Instant::ZERO,
-        }
+        let applications = clients.iter().map(|_| Listeners(any.map(listener).into())).collect();
+        let responder = |(worker, client)| Self { worker, client, setup, next: 0, now: Instant::ZERO };
+        workers(applications, setup.slots()).into_iter().zip(clients).map(responder).collect()
     }
-
-    /// Connections in one batch of [`Responder::prepare`].
-    pub const BATCH: u64 = BURST as u64;
 
     /// The engine's part of a batch: turns until all that was put in is answered.
     #[inline(never)]
-    pub fn turn(&mut self) {
-        while self.worker.device_mut().waiting() > 0 {
+    fn turn_all(&mut self) {
+        while self.turn_once() {}
+    }
+
+    /// One turn, if anything waits.
+    pub fn turn_once(&mut self) -> bool {
+        let waits = self.worker.device_mut().waiting() > 0;
+        if waits {
             self.worker.turn(self.now);
         }
+        waits
     }
 
     fn put(&mut self, write: impl FnOnce(&Client, Instant, &mut [u8]) -> usize) {
@@ -95,15 +113,15 @@ impl Responder {
     }
 
     /// The client hears what the engine sent.
-    pub fn collect(&mut self) {
+    fn hear(&mut self) {
         let client = &mut self.client;
         self.worker.device_mut().collect(|packet| client.hear(packet));
     }
 
-    /// Opens the connections that stay, as many as fit into a batch; false when all are open.
-    pub fn fill_some(&mut self, turns: &mut impl FnMut(&mut Self)) -> bool {
-        let to = (self.next + Self::BATCH).min(self.resident);
-        if self.next == to {
+    /// Opens the connections that stay, as many as fit into a batch, with `turns` for the engine's part; false when all are open.
+    pub fn fill_some(&mut self, mut turns: impl FnMut(&mut Self)) -> bool {
+        let to = (self.next + BATCH).min(self.setup.resident as u64);
+        if self.next >= to {
             return false;
         }
         self.now = self.now + STEP;
@@ -111,51 +129,32 @@ impl Responder {
             self.put(|client, now, frame| client.syn(number, now, frame));
         }
         turns(self);
-        self.collect();
+        self.hear();
         for number in self.next..to {
             self.put(|client, now, frame| client.ack(number, now, frame));
         }
         turns(self);
-        self.collect();
+        self.hear();
         self.next = to;
         true
     }
 
     /// Opens all connections that stay.
     pub fn fill(&mut self) {
-        while self.fill_some(&mut Self::turn) {}
+        while self.fill_some(Self::turn_all) {}
     }
 
-    /// Puts in the frames of a batch: SYN, request and FIN of three connections in turn, of which each is at another stage.
-    /// [`Responder::turn`] and [`Responder::collect`] follow.
-    pub fn prepare(&mut self) {
-        self.now = self.now + STEP;
-        let first = self.resident;
-        for number in self.next..self.next + Self::BATCH {
-            self.put(|client, now, frame| client.syn(number, now, frame));
-            if let Some(number) = number.checked_sub(WINDOW).filter(|number| *number >= first) {
-                self.put(|client, now, frame| client.request(number, now, frame));
-            }
-            if let Some(number) = number.checked_sub(2 * WINDOW).filter(|number| *number >= first) {
-                self.put(|client, now, frame| client.fin(number, now, frame));
-            }
-        }
-        self.next += Self::BATCH;
-    }
-
-    /// Puts in a request of each of `numbers`, their `nth`.
-    pub fn prepare_requests(&mut self, numbers: impl Iterator<Item = u64>, nth: u32) {
-        self.now = self.now + STEP;
-        for number in numbers {
-            self.put(|client, now, frame| client.ask(number, nth, now, frame));
+    /// Connections come and go until TIME-WAIT has all the room that is left.
+    pub fn warm(&mut self) {
+        for _ in 0..2 * self.setup.spare as u64 / BATCH {
+            self.batch();
         }
     }
 
-    /// Time goes by for the engine.
-    pub fn pass(&mut self, time: Duration) {
-        self.now = self.now + time;
-        self.worker.turn(self.now);
-        self.collect();
+    /// The engine's counts.
+    #[must_use]
+    pub fn counts(&self) -> Snapshot {
+        self.worker.endpoint().counters().snapshot()
     }
 
     /// Connections in the table.
@@ -164,14 +163,88 @@ impl Responder {
         self.worker.endpoint().len()
     }
 
-    /// The engine's worker.
-    pub fn worker(&self) -> &Worker<MemoryDevice, Listeners<BuiltIn>> {
-        &self.worker
+    /// Asserts that no connection was lost, and no segment repeated.
+    ///
+    /// # Panics
+    /// If one was.
+    pub fn check(&self) {
+        let counts = self.counts();
+        assert!(counts.laws().iter().all(Law::holds), "{:?}", counts.laws());
+        assert_eq!(counts.retrans_segs, 0, "the client loses nothing");
+        assert!(self.held() as u64 >= self.next.min(self.setup.resident as u64), "{} are left", self.held());
+    }
+}
+
+/// SYN, request and FIN of three connections in turn, of which each is at another stage.
+impl Batches for Responder {
+    fn prepare(&mut self) {
+        self.now = self.now + STEP;
+        let first = self.setup.resident as u64;
+        for number in self.next..self.next + BATCH {
+            self.put(|client, now, frame| client.syn(number, now, frame));
+            if let Some(number) = number.checked_sub(WINDOW).filter(|number| *number >= first) {
+                self.put(|client, now, frame| client.request(number, now, frame));
+            }
+            if let Some(number) = number.checked_sub(2 * WINDOW).filter(|number| *number >= first) {
+                self.put(|client, now, frame| client.fin(number, now, frame));
+            }
+        }
+        self.next += BATCH;
     }
 
-    /// The engine's counts.
+    fn turn(&mut self) {
+        self.turn_all();
+    }
+
+    fn collect(&mut self) -> u64 {
+        self.hear();
+        BATCH
+    }
+}
+
+/// Requests and responses on the connections that stay: 1 + 1 packets each, and no connection again before all others had their turn.
+pub struct Requests<'a> {
+    responder: &'a mut Responder,
+    asked: u64,
+    stride: u64,
+}
+
+impl<'a> Requests<'a> {
+    /// On the connections of a responder that is filled and asked for the first time.
     #[must_use]
-    pub fn counts(&self) -> Snapshot {
-        self.worker.endpoint().counters().snapshot()
+    pub fn new(responder: &'a mut Responder) -> Self {
+        // Far from one to the next: the golden section of them all, made a number that leads through all.
+        let resident = responder.setup.resident as u64;
+        let mut stride = (resident as f64 * 0.618_034) as u64;
+        while gcd(resident, stride) != 1 {
+            stride += 1;
+        }
+        Self { responder, asked: 0, stride }
+    }
+}
+
+const fn gcd(one: u64, other: u64) -> u64 {
+    if other == 0 { one } else { gcd(other, one % other) }
+}
+
+impl Batches for Requests<'_> {
+    fn prepare(&mut self) {
+        let resident = self.responder.setup.resident as u64;
+        // So little time that no response's retransmission comes due before the connection is asked again.
+        self.responder.now = self.responder.now + STEP / 10;
+        for asked in self.asked..self.asked + BATCH {
+            let (number, nth) = (asked % resident * self.stride % resident, (asked / resident) as u32);
+            self.responder.put(|client, now, frame| client.ask(number, nth, now, frame));
+        }
+        self.asked += BATCH;
+    }
+
+    fn turn(&mut self) {
+        self.responder.turn_all();
+    }
+
+    fn collect(&mut self) -> u64 {
+        self.responder.hear();
+        BATCH
     }
 }

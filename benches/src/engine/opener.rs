@@ -1,0 +1,164 @@
+//! The generator's engine with its server: opens connections that stay, then others that the server closes, as many at a time as it
+//! may. Knows which frames are whose; never how long anything takes.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use synmill::device::BURST;
+use synmill::device::memory::MemoryDevice;
+use synmill::flow::Address;
+use synmill::generator::desk::{Desk, Trial};
+use synmill::generator::dialogue::Script;
+use synmill::generator::meters::{Collector, meters};
+use synmill::generator::tuples::{Share, Space, Walk};
+use synmill::generator::{CloseBy, Generator, Load, Target};
+use synmill::time::Instant;
+use synmill::wire::Link;
+use synmill::worker::Worker;
+
+use super::server::Server;
+use super::{Batches, ENGINE, PEER, workers};
+
+const TARGET: Address = Address::v4([198, 18, 0, 2]);
+const RESPONSE: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 64\r\nConnection: close\r\n\r\n\
+    0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+/// Connections under way, beside those that stay.
+const UNDER_WAY: u64 = 1024;
+/// Frames of the server's in a batch: three for each connection.
+const BATCH: usize = 3 * BURST;
+/// Time from one batch to the next: 64 connections at 6.4 million a second.
+const STEP: Duration = Duration::from_micros(10);
+/// Longer than anything here takes, by the engine's time.
+const LONG: Duration = Duration::from_secs(3600);
+/// Batches between two looks at the meters.
+const BATCHES_PER_LOOK: u64 = 10_000;
+
+/// What each connection is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dialogue {
+    /// Nothing: the server closes.
+    Connect,
+    /// A request, and a response with the server's FIN.
+    Http,
+}
+
+/// See the module.
+pub struct Opener {
+    worker: Worker<MemoryDevice, Generator>,
+    server: Server,
+    desk: Arc<Desk>,
+    collector: Collector,
+    now: Instant,
+    batches: u64,
+    closed: u64,
+}
+
+impl Opener {
+    /// Nothing is open yet; `resident` connections will stay when they are.
+    ///
+    /// # Panics
+    /// Never: prefix, ports and target go together.
+    #[must_use]
+    pub fn new(dialogue: Dialogue, resident: u64) -> Self {
+        let desk = Arc::<Desk>::default();
+        let space = Space::new(&[(Address::v4([198, 16, 0, 0]), 12)], 1024..=65_535, &[(TARGET, 80)]);
+        let (script, response) = match dialogue {
+            Dialogue::Connect => (Script::connect(CloseBy::Peer), &b""[..]),
+            Dialogue::Http => (Script::http("synmill", "/", None, None, 1, CloseBy::Peer), RESPONSE),
+        };
+        let (recorder, collector) = meters(8);
+        let slots = (resident + 2 * UNDER_WAY) as usize;
+        let setup = synmill::generator::Setup {
+            targets: vec![Target {
+                script,
+                link: Link { destination: PEER, source: ENGINE, tags: Default::default() },
+            }],
+            walk: Walk::new(
+                Arc::new(space.expect("prefix, ports and target go together")),
+                Share::Split { workers: 1, number: 0 },
+                Duration::from_secs(60),
+                1,
+            ),
+            recorder,
+            desk: Arc::clone(&desk),
+            workers: 1,
+            number: 0,
+            timeout: LONG,
+            holds: false,
+            slots,
+        };
+        let trial = Trial {
+            number: 1,
+            load: Load::Concurrency(resident + UNDER_WAY),
+            start: Instant::ZERO,
+            ramp: Duration::ZERO,
+            warmup: Duration::ZERO,
+            duration: LONG,
+            drain: LONG,
+        };
+        assert!(desk.hand_in(trial), "the first trial");
+        Self {
+            worker: workers(vec![Generator::new(setup, Instant::ZERO)], slots).remove(0),
+            server: Server::new(response, resident),
+            desk,
+            collector,
+            now: Instant::ZERO,
+            batches: 0,
+            closed: 0,
+        }
+    }
+
+    /// Opens all connections that stay.
+    pub fn fill(&mut self) {
+        while !self.server.holds_all() {
+            self.batch();
+        }
+    }
+
+    /// Asserts that no connection was lost, and no segment repeated.
+    ///
+    /// # Panics
+    /// If one was.
+    pub fn check(&self) {
+        let totals = self.desk.tally.totals();
+        assert_eq!(totals.started - totals.closed, self.worker.endpoint().application().open(), "{totals:#?}");
+        let counts = self.worker.endpoint().counters().snapshot();
+        assert_eq!(counts.retrans_segs, 0, "the server loses nothing");
+        assert_eq!(totals.tuples_short + totals.table_full, 0, "there is room");
+    }
+}
+
+impl Batches for Opener {
+    fn prepare(&mut self) {
+        self.now = self.now + STEP;
+        self.batches += 1;
+        if self.batches.is_multiple_of(BATCHES_PER_LOOK) {
+            // What is taken is cleared and goes back.
+            while self.collector.take().is_some() {}
+        }
+        for _ in 0..BATCH.min(self.server.waiting()) {
+            let (server, now) = (&mut self.server, self.now);
+            assert!(
+                self.worker.device_mut().deliver(|frame| server.write(now, frame)),
+                "a frame for a batch"
+            );
+        }
+    }
+
+    #[inline(never)]
+    fn turn(&mut self) {
+        loop {
+            self.worker.turn(self.now);
+            if self.worker.device_mut().waiting() == 0 {
+                break;
+            }
+        }
+    }
+
+    fn collect(&mut self) -> u64 {
+        let server = &mut self.server;
+        self.worker.device_mut().collect(|packet| server.hear(packet));
+        let closed = self.desk.tally.closed.get();
+        closed - std::mem::replace(&mut self.closed, closed)
+    }
+}
