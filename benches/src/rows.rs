@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, ensure};
 use clap::Parser;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// What every bench in memory understands.
 #[derive(Clone, Debug, Default, Parser)]
@@ -34,7 +34,7 @@ impl Options {
 }
 
 /// One figure.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 pub struct Row {
     /// The bench's name: that of its target.
     pub bench: String,
@@ -64,7 +64,11 @@ pub fn write(options: &Options, rows: &[Row]) -> Result<()> {
     }
 }
 
-fn write_file(file: &Path, rows: &[Row]) -> Result<()> {
+/// Writes the rows to a file.
+///
+/// # Errors
+/// As [`write`].
+pub fn write_file(file: &Path, rows: &[Row]) -> Result<()> {
     for row in rows {
         ensure!(row.value.is_finite(), "the value of `{}` of {} is {}", row.case, row.bench, row.value);
     }

@@ -28,25 +28,45 @@ pub enum Family {
     V6,
 }
 
-/// The client: connection `number` has a name of its own, for numbers below the size given modulo that size.
+/// The client. Connections below `resident` have a name each that never comes again; those from there on share the rest of the names
+/// and take them in turn.
 pub struct Client {
     family: Family,
     network: u8,
+    resident: u64,
     /// What the server has sent, next number each.
     nxt: Box<[SeqNum]>,
+    heard: Heard,
+}
+
+/// What the server has sent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Heard {
+    /// Packets.
+    pub packets: u64,
+    /// Packets with text.
+    pub texts: u64,
 }
 
 impl Client {
-    /// With room for so many connections at a time. Clients of different networks (0 to 9) have no name in common. Its memory is all
-    /// written to.
+    /// With so many names, of which those that stay have their part. Clients of different networks (0 to 9) have no name in common. The
+    /// client's memory is all written to.
     ///
     /// # Panics
-    /// If the network has fewer names.
+    /// If the network has fewer names, or none is left for those that do not stay.
     #[must_use]
-    pub fn new(family: Family, network: u8, names: usize) -> Self {
+    pub fn new(family: Family, network: u8, resident: usize, names: usize) -> Self {
         assert!(names as u64 <= HOSTS * PORTS && network < 10, "{names} names in network {network}");
+        assert!(resident < names, "{names} names for {resident} that stay");
         // Not zeros: memory of zeros comes when it is written to.
-        Self { family, network, nxt: vec![SeqNum(1); names].into_boxed_slice() }
+        let nxt = vec![SeqNum(1); names].into_boxed_slice();
+        Self { family, network, resident: resident as u64, nxt, heard: Heard::default() }
+    }
+
+    /// What was heard so far.
+    #[must_use]
+    pub fn heard(&self) -> Heard {
+        self.heard
     }
 
     /// Bytes of memory.
@@ -55,8 +75,15 @@ impl Client {
         size_of_val(&*self.nxt)
     }
 
-    fn place(&self, number: u64) -> usize {
-        (number % self.nxt.len() as u64) as usize
+    /// The number of a connection's name, and how often the name was used before.
+    fn place(&self, number: u64) -> (usize, u32) {
+        match number.checked_sub(self.resident) {
+            None => (number as usize, 0),
+            Some(number) => {
+                let shared = self.nxt.len() as u64 - self.resident;
+                ((self.resident + number % shared) as usize, (number / shared) as u32)
+            }
+        }
     }
 
     /// The connection's name, as the client sees it.
@@ -78,12 +105,6 @@ impl Client {
         FlowKey { local, remote, local_port, remote_port: 80 }
     }
 
-    /// The first number; the same for all connections of a name, and later each time the name comes again.
-    fn iss(&self, number: u64) -> SeqNum {
-        let lap = number / self.nxt.len() as u64;
-        SeqNum((self.place(number) as u32).wrapping_mul(0x9E37_79B1)) + (lap as u32).wrapping_mul(0x10_0000)
-    }
-
     fn write(
         &self,
         number: u64,
@@ -92,8 +113,10 @@ impl Client {
         (at, text): (u32, &[u8]),
         frame: &mut [u8],
     ) -> usize {
-        let place = self.place(number);
+        let (place, lap) = self.place(number);
         let key = self.key(place);
+        // Later each time the name comes again.
+        let iss = SeqNum((place as u32).wrapping_mul(0x9E37_79B1)) + lap.wrapping_mul(0x10_0000);
         let syn = flags.has(Flags::SYN);
         // Its clock is the server's: an echo is never older than a moment.
         let times = Timestamps { value: now.millis().0.wrapping_add(77), echo: now.millis().0 };
@@ -102,7 +125,7 @@ impl Client {
             options = Options { mss: Some(1460), window_scale: Some(7), sack_permitted: true, ..options };
         }
         let segment = Segment {
-            seq: self.iss(number) + at,
+            seq: iss + at,
             ack: if flags.has(Flags::ACK) { self.nxt[place] } else { SeqNum(0) },
             flags,
             window: WireWindow(502),
@@ -160,5 +183,7 @@ impl Client {
         let len = text as u32 + u32::from(flags.has(Flags::SYN)) + u32::from(flags.has(Flags::FIN));
         let place = u64::from(host) * PORTS + u64::from(port - FIRST_PORT);
         self.nxt[place as usize] = seq + len;
+        self.heard.packets += 1;
+        self.heard.texts += u64::from(text > 0);
     }
 }

@@ -8,7 +8,7 @@ mod server;
 
 use std::time::Instant as Clock;
 
-pub use client::{Client, Family};
+pub use client::{Client, Family, Heard};
 pub use opener::{Dialogue, Opener};
 pub use responder::{Requests, Responder, Setup};
 

@@ -121,7 +121,11 @@ impl Opener {
     /// If one was.
     pub fn check(&self) {
         let totals = self.desk.tally.totals();
-        assert_eq!(totals.started - totals.closed, self.worker.endpoint().application().open(), "{totals:#?}");
+        assert_eq!(
+            totals.started - totals.closed,
+            self.worker.endpoint().application().open(),
+            "{totals:#?}"
+        );
         let counts = self.worker.endpoint().counters().snapshot();
         assert_eq!(counts.retrans_segs, 0, "the server loses nothing");
         assert_eq!(totals.tuples_short + totals.table_full, 0, "there is room");

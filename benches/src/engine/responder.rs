@@ -36,10 +36,10 @@ impl Setup {
         self.resident + self.spare
     }
 
-    /// A client for it. No name comes again before its TIME-WAIT was evicted.
+    /// A client for it. Of those that do not stay, no name comes again before its TIME-WAIT was evicted.
     #[must_use]
     pub fn client(self, network: u8) -> Client {
-        Client::new(self.family, network, self.slots() + self.spare)
+        Client::new(self.family, network, self.resident, self.slots() + self.spare.max(1))
     }
 
     /// Bytes of memory that the engine and its client will take, about.
@@ -171,6 +171,7 @@ impl Responder {
         let counts = self.counts();
         assert!(counts.laws().iter().all(Law::holds), "{:?}", counts.laws());
         assert_eq!(counts.retrans_segs, 0, "the client loses nothing");
+        assert_eq!(counts.passive_opens, self.next, "every SYN opens a connection");
         assert!(self.held() as u64 >= self.next.min(self.setup.resident as u64), "{} are left", self.held());
     }
 }
@@ -197,7 +198,14 @@ impl Batches for Responder {
     }
 
     fn collect(&mut self) -> u64 {
+        let before = self.client.heard();
         self.hear();
+        let heard = self.client.heard();
+        let first = self.setup.resident as u64;
+        let stages = [0, WINDOW, 2 * WINDOW].map(|behind| u64::from(self.next > first + behind));
+        let packets = stages.iter().sum::<u64>() * BATCH;
+        assert_eq!(heard.packets - before.packets, packets, "one answer for each packet");
+        assert_eq!(heard.texts - before.texts, stages[1] * BATCH, "a response for each request");
         BATCH
     }
 }
@@ -244,7 +252,11 @@ impl Batches for Requests<'_> {
     }
 
     fn collect(&mut self) -> u64 {
+        let before = self.responder.client.heard();
         self.responder.hear();
+        let heard = self.responder.client.heard();
+        assert_eq!(heard.packets - before.packets, BATCH, "one answer for each packet");
+        assert_eq!(heard.texts - before.texts, BATCH, "a response for each request");
         BATCH
     }
 }

@@ -1,0 +1,90 @@
+//! Runs this program again under callgrind and adds up what it counted. Knows valgrind's options and its file of costs; never what is
+//! counted.
+
+use std::collections::HashMap;
+use std::fs;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use anyhow::{Context as _, Result, ensure};
+
+/// Instructions of a case.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Counts {
+    /// Of this program.
+    pub(crate) own: u64,
+    /// Of libraries that it loads.
+    pub(crate) others: u64,
+    /// What the case says that it did in this time.
+    pub(crate) done: u64,
+}
+
+/// A file that goes with its owner.
+struct Scratch(PathBuf);
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        // It is not there if valgrind did not start.
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
+/// Runs this program with `variable` set to `case` and counts while it is in functions that fit `pattern`. It prints how much it did.
+///
+/// # Errors
+/// Valgrind is missing or failed, or it was in no such function.
+pub(crate) fn count(variable: &str, case: &str, pattern: &str) -> Result<Counts> {
+    let program = std::env::current_exe().context("finding this program")?;
+    let file = Scratch(std::env::temp_dir().join(format!("synmill-callgrind-{}-{case}", std::process::id())));
+    let output = Command::new("valgrind")
+        .args(["--quiet", "--tool=callgrind", "--collect-atstart=no"])
+        .arg(format!("--toggle-collect={pattern}"))
+        .arg(format!("--callgrind-out-file={}", file.0.display()))
+        .arg(&program)
+        .env(variable, case)
+        .stderr(Stdio::inherit())
+        .output()
+        .context("valgrind, of the package of this name")?;
+    ensure!(output.status.success(), "`{case}` under valgrind: {}", output.status);
+    let said = String::from_utf8_lossy(&output.stdout);
+    let done = said.trim().parse().with_context(|| format!("`{case}` said `{said}`"))?;
+    let costs = fs::read_to_string(&file.0).with_context(|| file.0.display().to_string())?;
+    let (own, others) = add_up(&costs, &program.display().to_string()).context("callgrind's file")?;
+    ensure!(own > 0, "`{case}` was never in `{pattern}`");
+    Ok(Counts { own, others, done })
+}
+
+/// The costs of an object's functions, each its own alone, and those of all others. The format: <https://valgrind.org/docs/manual/cl-format.html>.
+fn add_up(costs: &str, object: &str) -> Option<(u64, u64)> {
+    let mut names = HashMap::new();
+    let (mut is_own, mut is_call) = (false, false);
+    let (mut own, mut others) = (0, 0);
+    for line in costs.lines() {
+        if let Some(name) = line.strip_prefix("ob=") {
+            is_own = full_name(&mut names, name) == object;
+        } else if let Some(name) = line.strip_prefix("cob=") {
+            full_name(&mut names, name);
+        } else if line.starts_with("calls=") {
+            // The line that follows is what was called, with all that it called in turn.
+            is_call = true;
+        } else if line.starts_with(|first: char| first.is_ascii_digit() || "+-*".contains(first)) {
+            // Where, and how many; the latter may be left out when it is 0.
+            let cost: u64 = line.split(' ').nth(1).map_or(Some(0), |cost| cost.parse().ok())?;
+            if !std::mem::take(&mut is_call) {
+                *(if is_own { &mut own } else { &mut others }) += cost;
+            }
+        }
+    }
+    Some((own, others))
+}
+
+/// `(3) name` names a number, and `(3)` is that name again.
+fn full_name<'a>(names: &mut HashMap<&'a str, &'a str>, text: &'a str) -> &'a str {
+    match text.split_once(' ') {
+        Some((number, name)) => {
+            names.insert(number, name);
+            name
+        }
+        None => names.get(text).copied().unwrap_or(text),
+    }
+}
