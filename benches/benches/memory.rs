@@ -1,1 +1,109 @@
-fn main() {}
+//! How many bytes an idle established connection takes, all in: record, index at its load, timers, pools.
+//!
+//! `cargo xtask bench memory`. Each case is a process of its own, so that nothing is left over from another. It reads its resident
+//! memory from /proc before the engine is made, when it is made, and when a full table of connections is established; the client's
+//! memory is there before the first reading. `established` is the bytes from the first reading to the last, `made` to the second.
+//! `pause` is the worker's longest turn while the table fills: by the time that its thread had the processor, and beside it by the
+//! machine's clock, which counts others' work, too.
+
+use std::process::{Command, Stdio};
+use std::time::Instant as Clock;
+
+use anyhow::{Context as _, Result, ensure};
+use nix::time::{ClockId, clock_gettime};
+use synmill_benches::engine::{Family, Responder, Setup};
+use synmill_benches::rows::{self, Options, Row};
+use synmill_benches::timing::{is_room_for, pin, proc_bytes};
+
+const BENCH: &str = "memory";
+/// Tells the process of a case which it is: family and number of connections.
+const CASE: &str = "SYNMILL_MEMORY_CASE";
+const FAMILIES: [(&str, Family); 2] = [("v4", Family::V4), ("v6", Family::V6)];
+
+/// This process's memory, in bytes: none of it is a file's.
+fn resident_bytes() -> Result<f64> {
+    let kinds = ["RssAnon", "RssShmem", "HugetlbPages"];
+    let bytes: u64 = kinds.iter().map(|kind| proc_bytes("/proc/self/status", kind)).sum::<Result<_>>()?;
+    Ok(bytes as f64)
+}
+
+/// How long this thread has had a processor, in seconds.
+fn thread_s() -> f64 {
+    let time = clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).expect("Linux has this clock");
+    time.tv_sec() as f64 + time.tv_nsec() as f64 / 1e9
+}
+
+fn setup(family: Family, connections: usize) -> Setup {
+    Setup { family, resident: connections, spare: 0 }
+}
+
+/// The case, whole; in a process of its own.
+fn measure(name: &str, connections: usize) -> Result<Vec<Row>> {
+    let (_, family) = FAMILIES.into_iter().find(|(known, _)| *known == name).context("no such family")?;
+    pin(0)?;
+    let setup = setup(family, connections);
+    let client = setup.client(0);
+    let before = resident_bytes()?;
+    let mut responder = Responder::siblings(setup, vec![client]).remove(0);
+    let made = resident_bytes()?;
+
+    let (mut engine_s, mut longest_s, mut longest_wall_s) = (0.0, 0.0_f64, 0.0_f64);
+    let mut turns = |responder: &mut Responder| {
+        loop {
+            let (wall, thread) = (Clock::now(), thread_s());
+            if !responder.turn_once() {
+                break;
+            }
+            let (thread, wall) = (thread_s() - thread, wall.elapsed().as_secs_f64());
+            engine_s += wall;
+            longest_s = longest_s.max(thread);
+            longest_wall_s = longest_wall_s.max(wall);
+        }
+    };
+    while responder.fill_some(&mut turns) {}
+    let filled = resident_bytes()?;
+    responder.check();
+    ensure!(responder.held() == connections, "{} of {connections} are open", responder.held());
+
+    let row =
+        |figure: &str, value, unit| Row::new(BENCH, format!("{figure}-{name}/{connections}"), value, unit);
+    let each = |bytes: f64| (bytes - before) / connections as f64;
+    Ok(vec![
+        row("established", each(filled), "bytes_per_connection"),
+        row("made", each(made), "bytes_per_connection"),
+        row("fill", engine_s, "s"),
+        row("pause", longest_s * 1e6, "us"),
+        row("pause-wall", longest_wall_s * 1e6, "us"),
+    ])
+}
+
+/// The case in a process of its own.
+fn measure_apart(name: &str, connections: usize) -> Result<Vec<Row>> {
+    let case = format!("{name}/{connections}");
+    let program = std::env::current_exe().context("finding this program")?;
+    let output = Command::new(program).env(CASE, &case).stderr(Stdio::inherit()).output()?;
+    ensure!(output.status.success(), "the process of `{case}`: {}", output.status);
+    serde_json::from_slice(&output.stdout).with_context(|| format!("what the process of `{case}` said"))
+}
+
+fn main() -> Result<()> {
+    if let Ok(case) = std::env::var(CASE) {
+        let (name, connections) = case.split_once('/').context("a family and a number")?;
+        println!("{}", serde_json::to_string(&measure(name, connections.parse()?)?)?);
+        return Ok(());
+    }
+    let options = Options::of_process();
+    let sizes: &[usize] = if options.quick { &[100_000] } else { &[1_000_000, 10_000_000, 100_000_000] };
+    let mut found = Vec::new();
+    for (name, family) in FAMILIES {
+        for connections in sizes {
+            let needed = setup(family, *connections).memory_bytes();
+            if is_room_for(needed, &format!("{name}/{connections}"))? {
+                let rows = measure_apart(name, *connections)?;
+                rows::print(&rows);
+                found.extend(rows);
+            }
+        }
+    }
+    rows::write(&options, &found)
+}
