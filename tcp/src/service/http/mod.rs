@@ -29,6 +29,7 @@
 
 mod request;
 
+use std::cell::RefCell;
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Read};
@@ -55,6 +56,39 @@ pub struct Http {
     body: Body,
     /// The header section of each reply, by its number.
     heads: Arc<[Box<[u8]>]>,
+    /// The last whole request, and its reply.
+    known: RefCell<Known>,
+}
+
+/// A whole request that was read once, and its reply: the requests of a load test are alike, and need not be read byte by byte each
+/// time.
+#[derive(Clone)]
+struct Known {
+    len: usize,
+    text: [u8; KNOWN_MAX],
+    reply: Reply,
+}
+
+/// The longest request that is remembered.
+const KNOWN_MAX: usize = 512;
+
+impl Known {
+    const NONE: Self = Self { len: 0, text: [0; KNOWN_MAX], reply: Reply::BadRequest };
+
+    /// Of a text that begins with the known request, its length and its reply.
+    #[inline]
+    fn find(&self, text: &[u8]) -> Option<(usize, Reply)> {
+        let known = &self.text[..self.len];
+        (self.len > 0 && text.starts_with(known)).then_some((self.len, self.reply))
+    }
+
+    fn learn(&mut self, request: &[u8], reply: Reply) {
+        if let Some(text) = self.text.get_mut(..request.len()) {
+            text.copy_from_slice(request);
+            self.len = request.len();
+            self.reply = reply;
+        }
+    }
 }
 
 #[derive(Clone)]
@@ -97,7 +131,8 @@ impl Http {
     }
 
     fn of(body: Body, size: u64) -> Self {
-        Self { body, heads: Reply::ALL.iter().map(|&reply| head(reply, size)).collect() }
+        let heads = Reply::ALL.iter().map(|&reply| head(reply, size)).collect();
+        Self { body, heads, known: RefCell::new(Known::NONE) }
     }
 
     /// Where the body comes from: its size, or its file.
@@ -106,6 +141,30 @@ impl Http {
             Body::Pattern(size) => Ok(*size),
             Body::File(path, _) => Err(path),
         }
+    }
+
+    /// As [`Request::read`], for a `state` whose place that moves. A known request is known only when its reply can follow: otherwise its
+    /// last byte is to be read again, from the place before it.
+    #[inline]
+    fn read(&self, state: &mut State, text: &[u8]) -> (usize, Option<Reply>) {
+        let begins = state.request == Request::default();
+        if begins
+            && let Some((len, reply)) = self.known.borrow().find(text)
+            && self.may_follow(state, reply)
+        {
+            return (len - 1, Some(reply));
+        }
+        let (read, reply) = state.request.read(text);
+        if begins && let Some(reply) = reply.filter(|reply| reply.is_success()) {
+            self.known.borrow_mut().learn(&text[..=read], reply);
+        }
+        (read, reply)
+    }
+
+    /// Is there room behind what is unacknowledged? A run is of one reply.
+    #[inline]
+    fn may_follow(&self, state: &State, reply: Reply) -> bool {
+        state.unacked == 0 || (state.reply == reply && state.unacked + self.len(reply) <= RUN_MAX)
     }
 
     /// Bytes of a whole response. Never zero.
@@ -189,17 +248,15 @@ impl Service for Http {
         let mut state = State::unpack(*memo);
         let mut taken = 0;
         loop {
-            let (read, reply) = state.request.read(&text[taken..]);
+            let (read, reply) = self.read(&mut state, &text[taken..]);
             taken += read;
             let Some(reply) = reply else { break };
-            let len = self.len(reply);
-            let joins = state.reply == reply && state.unacked + len <= RUN_MAX;
-            if state.unacked > 0 && !joins {
+            if !self.may_follow(&state, reply) {
                 // The byte that ends the request is offered again when some of the run is acknowledged.
                 break;
             }
             taken += 1;
-            state.unacked += len;
+            state.unacked += self.len(reply);
             state.reply = reply;
             state.request = if reply.closes() { Request::CLOSED } else { Request::default() };
         }
@@ -235,7 +292,9 @@ impl Service for Http {
         let head = &self.heads[reply as usize];
         let len = self.len(reply);
         // The run ends where a response ends.
-        let to_end = (unacked - at) % len;
+        let left = unacked - at;
+        // Mostly there is one response, and this is its first byte.
+        let to_end = if left == len { 0 } else { left % len };
         let mut position = if to_end == 0 { 0 } else { len - to_end };
         let mut rest = into;
         while !rest.is_empty() {

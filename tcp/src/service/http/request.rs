@@ -67,6 +67,11 @@ impl Reply {
         self as u8 >= Self::GetClose as u8
     }
 
+    /// Is it 200?
+    pub(super) const fn is_success(self) -> bool {
+        (self as u8) < Self::BadRequest as u8
+    }
+
     /// Whether the body follows the header section.
     pub(super) const fn has_body(self) -> bool {
         matches!(self, Self::Get | Self::GetKeep | Self::GetClose)
