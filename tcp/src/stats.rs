@@ -19,6 +19,12 @@ impl Cell {
         self.0.store(self.0.load(Relaxed).wrapping_sub(count), Relaxed);
     }
 
+    /// One that is counted here or not, `was` and now `is` (gauges only).
+    #[inline]
+    pub fn turn(&self, was: bool, is: bool) {
+        self.add(u64::from(is).wrapping_sub(u64::from(was)));
+    }
+
     /// Overwrites the value (gauges, and counts read from elsewhere).
     #[inline]
     pub fn set(&self, value: u64) {

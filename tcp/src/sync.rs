@@ -1,11 +1,11 @@
-//! Atomics, as loom's model checker wants them to be taken: its own when it runs (`--cfg loom`), the standard library's otherwise.
+//! Atomics, as loom's model checker wants them to be taken: its own when it runs (feature `model`), the standard library's otherwise.
 
-#[cfg(loom)]
+#[cfg(feature = "model")]
 pub(crate) use loom::sync::{
     Arc,
     atomic::{AtomicU64, Ordering, fence},
 };
-#[cfg(not(loom))]
+#[cfg(not(feature = "model"))]
 pub(crate) use std::sync::{
     Arc,
     atomic::{AtomicU64, Ordering, fence},
@@ -14,8 +14,8 @@ pub(crate) use std::sync::{
 /// Lets the other thread go on, from a loop that waits for it.
 #[inline]
 pub(crate) fn spin() {
-    #[cfg(loom)]
+    #[cfg(feature = "model")]
     loom::thread::yield_now();
-    #[cfg(not(loom))]
+    #[cfg(not(feature = "model"))]
     std::hint::spin_loop();
 }

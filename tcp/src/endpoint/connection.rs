@@ -90,9 +90,12 @@ impl Connection {
         varies.join((self.address, self.port), shared)
     }
 
-    /// Since it was opened, in seconds modulo 2^16: some 18 hours.
+    /// Since it was opened, in seconds modulo 2^16: some 18 hours. Opened in the second after `now`, it is no age at all.
     pub(super) fn age_s(&self, now: Instant) -> u16 {
-        seconds(now).wrapping_sub(self.born_s)
+        match seconds(now).wrapping_sub(self.born_s) {
+            u16::MAX => 0,
+            age => age,
+        }
     }
 }
 

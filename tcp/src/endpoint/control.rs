@@ -14,12 +14,33 @@ use crate::wire::{self, Packet, Unreachable};
 const MAPPED_PREFIX_LEN: u8 = 96;
 
 impl<A: Application> Endpoint<A> {
-    /// What is not TCP, or not well: ARP, neighbour discovery and echo, answered in the frame for addresses of our own.
-    pub(super) fn on_control(
-        &self,
-        frame: &mut Frame,
+    /// What is no segment, or no good one.
+    #[cold]
+    pub(super) fn on_other(
+        &mut self,
+        mut frame: Frame,
         parsed: Result<Option<Packet>, DropReason>,
-    ) -> (Fate, usize) {
+        handed: bool,
+        now: Instant,
+        out: &mut Outbox,
+    ) {
+        if let Ok(Some(Packet::Unreachable(unreachable))) = &parsed {
+            let fate = self.on_unreachable(frame, unreachable, handed, now, out);
+            self.count(&fate);
+            return;
+        }
+        let (fate, len) = self.on_control(&mut frame, parsed);
+        self.count(&fate);
+        if len > 0 {
+            frame.set_len(len);
+            out.transmit.push(frame);
+        } else {
+            out.recycle.push(frame);
+        }
+    }
+
+    /// What is not TCP, or not well: ARP, neighbour discovery and echo, answered in the frame for addresses of our own.
+    fn on_control(&self, frame: &mut Frame, parsed: Result<Option<Packet>, DropReason>) -> (Fate, usize) {
         let room = frame.capacity();
         let len = frame.len();
         let not_ours = (Fate::Dropped(DropReason::NotOurs), 0);
@@ -56,7 +77,7 @@ impl<A: Application> Endpoint<A> {
     }
 
     /// A router says that a segment did not arrive; the worker that owns the segment's connection hears of it.
-    pub(super) fn on_unreachable(
+    fn on_unreachable(
         &mut self,
         frame: Frame,
         unreachable: &Unreachable,

@@ -5,7 +5,7 @@ use super::connection::{Connection, Current};
 use super::paths::Shared;
 use super::{Application, Endpoint, Fate, Open, OpenError, Outbox, Work};
 use crate::device::Frame;
-use crate::flow::Marked;
+use crate::flow::{FlowKey, Marked};
 use crate::proto::{End, SeqNum, State, Tcb};
 use crate::stats::DropReason;
 use crate::time::Instant;
@@ -58,7 +58,7 @@ impl<A: Application> Endpoint<A> {
             return Fate::Dropped(DropReason::SynBacklog);
         }
         let TcpPacket { link, key, segment, .. } = &work.packet;
-        let clock = self.isn.isn(key, now);
+        let clock = self.isn.isn(key.name(&mut [0; FlowKey::NAME_MAX]), now);
         let iss = beyond.filter(|beyond| beyond.after(clock)).unwrap_or(clock);
         let tcb = Tcb::accept(segment, iss, self.environment(&key.local).local_mss, now.millis());
         let open = Open { key: *key, link: link.reversed(), role: listener };
@@ -84,7 +84,8 @@ impl<A: Application> Endpoint<A> {
         if self.find(&open.key, hash).is_some() {
             return Err(OpenError::Exists);
         }
-        let tcb = Tcb::open(self.isn.isn(&open.key, now), now.millis());
+        let iss = self.isn.isn(open.key.name(&mut [0; FlowKey::NAME_MAX]), now);
+        let tcb = Tcb::open(iss, now.millis());
         let mut current = self.enter(open, hash, tcb, now, out).map_err(|reason| match reason {
             DropReason::TooManyPaths => OpenError::TooManyPaths,
             _ => OpenError::TableFull,
@@ -172,17 +173,9 @@ impl<A: Application> Endpoint<A> {
         self.half_open_now += usize::from(after == State::SynReceived);
         self.half_open_now -= usize::from(before == State::SynReceived);
         let counters = &self.counters;
-        for (gauge, was, is) in [
-            (&counters.curr_half_open, before.is_half_open(), after.is_half_open()),
-            (&counters.curr_estab, before.is_open(), after.is_open()),
-            (&counters.curr_time_wait, before == State::TimeWait, after == State::TimeWait),
-        ] {
-            match (was, is) {
-                (false, true) => gauge.add(1),
-                (true, false) => gauge.sub(1),
-                _ => {}
-            }
-        }
+        counters.curr_half_open.turn(before.is_half_open(), after.is_half_open());
+        counters.curr_estab.turn(before.is_open(), after.is_open());
+        counters.curr_time_wait.turn(before == State::TimeWait, after == State::TimeWait);
         if after == State::SynReceived {
             if self.half_open.len() == self.half_open.capacity() {
                 self.half_open.pop_front();

@@ -38,7 +38,7 @@ use crate::proto::{Arrival, Disposition, End, Environment, Flags, IsnSecret, Sta
 use crate::service::{Pending, Then};
 use crate::stats::{Counters, DropReason};
 use crate::time::{Instant, Millis};
-use crate::wire::{self, Checks, Link, Mac, Packet, TcpPacket};
+use crate::wire::{self, Checks, Link, Mac, TcpPacket};
 
 /// Deadlines handled in one turn, so that a burst never waits long behind them.
 const DEADLINES_PER_TURN: usize = 1024;
@@ -322,7 +322,7 @@ impl<A: Application> Endpoint<A> {
             prefetch_headers(frame);
         }
         let mut frames = burst.drain(..);
-        while let Some(mut frame) = frames.next() {
+        while let Some(frame) = frames.next() {
             if let Some(ahead) = frames.as_slice().get(HEADERS_AHEAD - 1) {
                 prefetch_headers(ahead);
             }
@@ -334,20 +334,7 @@ impl<A: Application> Endpoint<A> {
                     work.frame = Some(frame);
                     segments += 1;
                 }
-                Ok(Some(Packet::Unreachable(unreachable))) => {
-                    let fate = self.on_unreachable(frame, &unreachable, handed, now, out);
-                    self.count(&fate);
-                }
-                other => {
-                    let (fate, len) = self.on_control(&mut frame, other);
-                    self.count(&fate);
-                    if len > 0 {
-                        frame.set_len(len);
-                        out.transmit.push(frame);
-                    } else {
-                        out.recycle.push(frame);
-                    }
-                }
+                other => self.on_other(frame, other, handed, now, out),
             }
         }
         for work in &mut all[..segments] {

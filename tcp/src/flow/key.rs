@@ -19,7 +19,14 @@ impl Address {
     #[must_use]
     #[inline]
     pub const fn v4(octets: [u8; 4]) -> Self {
-        Self { high: 0, low: MAPPED | u32::from_be_bytes(octets) as u64 }
+        Self::v4_of(u32::from_be_bytes(octets))
+    }
+
+    /// From an IPv4 address as a number.
+    #[must_use]
+    #[inline]
+    pub(crate) const fn v4_of(bits: u32) -> Self {
+        Self { high: 0, low: MAPPED | bits as u64 }
     }
 
     /// From an IPv6 address's sixteen octets.
@@ -120,6 +127,27 @@ pub struct FlowKey {
     pub local_port: u16,
     /// The peer's port.
     pub remote_port: u16,
+}
+
+impl FlowKey {
+    /// The longest name, in bytes.
+    pub const NAME_MAX: usize = 36;
+
+    /// The name as bytes, written to `into`: as few as tell it from every other of its family, and the families by their number.
+    #[inline]
+    pub fn name<'a>(&self, into: &'a mut [u8; Self::NAME_MAX]) -> &'a [u8] {
+        let ports = u32::from(self.local_port) << 16 | u32::from(self.remote_port);
+        if let (Some(local), Some(remote)) = (self.local.v4_bits(), self.remote.v4_bits()) {
+            into[..4].copy_from_slice(&local.to_be_bytes());
+            into[4..8].copy_from_slice(&remote.to_be_bytes());
+            into[8..12].copy_from_slice(&ports.to_be_bytes());
+            return &into[..12];
+        }
+        into[..16].copy_from_slice(&self.local.octets());
+        into[16..32].copy_from_slice(&self.remote.octets());
+        into[32..].copy_from_slice(&ports.to_be_bytes());
+        into
+    }
 }
 
 impl fmt::Debug for FlowKey {

@@ -203,7 +203,7 @@ impl<const N: usize> std::fmt::Debug for SlotReader<N> {
     }
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(all(test, not(feature = "model")))]
 mod tests {
     use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 

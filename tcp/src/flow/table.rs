@@ -1,9 +1,10 @@
 //! The index: from a flow's hash to the slot of its connection. Knows fingerprints and slot numbers; never what a slot holds.
 //!
-//! A line of 64 bytes has seven entries of 8 bytes {fingerprint, slot} and a count of the entries that belong to this line
-//! or an earlier one and found their place further on. A search ends at the first line with a count of 0. So an entry never
-//! moves once it is in, removal leaves no tombstones, and another worker may search the index at any moment without a lock:
-//! it finds an entry for as long as it is there. (An entry in place of the count would bring the eighth slot and cost all that.)
+//! A line of 64 bytes has seven entries, their fingerprints together and their slots together, and a count of the entries that belong
+//! to this line or an earlier one and found their place further on. A search looks at all fingerprints of a line at once, and ends at
+//! the first line with a count of 0. So an entry never moves once it is in, removal leaves no tombstones, and another worker may
+//! search the index at any moment without a lock: it finds an entry for as long as it is there. (An entry in place of the count would
+//! bring the eighth slot and cost all that.)
 
 use crate::sync::{Arc, AtomicU64, Ordering::Acquire, Ordering::Relaxed, Ordering::Release};
 
@@ -11,19 +12,77 @@ const ENTRIES: usize = 7;
 /// Entries are filled up to this share of a line on average: 6.2 of 7.
 const LOAD_PERCENT: usize = 88;
 
+/// Two fingerprints, or two slots, to a word, the even one in its lower half. In place of the eighth fingerprint stands the count.
+/// A fingerprint of 0 is no entry.
 #[repr(C, align(64))]
 struct Line {
-    entries: [AtomicU64; ENTRIES],
-    overflow: AtomicU64,
+    fingerprints: [AtomicU64; 4],
+    slots: [AtomicU64; 4],
 }
 
 impl Line {
     fn new() -> Self {
-        Self { entries: std::array::from_fn(|_| AtomicU64::new(0)), overflow: AtomicU64::new(0) }
+        let zeros = || std::array::from_fn(|_| AtomicU64::new(0));
+        Self { fingerprints: zeros(), slots: zeros() }
+    }
+
+    /// All fingerprints, and behind them the count.
+    #[inline]
+    fn read(&self) -> [u32; ENTRIES + 1] {
+        let [a, b, c, d] = [0, 1, 2, 3].map(|word: usize| self.fingerprints[word].load(Acquire));
+        let low = |word: u64| word as u32;
+        let high = |word: u64| (word >> 32) as u32;
+        [low(a), high(a), low(b), high(b), low(c), high(c), low(d), high(d)]
+    }
+
+    #[inline]
+    fn slot(&self, position: usize) -> u32 {
+        half(self.slots[position / 2].load(Relaxed), position)
+    }
+
+    /// An entry's slot first, then its fingerprint: who finds this finds that.
+    #[inline]
+    fn set(&self, position: usize, fingerprint: u32, slot: u32) {
+        let word = &self.slots[position / 2];
+        word.store(with_half(word.load(Relaxed), position, slot), Relaxed);
+        self.set_fingerprint(position, fingerprint);
+    }
+
+    #[inline]
+    fn set_fingerprint(&self, position: usize, fingerprint: u32) {
+        let word = &self.fingerprints[position / 2];
+        word.store(with_half(word.load(Relaxed), position, fingerprint), Release);
+    }
+
+    /// More entries found their place further on, or fewer.
+    fn change_overflow(&self, change: i32) {
+        let overflow = self.read()[ENTRIES];
+        self.set_fingerprint(ENTRIES, overflow.wrapping_add_signed(change));
     }
 }
 
-#[cfg(not(loom))]
+#[inline]
+const fn half(word: u64, position: usize) -> u32 {
+    (word >> (32 * (position % 2))) as u32
+}
+
+#[inline]
+const fn with_half(word: u64, position: usize, value: u32) -> u64 {
+    let shift = 32 * (position % 2);
+    word & !(0xffff_ffff << shift) | (value as u64) << shift
+}
+
+/// Which of the first seven are this one, a bit each.
+#[inline]
+fn equal(fingerprints: &[u32; ENTRIES + 1], wanted: u32) -> u32 {
+    let mut found = 0;
+    for (position, fingerprint) in fingerprints.iter().enumerate().take(ENTRIES) {
+        found |= u32::from(*fingerprint == wanted) << position;
+    }
+    found
+}
+
+#[cfg(not(feature = "model"))]
 const _: () = assert!(size_of::<Line>() == 64, "a search touches one cache line a step");
 
 /// The table is as full as it was made for.
@@ -43,10 +102,13 @@ pub struct FlowIndex {
     lines: Arc<Box<[Line]>>,
 }
 
-/// The low half of the hash, and the slot's number plus one, so that 0 is no entry.
+/// The low half of the hash, never 0.
 #[inline]
-const fn entry(hash: u64, slot: u32) -> u64 {
-    hash << 32 | (slot as u64 + 1)
+const fn fingerprint(hash: u64) -> u32 {
+    match hash as u32 {
+        0 => 1,
+        low => low,
+    }
 }
 
 impl FlowIndex {
@@ -64,19 +126,21 @@ impl FlowIndex {
     /// The place of the entry with this hash whose slot `is_it`.
     #[inline]
     fn search(&self, hash: u64, mut is_it: impl FnMut(u32) -> bool) -> Option<(usize, usize, u32)> {
+        let wanted = fingerprint(hash);
         let mut at = self.home(hash);
         for _ in 0..self.lines.len() {
             let line = &self.lines[at];
-            for (position, entry) in line.entries.iter().enumerate() {
-                let entry = entry.load(Acquire);
-                if entry >> 32 == hash & 0xffff_ffff && entry != 0 {
-                    let slot = (entry as u32).wrapping_sub(1);
-                    if is_it(slot) {
-                        return Some((at, position, slot));
-                    }
+            let fingerprints = line.read();
+            let mut found = equal(&fingerprints, wanted);
+            while found != 0 {
+                let position = found.trailing_zeros() as usize;
+                let slot = line.slot(position);
+                if is_it(slot) {
+                    return Some((at, position, slot));
                 }
+                found &= found - 1;
             }
-            if line.overflow.load(Relaxed) == 0 {
+            if fingerprints[ENTRIES] == 0 {
                 return None;
             }
             at = self.next(at);
@@ -88,7 +152,13 @@ impl FlowIndex {
     /// 10^8 searches.
     #[must_use]
     pub fn may_contain(&self, hash: u64) -> bool {
-        self.search(hash, |_| true).is_some()
+        self.find(hash, |_| true).is_some()
+    }
+
+    /// The slot with this fingerprint whose record `is_it`.
+    #[must_use]
+    pub fn find(&self, hash: u64, is_it: impl FnMut(u32) -> bool) -> Option<u32> {
+        self.search(hash, is_it).map(|(_, _, slot)| slot)
     }
 }
 
@@ -148,13 +218,14 @@ impl FlowTable {
         let mut at = self.index.home(hash);
         loop {
             let line = &self.index.lines[at];
-            if let Some(free) = line.entries.iter().find(|entry| entry.load(Relaxed) == 0) {
-                free.store(entry(hash, slot), Release);
+            let free = equal(&line.read(), 0);
+            if free != 0 {
+                line.set(free.trailing_zeros() as usize, fingerprint(hash), slot);
                 self.len += 1;
                 return Ok(());
             }
             // There is room further on: capacity is below the number of entries.
-            line.overflow.store(line.overflow.load(Relaxed) + 1, Relaxed);
+            line.change_overflow(1);
             at = self.index.next(at);
         }
     }
@@ -164,11 +235,10 @@ impl FlowTable {
         let Some((found, position, _)) = self.index.search(hash, |candidate| candidate == slot) else {
             return false;
         };
-        self.index.lines[found].entries[position].store(0, Release);
+        self.index.lines[found].set_fingerprint(position, 0);
         let mut at = self.index.home(hash);
         while at != found {
-            let overflow = &self.index.lines[at].overflow;
-            overflow.store(overflow.load(Relaxed) - 1, Relaxed);
+            self.index.lines[at].change_overflow(-1);
             at = self.index.next(at);
         }
         self.len -= 1;
@@ -176,7 +246,7 @@ impl FlowTable {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(feature = "model")))]
 mod tests {
     use std::collections::HashMap;
 
@@ -225,7 +295,7 @@ mod tests {
                     prop_assert!(table.remove(hash, slot));
                 }
             }
-            prop_assert!(table.index.lines.iter().all(|line| line.overflow.load(Relaxed) == 0));
+            prop_assert!(table.index.lines.iter().all(|line| line.read() == [0; ENTRIES + 1]));
         }
     }
 }

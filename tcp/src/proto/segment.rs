@@ -153,6 +153,12 @@ pub struct Options {
 }
 
 impl Options {
+    /// Are they what nearly every segment but the SYN carries: timestamps, or none?
+    #[inline]
+    pub(crate) const fn are_common(&self) -> bool {
+        self.mss.is_none() && self.window_scale.is_none() && !self.sack_permitted && self.sack.is_empty()
+    }
+
     /// Takes all options away. Old SACK blocks stay where they are and count no more.
     #[inline]
     pub const fn clear(&mut self) {

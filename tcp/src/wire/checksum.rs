@@ -2,8 +2,8 @@
 
 use crate::flow::Address;
 
-/// A one's-complement sum in progress, of 64 bits with end-around carry. Its words are kept in the machine's byte order (RFC 1071
-/// section 2 (B)), so only whole 16-bit words may be added, but for the last piece.
+/// A one's-complement sum in progress, as a number in the order of the wire. Only whole 16-bit words may be added, but for the last
+/// piece. What is added at once is below 2^33, and nobody adds 2^15 times: nothing is carried before the end.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Sum(u64);
 
@@ -22,38 +22,30 @@ impl Sum {
     ) -> Self {
         let [s0, s1] = source.halves();
         let [d0, d1] = destination.halves();
-        // The two words cannot carry out of 32 bits.
-        let rest = (protocol as u64 + length as u64) << 32;
-        Self::ZERO.number(s0).number(s1).number(d0).number(d1).number(rest)
+        Self(protocol as u64 + length as u64).number(s0).number(s1).number(d0).number(d1)
     }
 
     /// With four 16-bit words more, given as the number that they are on the wire.
     #[must_use]
     #[inline]
     pub(super) const fn number(self, number: u64) -> Self {
-        self.add(number.to_be())
+        Self(self.0 + (number >> 32) + (number & 0xffff_ffff))
     }
 
-    #[inline]
-    const fn add(self, words: u64) -> Self {
-        let (sum, carry) = self.0.overflowing_add(words);
-        Self(sum + carry as u64)
-    }
-
-    /// With another sum, of words that stand at even places too.
+    /// With another sum.
     #[must_use]
     #[inline]
     pub(super) const fn with(self, other: Self) -> Self {
-        self.add(other.0)
+        Self(self.0 + other.0)
     }
 
-    /// With `bytes` too, an odd last one padded with zero. The carries are gathered apart: 2^64 of them would not fit, and
-    /// no frame is that long.
+    /// With `bytes` too, an odd last one padded with zero. They are summed in the machine's byte order, which is the wire's when the
+    /// halves of the result are swapped (RFC 1071 section 2 (B)).
     #[must_use]
     #[inline]
     pub(super) fn bytes(self, bytes: &[u8]) -> Self {
         let (steps, rest) = bytes.as_chunks::<8>();
-        let mut sum = u128::from(self.0);
+        let mut sum = 0_u128;
         for step in steps {
             sum += u128::from(u64::from_ne_bytes(*step));
         }
@@ -67,23 +59,22 @@ impl Sum {
             [a] => u32::from_ne_bytes([a, 0, 0, 0]),
             _ => 0,
         });
-        Self(sum as u64).add((sum >> 64) as u64)
+        // Beyond 64 bits there are less than 2^13 carries.
+        let halves = (sum as u64 & 0xffff_ffff) + (sum as u64 >> 32) + (sum >> 64) as u64;
+        Self(self.0 + u64::from(u16::from_be_bytes(fold(halves).to_ne_bytes())))
     }
 
     /// With one more word.
     #[must_use]
     #[inline]
     pub(super) const fn word(self, word: u16) -> Self {
-        self.add(word.to_be() as u64)
+        Self(self.0 + word as u64)
     }
 
     /// Folded to 16 bits, as on the wire. Never 0 unless nothing but zeros was added.
     #[inline]
     pub(super) const fn folded(self) -> [u8; 2] {
-        let (sum, carry) = (self.0 as u32).overflowing_add((self.0 >> 32) as u32);
-        let sum = sum + carry as u32;
-        let (sum, carry) = (sum as u16).overflowing_add((sum >> 16) as u16);
-        (sum + carry as u16).to_ne_bytes()
+        fold(self.0).to_be_bytes()
     }
 
     /// What goes into the checksum field, as on the wire.
@@ -104,6 +95,14 @@ impl Sum {
 #[inline]
 pub(super) const fn updated(old: [u8; 2], from: u16, to: u16) -> [u8; 2] {
     Sum::ZERO.word(!u16::from_be_bytes(old)).word(!from).word(to).checksum()
+}
+
+/// A sum below 2^48, with all its carries taken in.
+#[inline]
+const fn fold(sum: u64) -> u16 {
+    let sum = (sum & 0xffff) + (sum >> 16 & 0xffff) + (sum >> 32);
+    let sum = (sum & 0xffff) + (sum >> 16);
+    ((sum & 0xffff) + (sum >> 16)) as u16
 }
 
 #[cfg(test)]

@@ -32,7 +32,7 @@ pub(super) struct Datagram<'a> {
 
 /// May a host on some link have this address? Not if it is multicast, limited broadcast, loopback or unspecified.
 /// As Linux, 0.0.0.0/8 and 240.0.0.0/4 are ordinary, but for their first and last address.
-#[inline]
+#[inline(always)]
 pub(super) fn is_host(address: &Address) -> bool {
     match address.v4_bits() {
         Some(bits) => !matches!(bits >> 24, 127 | 224..=239) && bits != 0 && bits != u32::MAX,
@@ -81,4 +81,16 @@ pub(super) fn emit(
 #[inline]
 pub(super) fn room<const N: usize>(frame: &mut [u8]) -> &mut [u8; N] {
     frame.first_chunk_mut().expect("room for a header")
+}
+
+/// The number in two bytes of a header.
+#[inline]
+pub(super) const fn u16_at<const N: usize>(header: &[u8; N], at: usize) -> u16 {
+    u16::from_be_bytes([header[at], header[at + 1]])
+}
+
+/// The number in four bytes of a header.
+#[inline]
+pub(super) const fn u32_at<const N: usize>(header: &[u8; N], at: usize) -> u32 {
+    u32::from_be_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]])
 }

@@ -1,7 +1,7 @@
 //! IPv4, RFC 791. Knows the header; never what it carries.
 
 use super::checksum::Sum;
-use super::ip::{Datagram, room};
+use super::ip::{Datagram, room, u16_at, u32_at};
 use crate::flow::Address;
 use crate::stats::DropReason;
 
@@ -17,27 +17,31 @@ const FRAGMENT: u16 = 0x3fff;
 #[inline]
 pub(super) fn parse(bytes: &[u8], start: usize) -> Result<Datagram<'_>, DropReason> {
     let header = bytes.first_chunk::<HEADER_LEN>().ok_or(DropReason::Truncated)?;
-    let [first, _, l0, l1, _, _, f0, f1, hop_limit, protocol, _, _, s0, s1, s2, s3, d0, d1, d2, d3] = *header;
-    let header_len = usize::from(first & 0x0f) * 4;
-    let total_len = usize::from(u16::from_be_bytes([l0, l1]));
-    if first >> 4 != 4 || header_len < HEADER_LEN || total_len < header_len {
+    let header_len = usize::from(header[0] & 0x0f) * 4;
+    let total_len = usize::from(u16_at(header, 2));
+    if header[0] >> 4 != 4 || header_len < HEADER_LEN || total_len < header_len {
         return Err(DropReason::IpHeader);
     }
-    let (header, payload) = bytes
+    let (whole, payload) = bytes
         .get(..total_len)
         .and_then(|bytes| bytes.split_at_checked(header_len))
         .ok_or(DropReason::Truncated)?;
-    if !Sum::ZERO.bytes(header).is_valid() {
+    // Nearly every header is without options.
+    let sum = match <&[u8; HEADER_LEN]>::try_from(whole) {
+        Ok(header) => Sum::ZERO.bytes(header),
+        Err(_) => Sum::ZERO.bytes(whole),
+    };
+    if !sum.is_valid() {
         return Err(DropReason::IpChecksum);
     }
-    if u16::from_be_bytes([f0, f1]) & FRAGMENT != 0 {
+    if u16_at(header, 6) & FRAGMENT != 0 {
         return Err(DropReason::Fragment);
     }
     Ok(Datagram {
-        source: Address::v4([s0, s1, s2, s3]),
-        destination: Address::v4([d0, d1, d2, d3]),
-        protocol,
-        hop_limit,
+        source: Address::v4_of(u32_at(header, 12)),
+        destination: Address::v4_of(u32_at(header, 16)),
+        protocol: header[9],
+        hop_limit: header[8],
         payload_start: start + header_len,
         payload,
     })

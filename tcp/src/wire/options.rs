@@ -1,6 +1,7 @@
 //! TCP options: RFC 9293 section 3.1, RFC 2018 section 2, RFC 7323. Knows their bytes; never when they are due.
 
 use super::checksum::Sum;
+use super::ip;
 use crate::proto::{Options, SeqNum, Timestamps};
 use crate::stats::DropReason;
 
@@ -11,6 +12,9 @@ const WINDOW_SCALE: u8 = 3;
 const SACK_PERMITTED: u8 = 4;
 const SACK: u8 = 5;
 const TIMESTAMPS: u8 = 8;
+/// The first word of the one option that nearly every segment carries, padded (RFC 7323 appendix A), and its length with the times.
+const COMMON: u32 = u32::from_be_bytes([NOP, NOP, TIMESTAMPS, 10]);
+const COMMON_LEN: usize = 12;
 /// Bytes of a SACK block.
 const BLOCK: usize = 8;
 
@@ -24,12 +28,10 @@ pub(super) fn parse(bytes: &[u8], is_syn: bool, options: &mut Options) -> Result
     if bytes.is_empty() {
         return Ok(());
     }
-    // What nearly every segment but the SYN carries (RFC 7323 appendix A).
-    if let Ok(&[NOP, NOP, TIMESTAMPS, 10, v0, v1, v2, v3, e0, e1, e2, e3]) = <&[u8; 12]>::try_from(bytes) {
-        options.timestamps = Some(Timestamps {
-            value: u32::from_be_bytes([v0, v1, v2, v3]),
-            echo: u32::from_be_bytes([e0, e1, e2, e3]),
-        });
+    if let Ok(bytes) = <&[u8; COMMON_LEN]>::try_from(bytes)
+        && ip::u32_at(bytes, 0) == COMMON
+    {
+        options.timestamps = Some(Timestamps { value: ip::u32_at(bytes, 4), echo: ip::u32_at(bytes, 8) });
         return Ok(());
     }
     parse_any(bytes, is_syn, options)
@@ -87,6 +89,9 @@ fn parse_any(mut bytes: &[u8], is_syn: bool, options: &mut Options) -> Result<()
 /// Bytes that `options` take, a multiple of four.
 #[inline]
 pub(super) fn len(options: &Options) -> usize {
+    if options.are_common() {
+        return if options.timestamps.is_some() { COMMON_LEN } else { 0 };
+    }
     let timestamps_or_sack = match (options.timestamps.is_some(), options.sack_permitted) {
         (true, _) => 12,
         (false, true) => 4,
@@ -107,6 +112,18 @@ fn sack_len(options: &Options) -> usize {
 /// `into` is [`len`] bytes long.
 #[inline]
 pub(super) fn emit(into: &mut [u8], options: &Options) -> Sum {
+    if !options.are_common() {
+        return emit_any(into, options);
+    }
+    let Some(Timestamps { value, echo }) = options.timestamps else { return Sum::ZERO };
+    let times = u64::from(value) << 32 | u64::from(echo);
+    let into = ip::room::<COMMON_LEN>(into);
+    into[..4].copy_from_slice(&COMMON.to_be_bytes());
+    into[4..].copy_from_slice(&times.to_be_bytes());
+    Sum::ZERO.number(times).number(COMMON.into())
+}
+
+fn emit_any(into: &mut [u8], options: &Options) -> Sum {
     let mut words = into.as_chunks_mut::<4>().0.iter_mut();
     let mut sum = 0;
     let mut put = |word: u32| {

@@ -23,8 +23,7 @@ pub(super) fn parse(
 ) -> Result<(), DropReason> {
     let bytes = datagram.payload;
     let (header, rest) = bytes.split_first_chunk::<HEADER_LEN>().ok_or(DropReason::Truncated)?;
-    let [p0, p1, q0, q1, s0, s1, s2, s3, a0, a1, a2, a3, offset, flags, w0, w1, c0, c1, u0, u1] = *header;
-    let header_len = usize::from(offset >> 4) * 4;
+    let header_len = usize::from(header[12] >> 4) * 4;
     let (options, text) = header_len
         .checked_sub(HEADER_LEN)
         .and_then(|options_len| rest.split_at_checked(options_len))
@@ -33,7 +32,8 @@ pub(super) fn parse(
     // An IP payload is at most 65,535 bytes long.
     let pseudo = Sum::pseudo_header(&datagram.source, &datagram.destination, ip::TCP, bytes.len() as u16);
     let is_valid = pseudo.bytes(bytes).is_valid();
-    packet.partial_checksum = !is_valid && checks.accept_partial_checksums && pseudo.folded() == [c0, c1];
+    packet.partial_checksum =
+        !is_valid && checks.accept_partial_checksums && pseudo.folded() == [header[16], header[17]];
     if !is_valid && !packet.partial_checksum {
         return Err(DropReason::TcpChecksum);
     }
@@ -41,18 +41,18 @@ pub(super) fn parse(
     packet.key = FlowKey {
         local: datagram.destination,
         remote: datagram.source,
-        local_port: u16::from_be_bytes([q0, q1]),
-        remote_port: u16::from_be_bytes([p0, p1]),
+        local_port: ip::u16_at(header, 2),
+        remote_port: ip::u16_at(header, 0),
     };
-    let flags = Flags(flags & CONTROL_BITS);
+    let flags = Flags(header[13] & CONTROL_BITS);
     check_ports(&packet.key)?;
     check_flags(flags)?;
     let segment = &mut packet.segment;
-    segment.seq = SeqNum(u32::from_be_bytes([s0, s1, s2, s3]));
-    segment.ack = SeqNum(u32::from_be_bytes([a0, a1, a2, a3]));
+    segment.seq = SeqNum(ip::u32_at(header, 4));
+    segment.ack = SeqNum(ip::u32_at(header, 8));
     segment.flags = flags;
-    segment.window = WireWindow(u16::from_be_bytes([w0, w1]));
-    segment.urgent = u16::from_be_bytes([u0, u1]);
+    segment.window = WireWindow(ip::u16_at(header, 14));
+    segment.urgent = ip::u16_at(header, 18);
     segment.text_len = text.len() as u16;
     options::parse(options, flags.has(Flags::SYN), &mut segment.options)?;
     // Link header, IP header and eight extension headers end below 20,000.

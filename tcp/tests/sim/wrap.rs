@@ -23,7 +23,8 @@ fn start(setup: &Setup, side: u64, below: u32) -> Instant {
             remote_port: key.local_port,
         }
     };
-    let at_zero = IsnSecret::from_seed(&setup.seed_of(side)).isn(&key, Instant::ZERO);
+    let at_zero =
+        IsnSecret::from_seed(&setup.seed_of(side)).isn(key.name(&mut [0; FlowKey::NAME_MAX]), Instant::ZERO);
     // The number moves by one in 4 us.
     Instant::from_nanos(u64::from(0u32.wrapping_sub(below).wrapping_sub(at_zero.0)) * 4000)
 }

@@ -15,7 +15,7 @@ use crate::device::pair::{Faults, PairDevice, pair};
 use crate::proto::{Options, Segment, SeqNum, WireWindow};
 use crate::service::BuiltIn;
 use crate::stats::Snapshot;
-use crate::wire::TcpPacket;
+use crate::wire::{Packet, TcpPacket};
 
 const US: Mac = [2, 0, 0, 0, 0, 2];
 const THEM: Mac = [2, 0, 0, 0, 0, 1];

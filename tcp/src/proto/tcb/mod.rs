@@ -64,6 +64,23 @@ impl State {
         Self::TimeWait,
     ];
 
+    /// From its number; CLOSED for none that a state has.
+    #[inline]
+    const fn from_number(number: u8) -> Self {
+        match number {
+            1 => Self::SynSent,
+            2 => Self::SynReceived,
+            3 => Self::Established,
+            4 => Self::FinWait1,
+            5 => Self::FinWait2,
+            6 => Self::CloseWait,
+            7 => Self::Closing,
+            8 => Self::LastAck,
+            9 => Self::TimeWait,
+            _ => Self::Closed,
+        }
+    }
+
     /// The RFC's name.
     #[must_use]
     pub const fn name(self) -> &'static str {
@@ -150,10 +167,11 @@ impl State {
 }
 
 /// What the connection's one deadline is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Timer {
     /// No deadline.
+    #[default]
     None = 0,
     /// RFC 6298's retransmission timer; in SYN-SENT and SYN-RECEIVED too.
     Retransmit,
@@ -165,7 +183,19 @@ pub enum Timer {
     Linger,
 }
 
-const TIMERS: [Timer; 5] = [Timer::None, Timer::Retransmit, Timer::Persist, Timer::DelayedAck, Timer::Linger];
+impl Timer {
+    /// From its number; none for a number that no timer has.
+    #[inline]
+    const fn from_number(number: u8) -> Self {
+        match number {
+            1 => Self::Retransmit,
+            2 => Self::Persist,
+            3 => Self::DelayedAck,
+            4 => Self::Linger,
+            _ => Self::None,
+        }
+    }
+}
 
 /// One bit each in [`Tcb`]'s flags.
 #[derive(Clone, Copy)]
@@ -188,7 +218,7 @@ pub(super) enum Flag {
     Active = 128,
 }
 
-/// The control block: 32 bytes, half of a connection's line.
+/// The control block. Packed it takes 32 bytes, half of a connection's line ([`Tcb::to_words`]):
 ///
 /// | bytes | what |
 /// |---|---|
@@ -197,7 +227,6 @@ pub(super) enum Flag {
 /// | 24-27 | SND.WND as on the wire; the most text a segment to the peer may carry |
 /// | 28-31 | state and SND.WND's shift; back-off and timer; flags; a byte to spare |
 #[derive(Clone, Copy, Debug, Default)]
-#[repr(C)]
 pub struct Tcb {
     snd_una: SeqNum,
     snd_nxt: SeqNum,
@@ -207,27 +236,31 @@ pub struct Tcb {
     rtt: u32,
     snd_wnd: WireWindow,
     mss: u16,
-    state_and_scale: u8,
-    backoff_and_timer: u8,
+    state: State,
+    /// Of SND.WND, at most 14.
+    snd_scale: u8,
+    /// At most 15.
+    backoff: u8,
+    timer: Timer,
     flags: u8,
     /// A byte that TCP has no use for: its owner's.
     pub spare: u8,
 }
 
-const _: () = assert!(size_of::<Tcb>() == 32, "the control block is half a cache line");
-
 impl Tcb {
     /// The block as four words, for who keeps it where other threads read.
     #[inline]
-    pub(crate) const fn to_words(self) -> [u64; 4] {
+    pub(crate) const fn to_words(&self) -> [u64; 4] {
+        let state = self.state as u8 | self.snd_scale << 4;
+        let timer = self.backoff | (self.timer as u8) << 4;
         [
             self.snd_una.0 as u64 | (self.snd_nxt.0 as u64) << 32,
             self.rcv_nxt.0 as u64 | (self.ts_recent as u64) << 32,
             self.deadline.0 as u64 | (self.rtt as u64) << 32,
             self.snd_wnd.0 as u64
                 | (self.mss as u64) << 16
-                | (self.state_and_scale as u64) << 32
-                | (self.backoff_and_timer as u64) << 40
+                | (state as u64) << 32
+                | (timer as u64) << 40
                 | (self.flags as u64) << 48
                 | (self.spare as u64) << 56,
         ]
@@ -245,8 +278,10 @@ impl Tcb {
             rtt: (time >> 32) as u32,
             snd_wnd: WireWindow(rest as u16),
             mss: (rest >> 16) as u16,
-            state_and_scale: (rest >> 32) as u8,
-            backoff_and_timer: (rest >> 40) as u8,
+            state: State::from_number((rest >> 32) as u8 & 15),
+            snd_scale: (rest >> 36) as u8 & 15,
+            backoff: (rest >> 40) as u8 & 15,
+            timer: Timer::from_number((rest >> 44) as u8 & 15),
             flags: (rest >> 48) as u8,
             spare: (rest >> 56) as u8,
         }
@@ -255,7 +290,7 @@ impl Tcb {
     /// Of the last of the words: the state, and the owner's byte.
     #[inline]
     pub(crate) const fn peek(rest: u64) -> (State, u8) {
-        (State::ALL[(rest >> 32 & 15) as usize], (rest >> 56) as u8)
+        (State::from_number((rest >> 32) as u8 & 15), (rest >> 56) as u8)
     }
 
     /// Takes the numbers that a handshake starts with.
@@ -269,12 +304,12 @@ impl Tcb {
     #[must_use]
     #[inline]
     pub const fn state(&self) -> State {
-        State::ALL[(self.state_and_scale & 15) as usize]
+        self.state
     }
 
     #[inline]
     pub(super) const fn set_state(&mut self, state: State) {
-        self.state_and_scale = self.state_and_scale & 0xf0 | state as u8;
+        self.state = state;
     }
 
     /// SND.UNA
@@ -329,7 +364,7 @@ impl Tcb {
     /// The shift of SND.WND, in bits.
     #[inline]
     pub(crate) const fn snd_scale(&self) -> u8 {
-        self.state_and_scale >> 4
+        self.snd_scale
     }
 
     #[inline]
@@ -421,24 +456,24 @@ impl Tcb {
     #[must_use]
     #[inline]
     pub const fn backoff(&self) -> u8 {
-        self.backoff_and_timer & 15
+        self.backoff
     }
 
     #[inline]
     pub(super) const fn set_backoff(&mut self, backoff: u8) {
-        self.backoff_and_timer = self.backoff_and_timer & 0xf0 | backoff & 15;
+        self.backoff = backoff & 15;
     }
 
     /// The running timer, and when it is due.
     #[must_use]
     #[inline]
     pub const fn timer(&self) -> (Timer, Millis) {
-        (TIMERS[(self.backoff_and_timer >> 4) as usize], self.deadline)
+        (self.timer, self.deadline)
     }
 
     #[inline]
     pub(super) const fn set_timer(&mut self, timer: Timer, deadline: Millis) {
-        self.backoff_and_timer = self.backoff_and_timer & 15 | (timer as u8) << 4;
+        self.timer = timer;
         self.deadline = deadline;
     }
 
@@ -517,7 +552,7 @@ impl Tcb {
             self.ts_recent = timestamps.value;
         }
         let scale = seg.options.window_scale.unwrap_or(0).min(14);
-        self.state_and_scale = self.state_and_scale & 15 | scale << 4;
+        self.snd_scale = scale;
         // Rounded up: a window below the grain of its scale is not shut.
         self.snd_wnd = WireWindow(u32::from(seg.window.0).div_ceil(1 << scale) as u16);
         self.rcv_nxt = seg.seq + 1;

@@ -1,0 +1,99 @@
+//! What two threads touch, in every order that the memory model allows: loom goes through all of them.
+//!
+//! `cargo test --package synmill --no-default-features --features model --test model --release`
+
+use loom::model;
+use loom::thread;
+use synmill::flow::{FlowTable, Slots, Words};
+
+/// Both words are the same number, or the record was torn.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Twice(u64);
+
+impl Words<2> for Twice {
+    fn to_words(&self) -> [u64; 2] {
+        [self.0; 2]
+    }
+
+    fn from_words([first, second]: [u64; 2]) -> Self {
+        // Unpacked only once nothing was written in between.
+        assert_eq!(first, second, "a torn record");
+        Self(first)
+    }
+}
+
+#[test]
+fn a_record_is_read_whole_and_never_goes_back() {
+    model(|| {
+        let mut slots = Slots::<2>::new(1);
+        let reader = slots.reader();
+        let other = thread::spawn(move || {
+            let (Twice(first), _) = reader.read(0);
+            let (Twice(second), _) = reader.read(0);
+            assert!(first <= second && second <= 2, "{first}, then {second}");
+        });
+        slots.set(0, &Twice(1));
+        slots.set(0, &Twice(2));
+        other.join().unwrap();
+        assert_eq!(slots.get::<Twice>(0), Twice(2));
+    });
+}
+
+#[test]
+fn two_records_that_belong_together_are_from_one_moment() {
+    model(|| {
+        let mut slots = Slots::<2>::new(1);
+        let mut others = Slots::<2>::new(1);
+        let (reader, other_reader) = (slots.reader(), others.reader());
+        let other = thread::spawn(move || {
+            let (Twice(one), moment) = reader.read(0);
+            let (Twice(belongs), _) = other_reader.read(0);
+            if reader.is_still(0, moment) {
+                assert_eq!(one, belongs);
+            }
+        });
+        slots.set_with(0, &Twice(1), || others.set(0, &Twice(1)));
+        other.join().unwrap();
+    });
+}
+
+/// Other flows of the same line come and go beside it.
+#[test]
+fn a_flow_is_found_for_as_long_as_it_is_there() {
+    model(|| {
+        let mut table = FlowTable::new(2);
+        let index = table.index();
+        table.insert(7, 0).unwrap();
+        let other = thread::spawn(move || {
+            assert!(index.may_contain(7));
+        });
+        table.insert(8, 1).unwrap();
+        assert!(table.remove(8, 1));
+        other.join().unwrap();
+    });
+}
+
+/// A slot's next owner is never taken for the last one: a flow's record names the flow.
+#[test]
+fn a_slot_that_changes_hands_is_not_mistaken() {
+    model(|| {
+        let (old, new) = (7, 8);
+        let mut table = FlowTable::new(1);
+        let mut slots = Slots::<2>::new(1);
+        slots.set(0, &Twice(old));
+        table.insert(old, 0).unwrap();
+        let (index, reader) = (table.index(), slots.reader());
+        let other = thread::spawn(move || {
+            for flow in [old, new] {
+                let found = index.find(flow, |slot| reader.read::<Twice>(slot).0 == Twice(flow));
+                assert!(found.is_none_or(|slot| slot == 0));
+            }
+        });
+        assert!(table.remove(old, 0));
+        slots.set(0, &Twice(0));
+        slots.set(0, &Twice(new));
+        table.insert(new, 0).unwrap();
+        other.join().unwrap();
+        assert_eq!(table.find(new, |_| true), Some(0));
+    });
+}
