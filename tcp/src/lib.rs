@@ -13,6 +13,7 @@
 //! - [`worker`]: the loop body that moves bursts between a device and an endpoint.
 //! - `steer` (feature `xdp`): the XDP program: loaded, attached, and told what is ours.
 //! - [`stats`]: the one list of counters, and the laws they obey.
+//! - [`conns`]: the live connections, listed for another process.
 //! - `launch` (feature `xdp`): the control plane: from a configuration to running workers, and back.
 //! - [`interface`]: what the kernel says about a network interface.
 //! - [`preflight`]: what is refused before anything is touched, and the plan otherwise.
@@ -22,6 +23,7 @@
 
 pub mod cli;
 pub mod config;
+pub mod conns;
 pub mod device;
 pub mod endpoint;
 pub mod flow;

@@ -1,10 +1,12 @@
 //! The `synmill` command: arguments -> configuration -> launch -> report.
 
 use std::io::Write as _;
+use std::path::Path;
 use std::process::ExitCode;
 
 use synmill::cli::{self, Command, Stop};
-use synmill::config::{Bench, Config};
+use synmill::config::{Bench, Config, Conns};
+use synmill::conns::{client, door};
 use synmill::launch;
 use synmill::service::BuiltIn;
 
@@ -36,6 +38,7 @@ fn main() -> ExitCode {
     let ended = match command {
         Command::Serve(options) => serve(*options),
         Command::Bench(options) => bench(*options),
+        Command::Conns(options) => conns(*options),
     };
     match ended {
         Ok(()) => ExitCode::SUCCESS,
@@ -56,6 +59,13 @@ fn serve(options: cli::Serve) -> Result<(), Failure> {
     }
     let broken: Vec<&str> = accounts.laws.iter().filter(|law| !law.holds).map(|law| law.name).collect();
     Err(Failure(format!("the accounts do not close: {}", broken.join(", ")), NOT_AS_ASKED))
+}
+
+fn conns(options: cli::Conns) -> Result<(), Failure> {
+    let Conns { whom, request, json } = Conns::new(options).map_err(|line| Failure(line, USAGE))?;
+    let folder = Path::new(door::FOLDER);
+    client::list(folder, &whom, &request, json, client::SILENCE, std::io::stdout().lock())
+        .map_err(|line| Failure(line, FAILED))
 }
 
 fn bench(options: cli::Bench) -> Result<(), Failure> {

@@ -1,6 +1,7 @@
 //! The command line as given: options, their help, and the text of values. Knows no interface and no relation between options.
 
 mod bench;
+mod conns;
 mod prefix;
 mod serve;
 
@@ -14,6 +15,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub use bench::{Bench, Workload};
+pub use conns::Conns;
 pub use prefix::Prefix;
 pub use serve::{Listen, Serve};
 
@@ -33,6 +35,8 @@ pub enum Command {
     Serve(Box<Serve>),
     /// Open, use and close TCP connections at a rate, and measure what becomes of them
     Bench(Box<Bench>),
+    /// List the live connections of a `serve` or `bench` that runs
+    Conns(Box<Conns>),
 }
 
 /// What every command that takes an interface's rings is asked, as given.
@@ -86,6 +90,11 @@ pub struct Rings {
     #[arg(long, help_heading = OUTPUT, value_name = "FILE")]
     pub pcap: Option<PathBuf>,
 
+    /// Where `synmill conns` asks for the live connections: a socket's path, or `none`. Only our own user may
+    /// [default: /run/synmill/PID.sock]
+    #[arg(long, help_heading = OUTPUT, value_name = "PATH|none", value_parser = parse_control)]
+    pub control: Option<ControlSocket>,
+
     /// No line a second; start, end and errors only
     #[arg(long, help_heading = OUTPUT)]
     pub quiet: bool,
@@ -119,6 +128,15 @@ pub enum Steer {
     Ntuple,
     /// The RSS table, so that all TCP comes to --queues; what is the kernel's is passed on to it. ARP comes to queue 0 all the same
     Rss,
+}
+
+/// `--control`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ControlSocket {
+    /// There is to be none.
+    None,
+    /// There.
+    At(PathBuf),
 }
 
 /// `--rss-key`.
@@ -208,7 +226,7 @@ fn one_line(error: &clap::Error) -> String {
     let line = line.strip_prefix("error: ").unwrap_or(&line);
     match error.kind() {
         clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
-            "a command is missing: write `synmill serve ...`, `synmill bench ...`, or `synmill --help`".into()
+            "a command is missing: write `synmill serve ...`, `synmill bench ...`, `synmill conns`, or `synmill --help`".into()
         }
         clap::error::ErrorKind::ValueValidation | clap::error::ErrorKind::InvalidValue => line.into(),
         _ => format!("{line} (see `{} --help`)", command(&text)),
@@ -233,6 +251,14 @@ fn parse_address(text: &str) -> Result<SocketAddr, String> {
 
 fn parse_queues(text: &str) -> Result<Queues, String> {
     if text == "all" { Ok(Queues::All) } else { parse_numbers(text).map(Queues::Only) }
+}
+
+fn parse_control(text: &str) -> Result<ControlSocket, String> {
+    match text {
+        "" => Err("write a path, or `none`".into()),
+        "none" => Ok(ControlSocket::None),
+        path => Ok(ControlSocket::At(path.into())),
+    }
 }
 
 fn parse_key(text: &str) -> Result<HashKey, String> {

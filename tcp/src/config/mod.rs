@@ -1,6 +1,7 @@
 //! The configuration as meant: complete, and valid as far as it can be without looking at the machine. Knows no device.
 
 mod bench;
+mod conns;
 mod serve;
 
 use std::net::{IpAddr, SocketAddr};
@@ -9,9 +10,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub use bench::{Bench, MAX_PAYLOAD, MAX_RATE, MAX_REQUESTS, MAX_TARGETS, MAX_TIMEOUT, Workload};
+pub use conns::Conns;
 pub use serve::{Config, Listener, MAX_LISTENERS};
 
-use crate::cli::{self, HashKey, Mode, Numbers, Queues};
+use crate::cli::{self, ControlSocket, HashKey, Mode, Numbers, Queues};
 
 /// The most connections one endpoint holds. A line, a place in the index and the timers' take some 97 bytes each
 /// ([`crate::endpoint::Endpoint::memory_bytes`]): 9.7 GB then.
@@ -31,6 +33,7 @@ pub struct Rings {
     steer: Steer,
     json: Option<PathBuf>,
     pcap: Option<PathBuf>,
+    control: Option<ControlSocket>,
     /// How to reach the driver.
     pub mode: Mode,
     /// Poll the driver from the workers' own system calls.
@@ -64,7 +67,12 @@ impl Rings {
         check_interface(&options.interface)?;
         check_workers(&options.queues, options.workers, options.cores.as_ref())?;
         let steer = steer(options.steer, options.rss_key)?;
-        check_files(&[("--json", options.json.as_ref()), ("--pcap", options.pcap.as_ref())])?;
+        let control = match &options.control {
+            Some(ControlSocket::At(path)) => Some(path),
+            _ => None,
+        };
+        let (json, pcap) = (options.json.as_ref(), options.pcap.as_ref());
+        check_files(&[("--json", json), ("--pcap", pcap), ("--control", control)])?;
         Ok(Self {
             interface: options.interface,
             queues: options.queues,
@@ -73,6 +81,7 @@ impl Rings {
             steer,
             json: options.json,
             pcap: options.pcap,
+            control: options.control,
             mode: options.mode,
             busy_poll: options.busy_poll,
             accept_partial_checksums: options.accept_partial_checksums,
@@ -114,6 +123,12 @@ impl Rings {
     #[must_use]
     pub const fn json(&self) -> Option<&PathBuf> {
         self.json.as_ref()
+    }
+
+    /// The socket that the live connections can be asked for at; `None` for the one in the common folder.
+    #[must_use]
+    pub const fn control(&self) -> Option<&ControlSocket> {
+        self.control.as_ref()
     }
 
     /// Where the frames go.

@@ -105,7 +105,7 @@ impl<S> Config<S> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::{Cli, Command, Mode, Queues, Stop, parse};
+    use crate::cli::{Cli, Command, ControlSocket, Mode, Queues, Stop, parse};
     use crate::config::Steer;
 
     fn service(text: &str) -> Result<String, &'static str> {
@@ -138,9 +138,17 @@ mod tests {
         assert_eq!(config.max_connections(), 1_000_000);
         assert_eq!(config.time_wait(), Duration::from_secs(60));
         assert_eq!((config.duration(), config.drain()), (None, Duration::from_secs(5)));
-        assert_eq!((config.rings.json(), config.rings.pcap()), (None, None));
+        assert_eq!((config.rings.json(), config.rings.pcap(), config.rings.control()), (None, None, None));
         assert!(!config.rings.busy_poll && !config.rings.accept_partial_checksums && !config.rings.quiet);
         assert_eq!(config.listeners()[0].name, "http:1024");
+    }
+
+    #[test]
+    fn the_socket_may_be_anywhere_or_nowhere() {
+        let control =
+            |text| config(&format!("--listen 198.18.0.2:80 --control {text}")).rings.control().cloned();
+        assert_eq!(control("none"), Some(ControlSocket::None));
+        assert_eq!(control("./none"), Some(ControlSocket::At("./none".into())));
     }
 
     #[test]
@@ -247,6 +255,8 @@ mod tests {
             (&format!("{listen} --duration 481h"), "at most 480h"),
             (&format!("{listen} --drain 99999999999999999h"), "500ms, 30s, 5m or 1h"),
             (&format!("{listen} --json a --pcap a"), "name the same file"),
+            (&format!("{listen} --json a --control ./a"), "name the same file"),
+            (&format!("{listen} --control="), "write a path, or `none`"),
             (&format!("{listen} --colour"), "--colour"),
         ];
         for (arguments, part) in table {

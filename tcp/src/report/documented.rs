@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 
 use super::{bench, serve};
+use crate::conns;
 use crate::stats::Snapshot;
 
 /// Every path of the documents is documented with its type, and every documented path is in one of them.
@@ -34,6 +35,12 @@ fn the_responders_document_is_documented() {
         ..serve::Interval::default()
     });
     check("synmill-serve/1", &[report.json().unwrap()]);
+}
+
+/// Lines of documents of their own, each of a connection.
+#[test]
+fn the_lines_of_connections_are_documented() {
+    check(conns::SCHEMA, &conns::documented_rows().map(|row| serde_json::to_string(&row).unwrap()));
 }
 
 #[test]

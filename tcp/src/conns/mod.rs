@@ -1,0 +1,75 @@
+//! The live connections of a running endpoint, listed for another process: `synmill conns`. Knows [`View`]s and a socket; never
+//! records, frames, or who owns a connection.
+//!
+//! - [`Request`]: which connections, and how many; asked in one line of JSON.
+//! - [`Row`]: one connection as it is told, a line each; [`Line`] is what the answer is made of.
+//! - [`door`]: the socket's file, from before the first connection to the end of the run.
+//! - [`server`]: one thread beside the workers that answers one client after the other.
+//! - [`client`]: finds the endpoint, asks, and reads.
+//! - [`table`]: what people see.
+
+pub mod client;
+pub mod door;
+mod request;
+mod row;
+pub mod server;
+pub mod table;
+#[cfg(test)]
+mod tests;
+
+#[cfg(test)]
+pub(crate) use tests::documented_rows;
+
+use serde::{Deserialize, Serialize};
+
+pub use request::{MOST_PEERS, MOST_TOP, Request, Sort, StateName, Top};
+pub use row::{Row, SCHEMA};
+
+use crate::endpoint::{View, Viewer};
+use crate::time::Instant;
+
+/// The longest line of a request, in bytes.
+const MAX_REQUEST: u64 = 8192;
+/// The longest line of an answer, in bytes: more is not an endpoint's.
+const MAX_LINE: u64 = 64 * 1024;
+
+/// Where connections are looked at: an endpoint's [`Viewer`], or a test's own.
+pub trait Views {
+    /// See [`Viewer::slots`].
+    fn slots(&self) -> u32;
+    /// See [`Viewer::view`].
+    fn view(&self, slot: u32, now: Instant) -> Option<View>;
+}
+
+impl Views for Viewer {
+    fn slots(&self) -> u32 {
+        self.slots()
+    }
+
+    fn view(&self, slot: u32, now: Instant) -> Option<View> {
+        self.view(slot, now)
+    }
+}
+
+/// A line of an answer. An empty line between two of them says that the search goes on.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Line {
+    /// A connection.
+    Connection(Box<Row>),
+    /// The last line: all has been said.
+    End(Totals),
+    /// The last line: the request was not understood.
+    Error(String),
+}
+
+/// What an answer's end tells.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Totals {
+    /// Connections listed.
+    pub listed: u64,
+    /// Connections that are as asked for; more than were listed when only so many were to be.
+    pub matching: u64,
+    /// Connections held, in all states, by worker. Counted on the way: with many of them no single moment's number.
+    pub held: Vec<u64>,
+}
