@@ -12,7 +12,7 @@ use crate::device::Device as _;
 use crate::device::bundle::Bundle;
 use crate::device::pcap::Capture;
 use crate::device::xdp::XdpDevice;
-use crate::endpoint::{self, Application, Endpoint};
+use crate::endpoint::{self, Application, Endpoint, Viewer};
 use crate::interface::{Interface, Link, link};
 use crate::preflight::Plan;
 use crate::stats::Counters;
@@ -70,14 +70,23 @@ pub(super) struct Place {
     pub(super) now: time::Instant,
 }
 
-/// One job for each worker, and the bytes of memory of all their connections. What the workers share is made here: the seed
-/// and their seats.
+/// What the workers are made of.
+pub(super) struct Made {
+    /// One for each worker.
+    pub(super) jobs: Vec<Job>,
+    /// Their connections, for other threads.
+    pub(super) viewers: Vec<Viewer>,
+    /// Bytes of memory of all their connections.
+    pub(super) memory_bytes: usize,
+}
+
+/// One job for each worker. What the workers share is made here: the seed and their seats.
 pub(super) fn make<A>(
     stage: &Stage<'_>,
     limits: &Limits,
     mut application: impl FnMut(&Place) -> A,
     devices: Vec<Vec<XdpDevice>>,
-) -> Result<(Vec<Job>, usize), Error>
+) -> Result<Made, Error>
 where
     A: Application + Send + 'static,
 {
@@ -105,6 +114,7 @@ where
     let mut endpoints: Vec<Endpoint<A>> =
         devices.iter().zip(counters).enumerate().map(&mut endpoint).collect();
     let memory_bytes = endpoints.iter().map(Endpoint::memory_bytes).sum();
+    let viewers = endpoints.iter().map(Endpoint::viewer).collect();
     let seats = worker::join(&mut endpoints);
 
     let captures = rings.pcap().map_or_else(Vec::new, |path| files::captures(path, count));
@@ -146,7 +156,7 @@ where
         };
         jobs.push(Job { core: place.core, run });
     }
-    Ok((jobs, memory_bytes))
+    Ok(Made { jobs, viewers, memory_bytes })
 }
 
 /// Says what a worker's devices can tell only at the end; `has_polled`: they were to be busy-polled, and something came.

@@ -2,15 +2,19 @@
 //! that serves packets needs; never what it serves.
 
 use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::crew::Crew;
-use super::jobs::{self, Clock, Limits, Place};
+use super::jobs::{self, Clock, Limits, Made, Place};
 use super::ladder::{Ladder, Reached};
 use super::signals::Signals;
 use super::{Error, files, queues, say};
+use crate::cli::ControlSocket;
 use crate::config::Rings;
+use crate::conns::door::{self, Door};
+use crate::conns::server::{Patience, Server};
 use crate::device::Device as _;
 use crate::device::xdp::XdpDevice;
 use crate::endpoint::Application;
@@ -39,6 +43,7 @@ pub(super) struct Taken {
     /// What all workers' times are told by.
     pub(super) clock: Clock,
     memberships: Vec<UdpSocket>,
+    door: Option<Door>,
     // Dropped in this order: sockets close before the program is detached. What is set on the NIC goes while the program is attached,
     // as it was set: the detachment may change the queues, and resets some NICs.
     devices: Vec<Vec<XdpDevice>>,
@@ -54,6 +59,8 @@ pub(super) struct Session {
     spread: Spread,
     steer: Steer,
     _memberships: Vec<UdpSocket>,
+    /// Lists the connections for who asks.
+    conns: Option<Server>,
     control: Arc<Control>,
     counters: Vec<Arc<Counters>>,
     crew: Crew,
@@ -92,6 +99,7 @@ impl Taken {
         plan: &dyn Fn(&Interface) -> Result<Plan, String>,
         signals: &mut Signals,
     ) -> Result<Self, Error> {
+        let (door, no_door) = door(rings.control())?;
         let mut steer = Steer::load(plan(&interface)?.mac, None)?;
         let ladder = Ladder { interface: &interface, mode: rings.mode, busy_poll: rings.busy_poll, plan };
         let Reached { devices, plan, mode, refused } = ladder.climb(&mut steer, signals)?;
@@ -100,7 +108,8 @@ impl Taken {
         let spread = Spread::new(&interface.name, say);
         // From here on a failure drops all in its order.
         let mut taken =
-            Self { interface, plan, mode, refused, frames, clock, memberships, devices, spread, steer };
+            Self { interface, plan, mode, refused, frames, clock, memberships, door, devices, spread, steer };
+        taken.plan.notes.extend(no_door);
         taken.bring(signals)?;
         Ok(taken)
     }
@@ -140,7 +149,7 @@ impl Taken {
             control: &control,
             counters: &counters,
         };
-        let (jobs, memory_bytes) =
+        let Made { jobs, viewers, memory_bytes } =
             jobs::make(&stage, limits, application, std::mem::take(&mut self.devices))?;
         let crew = Crew::start(jobs, || control.set(Phase::Stopping))?;
         // Only now is anything ours: nothing arrives before there is someone to answer.
@@ -149,6 +158,14 @@ impl Taken {
             // The first failure is the one to tell.
             let _ = crew.join();
             return Err(error.into());
+        }
+        let clock = self.clock;
+        let conns = self
+            .door
+            .take()
+            .map(|door| Server::start(door, viewers, move || clock.now(), Patience::default()));
+        if let Some(Err(error)) = &conns {
+            self.plan.notes.push(unseen(&error.to_string()));
         }
         for line in self.facts(memory_bytes) {
             say(&line);
@@ -161,6 +178,7 @@ impl Taken {
             spread: self.spread,
             steer: self.steer,
             _memberships: self.memberships,
+            conns: conns.and_then(Result::ok),
             control,
             counters,
             crew,
@@ -273,6 +291,8 @@ impl Session {
 
     /// Stops the workers, which reset what is left, and gives the interface back.
     pub(super) fn stop(mut self) -> Left {
+        // Nobody looks at what is taken down.
+        drop(self.conns.take());
         self.control.set(Phase::Stopping);
         // The sockets close with the workers; detaching comes after them: some drivers crash in the other order.
         let mut failures: Vec<String> = self.crew.join().err().into_iter().collect();
@@ -289,6 +309,31 @@ impl Session {
         let counts = total(&self.counters);
         Left { interface: self.interface, mode: self.mode, counts, steering, failures }
     }
+}
+
+/// Where connections are asked for, and a note if there is no such place. Before anything is attached.
+///
+/// # Errors
+/// The place was asked for, and cannot be made.
+fn door(control: Option<&ControlSocket>) -> Result<(Option<Door>, Option<String>), Error> {
+    match control {
+        Some(ControlSocket::None) => Ok((None, None)),
+        Some(ControlSocket::At(path)) => match Door::at(path) {
+            Ok(door) => Ok((Some(door), None)),
+            Err(line) => Err(Error(format!("--control: {line}"))),
+        },
+        None => Ok(match Door::in_folder(Path::new(door::FOLDER)) {
+            Ok(door) => (Some(door), None),
+            Err(line) => (None, Some(unseen(&line))),
+        }),
+    }
+}
+
+/// That and why the connections cannot be listed: no reason not to serve them.
+fn unseen(line: &str) -> String {
+    format!(
+        "`synmill conns` will not find this run: {line}; --control PATH gives another place, --control none none"
+    )
 }
 
 /// The control thread's naps.
