@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::door::{connect, sockets};
 use super::table::Table;
-use super::{Line, MAX_LINE, Request};
+use super::{HEAD, Last, MAX_LINE, Request, Totals};
 
 /// The longest silence. One that reads slowly may keep the others waiting for a while, see [`super::server::Patience`].
 pub const SILENCE: Duration = Duration::from_secs(45);
@@ -64,27 +64,34 @@ impl From<io::Error> for Failure {
 fn pass_on(mut conversation: Conversation, json: bool, mut out: impl Write) -> Result<(), Failure> {
     let mut table = Table::default();
     loop {
-        match conversation.next() {
-            Ok(Some(Line::Connection(row))) if json => {
-                serde_json::to_writer(&mut out, &row).map_err(io::Error::from)?;
-                out.write_all(b"\n")?;
-            }
-            Ok(Some(Line::Connection(row))) => out.write_all(table.row(&row).as_bytes())?,
-            Ok(Some(Line::End(_))) if json => return Ok(out.flush()?),
-            Ok(Some(Line::End(totals))) => {
-                out.write_all(table.end(&totals).as_bytes())?;
-                return Ok(out.flush()?);
-            }
-            // Nothing more for a while.
-            Ok(None) => out.flush()?,
-            Ok(Some(Line::Error(line))) => return Err(Failure::In(format!("the endpoint refuses: {line}"))),
+        let heard = match conversation.next() {
+            Ok(heard) => heard,
             Err(line) => {
-                // What was heard is true all the same.
+                // What was heard before is true all the same.
                 out.flush()?;
                 return Err(Failure::In(line));
             }
+        };
+        match heard {
+            Heard::Row(line) if json => out.write_all(line).and_then(|()| out.write_all(b"\n"))?,
+            Heard::Row(line) => {
+                let row = serde_json::from_slice(line).map_err(|error| Failure::In(strange(&error)))?;
+                out.write_all(table.row(&row).as_bytes())?;
+            }
+            // Nothing more for a while.
+            Heard::SignOfLife => out.flush()?,
+            Heard::End(totals) => {
+                if !json {
+                    out.write_all(table.end(&totals).as_bytes())?;
+                }
+                return Ok(out.flush()?);
+            }
         }
     }
+}
+
+fn strange(error: &serde_json::Error) -> String {
+    format!("this is no answer of a `synmill` of this version: {error}")
 }
 
 /// A connection to the endpoint.
@@ -175,8 +182,7 @@ impl Conversation {
         Ok(Self { reader: BufReader::with_capacity(64 * 1024, stream), silence, line: Vec::new() })
     }
 
-    /// The next line; nothing if it is a sign of life.
-    fn next(&mut self) -> Result<Option<Line>, String> {
+    fn next(&mut self) -> Result<Heard<'_>, String> {
         self.line.clear();
         let read = (&mut self.reader).take(MAX_LINE).read_until(b'\n', &mut self.line);
         match read {
@@ -190,12 +196,22 @@ impl Conversation {
             Ok(_) => {}
         }
         match self.line.strip_suffix(b"\n") {
-            Some([]) => Ok(None),
-            Some(line) => serde_json::from_slice(line)
-                .map(Some)
-                .map_err(|error| format!("this is no answer of a `synmill` of this version: {error}")),
+            Some([]) => Ok(Heard::SignOfLife),
+            Some(line) if line.starts_with(HEAD) => Ok(Heard::Row(line)),
+            Some(line) => match serde_json::from_slice(line).map_err(|error| strange(&error))? {
+                Last::End(totals) => Ok(Heard::End(totals)),
+                Last::Error(line) => Err(format!("the endpoint refuses: {line}")),
+            },
             None if self.line.len() as u64 == MAX_LINE => Err("this is no answer of a `synmill`".into()),
             None => Err("the endpoint has ended before its answer did: the list is not whole".into()),
         }
     }
+}
+
+/// A line of an answer.
+enum Heard<'a> {
+    /// A connection, in JSON.
+    Row(&'a [u8]),
+    SignOfLife,
+    End(Totals),
 }

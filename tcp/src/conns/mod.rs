@@ -2,7 +2,7 @@
 //! records, frames, or who owns a connection.
 //!
 //! - [`Request`]: which connections, and how many; asked in one line of JSON.
-//! - [`Row`]: one connection as it is told, a line each; [`Line`] is what the answer is made of.
+//! - [`Row`]: one connection as it is told, a line of JSON each; [`Last`] is the line behind them.
 //! - [`door`]: the socket's file, from before the first connection to the end of the run.
 //! - [`server`]: one thread beside the workers that answers one client after the other.
 //! - [`client`]: finds the endpoint, asks, and reads.
@@ -23,6 +23,7 @@ pub(crate) use tests::documented_rows;
 use serde::{Deserialize, Serialize};
 
 pub use request::{MOST_PEERS, MOST_TOP, Request, Sort, StateName, Top};
+use row::HEAD;
 pub use row::{Row, SCHEMA};
 
 use crate::endpoint::{View, Viewer};
@@ -51,15 +52,14 @@ impl Views for Viewer {
     }
 }
 
-/// A line of an answer. An empty line between two of them says that the search goes on.
+/// The last line of an answer. Before it there is one for each connection, a [`Row`] in JSON, and empty ones that say that the search
+/// goes on.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Line {
-    /// A connection.
-    Connection(Box<Row>),
-    /// The last line: all has been said.
+pub enum Last {
+    /// All has been said.
     End(Totals),
-    /// The last line: the request was not understood.
+    /// The request was not understood.
     Error(String),
 }
 

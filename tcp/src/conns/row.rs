@@ -12,6 +12,9 @@ use crate::proto::Timer;
 /// The shape of a [`Row`] in JSON.
 pub const SCHEMA: &str = "synmill-conns/1";
 
+/// How a [`Row`] begins in JSON.
+pub(super) const HEAD: &[u8] = br#"{"schema":"synmill-conns/1","#;
+
 /// One connection.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Row {
@@ -169,6 +172,11 @@ mod tests {
         assert_eq!((row.cwnd_bytes, row.ssthresh_bytes), (Some(14_480), Some(65_535)));
         assert_eq!((row.timer, row.timer_ms), (Some(TimerName::Retransmit), Some(187)));
         assert_eq!(row.age_s, 12.345);
+    }
+
+    #[test]
+    fn a_row_is_known_by_its_head() {
+        assert!(serde_json::to_vec(&Row::new(0, &full(1))).unwrap().starts_with(HEAD));
     }
 
     #[test]

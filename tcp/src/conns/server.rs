@@ -13,9 +13,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use serde::Serialize;
+
 use super::door::Door;
 use super::request::Rank;
-use super::{Line, MAX_REQUEST, Request, Row, Top, Totals, Views};
+use super::{Last, MAX_REQUEST, Request, Row, Top, Totals, Views};
 use crate::endpoint::View;
 use crate::time;
 
@@ -145,9 +147,9 @@ impl Shared {
         match request {
             Ok(request) => {
                 let totals = self.list(&request, workers, clock, &mut answer)?;
-                answer.say(&Line::End(totals))?;
+                answer.say(&Last::End(totals))?;
             }
-            Err(line) => answer.say(&Line::Error(line))?,
+            Err(line) => answer.say(&Last::Error(line))?,
         }
         answer.flush()
     }
@@ -183,13 +185,13 @@ impl Shared {
                     best.offer(worker, view);
                 } else {
                     totals.listed += 1;
-                    answer.say(&Line::Connection(Box::new(Row::new(worker, &view))))?;
+                    answer.say(&Row::new(worker, &view))?;
                 }
             }
         }
         for (worker, view) in best.map_or_else(Vec::new, Best::into_sorted) {
             totals.listed += 1;
-            answer.say(&Line::Connection(Box::new(Row::new(worker, &view))))?;
+            answer.say(&Row::new(worker, &view))?;
         }
         Ok(totals)
     }
@@ -230,7 +232,7 @@ struct Answer<'a> {
 }
 
 impl Answer<'_> {
-    fn say(&mut self, line: &Line) -> io::Result<()> {
+    fn say(&mut self, line: &impl Serialize) -> io::Result<()> {
         serde_json::to_writer(&mut self.buffer, line)?;
         self.buffer.push(b'\n');
         if self.buffer.len() >= CHUNK { self.flush() } else { Ok(()) }

@@ -121,6 +121,11 @@ impl Server {
         self.process.signal(signal);
     }
 
+    /// Its process's number.
+    pub(crate) fn pid(&self) -> u32 {
+        self.process.pid()
+    }
+
     /// Both of its outputs so far.
     pub(crate) fn said(&self) -> String {
         self.process.said()
@@ -191,6 +196,10 @@ impl Process {
     /// Both of its outputs so far, by lines.
     pub(crate) fn said(&self) -> String {
         self.said.lock().unwrap().clone()
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     pub(crate) fn signal(&self, signal: Signal) {

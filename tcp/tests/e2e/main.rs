@@ -3,6 +3,7 @@
 
 mod bench;
 mod client;
+mod conns;
 mod exchange;
 mod harness;
 mod http;
@@ -12,5 +13,7 @@ mod loss;
 mod neighbours;
 mod queues;
 mod refusals;
+#[path = "../../src/report/documented/schema.rs"]
+mod schema;
 mod streams;
 mod vlan;

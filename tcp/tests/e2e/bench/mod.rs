@@ -49,6 +49,11 @@ impl Generator {
         Self { process: Process::spawn(&mut stage.lab.exec(Side::Client, argv)), report }
     }
 
+    /// Its process's number.
+    pub(crate) fn pid(&self) -> u32 {
+        self.process.pid()
+    }
+
     pub(crate) fn signal(&self, signal: Signal) {
         self.process.signal(signal);
     }

@@ -12,9 +12,7 @@ use hdrhistogram::serialization::interval_log::{IntervalLogIterator, LogEntry};
 
 use super::*;
 use crate::harness::{Server, run};
-
-#[path = "../../../src/report/documented/schema.rs"]
-mod schema;
+use crate::schema;
 
 /// Two seconds of 200 requests a second.
 const ARGUMENTS: [&str; 15] = [

@@ -1,0 +1,309 @@
+//! `synmill conns` beside a responder and a generator at work: it lists exactly the connections that the kernel's clients have.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::Write as _;
+use std::net::TcpStream;
+use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use nix::sys::signal::Signal;
+use serde_json::Value;
+use xtask::lab::{CLIENT_INTERFACE, CLIENT_V4, SERVER_V4};
+
+use crate::bench::Generator;
+use crate::client::{connect, say};
+use crate::harness::{BINARY, LIMIT, Server, Stage, run, until};
+use crate::schema;
+
+/// Two families, and a service that says nothing.
+const HOLD: [&str; 6] = ["--listen", "198.18.0.2:9", "--listen", "[fd00:18::2]:9", "--service", "hold"];
+
+/// Our address and the peer's, as the endpoint sees them.
+type Pair = (String, String);
+
+/// The socket of a process.
+fn socket(pid: u32) -> PathBuf {
+    Path::new("/run/synmill").join(format!("{pid}.sock"))
+}
+
+/// `synmill conns`, asking the endpoint of one process: there may be others on this machine.
+fn conns(pid: u32, arguments: &[&str]) -> Output {
+    run(Command::new(BINARY).args(["conns", "--pid", &pid.to_string()]).args(arguments))
+}
+
+/// What it prints; it has to succeed.
+fn table(pid: u32, arguments: &[&str]) -> String {
+    let output = conns(pid, arguments);
+    let (out, error) = [&output.stdout, &output.stderr].map(|text| String::from_utf8_lossy(text)).into();
+    assert!(output.status.success() && error.is_empty(), "{arguments:?}: {}: {out}{error}", output.status);
+    out.into_owned()
+}
+
+/// The rows it lists, each of them as documented.
+fn rows(pid: u32, arguments: &[&str]) -> Vec<Value> {
+    let text = table(pid, &[arguments, &["--json"]].concat());
+    let types = schema::documented("synmill-conns/1");
+    let row = |line: &str| {
+        let row = serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
+        schema::check(&row, &types, &mut BTreeSet::new());
+        row
+    };
+    text.lines().map(row).collect()
+}
+
+fn text<'a>(row: &'a Value, path: &str) -> &'a str {
+    row[path].as_str().unwrap_or_else(|| panic!("{path}: {row}"))
+}
+
+/// The connections listed; none of them twice.
+fn pairs(rows: &[Value]) -> BTreeSet<Pair> {
+    let pair = |row: &Value| (text(row, "local").to_owned(), text(row, "peer").to_owned());
+    let pairs: BTreeSet<Pair> = rows.iter().map(pair).collect();
+    assert_eq!(pairs.len(), rows.len(), "one is listed twice: {rows:?}");
+    pairs
+}
+
+/// The connections that clients have.
+fn held(streams: &[TcpStream]) -> BTreeSet<Pair> {
+    let pair = |stream: &TcpStream| {
+        (stream.peer_addr().unwrap().to_string(), stream.local_addr().unwrap().to_string())
+    };
+    streams.iter().map(pair).collect()
+}
+
+/// Opens so many connections to each of the addresses.
+fn open(stage: &Stage, addresses: &[&str], count: usize) -> Vec<TcpStream> {
+    let all = addresses.iter().flat_map(|address| std::iter::repeat_n(address, count));
+    all.map(|address| connect(stage, address)).collect()
+}
+
+/// Waits until the list is this; the last acknowledgement of a handshake comes after connect() has returned.
+fn until_listed(pid: u32, arguments: &[&str], expected: &BTreeSet<Pair>) -> Vec<Value> {
+    let mut last = Vec::new();
+    until("all connections are listed, and no others", LIMIT, || {
+        last = rows(pid, arguments);
+        pairs(&last) == *expected
+    });
+    last
+}
+
+#[test]
+fn what_the_clients_have_is_listed_and_nothing_else() {
+    let stage = Stage::new("conns");
+    let server = Server::start(&stage, &HOLD);
+    let pid = server.pid();
+    assert!(rows(pid, &[]).is_empty());
+    assert_eq!(table(pid, &[]), "0 listed, 0 held\n");
+
+    let mut streams = open(&stage, &["198.18.0.2:9", "[fd00:18::2]:9"], 100);
+    let all = until_listed(pid, &["--state", "established"], &held(&streams));
+    assert_eq!(pairs(&rows(pid, &[])), held(&streams));
+    for row in &all {
+        assert_eq!((text(row, "state"), row["active"].as_bool()), ("ESTABLISHED", Some(false)), "{row}");
+        assert_eq!((row["unacked"].as_u64(), row["retransmissions"].as_u64()), (Some(0), Some(0)), "{row}");
+        assert_eq!(row["role"].as_u64(), Some(u64::from(text(row, "local").starts_with('['))), "{row}");
+    }
+
+    // Filters take their part, and leave the rest.
+    let (v4, v6) = streams.split_at(100);
+    assert_eq!(pairs(&rows(pid, &["--peer", "198.18.0.0/24"])), held(v4));
+    assert_eq!(pairs(&rows(pid, &["--peer", "fd00:18::/64", "--state", "estab"])), held(v6));
+    assert!(rows(pid, &["--peer", "198.19.0.0/16"]).is_empty());
+    assert!(rows(pid, &["--state", "time-wait,syn-received"]).is_empty());
+    assert_eq!(pairs(&rows(pid, &["--top", "7", "--sort", "age"])).len(), 7);
+    let text = table(pid, &["--top", "7"]);
+    assert!(text.ends_with("\n7 listed of 200 that match, 200 held\n"), "{text}");
+    assert_eq!(text.lines().count(), 1 + 2 * 7 + 1, "{text}");
+
+    // Who leaves is gone from the list.
+    streams.drain(50..150);
+    until_listed(pid, &[], &held(&streams));
+    drop(streams);
+    until_listed(pid, &[], &BTreeSet::new());
+    server.stop(&stage);
+}
+
+#[test]
+fn the_variables_are_those_of_the_connection() {
+    let stage = Stage::new("variables");
+    let server = Server::start(&stage, &["--listen", "198.18.0.2:7=echo"]);
+    let streams = open(&stage, &["198.18.0.2:7"], 1);
+    let before = until_listed(server.pid(), &["--state", "established"], &held(&streams)).remove(0);
+    say(&streams[0], &[b'x'; 1000]);
+    let mut after = Value::Null;
+    until("the echo is acknowledged", LIMIT, || {
+        after = rows(server.pid(), &[]).remove(0);
+        after["unacked"].as_u64() == Some(0)
+    });
+    for path in ["snd_una", "snd_nxt", "rcv_nxt"] {
+        let [before, after] = [&before, &after].map(|row| row[path].as_u64().unwrap() as u32);
+        assert_eq!(after.wrapping_sub(before), 1000, "{path}");
+    }
+    // What Linux asks for on a link with an MTU of 1500 bytes.
+    for path in ["timestamps", "window_scale", "sack"] {
+        assert_eq!(after[path], Value::Bool(true), "{path}");
+    }
+    assert_eq!(after["mss_bytes"].as_u64(), Some(1448));
+    assert!(after["age_s"].as_f64() >= before["age_s"].as_f64(), "{before} {after}");
+
+    // A client that is gone without a word: what it is sent comes again and again.
+    stage.ask(&["nft", "add table netdev lost"]);
+    let hook = format!("type filter hook ingress device {CLIENT_INTERFACE} priority 0; policy drop;");
+    stage.ask(&["nft", &format!("add chain netdev lost all {{ {hook} }}")]);
+    (&streams[0]).write_all(&[b'y'; 10]).unwrap();
+    until("the echo was sent again", LIMIT, || {
+        let row = rows(server.pid(), &["--top", "1", "--sort", "retransmissions"]).remove(0);
+        row["retransmissions"].as_u64() > Some(0)
+            && row["unacked"].as_u64() == Some(10)
+            && row["timer"] == "retransmit"
+            && row["backoff"].as_u64() > Some(0)
+    });
+    stage.ask(&["nft", "delete table netdev lost"]);
+    drop(streams);
+    server.stop(&stage);
+}
+
+/// Connections that stay among those that come and go, some thousands a second, in both endpoints' lists.
+#[test]
+fn what_stays_is_listed_whole_while_others_come_and_go() {
+    let stage = Stage::new("churn");
+    let listen = ["--listen", "198.18.0.2:9=hold", "--listen", "198.18.0.2:80=close", "--time-wait", "100ms"];
+    let server = Server::start(&stage, &listen);
+    let streams = open(&stage, &["198.18.0.2:9"], 200);
+    until_listed(server.pid(), &["--state", "established"], &held(&streams));
+
+    let load = ["--rate", "2000", "--close", "peer", "--duration", "60s", "--warmup", "0s", "--cores", "1"];
+    let mut generator = Generator::start(&stage, &load);
+    generator.until_said("started");
+    let kept = format!("{CLIENT_V4}/32");
+    for _ in 0..50 {
+        let listed = rows(server.pid(), &["--peer", &kept, "--state", "established"]);
+        assert_eq!(pairs(&listed), held(&streams));
+        // Those that come and go may come again, but one at a time has a slot.
+        let all = rows(server.pid(), &[]);
+        let slots: BTreeSet<String> =
+            all.iter().map(|row| format!("{}/{}", row["worker"], row["slot"])).collect();
+        assert_eq!(slots.len(), all.len());
+        let staying: Vec<Value> = all.into_iter().filter(|row| text(row, "local").ends_with(":9")).collect();
+        assert_eq!(pairs(&staying), held(&streams));
+    }
+    let target = format!("{SERVER_V4}:80");
+    until("the generator's connections are listed", LIMIT, || {
+        let rows = rows(generator.pid(), &[]);
+        for row in &rows {
+            assert_eq!((text(row, "peer"), row["active"].as_bool()), (&target[..], Some(true)), "{row}");
+        }
+        !rows.is_empty()
+    });
+    generator.signal(Signal::SIGINT);
+    let generators = socket(generator.pid());
+    generator.end(&stage).fails_with(3, "signal");
+    assert!(!generators.exists());
+    drop(streams);
+    server.stop(&stage);
+}
+
+#[test]
+fn the_socket_is_its_users_alone_and_gone_at_the_end() {
+    let stage = Stage::new("socket");
+    let server = Server::start(&stage, &HOLD);
+    let path = socket(server.pid());
+    let there = fs::symlink_metadata(&path).unwrap();
+    assert!(there.file_type().is_socket());
+    assert_eq!(there.permissions().mode() & 0o7777, 0o600);
+    assert_eq!(fs::metadata("/run/synmill").unwrap().permissions().mode() & 0o7777, 0o700);
+    server.stop(&stage);
+    assert!(!path.exists(), "after SIGTERM");
+
+    let server = Server::start(&stage, &HOLD);
+    let killed = socket(server.pid());
+    server.kill();
+    let gone = conns_of_dead(&killed);
+    assert!(gone.contains("nobody listens there"), "{gone}");
+
+    // The next one cleans up behind it, and goes with its interface.
+    let server = Server::start(&stage, &HOLD);
+    assert!(!killed.exists(), "a dead process's socket is left");
+    let path = socket(server.pid());
+    assert!(path.exists());
+    stage.ask(&["ip", "link", "delete", CLIENT_INTERFACE]);
+    let (status, said) = server.end();
+    assert_eq!(status.code(), Some(1), "{said}");
+    assert!(!path.exists(), "after a failure");
+}
+
+/// The error of a client that asks at this path.
+fn conns_of_dead(path: &Path) -> String {
+    let output = run(Command::new(BINARY).args(["conns", "--socket"]).arg(path));
+    assert_eq!(output.status.code(), Some(1));
+    String::from_utf8(output.stderr).unwrap()
+}
+
+#[test]
+fn the_socket_may_be_elsewhere_or_nowhere() {
+    let stage = Stage::new("control");
+    let path = stage.file("control");
+    let control = path.to_str().unwrap();
+    let server = Server::start(&stage, &[&HOLD[..], &["--control", control]].concat());
+    assert_eq!(fs::symlink_metadata(&path).unwrap().permissions().mode() & 0o7777, 0o600);
+    assert!(!socket(server.pid()).exists());
+    let output = run(Command::new(BINARY).args(["conns", "--socket", control]));
+    assert_eq!((output.status.code(), &output.stdout[..]), (Some(0), &b"0 listed, 0 held\n"[..]));
+
+    // A second endpoint is refused the same place, before it touches anything.
+    let places = [(control, "another endpoint's"), ("/nonexistent/s", "No such file"), (BINARY, "no socket")];
+    for (place, part) in places {
+        let refused = Generator::start(&stage, &["--rate", "1", "--control", place]).end(&stage);
+        assert_eq!(refused.said.lines().count(), 1, "{}", refused.said);
+        refused.fails_with(1, "--control").fails_with(1, part);
+    }
+    assert!(path.exists());
+    server.stop(&stage);
+    assert!(!path.exists());
+
+    let server = Server::start(&stage, &[&HOLD[..], &["--control", "none"]].concat());
+    let output = conns(server.pid(), &[]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("is no endpoint with a socket"));
+    server.stop(&stage);
+}
+
+#[test]
+fn a_client_that_is_not_what_it_should_be() {
+    let stage = Stage::new("hostile");
+    let server = Server::start(&stage, &HOLD);
+    let streams = open(&stage, &["198.18.0.2:9"], 3);
+    let expected = held(&streams);
+    until_listed(server.pid(), &[], &expected);
+
+    for (arguments, code, part) in [
+        (&["--state", "open"][..], 2, "one of syn-sent"),
+        (&["--peer", "198.18.0.1/24"], 2, "write 198.18.0.0/24"),
+        (&["--top", "0"], 2, "from 1 to"),
+        (&["--socket", "s"], 2, "--pid"),
+    ] {
+        let output = conns(server.pid(), arguments);
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {error}");
+        assert!(
+            error.lines().count() == 1 && error.starts_with("error: ") && error.contains(part),
+            "{error}"
+        );
+    }
+
+    // One that says nothing, and stays: the others wait for a moment only.
+    let _silent = UnixStream::connect(socket(server.pid())).unwrap();
+    assert_eq!(pairs(&rows(server.pid(), &[])), expected);
+    // One whose reader has gone.
+    let mut command = Command::new(BINARY);
+    command.args(["conns", "--pid", &server.pid().to_string()]).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
+    drop(streams);
+    server.stop(&stage);
+}
