@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use synmill::cli::{self, Command, Stop};
 use synmill::config::{Bench, Config, Conns};
-use synmill::conns::{client, door};
+use synmill::conns::{self, client, door};
 use synmill::launch;
 use synmill::service::BuiltIn;
 
@@ -63,6 +63,7 @@ fn serve(options: cli::Serve) -> Result<(), Failure> {
 
 fn conns(options: cli::Conns) -> Result<(), Failure> {
     let Conns { whom, request, json } = Conns::new(options).map_err(|line| Failure(line, USAGE))?;
+    conns::step_back();
     let folder = Path::new(door::FOLDER);
     client::list(folder, &whom, &request, json, client::SILENCE, std::io::stdout().lock())
         .map_err(|line| Failure(line, FAILED))

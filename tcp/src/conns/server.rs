@@ -76,6 +76,7 @@ impl Server {
         let listener = door.listener.try_clone()?;
         let told = Arc::clone(&shared);
         let serve = move || {
+            super::step_back();
             while !told.stopping.load(SeqCst) {
                 match listener.accept() {
                     Ok((client, _)) => told.serve(client, &workers, &clock, patience),

@@ -452,6 +452,26 @@ impl Views for Churn {
 }
 
 #[test]
+fn the_workers_come_first() {
+    /// Says in a connection's role how nice the thread is that looks.
+    struct Nice;
+    impl Views for Nice {
+        fn slots(&self) -> u32 {
+            1
+        }
+        fn view(&self, slot: u32, _now: Instant) -> Option<View> {
+            let stat = fs::read_to_string("/proc/thread-self/stat").unwrap();
+            // Field 19 of proc_pid_stat(5); the second is the name, in brackets.
+            let nice = stat.rsplit(')').next().and_then(|rest| rest.split_whitespace().nth(16));
+            Some(View { role: nice.unwrap().parse().unwrap(), ..full(slot) })
+        }
+    }
+    let folder = Folder::new("nice");
+    let _server = serve(&folder, vec![Nice], LONG);
+    assert_eq!(ask(&folder, &Request::default())[0].role, 19);
+}
+
+#[test]
 fn clients_at_the_same_time_are_served_in_turn() {
     let folder = Folder::new("turns");
     let _server = serve(&folder, vec![Churn(Arc::default())], LONG);
