@@ -203,7 +203,7 @@ impl Conversation {
                 Last::Error(line) => Err(format!("the endpoint refuses: {line}")),
             },
             None if self.line.len() as u64 == MAX_LINE => Err("this is no answer of a `synmill`".into()),
-            None => Err("the endpoint has ended before its answer did: the list is not whole".into()),
+            None => Err("the answer broke off, and the list is not whole: the endpoint has ended, or nothing was read for too long".into()),
         }
     }
 }

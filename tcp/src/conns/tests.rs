@@ -380,10 +380,10 @@ fn parrot(folder: &Folder, answer: Vec<u8>) -> (Whom, thread::JoinHandle<()>) {
 fn an_answer_that_is_not_whole_is_a_failure() {
     let row = serde_json::to_string(&Row::new(0, &full(1))).unwrap() + "\n";
     let table: [(&str, Vec<u8>, &str); 8] = [
-        ("at once", Vec::new(), "ended before its answer did"),
-        ("row", row.clone().into(), "ended before its answer did"),
-        ("half", row.as_bytes()[..row.len() / 2].into(), "ended before its answer did"),
-        ("alive", "\n\n".into(), "ended before its answer did"),
+        ("at once", Vec::new(), "the list is not whole"),
+        ("row", row.clone().into(), "the list is not whole"),
+        ("half", row.as_bytes()[..row.len() / 2].into(), "the list is not whole"),
+        ("alive", "\n\n".into(), "the list is not whole"),
         ("newer", [HEAD, b"\"colour\":1}\n"].concat(), "of this version: missing field"),
         ("other", "220 mail.example ESMTP\n".into(), "no answer of a `synmill`"),
         ("endless", vec![b'x'; 1 << 20], "no answer of a `synmill`"),
