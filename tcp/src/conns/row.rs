@@ -34,8 +34,8 @@ pub struct Row {
     pub peer: SocketAddr,
     /// Did we send the first SYN?
     pub active: bool,
-    /// Since it was opened.
-    pub age_s: f64,
+    /// Since it was opened, as [`View::age`] knows it.
+    pub age_s: u64,
     /// SND.UNA
     pub snd_una: u32,
     /// SND.NXT
@@ -131,7 +131,7 @@ impl Row {
             local: SocketAddr::new(view.key.local.to_ip(), view.key.local_port),
             peer: SocketAddr::new(view.key.remote.to_ip(), view.key.remote_port),
             active: view.is_active,
-            age_s: view.age.as_millis() as f64 / 1e3,
+            age_s: view.age.as_secs(),
             snd_una: view.snd_una.0,
             snd_nxt: view.snd_nxt.0,
             unacked: view.snd_nxt - view.snd_una,
@@ -171,7 +171,7 @@ mod tests {
         assert_eq!((row.rtt_us, row.rtt_var_us), (Some(1_500), Some(500)));
         assert_eq!((row.cwnd_bytes, row.ssthresh_bytes), (Some(14_480), Some(65_535)));
         assert_eq!((row.timer, row.timer_ms), (Some(TimerName::Retransmit), Some(187)));
-        assert_eq!(row.age_s, 12.345);
+        assert_eq!(row.age_s, 12);
     }
 
     #[test]

@@ -167,16 +167,15 @@ impl Shared {
         let mut totals = Totals { held: vec![0; workers.len()], ..Totals::default() };
         let mut best = request.top.map(Best::new);
         for (worker, views) in workers.iter().enumerate() {
-            let mut now = clock();
             for slot in 0..views.slots() {
                 if slot % LOOK_EVERY == 0 {
                     if self.stopping.load(SeqCst) {
                         return Err(io::ErrorKind::Interrupted.into());
                     }
                     answer.give_sign_of_life()?;
-                    now = clock();
                 }
-                let Some(view) = views.view(slot, now) else { continue };
+                // The present each time: a connection that was opened since has no age.
+                let Some(view) = views.view(slot, clock()) else { continue };
                 totals.held[worker] += 1;
                 if !request.wants(&view) {
                     continue;

@@ -92,12 +92,11 @@ fn details(row: &Row) -> String {
 }
 
 /// A time in the two largest of its units.
-fn age(seconds: f64) -> String {
-    let whole = seconds as u64;
-    let (minutes, hours, days) = (whole / 60, whole / 3600, whole / 86_400);
+fn age(seconds: u64) -> String {
+    let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86_400);
     match (days, hours, minutes) {
-        (0, 0, 0) => format!("{seconds:.3}s"),
-        (0, 0, _) => format!("{minutes}m{:02}s", whole % 60),
+        (0, 0, 0) => format!("{seconds}s"),
+        (0, 0, _) => format!("{minutes}m{:02}s", seconds % 60),
         (0, ..) => format!("{hours}h{:02}m", minutes % 60),
         _ => format!("{days}d{:02}h", hours % 24),
     }
@@ -116,10 +115,10 @@ mod tests {
         let second = table.row(&Row::new(0, &view(9, State::TimeWait, "198.18.0.2:80", "198.18.0.1:65535")));
         let expected = "\
 State           Unacked Retrans       Age  Local                  Peer
-ESTABLISHED        1448       3   12.345s  198.18.0.2:80          198.18.0.1:1024
+ESTABLISHED        1448       3       12s  198.18.0.2:80          198.18.0.1:1024
     snd una:1000 nxt:2448 wnd:64256 shift:7  rcv nxt:5000 wnd:65535  mss:1448 rto:201ms rtt:1.5/0.5ms backoff:1 cwnd:14480 \
 ssthresh:65535 timer:retransmit(187ms) ts sack wscale  passive role:2 worker:1 slot:7
-TIME-WAIT             0       0    1.000s  198.18.0.2:80          198.18.0.1:65535
+TIME-WAIT             0       0        1s  198.18.0.2:80          198.18.0.1:65535
     snd una:1 nxt:1 wnd:65535  rcv nxt:1 wnd:65535  mss:536 rto:1000ms  passive role:0 worker:0 slot:9
 ";
         assert_eq!(first + &second, expected);
@@ -139,8 +138,7 @@ TIME-WAIT             0       0    1.000s  198.18.0.2:80          198.18.0.1:655
 
     #[test]
     fn an_age_has_two_units() {
-        let table =
-            [(0.0, "0.000s"), (59.9994, "59.999s"), (60.0, "1m00s"), (3_725.0, "1h02m"), (90_000.0, "1d01h")];
+        let table = [(0, "0s"), (59, "59s"), (60, "1m00s"), (3_725, "1h02m"), (90_000, "1d01h")];
         for (seconds, text) in table {
             assert_eq!(age(seconds), text);
         }

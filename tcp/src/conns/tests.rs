@@ -221,7 +221,7 @@ fn the_top_is_the_head_of_a_sorted_list() {
                     Sort::Rtt => row.rtt_us.unwrap_or(0),
                     Sort::Age => 0,
                 };
-                (most(b), b.age_s).partial_cmp(&(most(a), a.age_s)).unwrap()
+                (most(b), b.age_s).cmp(&(most(a), a.age_s))
             });
             sorted.truncate(count);
             let request = Request { top: Some(Top { count, sort }), ..Request::default() };
