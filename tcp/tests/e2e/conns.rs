@@ -11,7 +11,7 @@ use std::process::{Command, Output, Stdio};
 
 use nix::sys::signal::Signal;
 use serde_json::Value;
-use xtask::lab::{CLIENT_INTERFACE, CLIENT_V4, SERVER_V4};
+use xtask::lab::{CLIENT_INTERFACE, CLIENT_V4, LabOptions, SERVER_V4};
 
 use crate::bench::Generator;
 use crate::client::{connect, say};
@@ -204,6 +204,48 @@ fn what_stays_is_listed_whole_while_others_come_and_go() {
     assert!(!generators.exists());
     drop(streams);
     assert!(server.stop(&stage).count("passive_opens") > 1000, "not much has come and gone");
+}
+
+#[test]
+fn the_lists_of_both_ends_mirror_each_other() {
+    const COUNT: usize = 20_000;
+    let stage = Stage::new("mirror");
+    let server = Server::start(&stage, &["--listen", "198.18.0.2:80=hold"]);
+    let load = ["--workload", "hold", "--concurrency", "20K", "--duration", "60s", "--cores", "1"];
+    let mut generator = Generator::start(&stage, &load);
+    generator.until_said("open  20,000");
+    let established = |pid| pairs(&rows(pid, &["--state", "established"]));
+    // The last acknowledgement of a handshake may still be on its way.
+    until("both ends list the same", LIMIT, || {
+        let theirs = established(generator.pid());
+        assert_eq!(theirs.len(), COUNT);
+        established(server.pid()) == theirs.into_iter().map(|(ours, peer)| (peer, ours)).collect()
+    });
+    let ends = format!("\n5 listed of {0} that match, {0} held\n", "20,000");
+    for pid in [server.pid(), generator.pid()] {
+        let text = table(pid, &["--top", "5", "--sort", "age"]);
+        assert!(text.ends_with(&ends), "{text}");
+    }
+    generator.signal(Signal::SIGINT);
+    generator.end(&stage).fails_with(3, "signal");
+    server.stop(&stage);
+}
+
+#[test]
+fn the_connections_of_all_workers_are_listed() {
+    let options = LabOptions { queues: 4, mtu: 1500, checksum_offload: false };
+    let stage = Stage::with("workers", options);
+    let two = ["--queues", "0-3", "--workers", "2"];
+    let server = Server::start(&stage, &[&HOLD[..], &two].concat());
+    let streams = open(&stage, &["198.18.0.2:9", "[fd00:18::2]:9"], 50);
+    let rows = until_listed(server.pid(), &["--state", "established"], &held(&streams));
+    let of = |worker: u64| rows.iter().filter(|row| row["worker"].as_u64() == Some(worker)).count();
+    assert!(of(0) > 0 && of(1) > 0, "one worker has them all");
+    let text = table(server.pid(), &[]);
+    let end = format!("\n100 listed, 100 held (worker 0: {}, worker 1: {})\n", of(0), of(1));
+    assert!(text.ends_with(&end), "{text}");
+    drop(streams);
+    server.stop(&stage);
 }
 
 #[test]
