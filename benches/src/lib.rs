@@ -1,9 +1,11 @@
 //! What the benchmarks share, and the parts of the peers that need no kernel.
 
 pub mod engine;
+pub mod numbered;
 pub mod pingpong;
 pub mod reflect;
 pub mod request;
+pub mod rings;
 pub mod rows;
 pub mod timing;
 

@@ -5,26 +5,25 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use clap::{Parser, ValueEnum};
 use core_affinity::CoreId;
 use serde_json::json;
 use signal_hook::consts::{SIGINT, SIGTERM};
-use synmill::device::xdp::{BindMode, XdpDevice, XdpOptions};
+use synmill::device::xdp::XdpDevice;
 use synmill::device::{BURST, Burst, Device as _, RingCounts};
-use synmill::interface::{Interface, Link, link};
-use synmill::steer::{AttachMode, Steer};
+use synmill::interface::Interface;
+use synmill::steer::Steer;
 use synmill_benches::check_cores;
 use synmill_benches::reflect::{Reflector, Service};
+use synmill_benches::rings::{self, Mode, reach};
 
 /// Turns without a frame before a worker sleeps: as many as an endpoint's worker.
 const SPINS: u32 = 2000;
 /// The longest sleep, so that the end is seen.
 const SLEEP: Duration = Duration::from_millis(10);
-/// How long a driver may take to bring the carrier back after the program was attached.
-const CARRIER_BACK: Duration = Duration::from_secs(10);
 
 /// A stateless reflector on AF_XDP: the ceiling of plain AF_XDP that others are compared with
 ///
@@ -54,16 +53,6 @@ struct Arguments {
 }
 
 #[derive(Clone, Copy, ValueEnum)]
-enum Mode {
-    /// Native XDP, packets copied
-    Copy,
-    /// Generic XDP, packets copied
-    Skb,
-    /// Native XDP, nothing copied
-    Zerocopy,
-}
-
-#[derive(Clone, Copy, ValueEnum)]
 enum Said {
     /// FIN at once after the handshake
     Close,
@@ -87,15 +76,7 @@ impl Counts {
         self.replies += other.replies;
         self.syns += other.syns;
         self.dropped += other.dropped;
-        self.add_rings(&other.rings);
-    }
-
-    fn add_rings(&mut self, other: &RingCounts) {
-        self.rings.rx_ring_full += other.rx_ring_full;
-        self.rings.fill_ring_empty += other.fill_ring_empty;
-        self.rings.rx_dropped += other.rx_dropped;
-        self.rings.tx_invalid += other.tx_invalid;
-        self.rings.tx_ring_full += other.tx_ring_full;
+        rings::add(&mut self.rings, &other.rings);
     }
 }
 
@@ -133,8 +114,7 @@ impl Worker {
             }
         }
         for device in &mut self.devices {
-            let rings = device.ring_counts();
-            self.counts.add_rings(&rings);
+            rings::add(&mut self.counts.rings, &device.ring_counts());
         }
         Ok(self.counts)
     }
@@ -166,39 +146,13 @@ impl Worker {
     }
 }
 
-/// Attaches the program and binds every queue; the devices of each worker.
-fn reach(arguments: &Arguments, interface: &Interface, steer: &mut Steer) -> Result<Vec<Vec<XdpDevice>>> {
-    for address in &arguments.listen {
-        steer.add_listener(address.ip().into(), address.port())?;
+/// The devices of each worker: every queue, dealt out.
+fn deal(devices: Vec<XdpDevice>, workers: usize) -> Vec<Vec<XdpDevice>> {
+    let mut hands: Vec<Vec<XdpDevice>> = (0..workers).map(|_| Vec::new()).collect();
+    for (queue, device) in devices.into_iter().enumerate() {
+        hands[queue % workers].push(device);
     }
-    let (attach, bind) = match arguments.mode {
-        Mode::Copy => (AttachMode::Driver, BindMode::Copy),
-        Mode::Skb => (AttachMode::Skb, BindMode::Copy),
-        Mode::Zerocopy => (AttachMode::Driver, BindMode::ZeroCopy),
-    };
-    steer.attach(&interface.name, attach)?;
-    let mut devices: Vec<Vec<XdpDevice>> = arguments.cores.iter().map(|_| Vec::new()).collect();
-    for queue in 0..interface.queues.rx {
-        let options = XdpOptions::new(&interface.name, queue as u32, bind);
-        let device = XdpDevice::open(&XdpOptions { mtu: interface.mtu, ..options })?;
-        steer.set_socket(queue as u32, device.fd())?;
-        let worker = queue % devices.len();
-        devices[worker].push(device);
-    }
-    await_carrier(interface)?;
-    Ok(devices)
-}
-
-/// Some drivers reset the link when a program comes.
-fn await_carrier(interface: &Interface) -> Result<()> {
-    let deadline = Instant::now() + CARRIER_BACK;
-    while link(interface.index).context("asking for the carrier")? != Link::Up {
-        if Instant::now() > deadline {
-            bail!("{} has no carrier", interface.name);
-        }
-        thread::sleep(Duration::from_millis(20));
-    }
-    Ok(())
+    hands
 }
 
 fn main() -> Result<()> {
@@ -213,7 +167,7 @@ fn main() -> Result<()> {
     if workers > queues {
         bail!("{workers} cores and {queues} queues: a core without a queue has nothing to do");
     }
-    let mac = interface.mac.with_context(|| format!("{} is no Ethernet interface", interface.name))?;
+    let mac = rings::mac(&interface)?;
     let service = match arguments.service {
         Said::Close => Service::Close,
         Said::Http => Service::Http { body_len: arguments.body },
@@ -222,7 +176,7 @@ fn main() -> Result<()> {
         .with_context(|| format!("a body of {} bytes does not fit into one packet", arguments.body))?;
 
     let mut steer = Steer::load(mac, None)?;
-    let devices = reach(&arguments, &interface, &mut steer)?;
+    let devices = deal(reach(&interface, arguments.mode, &arguments.listen, &mut steer)?, workers);
     let addresses: Vec<String> = arguments.listen.iter().map(ToString::to_string).collect();
     eprintln!(
         "ready: {service:?} on {}, {queues} queues of {}, {workers} workers",
@@ -246,16 +200,12 @@ fn main() -> Result<()> {
 }
 
 fn line(counts: &Counts) -> serde_json::Value {
-    let RingCounts { rx_ring_full, fill_ring_empty, rx_dropped, tx_invalid, tx_ring_full, .. } = counts.rings;
-    json!({
+    let mut line = json!({
         "frames": counts.frames,
         "replies": counts.replies,
         "syns": counts.syns,
         "dropped": counts.dropped,
-        "rx_ring_full": rx_ring_full,
-        "fill_ring_empty": fill_ring_empty,
-        "rx_dropped": rx_dropped,
-        "tx_invalid": tx_invalid,
-        "tx_ring_full": tx_ring_full,
-    })
+    });
+    rings::tell(&mut line, &counts.rings);
+    line
 }

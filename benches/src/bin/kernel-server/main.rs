@@ -57,7 +57,7 @@ struct Arguments {
     /// One thread, pinned, for each of these cores
     #[arg(long, value_delimiter = ',', default_value = "0")]
     cores: Vec<usize>,
-    /// close | http:SIZE | echo | reset | reset-half[:close|:http:SIZE] | garbage | silent
+    /// close | http:SIZE | source:SIZE | echo | reset | reset-half[:close|:http:SIZE] | garbage | silent
     #[arg(long, default_value = "http:64")]
     service: Service,
 }
@@ -218,6 +218,7 @@ impl Worker {
             Service::ResetHalfAtOnce if connection.is_to_be_reset() => self.end(connection, Next::Reset),
             Service::ResetHalfAtOnce => self.end(connection, Next::Close),
             Service::Silent => self.keep(connection),
+            Service::Source(_) => self.advance(Connection { owed: 1, closes: true, ..connection }),
             Service::Http(_) | Service::ResetHalf(_) | Service::Garbage | Service::Echo => {
                 self.advance(connection);
             }

@@ -20,6 +20,8 @@ pub(crate) enum Service {
     ResetHalf(usize),
     /// An answer to every request that is no HTTP.
     Garbage,
+    /// So many bytes as soon as it is accepted, then FIN.
+    Source(usize),
     /// Everything back.
     Echo,
     /// Neither a word nor an end.
@@ -36,6 +38,7 @@ impl FromStr for Service {
             ("close", None) => Ok(Self::Close),
             ("reset", None) => Ok(Self::Reset),
             ("http", Some(body)) => size(body).map(Self::Http),
+            ("source", Some(bytes)) => size(bytes).map(Self::Source),
             ("reset-half", None) => Ok(Self::ResetHalf(HALF_BODY)),
             ("reset-half", Some("close")) => Ok(Self::ResetHalfAtOnce),
             ("reset-half", Some(rest)) => match rest.split_once(':') {
@@ -45,7 +48,10 @@ impl FromStr for Service {
             ("garbage", None) => Ok(Self::Garbage),
             ("echo", None) => Ok(Self::Echo),
             ("silent", None) => Ok(Self::Silent),
-            _ => Err("it is one of close, http:SIZE, echo, reset, reset-half, garbage, silent".into()),
+            _ => {
+                Err("it is one of close, http:SIZE, source:SIZE, echo, reset, reset-half, garbage, silent"
+                    .into())
+            }
         }
     }
 }
@@ -55,6 +61,7 @@ pub(crate) fn response(service: Service, closes: bool) -> Vec<u8> {
     let body_len = match service {
         Service::Http(body_len) | Service::ResetHalf(body_len) => body_len,
         Service::Garbage => return b"\x00\xff\r\n\r\nthis is no response\r\n\r\n".to_vec(),
+        Service::Source(bytes) => return vec![b'x'; bytes],
         _ => return Vec::new(),
     };
     let field = if closes { "Connection: close\r\n" } else { "" };
