@@ -1,11 +1,11 @@
 //! Results kept: as rows for programs, and as a whole in benches/results. Knows the host and the commit; never what a figure means.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::{fs, io};
 
 use anyhow::{Context as _, Result};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use xtask::lab::output;
 
 use crate::process::workspace;
@@ -14,12 +14,13 @@ use crate::process::workspace;
 const FOLDER: &str = "benches/results";
 
 /// A figure for programs.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct Row {
-    bench: String,
-    case: String,
-    value: f64,
-    unit: String,
+    pub(super) bench: String,
+    pub(super) case: String,
+    pub(super) value: f64,
+    pub(super) unit: String,
 }
 
 impl Row {
@@ -41,12 +42,14 @@ pub(super) struct Host {
     cores: usize,
     kernel: String,
     memory_bytes: u64,
-    /// Of a cache line's way from core to core and back, in ns: the least, the median and the most while it measured.
-    cache_line_ns: [f64; 3],
+    /// Of a cache line's way from core to core and back, in ns: the least, the median and the most while it measured. Absent where
+    /// one core did all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cache_line_ns: Option<[f64; 3]>,
 }
 
 impl Host {
-    pub(super) fn here(cache_line_ns: [f64; 3]) -> Result<Self> {
+    pub(super) fn here(cache_line_ns: Option<[f64; 3]>) -> Result<Self> {
         let read = |path: &str| fs::read_to_string(path).with_context(|| path.to_owned());
         let cpus = read("/proc/cpuinfo")?;
         let of_name = |name: &str| -> Vec<&str> {
@@ -96,6 +99,41 @@ pub(super) fn now() -> Result<String> {
     Ok(output(Command::new("date").args(["--utc", "+%Y-%m-%dT%H:%M:%SZ"]))?.trim().to_owned())
 }
 
+/// A result that is rows alone.
+#[derive(Debug, Serialize)]
+struct OfRows<'a> {
+    schema: &'static str,
+    name: &'a str,
+    time: &'a str,
+    host: Host,
+    tree: Tree,
+    rows: &'a [Row],
+}
+
+/// Keeps rows with the host and the tree; returns where.
+pub(super) fn keep_rows(name: &str, time: &str, rows: &[Row]) -> Result<PathBuf> {
+    let (host, tree) = (Host::here(None)?, Tree::here());
+    keep(name, time, &OfRows { schema: "synmill-rows/1", name, time, host, tree, rows })
+}
+
+/// What of a kept result is read again.
+#[derive(Deserialize)]
+struct Kept {
+    rows: Vec<Row>,
+}
+
+/// The rows of the newest result that is kept of this name.
+pub(super) fn newest(name: &str) -> Result<Vec<Row>> {
+    let folder = workspace().join(FOLDER).join(name);
+    let entries = fs::read_dir(&folder).with_context(|| format!("no result of `{name}` is kept"))?;
+    let files: Vec<PathBuf> = entries.map(|entry| Ok(entry?.path())).collect::<io::Result<_>>()?;
+    // Their names are times.
+    let file = files.iter().max().with_context(|| format!("no result of `{name}` is kept"))?;
+    let text = fs::read_to_string(file).with_context(|| file.display().to_string())?;
+    let kept: Kept = serde_json::from_str(&text).with_context(|| file.display().to_string())?;
+    Ok(kept.rows)
+}
+
 /// Keeps a result of a scenario under the time that it has; returns where.
 pub(super) fn keep(scenario: &str, time: &str, result: &impl Serialize) -> Result<PathBuf> {
     let folder = workspace().join(FOLDER).join(scenario);
@@ -120,7 +158,7 @@ mod tests {
     #[test]
     fn the_host_is_described() {
         assert_eq!(memory_bytes("MemFree: 1 kB\nMemTotal:       16 kB\n"), Some(16_384));
-        let host = Host::here([50.0, 60.0, 330.0]).unwrap();
+        let host = Host::here(Some([50.0, 60.0, 330.0])).unwrap();
         assert!(host.cores > 0 && !host.kernel.is_empty() && host.memory_bytes > 0, "{host:?}");
         let time = now().unwrap();
         assert!(time.len() == 20 && time.ends_with('Z'), "{time}");

@@ -86,27 +86,39 @@ impl Run {
         if self.report.exists() {
             fs::remove_file(&self.report).context("removing the last run's report")?;
         }
-        let core = peer::listed(&[stage.generator_core()]);
-        let pinned = ["taskset", "--cpu-list", &core].map(OsString::from);
-        let argv =
-            pinned.into_iter().chain([binary("synmill")?.into()]).chain(self.arguments.iter().cloned());
-        let mut command = stage.lab.exec(Side::Client, argv);
-        command.stdout(output).stderr(errors);
-        let mut watch = CoreWatch::start(watched)?;
-        let mut group = Group::spawn(&mut command)?;
-        // It warms up before, and lets its connections end afterwards.
-        let limit = Duration::from_secs(self.seconds.into()) + 2 * LIMIT;
-        let status = stage.interrupt.wait("the generator's end", limit, || {
-            watch.look()?;
-            group.try_wait()
-        })?;
+        let argv = [binary("synmill")?.into()].into_iter().chain(self.arguments.iter().cloned());
+        let (status, core_percent) = at_client(stage, argv, [output, errors], self.seconds, watched)?;
         let Some(in_doubt) = judge(status) else {
             bail!("`{}` failed ({status}). {}", self.shown(), said());
         };
         let report = Report::read(&self.report)?;
         let problems = problems(&report, in_doubt);
-        Ok(Outcome { report, problems, core_percent: watch.median_percent() })
+        Ok(Outcome { report, problems, core_percent })
     }
+}
+
+/// Runs a program that measures for so many seconds, at the client's end and on the generator's core: how it ended, and how busy the
+/// watched core was meanwhile, in percent.
+pub(super) fn at_client(
+    stage: &Stage,
+    argv: impl Iterator<Item = OsString>,
+    [output, errors]: [Stdio; 2],
+    seconds: u32,
+    watched: usize,
+) -> Result<(ExitStatus, f64)> {
+    let core = peer::listed(&[stage.generator_core()]);
+    let pinned = ["taskset", "--cpu-list", &core].map(OsString::from);
+    let mut command = stage.lab.exec(Side::Client, pinned.into_iter().chain(argv));
+    command.stdout(output).stderr(errors);
+    let mut watch = CoreWatch::start(watched)?;
+    let mut group = Group::spawn(&mut command)?;
+    // It warms up before, and lets its connections end afterwards.
+    let limit = Duration::from_secs(seconds.into()) + 2 * LIMIT;
+    let status = stage.interrupt.wait("the generator's end", limit, || {
+        watch.look()?;
+        group.try_wait()
+    })?;
+    Ok((status, watch.median_percent()))
 }
 
 /// Are the figures in doubt? Nothing when there are none.

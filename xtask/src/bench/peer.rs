@@ -12,7 +12,7 @@ use xtask::lab::{SERVER_INTERFACE, SERVER_V4, Side, shown};
 
 use super::scenario::{Case, PeerKind};
 use super::stage::{Stage, binary};
-use super::{LIMIT, counters, nginx};
+use super::{LIMIT, counters, nginx, receiver};
 use crate::process::Group;
 
 /// The port that every peer listens on.
@@ -93,7 +93,7 @@ impl Peer {
             PeerKind::Serve => (Some(nginx::counted_by_synmill(&self.report)?), None),
             PeerKind::Nginx => (Some(by_the_kernel), None),
             PeerKind::Kernel => (Some(by_the_kernel), Some(last_json(&self.said())?)),
-            PeerKind::Reflector => (None, Some(last_json(&self.said())?)),
+            PeerKind::Reflector | PeerKind::Sender => (None, Some(last_json(&self.said())?)),
         };
         Ok(Counted { retransmitted, said })
     }
@@ -126,6 +126,12 @@ fn server(stage: &Stage, case: &Case, cores: &[usize]) -> Result<Vec<OsString>> 
             }
             ("synmill-reflector", options)
         }
+        PeerKind::Sender => {
+            let to = receiver::address();
+            let mut argv = vec![binary("synmill-bulk")?.into()];
+            argv.extend(texts(&["send", "--interface", SERVER_INTERFACE, "--to", &to, "--core", &cores]));
+            return Ok(argv);
+        }
         PeerKind::Nginx => {
             let bytes = case.http_bytes().context("nginx serves http:SIZE")?;
             return Ok(nginx::nginx_command(stage.folder.path(), "index.html", bytes)?.to_vec());
@@ -147,7 +153,7 @@ pub(crate) fn listed(cores: &[usize]) -> String {
 }
 
 /// The last line that is a JSON object.
-fn last_json(said: &str) -> Result<serde_json::Value> {
+pub(super) fn last_json(said: &str) -> Result<serde_json::Value> {
     let line = said.lines().rev().find(|line| line.starts_with('{'));
     let line = line.with_context(|| format!("the peer's counts are not in what it said: {said}"))?;
     serde_json::from_str(line).with_context(|| format!("the peer's counts: {line}"))

@@ -1,5 +1,6 @@
 //! What `synmill bench --json` wrote. Knows its schema; never how it was measured.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
@@ -25,7 +26,7 @@ pub(crate) struct Report {
     pub(crate) start_lag_us: Percentiles,
     pub(crate) retransmissions: Retransmissions,
     drops: Value,
-    rings: Value,
+    pub(crate) rings: Rings,
     pub(crate) cpu: Cpu,
     pub(crate) verdict: Verdict,
 }
@@ -137,6 +138,18 @@ pub(crate) struct Retransmissions {
     pub(crate) segs: u64,
 }
 
+/// Frames lost at the generator's rings, by kind.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(transparent)]
+pub(crate) struct Rings(BTreeMap<String, u64>);
+
+impl Rings {
+    /// Those that were to be received.
+    pub(crate) fn lost(&self) -> u64 {
+        ["rx_ring_full", "fill_ring_empty", "rx_dropped"].iter().filter_map(|kind| self.0.get(*kind)).sum()
+    }
+}
+
 /// CPU time of the generator's side, in the window.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub(crate) struct Cpu {
@@ -211,7 +224,8 @@ pub(super) mod tests {
             "latency_us": {"connect": percentiles(established), "first_byte": percentiles(1),
                            "request": percentiles(0), "close": percentiles(1), "life": percentiles(1)},
             "start_lag_us": percentiles(1),
-            "retransmissions": {"syn": 1, "segs": 7}, "drops": {}, "rings": {},
+            "retransmissions": {"syn": 1, "segs": 7}, "drops": {},
+            "rings": {"rx_ring_full": 5, "fill_ring_empty": 2, "tx_ring_full": 9},
             "cpu": {"cores": [{"core": 1, "user_percent": 60.0, "system_percent": 30.0, "softirq_percent": 9.0,
                                "idle_percent": 0.0}],
                     "ns_per_connection": 4800.0},

@@ -34,9 +34,15 @@ pub(crate) enum Column {
     /// How busy the peer's first core was, the kernel's part included.
     PeerCorePercent,
     GeneratorCorePercent,
-    /// Time of the peer's core for a connection.
+    /// Time of the peer's core for a connection, the kernel's part included.
     PeerNs,
     GeneratorNs,
+    /// Time of both cores for a connection.
+    BothNs,
+    /// Bytes of text that came, in 10^9 bits a second.
+    GbitPerS,
+    /// Frames that were there for the receiver, and that its rings had no room for, or that never came.
+    FramesLost,
     /// A cache line's way from core to core and back, before and after.
     CacheLineNs,
 }
@@ -80,12 +86,15 @@ impl Column {
             Self::GeneratorCorePercent => ["core %", "gen"],
             Self::PeerNs => ["ns/conn", "peer"],
             Self::GeneratorNs => ["ns/conn", "gen"],
+            Self::BothNs => ["ns/conn", "both"],
+            Self::GbitPerS => ["Gbit", "per s"],
+            Self::FramesLost => ["frames", "lost"],
             Self::CacheLineNs => ["cache", "line ns"],
         }
     }
 
     /// What its value is a number of.
-    pub(super) const fn unit(self) -> &'static str {
+    pub(crate) const fn unit(self) -> &'static str {
         match self {
             Self::ConnectionsPerS => "connections/s",
             Self::RequestsPerS => "requests/s",
@@ -104,6 +113,9 @@ impl Column {
             Self::GeneratorCorePercent => "% of the generator's core",
             Self::PeerNs => "ns/connection of the peer's core",
             Self::GeneratorNs => "ns/connection of the generator",
+            Self::BothNs => "ns/connection of both cores",
+            Self::GbitPerS => "Gbit/s",
+            Self::FramesLost => "frames lost before the receiver",
             Self::CacheLineNs => "ns, cache line there and back",
         }
     }
@@ -116,7 +128,7 @@ impl Column {
             | Self::RequestP50Us
             | Self::RequestP99Us
             | Self::StartLagP99Us => 1,
-            Self::PacketsOut | Self::PacketsIn => 2,
+            Self::PacketsOut | Self::PacketsIn | Self::GbitPerS => 2,
             _ => 0,
         }
     }
@@ -126,7 +138,7 @@ impl Column {
             Self::ConnectionsPerS => 11,
             Self::RequestsPerS | Self::ConnectP99Us | Self::RequestP99Us | Self::LifeP99Us => 9,
             // At a connection a second.
-            Self::PeerNs | Self::GeneratorNs => 10,
+            Self::PeerNs | Self::GeneratorNs | Self::BothNs => 10,
             _ => 8,
         }
     }
@@ -170,6 +182,7 @@ impl Sample {
             (Column::GeneratorCorePercent, report.cpu.busy_percent()),
             (Column::GeneratorRetransmissions, Some(report.retransmissions.segs as f64)),
             (Column::GeneratorNs, report.cpu.ns_per_connection),
+            (Column::FramesLost, Some(report.rings.lost() as f64)),
         ] {
             sample.set(column, value);
         }
@@ -223,8 +236,9 @@ impl Ratio {
     }
 
     pub(super) fn line(&self) -> String {
-        let Self { over, under, of_medians, of_rounds: [least, most], .. } = self;
-        format!("ratio {over} / {under}: {of_medians:.2} (in one round {least:.2} to {most:.2})")
+        let Self { over, under, column, of_medians, of_rounds: [least, most] } = self;
+        let unit = column.unit();
+        format!("ratio {over} / {under}: {of_medians:.2} of {unit} (in one round {least:.2} to {most:.2})")
     }
 }
 
@@ -289,6 +303,7 @@ mod tests {
             (Column::GeneratorRetransmissions, 7.0),
             (Column::GeneratorCorePercent, 99.0),
             (Column::GeneratorNs, 4800.0),
+            (Column::FramesLost, 7.0),
         ] {
             assert!((sample.get(column) - want).abs() < 1e-9, "{column:?}: {}", sample.get(column));
         }
@@ -308,7 +323,7 @@ mod tests {
         let (over, under) = ([10.0, 30.0, 20.0].map(sample), [10.0, 10.0, 5.0].map(sample));
         let ratio = Ratio::of(Column::ConnectionsPerS, ["serve", "kernel"], [&over, &under]);
         assert_eq!((ratio.of_medians, ratio.of_rounds), (2.0, [1.0, 4.0]));
-        assert_eq!(ratio.line(), "ratio serve / kernel: 2.00 (in one round 1.00 to 4.00)");
+        assert_eq!(ratio.line(), "ratio serve / kernel: 2.00 of connections/s (in one round 1.00 to 4.00)");
     }
 
     #[test]

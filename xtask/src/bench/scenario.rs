@@ -1,7 +1,7 @@
 //! A scenario: one question, as a file of benches/scenarios asks it. Knows what may be asked; never how it is measured.
 
-use std::fs;
 use std::path::Path;
+use std::{fmt, fs};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
@@ -41,6 +41,12 @@ pub(crate) struct Scenario {
     /// Pairs of cases whose ratio is told, besides that of each case to the first.
     #[serde(default)]
     pub(crate) ratio: Vec<[String; 2]>,
+    /// Columns besides `measure` whose ratios are told.
+    #[serde(default)]
+    pub(crate) compare: Vec<Column>,
+    /// Columns to draw [default: `measure`].
+    #[serde(default)]
+    plot: Vec<Column>,
     pub(crate) cases: Vec<Case>,
 }
 
@@ -67,6 +73,8 @@ pub(crate) struct Case {
     /// Ask for this share of the connections a second that the first case established, after the cases without one.
     pub(crate) rate_share: Option<f64>,
     pub(crate) seconds: Option<u32>,
+    /// A lab of its own, in place of the scenario's.
+    lab: Option<LabShape>,
 }
 
 /// The server at the other end.
@@ -81,6 +89,8 @@ pub(crate) enum PeerKind {
     Reflector,
     /// One worker of nginx.
     Nginx,
+    /// Full frames sent to a socket that counts them in the generator's place: what the rings carry at most.
+    Sender,
 }
 
 impl PeerKind {
@@ -91,6 +101,7 @@ impl PeerKind {
             Self::Kernel => "synmill-kernel-server",
             Self::Reflector => "synmill-reflector",
             Self::Nginx => "nginx",
+            Self::Sender => "synmill-bulk send",
         }
     }
 }
@@ -113,6 +124,12 @@ impl Default for LabShape {
 impl From<LabShape> for LabOptions {
     fn from(LabShape { queues, mtu }: LabShape) -> Self {
         Self { queues, mtu, ..Self::default() }
+    }
+}
+
+impl fmt::Display for LabShape {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "over {} queue(s) at MTU {}", self.queues, self.mtu)
     }
 }
 
@@ -144,14 +161,13 @@ impl Scenario {
             if let Some(share) = case.rate_share {
                 ensure!(share > 0.0 && share <= 1.0, "the rate-share of `{name}` lies above 0 and up to 1");
             }
-            if matches!(case.peer, PeerKind::Reflector | PeerKind::Nginx) {
-                let known = case.service == "close" && case.peer == PeerKind::Reflector;
-                ensure!(
-                    known || case.http_bytes().is_some(),
-                    "the peer of `{name}` cannot serve `{}`",
-                    case.service
-                );
-            }
+            let known = match case.peer {
+                PeerKind::Serve | PeerKind::Kernel => true,
+                PeerKind::Reflector => case.service == "close" || case.http_bytes().is_some(),
+                PeerKind::Nginx => case.http_bytes().is_some(),
+                PeerKind::Sender => case.service == "frames",
+            };
+            ensure!(known, "the peer of `{name}` cannot serve `{}`", case.service);
         }
         for name in self.ratio.iter().flatten() {
             ensure!(names.contains(&name.as_str()), "ratio: there is no case `{name}`");
@@ -162,12 +178,28 @@ impl Scenario {
     /// The columns that are shown: those of every scenario, and what this one asks for.
     pub(crate) fn shown(&self) -> Vec<Column> {
         let mut shown = Column::ALWAYS.to_vec();
-        for &column in [&self.measure].into_iter().chain(&self.columns) {
+        for &column in [&self.measure].into_iter().chain(&self.compare).chain(&self.columns) {
             if !shown.contains(&column) {
                 shown.push(column);
             }
         }
         shown
+    }
+
+    /// The columns whose ratios are told.
+    pub(crate) fn compared(&self) -> impl Iterator<Item = Column> {
+        [self.measure].into_iter().chain(self.compare.iter().copied())
+    }
+
+    /// The columns that are drawn.
+    pub(crate) fn plotted(&self) -> impl Iterator<Item = Column> {
+        let usual = self.plot.is_empty().then_some(self.measure);
+        usual.into_iter().chain(self.plot.iter().copied())
+    }
+
+    /// The lab that a case is measured in.
+    pub(crate) fn lab_of(&self, case: &Case) -> LabShape {
+        case.lab.unwrap_or(self.lab)
     }
 
     /// The pairs whose ratio is told: each case to the first, then the named ones; each once.
@@ -198,12 +230,18 @@ impl Case {
             generator: Vec::new(),
             rate_share: None,
             seconds: None,
+            lab: None,
         }
     }
 
     /// Of `http:SIZE`, SIZE when it is a plain number.
     pub(crate) fn http_bytes(&self) -> Option<usize> {
         self.service.strip_prefix("http:")?.parse().ok()
+    }
+
+    /// Of `source:SIZE`, SIZE when it is a plain number.
+    pub(crate) fn source_bytes(&self) -> Option<u32> {
+        self.service.strip_prefix("source:")?.parse().ok()
     }
 }
 
@@ -260,6 +298,7 @@ service = 'http:64'
 name = 'serve'
 peer = 'serve'
 service = 'close'
+lab = { queues = 2, mtu = 3498 }
 arguments = ['--workers', '2']
 rate-share = 0.5
 seconds = 60
@@ -269,10 +308,10 @@ seconds = 60
     fn a_scenario_says_what_it_wants() {
         let scenario = Scenario::parse(PLAIN).unwrap();
         assert_eq!((scenario.rounds, scenario.seconds, scenario.measure), (5, 5, Column::default()));
-        assert_eq!(
-            LabOptions::from(scenario.lab),
-            LabOptions { queues: 4, mtu: 1500, checksum_offload: false }
-        );
+        let labs = [0, 2].map(|at| LabOptions::from(scenario.lab_of(&scenario.cases[at])));
+        let of = |queues, mtu| LabOptions { queues, mtu, checksum_offload: false };
+        assert_eq!(labs, [of(4, 1500), of(2, 3498)]);
+        assert!(scenario.plotted().eq([Column::ConnectionsPerS]));
         let serve = &scenario.cases[2];
         assert_eq!(
             (serve.peer, serve.cores, serve.rate_share, serve.seconds),
@@ -289,6 +328,7 @@ seconds = 60
             ("queues", "rings", "rings"),
             ("peer = 'serve'", "peer = 'apache'", "apache"),
             ("service = 'http:64'", "service = 'echo'", "cannot serve `echo`"),
+            ("peer = 'reflector'", "peer = 'sender'", "cannot serve `http:64`"),
             ("name = 'serve'", "name = 'kernel'", "two cases are named `kernel`"),
             ("['serve', 'reflector']", "['serve', 'wrk']", "no case `wrk`"),
             ("rate-share = 0.5", "rate-share = 2.0", "rate-share of `serve`"),

@@ -2,16 +2,17 @@
 
 use anyhow::{Context as _, Result, ensure};
 use serde::Serialize;
+use serde_json::Value;
 use xtask::lab::output;
 
 use super::archive::{self, Host, Row, Tree};
 use super::generator::{Outcome, Run};
 use super::peer::{Peer, listed};
-use super::report::Report;
+use super::receiver::Received;
 use super::sample::{Column, Ratio, Sample, Table};
-use super::scenario::{Case, Named, PeerKind, Scenario};
+use super::scenario::{Case, LabShape, Named, PeerKind, Scenario};
 use super::stage::{Stage, binary};
-use super::{Bench, PREFIX, counters};
+use super::{Bench, PREFIX, counters, receiver};
 use crate::process::Interrupt;
 use crate::{prerequisites, run};
 
@@ -27,13 +28,14 @@ struct Measurement {
     values: Sample,
     /// Of the cache line, before and after.
     cache_line_ns: [f64; 2],
-    generator: Report,
+    /// The report of the generator, or of what was in its place.
+    generator: Value,
     /// Why the figures are in doubt.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     problems: Vec<String>,
     /// What the peer counted.
     #[serde(skip_serializing_if = "Option::is_none")]
-    peer: Option<serde_json::Value>,
+    peer: Option<Value>,
 }
 
 /// All of a result.
@@ -50,6 +52,8 @@ struct Archived<'a> {
     measurements: &'a [Measurement],
     medians: Vec<Median<'a>>,
     ratios: &'a [Ratio],
+    /// Medians and ratios once more, as `--json` tells them.
+    rows: &'a [Row],
 }
 
 /// The medians of a case.
@@ -69,14 +73,11 @@ pub(super) fn perform(interrupt: &Interrupt, named: &Named, command: &Bench) -> 
     prerequisites::ensure(interrupt, &needs)?;
     run::build_with_peers(interrupt)?;
     let time = archive::now()?;
-    let stage = Stage::up(interrupt, PREFIX, scenario.lab.into())?;
-    stage.check_cores()?;
-
-    let trial = Trial { stage: &stage, scenario, seconds: command.seconds };
-    let rounds = command.rounds.unwrap_or(scenario.rounds);
+    let mut trial = Trial { interrupt, scenario, seconds: command.seconds(), stage: None };
+    let rounds = command.rounds(scenario.rounds);
     let table = trial.introduce(rounds)?;
     let measurements = trial.measure(&table, rounds)?;
-    drop(stage);
+    drop(trial);
 
     let medians: Vec<Median<'_>> = scenario.cases.iter().map(|case| median_of(case, &measurements)).collect();
     for Median { case, values } in &medians {
@@ -91,18 +92,19 @@ pub(super) fn perform(interrupt: &Interrupt, named: &Named, command: &Bench) -> 
         println!("{doubtful} of {} measurements are in doubt: see their lines.", measurements.len());
     }
     let rows = rows(&named.name, &medians, &ratios);
-    if !command.no_archive {
+    if command.keeps() {
         let archived = Archived {
             schema: "synmill-scenario/1",
             name: &named.name,
             time: time.clone(),
-            host: Host::here(spread(&measurements))?,
+            host: Host::here(Some(spread(&measurements)))?,
             tree: Tree::here(),
             rounds,
             scenario: &named.text,
             measurements: &measurements,
             medians,
             ratios: &ratios,
+            rows: &rows,
         };
         println!("Kept: {}", archive::keep(&named.name, &time, &archived)?.display());
     }
@@ -111,23 +113,29 @@ pub(super) fn perform(interrupt: &Interrupt, named: &Named, command: &Bench) -> 
 
 /// What all measurements of a scenario share.
 struct Trial<'a> {
-    stage: &'a Stage,
+    interrupt: &'a Interrupt,
     scenario: &'a Scenario,
     /// In place of the scenario's.
     seconds: Option<u32>,
+    /// What the last case was measured on, and its lab's shape.
+    stage: Option<(LabShape, Stage)>,
 }
 
 impl Trial<'_> {
     /// Says what will be measured; the table that it will be told in.
-    fn introduce(&self, rounds: u32) -> Result<Table> {
-        let Scenario { title, question, cases, generator, .. } = self.scenario;
+    fn introduce(&mut self, rounds: u32) -> Result<Table> {
+        let scenario = self.scenario;
+        let Scenario { title, question, cases, generator, .. } = scenario;
+        let stage = self.stage_of(&cases[0])?;
+        let generator_core = stage.generator_core();
+        let cores: Vec<_> = cases.iter().map(|case| stage.server_cores(case.cores)).collect::<Result<_>>()?;
         println!("\n== {title}\n{question}");
-        println!("{rounds} round(s), the generator on core {}.", self.stage.generator_core());
+        println!("{rounds} round(s), the generator on core {generator_core}.");
         println!("The generator in every case: synmill bench ... {}", generator.join(" "));
-        for case in cases {
-            let cores = listed(&self.stage.server_cores(case.cores)?);
-            let mut words =
-                vec![format!("  {}: {} {} on core {cores}", case.name, case.peer.name(), case.service)];
+        for (case, cores) in cases.iter().zip(&cores) {
+            let (peer, cores) = (case.peer.name(), listed(cores));
+            let mut words = vec![format!("  {}: {peer} {} on core {cores}", case.name, case.service)];
+            words.push(scenario.lab_of(case).to_string());
             words.extend(case.arguments.iter().cloned());
             words.push(format!("for {} s", self.seconds_of(case)));
             words.extend(case.generator.iter().cloned());
@@ -141,14 +149,28 @@ impl Trial<'_> {
         Ok(table)
     }
 
+    /// A stage with the lab of this case: the last one, if that is of the same shape.
+    fn stage_of(&mut self, case: &Case) -> Result<&Stage> {
+        let shape = self.scenario.lab_of(case);
+        if self.stage.as_ref().is_none_or(|(last, _)| *last != shape) {
+            // Both would have the same names.
+            self.stage = None;
+            let stage = Stage::up(self.interrupt, PREFIX, shape.into())?;
+            stage.check_cores()?;
+            self.stage = Some((shape, stage));
+        }
+        self.stage.as_ref().map(|(_, stage)| stage).context("the stage is up")
+    }
+
     fn seconds_of(&self, case: &Case) -> u32 {
         self.seconds.or(case.seconds).unwrap_or(self.scenario.seconds)
     }
 
     /// Every case in every round: in turn, so that what the machine does to one it does to all. Those whose rate is a share of the
     /// first one's come when that is known.
-    fn measure(&self, table: &Table, rounds: u32) -> Result<Vec<Measurement>> {
-        let cases = &self.scenario.cases;
+    fn measure(&mut self, table: &Table, rounds: u32) -> Result<Vec<Measurement>> {
+        let scenario = self.scenario;
+        let cases = &scenario.cases;
         let mut measurements = Vec::new();
         for shared in [false, true] {
             let part: Vec<&Case> = cases.iter().filter(|case| case.rate_share.is_some() == shared).collect();
@@ -170,17 +192,23 @@ impl Trial<'_> {
     }
 
     /// One case, once: its peer from start to end under one run of the generator.
-    fn one(&self, case: &Case, round: u32, rate: Option<u64>) -> Result<Measurement> {
-        let (stage, seconds) = (self.stage, self.seconds_of(case));
+    fn one(&mut self, case: &Case, round: u32, rate: Option<u64>) -> Result<Measurement> {
+        let (scenario, seconds) = (self.scenario, self.seconds_of(case));
+        let stage = self.stage_of(case)?;
         let cores = stage.server_cores(case.cores)?;
         let pair = [cores[0], stage.generator_core()];
-        let mut arguments = self.scenario.generator.clone();
-        arguments.extend(case.generator.iter().cloned());
-        arguments.extend(rate.into_iter().flat_map(|rate| ["--rate".to_owned(), rate.to_string()]));
 
         let before = cache_line(pair)?;
         let peer = Peer::start(stage, case, &cores)?;
-        let outcome = Run::new(stage, seconds, &arguments).quietly(stage, cores[0])?;
+        let heard = if case.peer == PeerKind::Sender {
+            Heard::from_receiver(receiver::count(stage, seconds, &case.generator, cores[0])?)
+        } else {
+            let mut arguments = scenario.generator.clone();
+            arguments.extend(case.generator.iter().cloned());
+            arguments.extend(rate.into_iter().flat_map(|rate| ["--rate".to_owned(), rate.to_string()]));
+            let outcome = Run::new(stage, seconds, &arguments).quietly(stage, cores[0])?;
+            Heard::from_generator(outcome, case)?
+        };
         let counted = peer.stop(stage)?;
         let cache_line_ns = [before, cache_line(pair)?];
 
@@ -189,25 +217,54 @@ impl Trial<'_> {
             case: case.name.clone(),
             seconds,
             rate_asked: rate,
-            values: complete(&outcome, counted.retransmitted, cache_line_ns),
+            values: complete(heard.values, heard.core_percent, counted.retransmitted, cache_line_ns),
             cache_line_ns,
-            generator: outcome.report,
-            problems: outcome.problems,
+            generator: heard.said,
+            problems: heard.problems,
             peer: counted.said,
         })
     }
 }
 
-/// The report's columns, and those that are measured around it.
-fn complete(outcome: &Outcome, peer_retransmissions: Option<f64>, cache_line_ns: [f64; 2]) -> Sample {
-    let peer_percent = outcome.core_percent;
-    let mut sample = Sample::of(&outcome.report);
+/// What the client's end tells of a measurement.
+struct Heard {
+    values: Sample,
+    said: Value,
+    problems: Vec<String>,
+    /// How busy the peer's first core was.
+    core_percent: f64,
+}
+
+impl Heard {
+    fn from_generator(outcome: Outcome, case: &Case) -> Result<Self> {
+        let Outcome { report, problems, core_percent } = outcome;
+        let mut values = Sample::of(&report);
+        let bits = case.source_bytes().map(|bytes| 8.0 * f64::from(bytes));
+        values.set(Column::GbitPerS, bits.map(|bits| report.requests.per_s * bits / 1e9));
+        let said = serde_json::to_value(report).context("the generator's report")?;
+        Ok(Self { values, said, problems, core_percent })
+    }
+
+    fn from_receiver(received: Received) -> Self {
+        let Received { values, said, core_percent } = received;
+        Self { values, said, problems: Vec::new(), core_percent }
+    }
+}
+
+/// The client's columns, and those that are measured around it.
+fn complete(
+    mut sample: Sample,
+    peer_percent: f64,
+    peer_retransmissions: Option<f64>,
+    cache_line_ns: [f64; 2],
+) -> Sample {
     // Percent of a second, over the connections of a second.
-    let peer_ns = peer_percent * 1e7 / outcome.report.rate_per_s.achieved;
+    let peer_ns = peer_percent * 1e7 / sample.get(Column::ConnectionsPerS);
     for (column, value) in [
         (Column::PeerRetransmissions, peer_retransmissions),
         (Column::PeerCorePercent, Some(peer_percent)),
         (Column::PeerNs, Some(peer_ns)),
+        (Column::BothNs, Some(peer_ns + sample.get(Column::GeneratorNs))),
         (Column::CacheLineNs, Some(f64::midpoint(cache_line_ns[0], cache_line_ns[1]))),
     ] {
         sample.set(column, value);
@@ -248,20 +305,27 @@ fn rate_of(share: f64, case: &Case, measurements: &[Measurement]) -> Result<u64>
 }
 
 fn ratios(scenario: &Scenario, measurements: &[Measurement]) -> Vec<Ratio> {
-    let ratio = |pair: [&str; 2]| {
+    let ratio = |column: Column, pair: [&str; 2]| {
         let [over, under] = pair.map(|case| samples_of(case, measurements));
-        Ratio::of(scenario.measure, pair, [&over, &under])
+        Ratio::of(column, pair, [&over, &under])
     };
-    scenario.ratios().into_iter().map(ratio).collect()
+    let of_column = |column| scenario.ratios().into_iter().map(move |pair| ratio(column, pair));
+    scenario.compared().flat_map(of_column).filter(|ratio| ratio.of_medians.is_finite()).collect()
 }
 
 fn rows(name: &str, medians: &[Median<'_>], ratios: &[Ratio]) -> Vec<Row> {
     let figures = medians.iter().flat_map(|median| {
         median.values.values().map(|(column, value)| Row::new(name, median.case, value, column.unit()))
     });
-    let ratios = ratios
-        .iter()
-        .map(|ratio| Row::new(name, format!("{}/{}", ratio.over, ratio.under), ratio.of_medians, "ratio"));
+    // The scenario's own column comes first, and its ratios are called nothing else.
+    let measure = ratios.first().map(|ratio| ratio.column);
+    let ratios = ratios.iter().map(|ratio| {
+        let unit = match ratio.column {
+            column if Some(column) == measure => "ratio".to_owned(),
+            column => format!("ratio of {}", column.unit()),
+        };
+        Row::new(name, format!("{}/{}", ratio.over, ratio.under), ratio.of_medians, &unit)
+    });
     figures.chain(ratios).collect()
 }
 
@@ -279,11 +343,13 @@ mod tests {
     fn measured(case: &str, round: u32, established: u64) -> Measurement {
         let report = report(&fake(established, 50.0)).unwrap();
         let outcome = Outcome { report, problems: Vec::new(), core_percent: 80.0 };
-        let values = complete(&outcome, Some(2.0), [50.0, 330.0]);
-        let (case, generator) = (case.to_owned(), outcome.report);
+        let of = Case::plain(case, PeerKind::Serve, "source:125000000");
+        let heard = Heard::from_generator(outcome, &of).unwrap();
+        let values = complete(heard.values, heard.core_percent, Some(2.0), [50.0, 330.0]);
+        let generator = heard.said;
         Measurement {
             round,
-            case,
+            case: of.name,
             seconds: 5,
             rate_asked: None,
             values,
@@ -296,7 +362,8 @@ mod tests {
 
     fn scenario() -> Scenario {
         let case = |name: &str| format!("[[cases]]\nname = '{name}'\npeer = '{name}'\nservice = 'close'\n");
-        let text = format!("title = ''\nquestion = ''\n{}{}", case("kernel"), case("serve"));
+        let text =
+            format!("title = ''\nquestion = ''\ncompare = ['peer-ns']\n{}{}", case("kernel"), case("serve"));
         Scenario::parse(&text).unwrap()
     }
 
@@ -307,6 +374,8 @@ mod tests {
             (Column::ConnectionsPerS, 200_000.0),
             (Column::PeerCorePercent, 80.0),
             (Column::PeerNs, 4000.0),
+            (Column::BothNs, 8800.0),
+            (Column::GbitPerS, 2.0),
             (Column::PeerRetransmissions, 2.0),
             (Column::CacheLineNs, 190.0),
         ] {
@@ -323,12 +392,16 @@ mod tests {
 
         assert_eq!(rate_of(0.5, &scenario.cases[0], &measurements).unwrap(), 40_000);
         let ratios = ratios(&scenario, &measurements);
-        assert_eq!(ratios.len(), 1);
+        assert_eq!(ratios.len(), 2);
         assert!((ratios[0].of_medians - 2.5).abs() < 1e-9, "{ratios:?}");
         let medians: Vec<_> = scenario.cases.iter().map(|case| median_of(case, &measurements)).collect();
         let rows = rows("lab", &medians, &ratios);
         assert!(rows.contains(&Row::new("lab", "serve", 200_000.0, "connections/s")), "{rows:?}");
         assert!(rows.contains(&Row::new("lab", "serve/kernel", 2.5, "ratio")), "{rows:?}");
+        assert!(
+            rows.contains(&Row::new("lab", "serve/kernel", 0.4, "ratio of ns/connection of the peer's core")),
+            "{rows:?}"
+        );
         assert_eq!(spread(&measurements), [50.0, 330.0, 330.0]);
     }
 
