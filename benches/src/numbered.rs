@@ -23,6 +23,16 @@ pub struct Template {
     frame: Vec<u8>,
     /// The sum under its TCP checksum, folded.
     sum: u16,
+    /// That without the text.
+    headers: u16,
+}
+
+/// Puts in the number, and the checksum of all that is under `sum` and of the number.
+#[inline]
+fn number_it(frame: &mut [u8], number: u32, sum: u16) {
+    frame[NUMBER..NUMBER + 4].copy_from_slice(&number.to_be_bytes());
+    let checksum = !fold(u32::from(sum) + (number >> 16) + (number & 0xffff));
+    frame[CHECKSUM..CHECKSUM + 2].copy_from_slice(&checksum.to_be_bytes());
 }
 
 impl Template {
@@ -61,8 +71,9 @@ impl Template {
             *byte = at as u8;
         }
         let pseudo = addresses + u32::from(TCP_PROTOCOL) + u32::from(length - 20);
+        let headers = fold(pseudo + sum(&tcp[..20]));
         let sum = fold(pseudo + sum(tcp));
-        Self { frame, sum }
+        Self { frame, sum, headers }
     }
 
     /// Bytes of the frame.
@@ -72,13 +83,20 @@ impl Template {
     }
 
     /// Makes `frame`, of [`Template::frame_len`] bytes, the segment of this number. One that was made here before keeps its text.
+    #[inline]
     pub fn write(&self, frame: &mut [u8], number: u32) {
         if frame[..NUMBER] != self.frame[..NUMBER] {
             frame.copy_from_slice(&self.frame);
         }
-        frame[NUMBER..NUMBER + 4].copy_from_slice(&number.to_be_bytes());
-        let checksum = !fold(u32::from(self.sum) + (number >> 16) + (number & 0xffff));
-        frame[CHECKSUM..CHECKSUM + 2].copy_from_slice(&checksum.to_be_bytes());
+        number_it(frame, number, self.sum);
+    }
+
+    /// The same with its text written and summed up, as one has to whose text is new.
+    #[inline]
+    pub fn write_anew(&self, frame: &mut [u8], number: u32) {
+        frame.copy_from_slice(&self.frame);
+        let sum = fold64(u64::from(self.headers) + sum_of_many(&frame[HEADERS..]));
+        number_it(frame, number, sum);
     }
 }
 
@@ -96,7 +114,23 @@ fn sum(bytes: &[u8]) -> u32 {
     words.sum()
 }
 
+/// The same, faster: four bytes a step, in the machine's order, which one turn puts right in the end (RFC 1071 section 2 (B)).
+#[inline]
+fn sum_of_many(bytes: &[u8]) -> u64 {
+    let (steps, rest) = bytes.as_chunks::<4>();
+    let many: u64 = steps.iter().map(|step| u64::from(u32::from_ne_bytes(*step))).sum();
+    u64::from(u16::from_be_bytes(fold64(many).to_ne_bytes())) + u64::from(sum(rest))
+}
+
 /// To 16 bits, with end-around carry.
+#[inline]
+const fn fold64(sum: u64) -> u16 {
+    let once = (sum & 0xffff_ffff) + (sum >> 32);
+    fold(fold((once & 0xffff_ffff) as u32) as u32 + (once >> 32) as u32)
+}
+
+/// To 16 bits, with end-around carry.
+#[inline]
 const fn fold(sum: u32) -> u16 {
     let once = (sum & 0xffff) + (sum >> 16);
     ((once & 0xffff) + (once >> 16)) as u16
@@ -115,19 +149,20 @@ mod tests {
 
     #[test]
     fn every_number_is_a_right_segment() {
-        for mtu in [41, 1500, 3498, 9000] {
+        for mtu in [41, 1500, 1501, 3498, 9000] {
             let template = template(mtu);
             for number in [0, 1, 0xffff, 0x1_0000, 0xdead_beef, u32::MAX] {
                 let mut frame = vec![0xaa; template.frame_len()];
                 // Written over another, too.
-                for number in [7, number] {
-                    template.write(&mut frame, number);
+                for write in [Template::write, Template::write_anew, Template::write] {
+                    template.write(&mut frame, 7);
+                    write(&template, &mut frame, number);
+                    let Ok(Packet::Tcp(packet)) = parse(&frame, Checks::default()) else {
+                        panic!("number {number} at MTU {mtu} is no right segment");
+                    };
+                    assert_eq!(packet.segment.seq.0, number);
+                    assert_eq!(read(&frame), Some((number, mtu - 40)));
                 }
-                let Ok(Packet::Tcp(packet)) = parse(&frame, Checks::default()) else {
-                    panic!("number {number} at MTU {mtu} is no right segment");
-                };
-                assert_eq!(packet.segment.seq.0, number);
-                assert_eq!(read(&frame), Some((number, mtu - 40)));
             }
         }
     }

@@ -1,5 +1,6 @@
 //! The peers as their clients see them: the kernel's server and the reflector, each in a lab of its own with the
-//! kernel's TCP as the client; and the reflector's answers as frames. Needs root, but for the frames.
+//! kernel's TCP as the client; the bare sender and who counts its frames; and the reflector's answers as frames. Needs root, but for
+//! the frames.
 
 use std::io::{BufRead as _, BufReader, ErrorKind, Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -14,10 +15,13 @@ use synmill::flow::{Address, FlowKey};
 use synmill::proto::{Flags, Options, Segment, SeqNum, Timestamps, WireWindow};
 use synmill::wire::{Checks, Link, Packet, emit, header_len, parse};
 use synmill_benches::reflect::{Reflected, Reflector, Service};
-use xtask::lab::{Lab, LabOptions, SERVER_INTERFACE, SERVER_V4, SERVER_V6, Side};
+use xtask::lab::{
+    CLIENT_INTERFACE, CLIENT_V4, Lab, LabOptions, SERVER_INTERFACE, SERVER_V4, SERVER_V6, Side,
+};
 
 const KERNEL_SERVER: &str = env!("CARGO_BIN_EXE_synmill-kernel-server");
 const REFLECTOR: &str = env!("CARGO_BIN_EXE_synmill-reflector");
+const BULK: &str = env!("CARGO_BIN_EXE_synmill-bulk");
 /// Longest wait for a byte or for a process.
 const LIMIT: Duration = Duration::from_secs(30);
 const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n";
@@ -37,19 +41,24 @@ impl Stage {
     /// Waits for the test's turn, builds its lab, and starts the peer on port 80 of both addresses. `name` is no other
     /// test's.
     fn new(name: &str, program: &str, arguments: &[&str]) -> Self {
-        assert!(
-            geteuid().is_root(),
-            "this test makes network namespaces and sockets in them: run it as root"
-        );
-        let turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
-        let lab = Lab::up(&format!("smt-peers-{name}"), LabOptions::default()).expect("the lab comes up");
         let listen = server_addresses().map(|address| format!("--listen={address}"));
         let mut argv = vec![program, &listen[0], &listen[1]];
         if program == REFLECTOR {
             argv.extend(["--interface", SERVER_INTERFACE]);
         }
         argv.extend(arguments);
-        let mut command = lab.exec(Side::Server, &argv);
+        Self::of(name, LabOptions::default(), &argv)
+    }
+
+    /// The same with the peer's whole command, in a lab of this kind.
+    fn of(name: &str, options: LabOptions, argv: &[&str]) -> Self {
+        assert!(
+            geteuid().is_root(),
+            "this test makes network namespaces and sockets in them: run it as root"
+        );
+        let turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+        let lab = Lab::up(&format!("smt-peers-{name}"), options).expect("the lab comes up");
+        let mut command = lab.exec(Side::Server, argv);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut peer = command.spawn().expect("the peer starts");
         let mut said = String::new();
@@ -251,6 +260,36 @@ fn kernel_server_echo() {
 }
 
 #[test]
+fn kernel_server_source() {
+    // Nothing said, and something said that it does not want to hear: FIN, not RST.
+    let stage = Stage::new("source", KERNEL_SERVER, &["--service=source:20000000"]);
+    for (address, text) in server_addresses().into_iter().zip([&b""[..], b"x"]) {
+        assert_eq!(said_to(&stage, address, text).map(|heard| heard.len()), Ok(20_000_000));
+    }
+    check_counts(&stage.stop(), &[("accepted", 2), ("closed", 2), ("resets", 0), ("errors", 0)]);
+}
+
+#[test]
+fn bare_frames_are_counted() {
+    let to = format!("{CLIENT_V4}:9");
+    for (mtu, mode) in [(1500, "copy"), (1500, "skb"), (3498, "skb")] {
+        let options = LabOptions { mtu, ..LabOptions::default() };
+        let send = [BULK, "send", "--interface", SERVER_INTERFACE, "--to", &to, "--mode", mode];
+        let stage = Stage::of("bulk", options, &send);
+        let count = [BULK, "count", "--interface", CLIENT_INTERFACE, "--at", &to, "--seconds", "1"];
+        let counted =
+            stage.lab.output(Side::Client, &[&count[..], &["--core", "1", "--mode", mode]].concat());
+        let counted: Value = serde_json::from_str(&counted.unwrap()).expect("it is JSON");
+        let of = |name: &str| counted[name].as_u64().unwrap();
+        assert!(of("frames") > 0, "{mode} at MTU {mtu}: {counted}");
+        assert_eq!(of("text_bytes"), of("frames") * u64::from(mtu - 40), "{mode} at MTU {mtu}: {counted}");
+        let sent = stage.stop();
+        assert!(sent["frames"].as_u64().unwrap() >= of("frames") + of("lost"), "{counted} of {sent}");
+        check_counts(&sent, &[("tx_invalid", 0), ("tx_ring_full", 0)]);
+    }
+}
+
+#[test]
 fn kernel_server_garbage_and_silence() {
     let stage = Stage::new("garbage", KERNEL_SERVER, &["--service=garbage"]);
     let heard = said_to(&stage, server_addresses()[0], LAST_REQUEST).unwrap();
@@ -295,12 +334,14 @@ fn reflector_close() {
 
 #[test]
 fn what_cannot_be_is_refused() {
-    let table: [(&str, &[&str], &str); 5] = [
+    let table: [(&str, &[&str], &str); 7] = [
         (KERNEL_SERVER, &["--listen=127.0.0.1:1", "--service=http"], "it is one of"),
         (KERNEL_SERVER, &["--listen=127.0.0.1:1", "--service=reset-half:echo"], "half of what"),
         (KERNEL_SERVER, &["--listen=127.0.0.1:1", "--cores=100000"], "core 100000 cannot be had"),
         (REFLECTOR, &["--listen=127.0.0.1:1", "--interface=lo", "--cores=0,0"], "named twice"),
         (REFLECTOR, &["--listen=127.0.0.1:1", "--interface=smt-none0"], "no interface smt-none0"),
+        (BULK, &["send", "--to=127.0.0.1:1", "--interface=smt-none0"], "no interface smt-none0"),
+        (BULK, &["count", "--at=127.0.0.1:1", "--interface=lo", "--seconds=0"], "--seconds"),
     ];
     for (program, arguments, reason) in table {
         let output = Command::new(program).args(arguments).stdin(Stdio::null()).output().unwrap();

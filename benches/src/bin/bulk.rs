@@ -28,6 +28,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const SPINS: u32 = 2000;
 /// The longest sleep, so that the end is seen.
 const SLEEP: Duration = Duration::from_millis(10);
+/// How often the device is asked for its losses: it takes more frames to receive into when there were some.
+const LOOK: Duration = Duration::from_millis(100);
 /// What does not count yet.
 const WARM_UP: Duration = Duration::from_secs(1);
 
@@ -48,6 +50,9 @@ enum Command {
         /// Where to
         #[arg(long, value_name = "ADDR:PORT")]
         to: SocketAddrV4,
+        /// Write and sum up the text of each frame: as one has to whose text is new
+        #[arg(long)]
+        anew: bool,
         #[command(flatten)]
         rings: Rings,
     },
@@ -105,7 +110,10 @@ fn main() -> Result<()> {
         signal_hook::flag::register(signal, Arc::clone(&stop)).context("catching signals")?;
     }
     let counts = match Arguments::parse().command {
-        Command::Send { to, rings } => send(&rings, to, &stop)?,
+        Command::Send { to, anew, rings } => {
+            let write = if anew { Template::write_anew } else { Template::write };
+            send(&rings, to, write, &stop)?
+        }
         Command::Count { at, seconds, rings } => {
             count(&rings, at, Duration::from_secs(seconds.into()), &stop)?
         }
@@ -115,7 +123,12 @@ fn main() -> Result<()> {
 }
 
 /// Sends until told to stop; what was sent.
-fn send(rings: &Rings, to: SocketAddrV4, stop: &AtomicBool) -> Result<Value> {
+fn send(
+    rings: &Rings,
+    to: SocketAddrV4,
+    write: fn(&Template, &mut [u8], u32),
+    stop: &AtomicBool,
+) -> Result<Value> {
     let interface = rings.interface()?;
     let (mac, to_mac) = (rings::mac(&interface)?, next_hop(&interface, (*to.ip()).into(), PATIENCE)?);
     let from = interface.subnets().find_map(|(address, _)| match address {
@@ -135,7 +148,7 @@ fn send(rings: &Rings, to: SocketAddrV4, stop: &AtomicBool) -> Result<Value> {
         device.alloc(&mut frames, BURST);
         for frame in &mut frames {
             frame.set_len(template.frame_len());
-            template.write(frame, number);
+            write(&template, frame, number);
             number = number.wrapping_add(1);
         }
         // With nothing to send, too: what the kernel has not sent yet wants another kick.
@@ -177,6 +190,7 @@ fn count(rings: &Rings, at: SocketAddrV4, length: Duration, stop: &AtomicBool) -
     let mut idle = 0;
     let mut window = Window::default();
     let mut start = Instant::now() + WARM_UP;
+    let mut next_look = Instant::now();
     let mut counts = false;
     loop {
         if stop.load(Relaxed) {
@@ -189,6 +203,12 @@ fn count(rings: &Rings, at: SocketAddrV4, length: Duration, stop: &AtomicBool) -
         }
         if counts && now >= start + length {
             break;
+        }
+        if now >= next_look {
+            next_look = now + LOOK;
+            for device in &mut devices {
+                device.ring_counts();
+            }
         }
         idle += 1;
         for device in &mut devices {

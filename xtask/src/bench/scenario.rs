@@ -38,7 +38,7 @@ pub(crate) struct Scenario {
     /// Columns to show besides those of every scenario.
     #[serde(default)]
     pub(crate) columns: Vec<Column>,
-    /// Pairs of cases whose ratio is told, besides that of each case to the first.
+    /// Pairs of cases whose ratio is told, besides that of each case to the first in the same lab.
     #[serde(default)]
     pub(crate) ratio: Vec<[String; 2]>,
     /// Columns besides `measure` whose ratios are told.
@@ -202,10 +202,11 @@ impl Scenario {
         case.lab.unwrap_or(self.lab)
     }
 
-    /// The pairs whose ratio is told: each case to the first, then the named ones; each once.
+    /// The pairs whose ratio is told: each case to the first, if that has the same lab, then the named ones; each once.
     pub(crate) fn ratios(&self) -> Vec<[&str; 2]> {
-        let first = self.cases[0].name.as_str();
-        let to_first = self.cases[1..].iter().map(|case| [case.name.as_str(), first]);
+        let (first, others) = (&self.cases[0], &self.cases[1..]);
+        let beside = others.iter().filter(|case| self.lab_of(case) == self.lab_of(first));
+        let to_first = beside.map(|case| [case.name.as_str(), first.name.as_str()]);
         let named = self.ratio.iter().map(|[over, under]| [over.as_str(), under.as_str()]);
         let mut pairs = Vec::new();
         for pair in to_first.chain(named) {

@@ -311,7 +311,13 @@ impl Connection {
             }
         }
         match self.send_owed(responses) {
-            Written::All if self.closes => Next::Close,
+            Written::All if self.closes => {
+                if matches!(service, Service::Source(_)) {
+                    // What the peer said is ignored; left unread, it would turn the FIN into an RST.
+                    let _ = read(&self.stream, buffer);
+                }
+                Next::Close
+            }
             Written::All => Next::Read,
             Written::Part => Next::Write,
             Written::Failed => Next::Fail,
