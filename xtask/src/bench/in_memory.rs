@@ -20,11 +20,11 @@ pub(super) struct InMemory {
     pub(super) plots: &'static [&'static str],
 }
 
-pub(super) const ALL: [InMemory; 5] = [
+pub(super) const ALL: [InMemory; 6] = [
     InMemory {
         name: "conn_rate",
         question: "How long does the engine take for a connection of 3 + 3 packets, by how many others are resident? Responder and opener, in memory, on one core.",
-        plots: &["ns_per_connection"],
+        plots: &["ns_per_connection", "ns_per_request"],
     },
     InMemory {
         name: "memory",
@@ -40,6 +40,11 @@ pub(super) const ALL: [InMemory; 5] = [
         name: "smoltcp",
         question: "How long do synmill's engine and smoltcp's take for a connection of the same frames, in memory?",
         plots: &["ns_per_connection"],
+    },
+    InMemory {
+        name: "instructions",
+        question: "How many instructions does the engine take for a connection and for a request? The same in every run: by callgrind.",
+        plots: &[],
     },
     InMemory {
         name: "gaps",

@@ -1,11 +1,12 @@
 //! How evenly a generator opens connections: the gaps between SYNs, by the machine's clock.
 //!
-//! `cargo bench --bench pacing`. One thread runs a generator's worker and its responder in turn over a link in memory. For each
+//! `cargo xtask bench gaps`. One thread runs a generator's worker and its responder in turn over a link in memory. For each
 //! rate it prints how far the gaps are from the asked one, and how they are distributed.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant as Clock};
 
+use anyhow::Result;
 use hdrhistogram::Histogram;
 use synmill::device::pair::{Faults, Link, PairDevice, pair};
 use synmill::device::{Burst, Census, Device, RingCounts};
@@ -22,12 +23,14 @@ use synmill::stats::{Counters, Law};
 use synmill::time::Instant;
 use synmill::wire::{self, Checks, Mac, Packet};
 use synmill::worker::{Worker, join};
+use synmill_benches::rows::{self, Options, Row};
 
 const CLIENT: Mac = [2, 0, 0, 0, 0, 1];
 const SERVER: Mac = [2, 0, 0, 0, 0, 2];
 const TARGET: Address = Address::v4([198, 18, 0, 2]);
 const TIME_WAIT: Duration = Duration::from_millis(100);
 const SLOTS: usize = 65_536;
+const BENCH: &str = "gaps";
 /// Columns of the longest bar.
 const BAR: u64 = 50;
 
@@ -154,7 +157,7 @@ fn run(rate_per_s: u64, duration: Duration) -> Vec<u64> {
 }
 
 /// The gaps' distance from the asked one, and a bar for each of some multiples of it.
-fn show(rate_per_s: u64, syns: &[u64]) {
+fn show(rate_per_s: u64, syns: &[u64]) -> [Row; 2] {
     let asked = 1_000_000_000 / rate_per_s;
     let mut distances = Histogram::<u64>::new_with_max(60_000_000_000, 3).expect("a minute, to three digits");
     // In eighths of the asked gap; all from twice on together.
@@ -179,11 +182,20 @@ fn show(rate_per_s: u64, syns: &[u64]) {
         let bar = "#".repeat((count * BAR).div_ceil(gaps) as usize);
         println!("  {:>5.3} of it {count:>8} {bar}", eighths as f64 / 8.0);
     }
+    [("p50", 0.5), ("p99", 0.99)].map(|(name, quantile)| {
+        Row::new(BENCH, format!("{name}/{rate_per_s}"), at(quantile), "us_from_asked_gap")
+    })
 }
 
-fn main() {
-    for (rate_per_s, duration_s) in [(1, 5), (1000, 3), (100_000, 3)] {
+fn main() -> Result<()> {
+    let options = Options::of_process();
+    // The lowest rate takes some seconds to have a gap at all.
+    let runs: &[(u64, u64)] =
+        if options.quick { &[(1000, 1), (100_000, 1)] } else { &[(1, 5), (1000, 3), (100_000, 3)] };
+    let mut rows = Vec::new();
+    for &(rate_per_s, duration_s) in runs {
         let syns = run(rate_per_s, Duration::from_secs(duration_s));
-        show(rate_per_s, &syns);
+        rows.extend(show(rate_per_s, &syns));
     }
+    rows::write(&options, &rows)
 }
