@@ -50,7 +50,7 @@ enum Command {
         #[arg(long, value_name = "PATH", conflicts_with = "check")]
         output: Option<PathBuf>,
     },
-    /// Measures synmill beside other servers, in a lab, as a scenario asks; root. Alone: the list of scenarios.
+    /// Measures the engine in memory, or synmill beside other servers in a lab, which takes root. Alone: the list of what there is.
     Bench(bench::Bench),
     /// Runs synmill on emulated NICs in virtual machines, with the drivers of a kernel of your choice.
     Vm(vm::Vm),
