@@ -189,15 +189,11 @@ fn draw_bars(area: &Area<'_>, title: &str, bars: &[(&str, f64)]) -> Result<()> {
         let bar = Rectangle::new([(0.0, top + 0.15), (value, top + 0.85)], COLOURS[0].filled());
         chart.draw_series([bar]).map_err(failed)?;
         let style = ("sans-serif", 14).into_text_style(area);
-        let labels = [
-            Text::new(
-                format!(" {}", figure(value)),
-                (value, middle),
-                style.pos(Pos::new(HPos::Left, VPos::Center)),
-            ),
-            Text::new(format!("{name} "), (0.0, middle), style.pos(Pos::new(HPos::Right, VPos::Center))),
-        ];
-        chart.draw_series(labels).map_err(failed)?;
+        let [beside, before] = [HPos::Left, HPos::Right].map(|side| style.pos(Pos::new(side, VPos::Center)));
+        let value = EmptyElement::at((value, middle)) + Text::new(figure(value), (6, 0), beside);
+        let name = EmptyElement::at((0.0, middle)) + Text::new(name.to_owned(), (-6, 0), before);
+        chart.draw_series([value]).map_err(failed)?;
+        chart.draw_series([name]).map_err(failed)?;
     }
     Ok(())
 }
@@ -215,7 +211,8 @@ fn above() -> TextStyle<'static> {
 /// A value, to three digits or more.
 fn figure(value: f64) -> String {
     match value.abs() {
-        1e5.. => format!("{:.0} k", value / 1e3),
+        1e6.. => format!("{:.2} M", value / 1e6),
+        1e3.. => format!("{:.0},{:03.0}", (value / 1e3).trunc(), (value % 1e3).abs().trunc()),
         100.0.. => format!("{value:.0}"),
         10.0.. => format!("{value:.1}"),
         0.0 => "0".to_owned(),
@@ -259,6 +256,13 @@ mod tests {
         assert_eq!(Panel::of(&rows, "ns_per_connection"), Some(Panel::Lines(lines)));
         assert_eq!(Panel::of(&rows, "ns"), Some(Panel::Bars(vec![("parse", 9.0), ("parse/2", 7.0)])));
         assert_eq!(Panel::of(&rows, "bytes"), None);
+    }
+
+    #[test]
+    fn figures_are_short() {
+        let shown = [0.0, 0.256, 12.34, 165.4, 1_004.6, 272_600.0, 6_123_000.0].map(figure);
+        assert_eq!(shown, ["0", "0.26", "12.3", "165", "1,004", "272,600", "6.12 M"]);
+        assert_eq!([1.0, 1e3, 1e8].map(short), ["1", "1 k", "100 M"]);
     }
 
     #[test]
