@@ -141,7 +141,7 @@ fn draw_lines(area: &Area<'_>, title: &str, series: &[Series<'_>]) -> Result<()>
         .light_line_style(TRANSPARENT)
         .label_style(("sans-serif", 13))
         .x_label_formatter(&|number| short(*number))
-        .y_label_formatter(&|value| figure(*value))
+        .y_label_formatter(&|value| mark(*value))
         .draw()
         .map_err(failed)?;
     for ((name, points), colour) in series.iter().zip(COLOURS.iter().cycle()) {
@@ -150,7 +150,12 @@ fn draw_lines(area: &Area<'_>, title: &str, series: &[Series<'_>]) -> Result<()>
             .map_err(failed)?
             .label(*name)
             .legend(move |(x, y)| PathElement::new([(x, y), (x + 18, y)], colour.stroke_width(2)));
-        let shown = points.iter().map(|&(x, y)| Text::new(figure(y), (x, y), above()));
+        let above = TextStyle::from(("sans-serif", 13).into_font())
+            .color(colour)
+            .pos(Pos::new(HPos::Center, VPos::Bottom));
+        let shown = points
+            .iter()
+            .map(|&point| EmptyElement::at(point) + Text::new(figure(point.1), (0, -6), above.clone()));
         chart.draw_series(shown).map_err(failed)?;
     }
     chart
@@ -181,7 +186,7 @@ fn draw_bars(area: &Area<'_>, title: &str, bars: &[(&str, f64)]) -> Result<()> {
         .disable_y_axis()
         .light_line_style(TRANSPARENT)
         .label_style(("sans-serif", 13))
-        .x_label_formatter(&|value| figure(*value))
+        .x_label_formatter(&|value| mark(*value))
         .draw()
         .map_err(failed)?;
     for (place, &(name, value)) in bars.iter().enumerate() {
@@ -204,10 +209,6 @@ fn highest(values: impl Iterator<Item = f64>) -> f64 {
     if most > 0.0 { most * 1.15 } else { 1.0 }
 }
 
-fn above() -> TextStyle<'static> {
-    TextStyle::from(("sans-serif", 13).into_font()).pos(Pos::new(HPos::Center, VPos::Bottom))
-}
-
 /// A value, to three digits or more.
 fn figure(value: f64) -> String {
     match value.abs() {
@@ -218,6 +219,11 @@ fn figure(value: f64) -> String {
         0.0 => "0".to_owned(),
         _ => format!("{value:.2}"),
     }
+}
+
+/// A value at an axis: mostly a round one.
+fn mark(value: f64) -> String {
+    if value.fract() == 0.0 && value.abs() < 1e3 { value.to_string() } else { figure(value) }
 }
 
 /// A number of things, such as 1 M.
@@ -262,6 +268,7 @@ mod tests {
     fn figures_are_short() {
         let shown = [0.0, 0.256, 12.34, 165.4, 1_004.6, 272_600.0, 6_123_000.0].map(figure);
         assert_eq!(shown, ["0", "0.26", "12.3", "165", "1,004", "272,600", "6.12 M"]);
+        assert_eq!([50.0, 0.5, 40_000.0].map(mark), ["50", "0.50", "40,000"]);
         assert_eq!([1.0, 1e3, 1e8].map(short), ["1", "1 k", "100 M"]);
     }
 
