@@ -213,7 +213,10 @@ fn highest(values: impl Iterator<Item = f64>) -> f64 {
 fn figure(value: f64) -> String {
     match value.abs() {
         1e6.. => format!("{:.2} M", value / 1e6),
-        1e3.. => format!("{:.0},{:03.0}", (value / 1e3).trunc(), (value % 1e3).abs().trunc()),
+        1e3.. => {
+            let whole = value.round();
+            format!("{},{:03}", (whole / 1e3).trunc(), (whole % 1e3).abs())
+        }
         100.0.. => format!("{value:.0}"),
         10.0.. => format!("{value:.1}"),
         0.0 => "0".to_owned(),
@@ -266,8 +269,8 @@ mod tests {
 
     #[test]
     fn figures_are_short() {
-        let shown = [0.0, 0.256, 12.34, 165.4, 1_004.6, 272_600.0, 6_123_000.0].map(figure);
-        assert_eq!(shown, ["0", "0.26", "12.3", "165", "1,004", "272,600", "6.12 M"]);
+        let shown = [0.0, 0.256, 12.34, 165.4, 1_003.6, 272_999.7, 6_123_000.0].map(figure);
+        assert_eq!(shown, ["0", "0.26", "12.3", "165", "1,004", "273,000", "6.12 M"]);
         assert_eq!([50.0, 0.5, 40_000.0].map(mark), ["50", "0.50", "40,000"]);
         assert_eq!([1.0, 1e3, 1e8].map(short), ["1", "1 k", "100 M"]);
     }
