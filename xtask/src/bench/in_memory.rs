@@ -28,8 +28,8 @@ pub(super) const ALL: [InMemory; 6] = [
     },
     InMemory {
         name: "memory",
-        question: "How many bytes does an idle established connection take, all in, by how many there are? IPv4 and IPv6.",
-        plots: &["bytes_per_connection"],
+        question: "How many bytes does an idle established connection take, all in, by how many there are, and how long is a worker's longest turn while they come? IPv4 and IPv6.",
+        plots: &["bytes_per_connection", "us"],
     },
     InMemory {
         name: "micro",
