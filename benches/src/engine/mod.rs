@@ -9,7 +9,7 @@ mod server;
 use std::time::Instant as Clock;
 
 pub use client::{Client, Family, Heard};
-pub use opener::{Dialogue, Opener};
+pub use opener::{Dialogue, Opener, RESPONSE};
 pub use responder::{Requests, Responder, Setup};
 
 use synmill::device::memory::MemoryDevice;

@@ -20,7 +20,8 @@ use super::server::Server;
 use super::{Batches, ENGINE, PEER, workers};
 
 const TARGET: Address = Address::v4([198, 18, 0, 2]);
-const RESPONSE: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 64\r\nConnection: close\r\n\r\n\
+/// What a server says to a request.
+pub const RESPONSE: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 64\r\nConnection: close\r\n\r\n\
     0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 /// Connections under way, beside those that stay.
 const UNDER_WAY: u64 = 1024;
