@@ -1,1 +1,226 @@
-fn main() {}
+//! What the engine's steps take, each by itself: parse, emit, hash, look-up, timers.
+//!
+//! `cargo xtask bench micro`. criterion measures, and the figures are its medians. Each step is in a loop of its own, with its code in
+//! the cache: where the data is not, as in the look-ups among a million, the case says so. A checksum is not to be had by itself: the
+//! cases of `parse-text` with 20, 60 and 1460 bytes differ by nothing else.
+
+use std::cell::Cell;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant as Clock};
+
+use anyhow::{Context as _, Result};
+use criterion::{Bencher, Criterion};
+use std::hint::black_box;
+use synmill::flow::{Address, Armed, FlowHasher, FlowKey, FlowTable, Marked, Timers};
+use synmill::proto::{Flags, Options as TcpOptions, Segment, SeqNum, Timestamps, WireWindow};
+use synmill::time::Millis;
+use synmill::wire::{self, Checks, Link};
+use synmill_benches::engine::{ENGINE, PEER};
+use synmill_benches::rows::{self, Options, Row};
+use synmill_benches::timing::pin;
+
+const BENCH: &str = "micro";
+/// Connections of the table, and of the wheel.
+const MANY: u32 = 1_000_000;
+/// Walks through [`MANY`] numbers so that each is far from the last.
+const STRIDE: u32 = 618_033;
+
+/// A link, a name and a segment.
+struct Case {
+    name: &'static str,
+    key: FlowKey,
+    segment: Segment,
+}
+
+const V4: FlowKey = FlowKey {
+    local: Address::v4([198, 19, 3, 4]),
+    remote: Address::v4([198, 18, 0, 2]),
+    local_port: 40_000,
+    remote_port: 80,
+};
+const V6: FlowKey = FlowKey {
+    local: Address::v6([0xfd, 0, 0, 0x19, 0, 0, 0, 0, 2, 0, 0, 0, 0, 1, 3, 4]),
+    remote: Address::v6([0xfd, 0, 0, 0x18, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2]),
+    ..V4
+};
+const LINK: Link = Link { destination: ENGINE, source: PEER, tags: [wire::Tag { tpid: 0, tci: 0 }; 2] };
+
+fn segment(flags: Flags, text_len: u16) -> Segment {
+    let mut options = TcpOptions { timestamps: Some(Timestamps { value: 1, echo: 2 }), ..TcpOptions::NONE };
+    if flags.has(Flags::SYN) {
+        options = TcpOptions { mss: Some(1460), window_scale: Some(7), sack_permitted: true, ..options };
+    }
+    let window = WireWindow(502);
+    Segment { seq: SeqNum(77), ack: SeqNum(99), flags, window, text_len, options, ..Segment::default() }
+}
+
+fn cases() -> Vec<Case> {
+    let case = |name, key, flags, text_len| Case { name, key, segment: segment(flags, text_len) };
+    let text = Flags::ACK.with(Flags::PSH);
+    vec![
+        case("syn", V4, Flags::SYN.with(Flags::ACK), 0),
+        case("ack", V4, Flags::ACK, 0),
+        case("text-20", V4, text, 20),
+        case("text-60", V4, text, 60),
+        case("text-1460", V4, text, 1460),
+        case("syn-v6", V6, Flags::SYN.with(Flags::ACK), 0),
+        case("text-60-v6", V6, text, 60),
+    ]
+}
+
+fn write(case: &Case, frame: &mut [u8]) -> usize {
+    wire::emit(frame, black_box(&LINK), black_box(&case.key), black_box(&case.segment))
+}
+
+fn packets(criterion: &mut Criterion) {
+    for case in cases() {
+        let mut frame = vec![0x61; 2048];
+        let len = write(&case, &mut frame);
+        let whole = &frame[..len];
+        wire::parse(whole, Checks::default()).expect("a segment that is right");
+        let parse = |bencher: &mut Bencher<'_>| {
+            bencher.iter(|| wire::parse(black_box(whole), Checks::default()));
+        };
+        criterion.bench_function(&format!("parse-{}", case.name), parse);
+        criterion.bench_function(&format!("emit-{}", case.name), |bencher| {
+            bencher.iter(|| write(&case, black_box(&mut frame)));
+        });
+    }
+}
+
+fn hashes(criterion: &mut Criterion) {
+    let hasher = FlowHasher::new([3, 5, 7, 11]);
+    for (name, key) in [("hash-v4", V4), ("hash-v6", V6)] {
+        criterion.bench_function(name, |bencher| bencher.iter(|| hasher.hash(black_box(&key))));
+    }
+}
+
+/// The name of one of the many.
+fn name_of(number: u32) -> FlowKey {
+    let [_, high, low, _] = (number << 2).to_be_bytes();
+    FlowKey { local: Address::v4([198, 19, high, low]), local_port: 1024 + (number & 0x3f) as u16, ..V4 }
+}
+
+fn look_ups(criterion: &mut Criterion) {
+    let hasher = FlowHasher::new([3, 5, 7, 11]);
+    let mut table = FlowTable::new(MANY as usize);
+    let hashes: Vec<u64> = (0..2 * MANY).map(|number| hasher.hash(&name_of(number))).collect();
+    for slot in 0..MANY {
+        table.insert(hashes[slot as usize], slot).expect("room for so many");
+    }
+    // The hashes are read in order, and so are at hand; where they lead to is not.
+    for (name, first) in [("lookup-hit-cold/1000000", 0), ("lookup-miss-cold/1000000", MANY)] {
+        let at = Cell::new(0);
+        criterion.bench_function(name, |bencher| {
+            bencher.iter(|| {
+                let number = at.get();
+                at.set(if number + 1 == MANY { 0 } else { number + 1 });
+                let hash = hashes[(first + number) as usize];
+                let found = table.find(hash, |slot| slot == number);
+                debug_assert_eq!(found.is_some(), first == 0);
+                found
+            });
+        });
+    }
+}
+
+/// What a connection remembers of the wheel.
+#[derive(Clone, Copy, Default)]
+struct Mark(Armed);
+
+impl Marked for Mark {
+    fn armed(&self) -> Armed {
+        self.0
+    }
+
+    fn set_armed(&mut self, armed: Armed) {
+        self.0 = armed;
+    }
+}
+
+/// The time of `count` deadlines set, and of as many that come up, in a wheel of a million.
+fn set_and_fire(count: u64) -> (Duration, Duration) {
+    let (mut set, mut fire) = (Duration::ZERO, Duration::ZERO);
+    let mut timers = Timers::new(MANY as usize, Millis(0));
+    let mut marks = vec![Mark::default(); MANY as usize];
+    let (mut slot, mut now, mut left) = (0, Millis(0), count);
+    while left > 0 {
+        let batch = left.min(u64::from(MANY) / 2);
+        let start = Clock::now();
+        for number in 0..batch as u32 {
+            // From 200 ms to a second, as retransmissions have it.
+            let deadline = now + (200 + number % 800);
+            assert!(timers.arm(slot, &mut marks[slot as usize], deadline), "room for an entry a connection");
+            slot = (slot + STRIDE) % MANY;
+        }
+        set += start.elapsed();
+        let start = Clock::now();
+        let mut fired = 0;
+        while fired < batch {
+            now = now + 1;
+            while let Some((slot, _)) = timers.poll(now) {
+                marks[slot as usize] = Mark::default();
+                fired += 1;
+            }
+        }
+        fire += start.elapsed();
+        left -= batch;
+    }
+    (set, fire)
+}
+
+fn timers(criterion: &mut Criterion) {
+    criterion
+        .bench_function("timer-set/1000000", |bencher| bencher.iter_custom(|count| set_and_fire(count).0));
+    criterion
+        .bench_function("timer-fire/1000000", |bencher| bencher.iter_custom(|count| set_and_fire(count).1));
+}
+
+/// Criterion's folder, which goes with its owner.
+struct Folder(PathBuf);
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        // It is not there if nothing was measured.
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// The medians that criterion found, by their names, in nanoseconds.
+fn medians(folder: &Path) -> Result<Vec<Row>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?.path();
+        let file = |name| -> Result<serde_json::Value> {
+            let file = entry.join("new").join(name);
+            let text = fs::read_to_string(&file).with_context(|| file.display().to_string())?;
+            Ok(serde_json::from_str(&text)?)
+        };
+        let name = file("benchmark.json")?["full_id"].as_str().context("a name")?.to_owned();
+        let median = file("estimates.json")?["median"]["point_estimate"].as_f64().context("a median")?;
+        found.push(Row::new(BENCH, name, median, "ns"));
+    }
+    found.sort_by(|one, other| one.case.cmp(&other.case));
+    Ok(found)
+}
+
+fn main() -> Result<()> {
+    let options = Options::of_process();
+    pin(0)?;
+    let folder = Folder(std::env::temp_dir().join(format!("synmill-micro-{}", std::process::id())));
+    let (samples, warm_up_ms, measurement_ms) = if options.quick { (10, 20, 50) } else { (50, 300, 1000) };
+    let mut criterion = Criterion::default()
+        .output_directory(&folder.0)
+        .without_plots()
+        .sample_size(samples)
+        .warm_up_time(Duration::from_millis(warm_up_ms))
+        .measurement_time(Duration::from_millis(measurement_ms));
+    packets(&mut criterion);
+    hashes(&mut criterion);
+    look_ups(&mut criterion);
+    timers(&mut criterion);
+    let found = medians(&folder.0)?;
+    rows::print(&found);
+    rows::write(&options, &found)
+}
