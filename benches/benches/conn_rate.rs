@@ -16,8 +16,6 @@ use synmill_benches::rows::{self, Options, Row};
 use synmill_benches::timing::{Rounds, is_room_for, pin, pin_to};
 
 const BENCH: &str = "conn_rate";
-/// Bytes of a generator for each connection, about: record, track, index, two timers.
-const GENERATOR_BYTES: u64 = 200;
 
 /// How much is done of each case.
 #[derive(Clone, Copy)]
@@ -62,7 +60,7 @@ fn generator(extent: Extent, dialogue: Dialogue, resident: u64) -> Result<Vec<Ro
         Dialogue::Connect => format!("generator/{resident}"),
         Dialogue::Http => format!("generator-http/{resident}"),
     };
-    if !is_room_for(resident * GENERATOR_BYTES, &case)? {
+    if !is_room_for(Opener::memory_bytes(resident), &case)? {
         return Ok(Vec::new());
     }
     let mut opener = Opener::new(dialogue, resident);

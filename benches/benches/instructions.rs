@@ -5,13 +5,12 @@
 //! own. Counted are the instructions of this program's own code, standard library included: those of the C library are left out,
 //! which has its own copying loops for each processor.
 
-mod callgrind;
-
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use clap::Parser;
+use synmill_benches::callgrind;
 use synmill_benches::engine::{Batches, Dialogue, Family, Opener, Requests, Responder, Setup};
 use synmill_benches::rows::{self, Options, Row};
 
@@ -142,7 +141,8 @@ fn main() -> Result<()> {
             each(counts.own),
             each(counts.others)
         );
-        found.push(Row::new(BENCH, case, each(counts.own), &format!("instructions_per_{what}")));
+        let tenths = (each(counts.own) * 10.0).round() / 10.0;
+        found.push(Row::new(BENCH, case, tenths, &format!("instructions_per_{what}")));
     }
     rows::write(&options, &found)?;
     if record {

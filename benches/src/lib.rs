@@ -1,5 +1,6 @@
 //! What the benchmarks share, and the parts of the peers that need no kernel.
 
+pub mod callgrind;
 pub mod engine;
 pub mod numbered;
 pub mod pingpong;

@@ -5,11 +5,18 @@ use anyhow::Result;
 use crate::process::{Interrupt, cargo, target};
 use crate::{ebpf, prerequisites, test, vm};
 
-/// Format, lints, documentation and tests, real drivers in virtual machines, then the XDP object rebuilt from its sources and its tests on the fresh one.
+/// Format, lints, documentation and tests, the engine's instructions beside those on record, real drivers in virtual machines, then the XDP
+/// object rebuilt from its sources and its tests on the fresh one.
 pub(crate) fn run(except_tests: bool) -> Result<()> {
     prerequisites::root("ci")?;
     let interrupt = Interrupt::install()?;
-    let needs = [prerequisites::BUILD, prerequisites::LAB, prerequisites::TESTS, prerequisites::EBPF];
+    let needs = [
+        prerequisites::BUILD,
+        prerequisites::LAB,
+        prerequisites::TESTS,
+        prerequisites::INSTRUCTIONS,
+        prerequisites::EBPF,
+    ];
     prerequisites::ensure(&interrupt, &needs)?;
 
     interrupt.run(&mut cargo(["fmt", "--all", "--check"]))?;
@@ -21,6 +28,8 @@ pub(crate) fn run(except_tests: bool) -> Result<()> {
     if !except_tests {
         test::tests(&interrupt)?;
     }
+    let instructions = ["bench", "--package", "synmill-benches", "--bench", "instructions", "--", "--check"];
+    interrupt.run(&mut cargo(instructions))?;
     vm::continuous(&interrupt)?;
 
     prerequisites::ensure_bpf_linker(&interrupt)?;

@@ -64,6 +64,9 @@ pub(crate) const TESTS: &[Need] = &[
 /// For measurements, besides the lab.
 pub(crate) const PEERS: &[Need] = &[Need::program("util-linux", "taskset")];
 
+/// To count instructions.
+pub(crate) const INSTRUCTIONS: &[Need] = &[Need::program("valgrind", "valgrind")];
+
 /// For the comparison with nginx, besides the lab.
 pub(crate) const BENCH: &[Need] = &[
     Need::program("nginx-light", "nginx"),

@@ -80,3 +80,51 @@ fn workers<A: Application>(applications: Vec<A>, slots: usize) -> Vec<Worker<Mem
     let worker = |(endpoint, seat)| Worker::new(MemoryDevice::new(FRAMES, 2048), endpoint, seat);
     endpoints.into_iter().zip(seats).map(worker).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_packet_has_one_answer_through_several_laps_of_names() {
+        for family in [Family::V4, Family::V6] {
+            let mut responder = Responder::new(Setup { family, resident: 1000, spare: 8192 });
+            responder.fill();
+            for _ in 0..1000 {
+                assert_eq!(responder.batch(), 64);
+            }
+            let mut requests = Requests::new(&mut responder);
+            for _ in 0..100 {
+                requests.batch();
+            }
+            responder.check();
+            assert_eq!(responder.held(), 1000 + 8192, "TIME-WAIT has the room that is left");
+        }
+    }
+
+    #[test]
+    fn siblings_know_their_own_connections() {
+        let setup = Setup { family: Family::V4, resident: 100, spare: 8192 };
+        let mut siblings = Responder::siblings(setup, vec![setup.client(0), setup.client(1)]);
+        for _ in 0..100 {
+            siblings
+                .iter_mut()
+                .for_each(|responder| while responder.fill_some(|all| while all.turn_once() {}) {});
+            for responder in &mut siblings {
+                responder.batch();
+            }
+        }
+        siblings.iter().for_each(Responder::check);
+    }
+
+    #[test]
+    fn a_generator_holds_what_it_holds_and_goes_on_with_the_rest() {
+        for dialogue in [Dialogue::Connect, Dialogue::Http] {
+            let mut opener = Opener::new(dialogue, 500);
+            opener.fill();
+            let closed: u64 = (0..300).map(|_| opener.batch()).sum();
+            assert!(closed > 10_000, "{closed} in 300 batches");
+            opener.check();
+        }
+    }
+}

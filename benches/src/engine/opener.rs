@@ -43,6 +43,11 @@ pub enum Dialogue {
     Http,
 }
 
+/// Room for those that stay and those under way.
+const fn slots(resident: u64) -> u64 {
+    resident + 2 * UNDER_WAY
+}
+
 /// See the module.
 pub struct Opener {
     worker: Worker<MemoryDevice, Generator>,
@@ -68,7 +73,7 @@ impl Opener {
             Dialogue::Http => (Script::http("synmill", "/", None, None, 1, CloseBy::Peer), RESPONSE),
         };
         let (recorder, collector) = meters(8);
-        let slots = (resident + 2 * UNDER_WAY) as usize;
+        let slots = slots(resident) as usize;
         let setup = synmill::generator::Setup {
             targets: vec![Target {
                 script,
@@ -107,6 +112,15 @@ impl Opener {
             batches: 0,
             closed: 0,
         }
+    }
+
+    /// Bytes of memory that the engine will take, about.
+    #[must_use]
+    pub fn memory_bytes(resident: u64) -> u64 {
+        // Tables grow in proportion: a small engine tells.
+        let small = 1 << 16;
+        let bytes = Self::new(Dialogue::Connect, small).worker.endpoint().memory_bytes();
+        bytes as u64 * slots(resident) / slots(small)
     }
 
     /// Opens all connections that stay.

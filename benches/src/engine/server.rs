@@ -71,9 +71,9 @@ impl Server {
             segment.flags = Flags::SYN.with(Flags::ACK);
             segment.options =
                 Options { mss: Some(1460), window_scale: Some(7), sack_permitted: true, ..segment.options };
-            segment.ack = segment.ack + 1;
+            segment.ack += 1;
         } else if heard.flags.has(Flags::FIN) {
-            segment.ack = segment.ack + 1;
+            segment.ack += 1;
         } else if self.holds > 0 {
             self.holds -= 1;
             if heard.text_len == 0 {

@@ -10,13 +10,13 @@ use anyhow::{Context as _, Result, ensure};
 
 /// Instructions of a case.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Counts {
+pub struct Counts {
     /// Of this program.
-    pub(crate) own: u64,
+    pub own: u64,
     /// Of libraries that it loads.
-    pub(crate) others: u64,
+    pub others: u64,
     /// What the case says that it did in this time.
-    pub(crate) done: u64,
+    pub done: u64,
 }
 
 /// A file that goes with its owner.
@@ -33,7 +33,7 @@ impl Drop for Scratch {
 ///
 /// # Errors
 /// Valgrind is missing or failed, or it was in no such function.
-pub(crate) fn count(variable: &str, case: &str, pattern: &str) -> Result<Counts> {
+pub fn count(variable: &str, case: &str, pattern: &str) -> Result<Counts> {
     let program = std::env::current_exe().context("finding this program")?;
     let file = Scratch(std::env::temp_dir().join(format!("synmill-callgrind-{}-{case}", std::process::id())));
     let output = Command::new("valgrind")
@@ -86,5 +86,42 @@ fn full_name<'a>(names: &mut HashMap<&'a str, &'a str>, text: &'a str) -> &'a st
             name
         }
         None => names.get(text).copied().unwrap_or(text),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn costs_are_of_the_object_whose_code_it_is() {
+        let costs = "\
+version: 1
+positions: line
+events: Ir
+
+ob=(1) /a/program
+fl=(1) a.rs
+fn=(1) turn
+10 5
++2 7
+cob=(2) /lib/libc.so.6
+cfn=(2) memcpy
+calls=3 20
+12 300
+-1 1
+* 2
+
+ob=(2)
+fn=(2)
+20 90
+
+ob=(1)
+fn=(3) answer
+30 4
+totals: 109
+";
+        assert_eq!(add_up(costs, "/a/program"), Some((19, 90)));
+        assert_eq!(add_up("ob=(1) /a/program\n10 many\n", "/a/program"), None);
     }
 }
