@@ -41,7 +41,7 @@ impl Words<8> for Connection {
             | u64::from(self.shared) << 16
             | u64::from(self.next_hop) << 32
             | u64::from(self.born_s) << 48;
-        let [send, receive, time, rest] = self.tcb.to_words();
+        let [send, receive, time, rest] = self.tcb.words();
         [high, low, numbers, self.memo.get(), send, receive, time, rest]
     }
 

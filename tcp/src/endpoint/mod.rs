@@ -484,7 +484,7 @@ impl<A: Application> Endpoint<A> {
                 return Fate::Absorbed;
             }
             Disposition::Accepted => {
-                return self.on_accepted(current, before, &arrival, work, frame, now, out);
+                return self.on_accepted(current, before, &arrival, (work, frame), now, out);
             }
             Disposition::Drop(reason) => {
                 out.recycle.push(frame);
@@ -538,8 +538,7 @@ impl<A: Application> Endpoint<A> {
         current: &mut Current,
         before: State,
         arrival: &Arrival,
-        work: &Work,
-        frame: Frame,
+        (work, frame): (&Work, Frame),
         now: Instant,
         out: &mut Outbox,
     ) -> Fate {
@@ -564,7 +563,7 @@ impl<A: Application> Endpoint<A> {
         }
         let carried = arrival.text.is_some() || arrival.fin.is_some();
         let (frame, fate) = if carried || self.has_held_text(current) {
-            let received = self.receive(current, arrival, work, frame, now, out);
+            let received = self.receive(current, arrival, (work, frame), now, out);
             must_acknowledge |= received.must_acknowledge;
             (received.frame, received.fate)
         } else {

@@ -101,8 +101,7 @@ impl<A: Application> Endpoint<A> {
         &mut self,
         current: &mut Current,
         arrival: &Arrival,
-        work: &Work,
-        frame: Frame,
+        (work, frame): (&Work, Frame),
         now: Instant,
         out: &mut Outbox,
     ) -> Received {

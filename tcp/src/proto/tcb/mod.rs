@@ -218,7 +218,7 @@ pub(super) enum Flag {
     Active = 128,
 }
 
-/// The control block. Packed it takes 32 bytes, half of a connection's line ([`Tcb::to_words`]):
+/// The control block. Packed it takes 32 bytes, half of a connection's line ([`Tcb::words`]):
 ///
 /// | bytes | what |
 /// |---|---|
@@ -250,7 +250,7 @@ pub struct Tcb {
 impl Tcb {
     /// The block as four words, for who keeps it where other threads read.
     #[inline]
-    pub(crate) const fn to_words(&self) -> [u64; 4] {
+    pub(crate) const fn words(&self) -> [u64; 4] {
         let state = self.state as u8 | self.snd_scale << 4;
         let timer = self.backoff | (self.timer as u8) << 4;
         [
@@ -266,7 +266,7 @@ impl Tcb {
         ]
     }
 
-    /// The inverse of [`Tcb::to_words`].
+    /// The inverse of [`Tcb::words`].
     #[inline]
     pub(crate) const fn from_words([send, receive, time, rest]: [u64; 4]) -> Self {
         Self {

@@ -57,7 +57,7 @@ pub struct Http {
     /// The header section of each reply, by its number.
     heads: Arc<[Box<[u8]>]>,
     /// The last whole request, and its reply.
-    known: RefCell<Known>,
+    known: Box<RefCell<Known>>,
 }
 
 /// A whole request that was read once, and its reply: the requests of a load test are alike, and need not be read byte by byte each
@@ -132,7 +132,7 @@ impl Http {
 
     fn of(body: Body, size: u64) -> Self {
         let heads = Reply::ALL.iter().map(|&reply| head(reply, size)).collect();
-        Self { body, heads, known: RefCell::new(Known::NONE) }
+        Self { body, heads, known: Box::new(RefCell::new(Known::NONE)) }
     }
 
     /// Where the body comes from: its size, or its file.
