@@ -47,9 +47,9 @@ pub struct Seat {
 /// segments over.
 #[must_use]
 pub fn join<A: Application>(endpoints: &mut [Endpoint<A>]) -> Vec<Seat> {
-    let indexes: Vec<_> = endpoints.iter().map(Endpoint::index).enumerate().collect();
+    let lookups: Vec<_> = endpoints.iter().map(Endpoint::lookup).enumerate().collect();
     for (number, endpoint) in endpoints.iter_mut().enumerate() {
-        endpoint.set_siblings(indexes.iter().filter(|(other, _)| *other != number).cloned().collect());
+        endpoint.set_siblings(lookups.iter().filter(|(other, _)| *other != number).cloned().collect());
     }
     let inboxes: Vec<_> = endpoints.iter().map(|_| Arc::new(ArrayQueue::new(INBOX))).collect();
     (0..endpoints.len()).map(|number| Seat { number, inboxes: inboxes.clone() }).collect()

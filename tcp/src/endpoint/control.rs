@@ -91,10 +91,8 @@ impl<A: Application> Endpoint<A> {
         } else if let Some(slot) = self.find(&unreachable.key, hash) {
             let mut current = self.connections.get(slot);
             self.on_connection_unreachable(&mut current, unreachable, now, out)
-        } else if !handed
-            && let Some((worker, _)) = self.siblings.iter().find(|(_, index)| index.may_contain(hash))
-        {
-            out.hand_over.push((*worker, frame));
+        } else if !handed && let Some(worker) = self.sibling_with(&unreachable.key, hash) {
+            out.hand_over.push((worker, frame));
             return Fate::HandedOut;
         } else {
             Fate::Dropped(DropReason::NoConnection)

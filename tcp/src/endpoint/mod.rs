@@ -26,13 +26,11 @@ pub use application::{Application, Id, Listener, Listeners, Open, Order, Varies}
 use connection::{Connections, Current};
 use paths::Paths;
 use records::Records;
-pub use view::{View, Viewer};
+pub use view::{Lookup, View, Viewer};
 use waiting::Waiting;
 
 use crate::device::{BURST, Burst, Frame};
-use crate::flow::{
-    Address, Armed, FlowHasher, FlowIndex, FlowKey, FlowTable, Marked, SlotSet, Timers, prefetch,
-};
+use crate::flow::{Address, Armed, FlowHasher, FlowKey, FlowTable, Marked, SlotSet, Timers, prefetch};
 use crate::proto::segment_arrives::refusal;
 use crate::proto::{Arrival, Disposition, End, Environment, Flags, IsnSecret, State, Timeout, Timer};
 use crate::service::{Pending, Then};
@@ -174,7 +172,7 @@ pub struct Endpoint<A> {
     half_open_now: usize,
     max_half_open: usize,
     max_connections: usize,
-    siblings: Vec<(usize, FlowIndex)>,
+    siblings: Vec<(usize, Lookup)>,
     work: Box<[Work]>,
     /// Set while the endpoint drains: the next slot to look at.
     draining: Option<u32>,
@@ -236,10 +234,10 @@ impl<A: Application> Endpoint<A> {
             + self.half_open.capacity() * size_of::<u32>()
     }
 
-    /// This endpoint's index, for the other workers.
+    /// Finds this endpoint's flows, for the other workers.
     #[must_use]
-    pub fn index(&self) -> FlowIndex {
-        self.table.index()
+    pub fn lookup(&self) -> Lookup {
+        Lookup::new(self.table.index(), self.viewer())
     }
 
     /// This endpoint's connections, for other threads.
@@ -254,7 +252,7 @@ impl<A: Application> Endpoint<A> {
     }
 
     /// The other workers, by number, whose flows may arrive here.
-    pub fn set_siblings(&mut self, siblings: Vec<(usize, FlowIndex)>) {
+    pub fn set_siblings(&mut self, siblings: Vec<(usize, Lookup)>) {
         self.siblings = siblings;
     }
 
@@ -413,10 +411,8 @@ impl<A: Application> Endpoint<A> {
             self.put_back(&current);
             return fate;
         }
-        if !handed
-            && let Some((worker, _)) = self.siblings.iter().find(|(_, index)| index.may_contain(work.hash))
-        {
-            out.hand_over.push((*worker, frame));
+        if !handed && let Some(worker) = self.sibling_with(&packet.key, work.hash) {
+            out.hand_over.push((worker, frame));
             return Fate::HandedOut;
         }
         self.segment_counted(packet);
@@ -437,6 +433,11 @@ impl<A: Application> Endpoint<A> {
             }
             _ => self.refuse(work, frame, out),
         }
+    }
+
+    /// The worker that owns a flow, if another one does.
+    fn sibling_with(&self, key: &FlowKey, hash: u64) -> Option<usize> {
+        self.siblings.iter().find(|(_, lookup)| lookup.has(key, hash)).map(|(worker, _)| *worker)
     }
 
     fn segment_counted(&self, packet: &TcpPacket) {

@@ -7,7 +7,7 @@ use super::Varies;
 use super::connection::{Connection, ConnectionReader};
 use super::paths::Shared;
 use super::records::Told;
-use crate::flow::{FlowKey, SlotReader};
+use crate::flow::{FlowIndex, FlowKey, SlotReader};
 use crate::proto::{RECEIVE_WINDOW, SeqNum, State, Timer};
 use crate::time::Instant;
 
@@ -95,6 +95,20 @@ impl Viewer {
         }
     }
 
+    /// Is the live connection in a slot called so?
+    fn is(&self, slot: u32, key: &FlowKey) -> bool {
+        loop {
+            let (connection, moment) = self.connections.slots.read::<Connection>(slot);
+            if connection.tcb.state() == State::Closed {
+                return false;
+            }
+            let (shared, _) = self.shared.read::<Shared>(connection.shared.into());
+            if self.connections.slots.is_still(slot, moment) {
+                return connection.key(self.varies, shared.end) == *key;
+            }
+        }
+    }
+
     fn show(
         &self,
         slot: u32,
@@ -133,5 +147,25 @@ impl Viewer {
             congestion: transfer.map(|transfer| [transfer.congestion_window, transfer.slow_start_threshold]),
             age: Duration::from_secs(connection.age_s(now).into()),
         }
+    }
+}
+
+/// Finds the flows of another worker's endpoint.
+#[derive(Clone)]
+pub struct Lookup {
+    index: FlowIndex,
+    viewer: Viewer,
+}
+
+impl Lookup {
+    pub(super) fn new(index: FlowIndex, viewer: Viewer) -> Self {
+        Self { index, viewer }
+    }
+
+    /// Has that endpoint a live connection of this name? A search costs one line of its index, mostly; only who is found there, by 32
+    /// bits of the hash, is looked at.
+    #[must_use]
+    pub fn has(&self, key: &FlowKey, hash: u64) -> bool {
+        self.index.find(hash, |slot| self.viewer.is(slot, key)).is_some()
     }
 }

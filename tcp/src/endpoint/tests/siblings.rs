@@ -145,7 +145,7 @@ fn an_icmp_error_is_handed_over_once() {
     let open = Open { key, link: link().reversed(), role: 0 };
     owner.endpoint.open(owner.now, &open, &mut owner.out).unwrap();
     let syn = reply(&owner.collect()[0]).packet.segment;
-    other.endpoint.set_siblings(vec![(0, owner.endpoint.index())]);
+    other.endpoint.set_siblings(vec![(0, owner.endpoint.lookup())]);
     let bytes = unreachable(&key, syn.seq, 0);
     for (handed, passed_on) in [(false, 1), (true, 0)] {
         let mut burst = Burst::new();
