@@ -2,8 +2,8 @@
 
 use crate::flow::Address;
 
-/// A one's-complement sum in progress, as a number in the order of the wire. Only whole 16-bit words may be added, but for the last
-/// piece. What is added at once is below 2^33, and nobody adds 2^15 times: nothing is carried before the end.
+/// A one's-complement sum in progress: 64 bits with end-around carry, which are the same sum as their four 16-bit words. Only whole
+/// 16-bit words may be added, but for the last piece.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Sum(u64);
 
@@ -29,52 +29,56 @@ impl Sum {
     #[must_use]
     #[inline]
     pub(super) const fn number(self, number: u64) -> Self {
-        Self(self.0 + (number >> 32) + (number & 0xffff_ffff))
+        let (sum, carry) = self.0.overflowing_add(number);
+        Self(sum + carry as u64)
     }
 
     /// With another sum.
     #[must_use]
     #[inline]
     pub(super) const fn with(self, other: Self) -> Self {
-        Self(self.0 + other.0)
+        self.number(other.0)
     }
 
-    /// With `bytes` too, an odd last one padded with zero. They are summed in the machine's byte order, which is the wire's when the
-    /// halves of the result are swapped (RFC 1071 section 2 (B)).
+    /// With `bytes` too, an odd last one padded with zero. They are summed in the machine's byte order; turned around, that sum is the
+    /// one in the wire's order (RFC 1071 section 2 (B)).
     #[must_use]
     #[inline]
     pub(super) fn bytes(self, bytes: &[u8]) -> Self {
         let (steps, rest) = bytes.as_chunks::<8>();
+        // Less than 2^13 carries gather above.
         let mut sum = 0_u128;
         for step in steps {
             sum += u128::from(u64::from_ne_bytes(*step));
         }
-        let (fours, rest) = rest.as_chunks::<4>();
-        for four in fours {
-            sum += u128::from(u32::from_ne_bytes(*four));
-        }
-        sum += u128::from(match *rest {
+        let (four, rest) = match rest.split_first_chunk::<4>() {
+            Some((four, rest)) => (u32::from_ne_bytes(*four), rest),
+            None => (0, rest),
+        };
+        let last = match *rest {
             [a, b, c] => u32::from_ne_bytes([a, b, c, 0]),
             [a, b] => u32::from_ne_bytes([a, b, 0, 0]),
             [a] => u32::from_ne_bytes([a, 0, 0, 0]),
             _ => 0,
-        });
-        // Beyond 64 bits there are less than 2^13 carries.
-        let halves = (sum as u64 & 0xffff_ffff) + (sum as u64 >> 32) + (sum >> 64) as u64;
-        Self(self.0 + u64::from(u16::from_be_bytes(fold(halves).to_ne_bytes())))
+        };
+        sum += u128::from(four) + u128::from(last);
+        self.number(Self(sum as u64).number((sum >> 64) as u64).0.to_be())
     }
 
     /// With one more word.
     #[must_use]
     #[inline]
     pub(super) const fn word(self, word: u16) -> Self {
-        Self(self.0 + word as u64)
+        self.number(word as u64)
     }
 
     /// Folded to 16 bits, as on the wire. Never 0 unless nothing but zeros was added.
     #[inline]
     pub(super) const fn folded(self) -> [u8; 2] {
-        fold(self.0).to_be_bytes()
+        let (sum, carry) = (self.0 as u32).overflowing_add((self.0 >> 32) as u32);
+        let sum = sum + carry as u32;
+        let (sum, carry) = (sum as u16).overflowing_add((sum >> 16) as u16);
+        (sum + carry as u16).to_be_bytes()
     }
 
     /// What goes into the checksum field, as on the wire.
@@ -95,14 +99,6 @@ impl Sum {
 #[inline]
 pub(super) const fn updated(old: [u8; 2], from: u16, to: u16) -> [u8; 2] {
     Sum::ZERO.word(!u16::from_be_bytes(old)).word(!from).word(to).checksum()
-}
-
-/// A sum below 2^48, with all its carries taken in.
-#[inline]
-const fn fold(sum: u64) -> u16 {
-    let sum = (sum & 0xffff) + (sum >> 16 & 0xffff) + (sum >> 32);
-    let sum = (sum & 0xffff) + (sum >> 16);
-    ((sum & 0xffff) + (sum >> 16)) as u16
 }
 
 #[cfg(test)]

@@ -108,7 +108,10 @@ pub fn emit(frame: &mut [u8], link: &Link, key: &FlowKey, segment: &Segment) -> 
 
     // The header's words are summed while they are in hand: what was just written would have to be waited for.
     let (header, text) = frame[start..].split_at_mut(header_len);
-    let mut sum = Sum::pseudo_header(&key.local, &key.remote, ip::TCP, length).bytes(text);
+    let mut sum = Sum::pseudo_header(&key.local, &key.remote, ip::TCP, length);
+    if !text.is_empty() {
+        sum = sum.bytes(text);
+    }
     sum = sum.with(options::emit(&mut header[HEADER_LEN..], &segment.options));
     let ports = u64::from(key.local_port) << 16 | u64::from(key.remote_port);
     let first = ports << 32 | u64::from(segment.seq.0);
