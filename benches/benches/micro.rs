@@ -16,7 +16,7 @@ use synmill::flow::{Address, Armed, FlowHasher, FlowKey, FlowTable, Marked, Time
 use synmill::proto::{Flags, Options as TcpOptions, Segment, SeqNum, Timestamps, WireWindow};
 use synmill::time::Millis;
 use synmill::wire::{self, Checks, Link};
-use synmill_benches::engine::{ENGINE, PEER};
+use synmill_benches::engine::{ENGINE, PEER, SEED};
 use synmill_benches::rows::{self, Options, Row};
 use synmill_benches::timing::pin;
 
@@ -90,7 +90,7 @@ fn packets(criterion: &mut Criterion) {
 }
 
 fn hashes(criterion: &mut Criterion) {
-    let hasher = FlowHasher::new([3, 5, 7, 11]);
+    let hasher = FlowHasher::new(SEED);
     for (name, key) in [("hash-v4", V4), ("hash-v6", V6)] {
         criterion.bench_function(name, |bencher| bencher.iter(|| hasher.hash(black_box(&key))));
     }
@@ -103,7 +103,7 @@ fn name_of(number: u32) -> FlowKey {
 }
 
 fn look_ups(criterion: &mut Criterion) {
-    let hasher = FlowHasher::new([3, 5, 7, 11]);
+    let hasher = FlowHasher::new(SEED);
     let mut table = FlowTable::new(MANY as usize);
     let hashes: Vec<u64> = (0..2 * MANY).map(|number| hasher.hash(&name_of(number))).collect();
     for slot in 0..MANY {

@@ -54,6 +54,7 @@ pub struct Opener {
     server: Server,
     desk: Arc<Desk>,
     collector: Collector,
+    resident: u64,
     now: Instant,
     batches: u64,
     closed: u64,
@@ -97,7 +98,8 @@ impl Opener {
             number: 1,
             load: Load::Concurrency(resident + UNDER_WAY),
             start: Instant::ZERO,
-            ramp: Duration::ZERO,
+            // As many in a batch as the server has answers for. What starts in this time is in no account.
+            ramp: STEP * ((resident + UNDER_WAY) / BURST as u64) as u32,
             warmup: Duration::ZERO,
             duration: LONG,
             drain: LONG,
@@ -108,6 +110,7 @@ impl Opener {
             server: Server::new(response, resident),
             desk,
             collector,
+            resident,
             now: Instant::ZERO,
             batches: 0,
             closed: 0,
@@ -130,17 +133,15 @@ impl Opener {
         }
     }
 
-    /// Asserts that no connection was lost, and no segment repeated.
+    /// Asserts that no connection was lost, and no segment repeated. All that were under way when the last of those that stay was opened
+    /// must have ended.
     ///
     /// # Panics
     /// If one was.
     pub fn check(&self) {
         let totals = self.desk.tally.totals();
-        assert_eq!(
-            totals.started - totals.closed,
-            self.worker.endpoint().application().open(),
-            "{totals:#?}"
-        );
+        let open = self.worker.endpoint().application().open();
+        assert_eq!(self.resident + totals.started - totals.closed, open, "{totals:#?}");
         let counts = self.worker.endpoint().counters().snapshot();
         assert_eq!(counts.retrans_segs, 0, "the server loses nothing");
         assert_eq!(totals.tuples_short + totals.table_full, 0, "there is room");
@@ -155,7 +156,9 @@ impl Batches for Opener {
             // What is taken is cleared and goes back.
             while self.collector.take().is_some() {}
         }
-        for _ in 0..BATCH.min(self.server.waiting()) {
+        let waiting = self.server.waiting();
+        assert!(waiting <= 2 * UNDER_WAY as usize, "{waiting} answers wait: the server falls behind");
+        for _ in 0..BATCH.min(waiting) {
             let (server, now) = (&mut self.server, self.now);
             assert!(
                 self.worker.device_mut().deliver(|frame| server.write(now, frame)),
