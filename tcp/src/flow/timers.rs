@@ -75,7 +75,7 @@ impl Timers {
     #[must_use]
     pub fn new(capacity: usize, now: Millis) -> Self {
         // Most connections of a large table are idle and have none; a chunk is begun in each bucket and in the chain being read.
-        let entries = capacity.min(SMALL) + capacity - capacity / 4;
+        let entries = capacity.min(SMALL) + capacity / 2;
         Self::with_chunks(capacity, entries.div_ceil(CHUNK) + HEADS + 2, now)
     }
 
