@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use synmill::device::BURST;
 use synmill::device::memory::MemoryDevice;
-use synmill::endpoint::{Listener, Listeners};
+use synmill::endpoint::{Listener, Listeners, Viewer};
 use synmill::flow::Address;
 use synmill::service::BuiltIn;
 use synmill::stats::{Law, Snapshot};
@@ -161,6 +161,12 @@ impl Responder {
     #[must_use]
     pub fn held(&self) -> usize {
         self.worker.endpoint().len()
+    }
+
+    /// The engine's connections, for other threads.
+    #[must_use]
+    pub fn viewer(&self) -> Viewer {
+        self.worker.endpoint().viewer()
     }
 
     /// Asserts that no connection was lost, and no segment repeated.

@@ -20,7 +20,7 @@ pub(super) struct InMemory {
     pub(super) plots: &'static [&'static str],
 }
 
-pub(super) const ALL: [InMemory; 6] = [
+pub(super) const ALL: [InMemory; 7] = [
     InMemory {
         name: "conn_rate",
         question: "How long does the engine take for a connection of 3 + 3 packets, by how many others are resident? Responder and opener, in memory, on one core.",
@@ -45,6 +45,11 @@ pub(super) const ALL: [InMemory; 6] = [
         name: "instructions",
         question: "How many instructions does the engine take for a connection and for a request? The same in every run: by callgrind.",
         plots: &[],
+    },
+    InMemory {
+        name: "reader",
+        question: "What does it cost a loaded worker that another thread reads all of its connections, over and over?",
+        plots: &["ns_per_connection"],
     },
     InMemory {
         name: "gaps",

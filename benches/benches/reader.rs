@@ -1,0 +1,106 @@
+//! What it costs a loaded worker that another thread reads all of its connections, over and over: what `synmill conns` does, at its
+//! most.
+//!
+//! `cargo xtask bench reader`. The responder's engine works on one core, as in `conn_rate`; on another a thread goes through all slots
+//! and looks at each connection, or only waits. Rounds alternate, so that both see the same machine.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::thread;
+
+use anyhow::{Result, bail};
+use core_affinity::CoreId;
+use synmill::endpoint::Viewer;
+use synmill::time::Instant;
+use synmill_benches::engine::{Batches as _, Family, Responder, Setup, nanos_each};
+use synmill_benches::rows::{self, Options, Row, median};
+use synmill_benches::timing::{is_room_for, pin_to};
+
+const BENCH: &str = "reader";
+
+/// What the reader is told, and what it says.
+#[derive(Default)]
+struct Order {
+    reads: AtomicBool,
+    ends: AtomicBool,
+    /// Slots looked at.
+    looks: AtomicU64,
+    /// Connections found.
+    found: AtomicU64,
+}
+
+impl Order {
+    /// Reads while it is told to.
+    fn obey(&self, viewer: &Viewer) {
+        while !self.ends.load(Relaxed) {
+            if !self.reads.load(Relaxed) {
+                std::hint::spin_loop();
+                continue;
+            }
+            for slot in 0..viewer.slots() {
+                if !self.reads.load(Relaxed) {
+                    break;
+                }
+                let view = viewer.view(slot, Instant::ZERO);
+                self.looks.fetch_add(1, Relaxed);
+                self.found.fetch_add(view.is_some().into(), Relaxed);
+            }
+        }
+    }
+}
+
+/// Nanoseconds per connection without a reader and with one, and how many slots it looked at for each connection.
+fn measure(resident: usize, connections: u64, rounds: usize, reader: CoreId) -> [f64; 3] {
+    let mut responder = Responder::new(Setup::of(Family::V4, resident));
+    responder.fill();
+    responder.warm();
+    let viewer = responder.viewer();
+    let order = Order::default();
+    let (mut without, mut with) = (Vec::new(), Vec::new());
+    thread::scope(|scope| {
+        let order = &order;
+        scope.spawn(move || {
+            pin_to(reader).expect("a core that is allowed");
+            order.obey(&viewer);
+        });
+        for _ in 0..rounds {
+            order.reads.store(false, Relaxed);
+            without.push(nanos_each(&mut responder, connections));
+            order.reads.store(true, Relaxed);
+            with.push(nanos_each(&mut responder, connections));
+        }
+        order.ends.store(true, Relaxed);
+    });
+    responder.batch();
+    responder.check();
+    let looks = order.looks.load(Relaxed) as f64 / (rounds as u64 * connections) as f64;
+    [median(without), median(with), looks]
+}
+
+fn main() -> Result<()> {
+    let options = Options::of_process();
+    let (residents, connections, rounds): (&[usize], _, _) =
+        if options.quick { (&[100_000], 20_000, 3) } else { (&[100_000, 1_000_000, 10_000_000], 200_000, 9) };
+    // A thread that is pinned sees its own core alone: asked before.
+    let cores = core_affinity::get_core_ids().unwrap_or_default();
+    let [engine, reader, ..] = cores[..] else {
+        bail!("the reader takes a core of its own, and there is none")
+    };
+    pin_to(engine)?;
+    let mut rows = Vec::new();
+    for &resident in residents {
+        if !is_room_for(Setup::of(Family::V4, resident).memory_bytes(), &format!("reader/{resident}"))? {
+            continue;
+        }
+        let [without, with, looks] = measure(resident, connections, rounds, reader);
+        let cost = 100.0 * (with / without - 1.0);
+        println!(
+            "{resident:>9} resident: alone {without:.1} ns per connection, read {with:.1} ns: {cost:+.1} %; \
+             {looks:.1} slots looked at for each connection"
+        );
+        rows.push(Row::new(BENCH, format!("alone/{resident}"), without, "ns_per_connection"));
+        rows.push(Row::new(BENCH, format!("read/{resident}"), with, "ns_per_connection"));
+        rows.push(Row::new(BENCH, format!("cost/{resident}"), cost, "percent"));
+        rows.push(Row::new(BENCH, format!("looks/{resident}"), looks, "slots_per_connection"));
+    }
+    rows::write(&options, &rows)
+}
