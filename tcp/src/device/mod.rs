@@ -15,6 +15,11 @@ pub use umem::Frame;
 /// The most frames that one call of [`Device::receive`] hands out.
 pub const BURST: usize = 64;
 
+/// Frames of a queue of an interface.
+pub const QUEUE_FRAMES: usize = 8192;
+/// The most bytes of such a frame.
+pub const MAX_FRAME_SIZE: usize = 4096;
+
 /// Frames on their way; its capacity is set at start and never grows on the packet path.
 pub type Burst = Vec<Frame>;
 

@@ -154,6 +154,10 @@ impl Connections {
         Self { slots: Slots::new(capacity), free: 0, fresh: Arc::new(AtomicU64::new(0)) }
     }
 
+    pub(super) fn bytes_for(capacity: usize) -> usize {
+        Slots::<8>::bytes_for(capacity)
+    }
+
     pub(super) fn reader(&self) -> ConnectionReader {
         ConnectionReader { slots: self.slots.reader(), fresh: Arc::clone(&self.fresh) }
     }

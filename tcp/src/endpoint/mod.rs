@@ -146,6 +146,37 @@ pub enum OpenError {
     TooManyPaths,
 }
 
+/// What an endpoint has room for.
+struct Sizes {
+    capacity: usize,
+    max_half_open: usize,
+    records: usize,
+}
+
+impl Sizes {
+    fn of(max_connections: usize) -> Self {
+        let capacity = max_connections.max(1);
+        Self {
+            capacity,
+            // A share of all: what a flood of SYNs may take from those that are established.
+            max_half_open: (capacity / 4).max(capacity.min(1024)).min(MOST_HALF_OPEN),
+            records: (capacity / 16).max(capacity.min(4096)).min(MOST_RECORDS),
+        }
+    }
+}
+
+/// Bytes of memory for connections that an endpoint will take ([`Endpoint::memory_bytes`]), its application's apart.
+#[must_use]
+pub fn memory_needed(max_connections: usize, max_kept_frames: usize) -> usize {
+    let Sizes { capacity, max_half_open, records } = Sizes::of(max_connections);
+    FlowTable::bytes_for(capacity)
+        + Connections::bytes_for(capacity)
+        + Timers::bytes_for(capacity)
+        + Records::bytes_for(records, max_kept_frames)
+        + SlotSet::bytes_for(capacity)
+        + max_half_open * size_of::<u32>()
+}
+
 /// One core's TCP.
 pub struct Endpoint<A> {
     application: A,
@@ -190,10 +221,7 @@ impl<A: Application> Endpoint<A> {
             local_mss: config.mtu.saturating_sub(headers).clamp(64, 0xffff - 1) as u16,
             time_wait_ms,
         };
-        let capacity = config.max_connections.max(1);
-        // A share of all: what a flood of SYNs may take from those that are established.
-        let max_half_open = (capacity / 4).max(capacity.min(1024)).min(MOST_HALF_OPEN);
-        let records = (capacity / 16).max(capacity.min(4096)).min(MOST_RECORDS);
+        let Sizes { capacity, max_half_open, records } = Sizes::of(config.max_connections);
         Self {
             environments: [environment(40), environment(60)],
             application: config.application,

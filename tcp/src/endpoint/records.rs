@@ -287,6 +287,13 @@ impl Records {
         }
     }
 
+    /// Bytes of memory that so many records and frames take.
+    pub(super) fn bytes_for(records: usize, frames: usize) -> usize {
+        records * (size_of::<Record>() + size_of::<u32>())
+            + Slots::<4>::bytes_for(records)
+            + frames * size_of::<Node>()
+    }
+
     pub(super) fn memory_bytes(&self) -> usize {
         size_of_val(&*self.records)
             + self.told.memory_bytes()

@@ -14,19 +14,23 @@ pub struct SlotSet {
     at: usize,
 }
 
+/// The words of each level.
+fn levels(capacity: usize) -> impl Iterator<Item = usize> {
+    let lowest = capacity.max(1).div_ceil(BITS);
+    std::iter::successors(Some(lowest), |&words| (words > 1).then(|| words.div_ceil(BITS)))
+}
+
 impl SlotSet {
     /// For numbers below `capacity`.
     #[must_use]
     pub fn new(capacity: usize) -> Self {
-        let mut levels = Vec::new();
-        let mut words = capacity.max(1);
-        loop {
-            words = words.div_ceil(BITS);
-            levels.push(super::table_of(words, |_| 0));
-            if words == 1 {
-                return Self { levels, at: 0 };
-            }
-        }
+        Self { levels: levels(capacity).map(|words| super::table_of(words, |_| 0)).collect(), at: 0 }
+    }
+
+    /// Bytes of memory that a set for numbers below `capacity` takes.
+    #[must_use]
+    pub fn bytes_for(capacity: usize) -> usize {
+        levels(capacity).map(|words| words * size_of::<u64>()).sum()
     }
 
     /// Bytes of memory.

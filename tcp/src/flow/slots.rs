@@ -48,14 +48,24 @@ pub struct SlotReader<const N: usize> {
     shelf: Arc<Shelf<N>>,
 }
 
+/// Counters for so many records.
+fn stripes(count: usize) -> usize {
+    count.div_ceil(NEIGHBOURS).clamp(1, STRIPES).next_power_of_two()
+}
+
 impl<const N: usize> Slots<N> {
     /// `count` records of zeros.
     #[must_use]
     pub fn new(count: usize) -> Self {
         let line = |_| Line(std::array::from_fn(|_| AtomicU64::new(0)));
-        let stripes = count.div_ceil(NEIGHBOURS).clamp(1, STRIPES).next_power_of_two();
-        let versions = (0..stripes).map(|_| AtomicU64::new(0)).collect();
+        let versions = (0..stripes(count)).map(|_| AtomicU64::new(0)).collect();
         Self { shelf: Arc::new(Shelf { lines: super::table_of(count, line), versions }) }
+    }
+
+    /// Bytes of memory that so many records take.
+    #[must_use]
+    pub fn bytes_for(count: usize) -> usize {
+        count * size_of::<Line<N>>() + stripes(count) * size_of::<AtomicU64>()
     }
 
     /// Another thread's view.

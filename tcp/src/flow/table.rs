@@ -102,6 +102,11 @@ pub struct FlowIndex {
     lines: Arc<Box<[Line]>>,
 }
 
+const fn lines_for(capacity: usize) -> usize {
+    let lines = (capacity * 100).div_ceil(ENTRIES * LOAD_PERCENT);
+    if lines < 2 { 2 } else { lines }
+}
+
 /// The low half of the hash, never 0.
 #[inline]
 const fn fingerprint(hash: u64) -> u32 {
@@ -166,9 +171,14 @@ impl FlowTable {
     /// Room for `capacity` flows.
     #[must_use]
     pub fn new(capacity: usize) -> Self {
-        let lines = (capacity * 100).div_ceil(ENTRIES * LOAD_PERCENT).max(2);
-        let lines = Arc::new(super::table_of(lines, |_| Line::new()));
+        let lines = Arc::new(super::table_of(lines_for(capacity), |_| Line::new()));
         Self { index: FlowIndex { lines }, len: 0, capacity }
+    }
+
+    /// Bytes of memory that a table for so many flows takes.
+    #[must_use]
+    pub const fn bytes_for(capacity: usize) -> usize {
+        lines_for(capacity) * size_of::<Line>()
     }
 
     /// The view for other workers.

@@ -70,13 +70,23 @@ pub struct Timers {
     seen: u32,
 }
 
+fn chunks_for(capacity: usize) -> usize {
+    // Most connections of a large table are idle and have none; a chunk is begun in each bucket and in the chain being read.
+    let entries = capacity.min(SMALL) + capacity / 2;
+    entries.div_ceil(CHUNK) + HEADS + 2
+}
+
 impl Timers {
     /// For `capacity` connections, from `now` on.
     #[must_use]
     pub fn new(capacity: usize, now: Millis) -> Self {
-        // Most connections of a large table are idle and have none; a chunk is begun in each bucket and in the chain being read.
-        let entries = capacity.min(SMALL) + capacity / 2;
-        Self::with_chunks(capacity, entries.div_ceil(CHUNK) + HEADS + 2, now)
+        Self::with_chunks(capacity, chunks_for(capacity), now)
+    }
+
+    /// Bytes of memory that a wheel for so many connections takes.
+    #[must_use]
+    pub fn bytes_for(capacity: usize) -> usize {
+        chunks_for(capacity) * size_of::<Chunk>()
     }
 
     fn with_chunks(slots: usize, count: usize, now: Millis) -> Self {

@@ -186,6 +186,12 @@ impl Generator {
         }
     }
 
+    /// Bytes of memory for connections that a generator will take beside its endpoint.
+    #[must_use]
+    pub fn memory_needed(slots: usize) -> usize {
+        slots * size_of::<Track>() + Timers::bytes_for(slots)
+    }
+
     /// Connections under way, those held included.
     #[must_use]
     pub fn open(&self) -> u64 {

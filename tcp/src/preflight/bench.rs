@@ -2,10 +2,13 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
+use super::memory::Wanted;
 use super::{Machine, Plan};
 use crate::cli::Prefix;
 use crate::config::Bench;
+use crate::endpoint::memory_needed;
 use crate::flow::Address;
+use crate::generator::{Generator, Load};
 use crate::interface::{Flow, Interface};
 
 impl Plan {
@@ -16,12 +19,25 @@ impl Plan {
     pub fn bench(config: &Bench, interface: &Interface, machine: &Machine) -> Result<Self, String> {
         let mut plan = Self::new(&config.rings, interface, machine)?;
         check_addresses(config, interface)?;
+        check_memory(config, &plan, machine)?;
         plan.owned =
             config.sources().iter().map(|source| (Address::from(source.address()), source.len())).collect();
         plan.bring(config.targets().iter().map(|&target| Flow::TcpFrom(target)), interface)?;
         plan.notes.extend(config.sources().iter().filter_map(|source| note(source, interface)));
         Ok(plan)
     }
+}
+
+/// Endpoints and generators have room for all connections from the start.
+fn check_memory(config: &Bench, plan: &Plan, machine: &Machine) -> Result<(), String> {
+    let least = match config.load() {
+        Load::Concurrency(count) => Some(("--concurrency", count as usize)),
+        Load::Rate(_) | Load::Max => None,
+    };
+    let wanted = Wanted { connections: config.max_connections(), least, workers: &plan.workers };
+    wanted.check(machine.memory_bytes, |slots, frames| {
+        memory_needed(slots, frames) + Generator::memory_needed(slots)
+    })
 }
 
 /// The kernel's own addresses can be neither end of a connection.
@@ -151,6 +167,29 @@ mod tests {
             let line = plan(arguments, |_| {}).expect_err(part);
             assert!(line.contains(part), "says: {line}\n not: {part}");
             assert!(!line.contains('\n'), "more than a line: {line}");
+        }
+    }
+
+    #[test]
+    fn a_load_beyond_memory_is_refused() {
+        let addresses = "--target 198.18.0.1:80 --source 198.20.0.0/16";
+        let table = [
+            ("synmill bench --interface t0 --rate 1 --max-connections 100M", "at most --max-connections"),
+            ("synmill bench --interface t0 --concurrency 80M --max-connections 80M", "at most --concurrency"),
+            ("synmill bench --interface t0 --rate 20M", "at most --max-connections"),
+        ];
+        for (arguments, part) in table {
+            let arguments = format!("{arguments} {addresses}");
+            let Ok(cli) = parse(arguments.split_whitespace()) else { panic!("{arguments}") };
+            let Command::Bench(bench) = cli.command else { panic!("another command") };
+            let config = Bench::new(*bench).unwrap();
+            let plan = |bytes| {
+                let machine = Machine { memory_bytes: Some(bytes), ..machine(4) };
+                Plan::bench(&config, &interface(), &machine)
+            };
+            let line = plan(10_000_000_000).unwrap_err();
+            assert!(line.contains("and 10,000,000,000 are available") && line.contains(part), "{line}");
+            assert!(plan(64_000_000_000).is_ok());
         }
     }
 

@@ -1,6 +1,7 @@
 //! Everything that can be refused before the machine is touched, and the plan when nothing is. Knows facts; changes nothing.
 
 mod bench;
+mod memory;
 mod serve;
 mod steering;
 
@@ -41,6 +42,8 @@ pub struct Machine {
     pub reserved_ports: Vec<(u16, u16)>,
     /// Does it forward packets: IPv4, IPv6?
     pub forwards: (bool, bool),
+    /// Bytes of memory that this process may still take, if that is known.
+    pub memory_bytes: Option<u64>,
 }
 
 /// What will be done.
@@ -90,6 +93,7 @@ impl Machine {
             local_ports: range.next().zip(range.next()).unwrap_or((u16::MAX, 0)),
             reserved_ports: port_ranges(&setting("ipv4/ip_local_reserved_ports")),
             forwards: (forwards("ipv4/ip_forward"), forwards("ipv6/conf/all/forwarding")),
+            memory_bytes: memory::available_bytes(),
         }
     }
 
@@ -352,6 +356,7 @@ mod tests {
             local_ports: (32768, 60999),
             reserved_ports: vec![(40000, 40001)],
             forwards: (false, false),
+            memory_bytes: Some(16_000_000_000),
         }
     }
 
@@ -371,7 +376,7 @@ mod tests {
     #[test]
     fn each_refusal_says_how_to_fix_it() {
         type Change = fn(&mut Interface, &mut Machine);
-        let table: [(&str, Change, &str); 29] = [
+        let table: [(&str, Change, &str); 31] = [
             ("", |i, _| i.up = false, "ip link set t0 up"),
             ("", |i, _| i.mac = None, "not an Ethernet interface"),
             ("", |i, _| i.mtu = 9000, "XDP allows 3506: ip link set t0 mtu 1500"),
@@ -433,6 +438,16 @@ mod tests {
                 "setcap cap_net_raw,cap_net_admin,cap_bpf,cap_perfmon,cap_ipc_lock+ep",
             ),
             ("", |_, m| m.capabilities = !(1 << 38 | 1 << 21), "missing CAP_PERFMON: "),
+            (
+                "--max-connections 10M",
+                |_, m| m.memory_bytes = Some(500_000_000),
+                "room for 10,000,000 connections needs 1,",
+            ),
+            (
+                "--max-connections 10M",
+                |_, m| m.memory_bytes = Some(500_000_000),
+                "and 500,000,000 are available: give at most --max-connections 3",
+            ),
         ];
         for (arguments, change, part) in table {
             let (mut interface, mut machine) = (interface(), machine(4));

@@ -2,8 +2,10 @@
 
 use std::net::IpAddr;
 
+use super::memory::Wanted;
 use super::{Machine, Plan};
 use crate::config::Config;
+use crate::endpoint::memory_needed;
 use crate::flow::Address;
 use crate::interface::{Flow, Interface};
 
@@ -24,6 +26,8 @@ impl Plan {
             }
         }
         plan.bring(config.listeners().iter().map(|listener| Flow::TcpTo(listener.address)), interface)?;
+        let wanted = Wanted { connections: config.max_connections(), least: None, workers: &plan.workers };
+        wanted.check(machine.memory_bytes, memory_needed)?;
         plan.notes.extend(notes(config, interface, machine, &plan.owned));
         Ok(plan)
     }

@@ -96,6 +96,23 @@ fn queues_left_to_the_kernel() {
 }
 
 #[test]
+fn more_connections_than_memory() {
+    let stage = Stage::new("memory");
+    // As on a machine that is full: this process may take 64 MiB, and what it reads of the memory says so.
+    let meminfo = stage.file("meminfo");
+    fs::write(&meminfo, "MemTotal: 65536 kB\nMemAvailable: 65536 kB\n").unwrap();
+    let command = format!(
+        "mount --bind {} /proc/meminfo && exec {BINARY} serve {} --max-connections 1M",
+        meminfo.display(),
+        LISTEN.join(" ")
+    );
+    let argv = ["unshare", "--mount", "sh", "-c", &command];
+    let parts = ["room for 1,000,000 connections", "and 67,108,864 are available", "--max-connections"];
+    refused(&stage, &argv, RUN_TIME, &parts);
+    assert!(!stage.is_attached());
+}
+
+#[test]
 fn an_mtu_beyond_a_page() {
     let stage = Stage::with("mtu", LabOptions { mtu: 9000, ..LabOptions::default() });
     option_refused(&stage, &[], RUN_TIME, &["9000", "3506", "ip link set sms0 mtu"]);

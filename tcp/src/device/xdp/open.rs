@@ -14,6 +14,7 @@ use xsk_rs::config::{
 use xsk_rs::{CompQueue, FillQueue, FrameDesc, RxQueue, Socket, TxQueue, Umem};
 
 use super::{Facts, busy_poll};
+use crate::device::{MAX_FRAME_SIZE, QUEUE_FRAMES};
 use crate::interface;
 use crate::preflight::{MAX_MTU, how_to_permit};
 
@@ -62,7 +63,7 @@ impl XdpOptions {
             interface: interface.into(),
             queue,
             mode,
-            frames: 8192,
+            frames: QUEUE_FRAMES as u32,
             rx_ring: 4096,
             tx_ring: 2048,
             mtu: 1500,
@@ -206,7 +207,7 @@ pub(super) fn open(options: &XdpOptions) -> Result<Opened, OpenError> {
         (BindMode::Copy, ..=1500) => 2048,
         // Some drivers (igb, igc, older ixgbe) count their buffers in whole kilobytes: of the 1792 bytes that a frame of 2048 leaves
         // them they use 1024, and drop what is longer.
-        _ => 4096,
+        _ => MAX_FRAME_SIZE as u32,
     };
     let no_interface = || OpenError::NoInterface { interface: options.interface.clone() };
     let interface: Interface = options.interface.parse().map_err(|_| no_interface())?;

@@ -7,6 +7,21 @@ fn small(connections: usize) -> Bench {
 }
 
 #[test]
+fn the_memory_that_is_needed_is_known_before() {
+    for max_connections in [0, 1, 2, 63, 64, 65, 256, 1000, 4097, 70_000, 1_500_000] {
+        for max_kept_frames in [0, 1, 4096] {
+            let config = Config { max_connections, max_kept_frames, ..config("discard") };
+            let endpoint = Endpoint::new(config, Instant::ZERO, Arc::default());
+            assert_eq!(
+                memory_needed(max_connections, max_kept_frames),
+                endpoint.memory_bytes(),
+                "{max_connections} connections, {max_kept_frames} frames"
+            );
+        }
+    }
+}
+
+#[test]
 fn a_flood_of_syns_pushes_out_its_own_oldest() {
     let mut bench = small(4096);
     let mut good: Vec<Peer> = (0..10).map(|number| Peer::open(number, &mut bench)).collect();

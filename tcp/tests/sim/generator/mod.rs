@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use synmill::device::pair::{Faults, Link, PairDevice, pair};
 use synmill::device::{Burst, Census, Device, RingCounts};
-use synmill::endpoint::{Application, Config, Endpoint, Listener, Listeners};
+use synmill::endpoint::{Application, Config, Endpoint, Listener, Listeners, memory_needed};
 use synmill::flow::{Address, FlowKey};
 use synmill::generator::desk::{Desk, Trial};
 use synmill::generator::dialogue::Script;
@@ -221,8 +221,13 @@ impl Lane {
         let listeners = any.map(|address| Listener { address, port: PORT, service: service.clone() });
         let seen = Rc::<RefCell<Seen>>::default();
         let tap = Tap { device: near, seen: Rc::clone(&seen) };
+        let config = plan.config(0, number, Generator::new(setup, Instant::ZERO));
+        let needed = memory_needed(config.max_connections, config.max_kept_frames);
+        let needed = needed + Generator::memory_needed(plan.slots[0]);
+        let generator = seated(config, tap);
+        assert_eq!(generator.endpoint().memory_bytes(), needed, "what is needed is known before");
         Self {
-            generator: seated(plan.config(0, number, Generator::new(setup, Instant::ZERO)), tap),
+            generator,
             responder: seated(plan.config(1, number, Listeners(listeners.into())), far),
             link,
             desk,

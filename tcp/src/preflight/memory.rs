@@ -1,0 +1,186 @@
+//! Is there memory for what is asked for? Knows what the kernel says is available; never what connections are made of.
+
+use std::fs;
+use std::path::Path;
+
+use super::Place;
+use crate::device::{MAX_FRAME_SIZE, QUEUE_FRAMES};
+use crate::report::grouped;
+
+/// Bytes that this process may still take, as far as is known: what the machine has, and what its control groups leave.
+pub(super) fn available_bytes() -> Option<u64> {
+    let machine = fs::read_to_string("/proc/meminfo").ok().as_deref().and_then(parse_meminfo);
+    let groups = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    machine.into_iter().chain(groups_leave(&groups, Path::new("/sys/fs/cgroup"))).min()
+}
+
+/// `MemAvailable` of proc_meminfo(5), in bytes.
+fn parse_meminfo(text: &str) -> Option<u64> {
+    let value = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    Some(value.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.saturating_mul(1024))
+}
+
+/// What the limits of a process's groups leave it, in bytes: those of version 2 (cgroups(7)), mounted at `root`.
+fn groups_leave(groups: &str, root: &Path) -> Option<u64> {
+    let own = groups.lines().find_map(|line| line.strip_prefix("0::/"))?;
+    let own = root.join(own);
+    let leaves = |group: &Path| {
+        let read = |file: &str| fs::read_to_string(group.join(file)).ok();
+        let number = |file: &str| read(file)?.trim().parse::<u64>().ok();
+        // The group's cache of files makes room when memory is asked for.
+        let stat = read("memory.stat").unwrap_or_default();
+        let cache = stat.lines().find_map(|line| line.strip_prefix("inactive_file ")?.parse().ok());
+        let taken = number("memory.current")?.saturating_sub(cache.unwrap_or(0));
+        Some(number("memory.max")?.saturating_sub(taken))
+    };
+    own.ancestors().take_while(|group| group.starts_with(root)).filter_map(leaves).min()
+}
+
+/// What a run must have, as far as memory goes.
+pub(super) struct Wanted<'a> {
+    /// Connections held at once, all workers together.
+    pub(super) connections: usize,
+    /// An option that asks for so many of them, if there is one.
+    pub(super) least: Option<(&'a str, usize)>,
+    /// The workers.
+    pub(super) workers: &'a [Place],
+}
+
+impl Wanted<'_> {
+    /// Bytes for so many connections, the frames of all queues included; `worker` says what one worker takes for its share of the
+    /// connections and for the frames that it may keep.
+    fn bytes(&self, connections: usize, worker: &impl Fn(usize, usize) -> usize) -> u64 {
+        let each = |place: &Place| {
+            let frames = place.queues.len() * QUEUE_FRAMES;
+            worker(connections.div_ceil(self.workers.len()), frames / 2) + frames * MAX_FRAME_SIZE
+        };
+        self.workers.iter().map(|place| each(place) as u64).sum()
+    }
+
+    /// Refuses what does not fit. Where nothing is known of the memory the kernel decides.
+    pub(super) fn check(
+        &self,
+        available: Option<u64>,
+        worker: impl Fn(usize, usize) -> usize,
+    ) -> Result<(), String> {
+        let needed = self.bytes(self.connections, &worker);
+        let Some(available) = available.filter(|&available| available < needed) else { return Ok(()) };
+        // The first that is too many lies above `most`.
+        let (mut most, mut too_many) = (0, self.connections);
+        while most + 1 < too_many {
+            let middle = most.midpoint(too_many);
+            if self.bytes(middle, &worker) <= available { most = middle } else { too_many = middle }
+        }
+        let most = rounded(most);
+        let help = match self.least {
+            _ if most.0 < self.workers.len() => "free some memory".into(),
+            Some((option, least)) if most.0 < least => {
+                format!("give at most {option} {0} --max-connections {0}", most.1)
+            }
+            _ => format!("give at most --max-connections {}", most.1),
+        };
+        Err(format!(
+            "room for {} connections needs {} bytes of memory, and {} are available: {help}",
+            grouped(self.connections as u64),
+            grouped(needed),
+            grouped(available)
+        ))
+    }
+}
+
+/// Rounded down to two digits or more, and as one types it.
+fn rounded(count: usize) -> (usize, String) {
+    match count {
+        10_000_000.. => (count / 1_000_000 * 1_000_000, format!("{}M", count / 1_000_000)),
+        10_000.. => (count / 1000 * 1000, format!("{}K", count / 1000)),
+        _ => (count, count.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MEMINFO: &str =
+        "MemTotal:       24576000 kB\nMemFree:         1000000 kB\nMemAvailable:   16000000 kB\n";
+
+    fn places(count: usize) -> Vec<Place> {
+        (0..count).map(|core| Place { core, queues: vec![core] }).collect()
+    }
+
+    /// A hundred bytes a connection, none for frames.
+    fn check(
+        connections: usize,
+        least: Option<(&str, usize)>,
+        workers: usize,
+        available: u64,
+    ) -> Result<(), String> {
+        let frames = (workers * QUEUE_FRAMES * MAX_FRAME_SIZE) as u64;
+        Wanted { connections, least, workers: &places(workers) }
+            .check(Some(available + frames), |slots, _| 100 * slots)
+    }
+
+    #[test]
+    fn memory_that_is_available_is_read_in_bytes() {
+        assert_eq!(parse_meminfo(MEMINFO), Some(16_384_000_000));
+        assert_eq!(parse_meminfo("MemTotal: 1 kB\n"), None);
+        assert!(available_bytes().is_some_and(|bytes| bytes > 0));
+    }
+
+    #[test]
+    fn the_narrowest_group_counts_and_its_cache_does_not() {
+        let root = std::env::temp_dir().join(format!("synmill-groups-{}", std::process::id()));
+        let inner = root.join("outer/inner");
+        fs::create_dir_all(&inner).unwrap();
+        let write = |folder: &Path, max: &str, current: &str| {
+            fs::write(folder.join("memory.max"), max).unwrap();
+            fs::write(folder.join("memory.current"), current).unwrap();
+        };
+        write(&inner, "max\n", "5000\n");
+        assert_eq!(groups_leave("1:cpu:/x\n0::/outer/inner\n", &root), None);
+        write(&root.join("outer"), "9000\n", "6000\n");
+        assert_eq!(groups_leave("0::/outer/inner\n", &root), Some(3000));
+        fs::write(root.join("outer/memory.stat"), "anon 1\ninactive_file 2500\n").unwrap();
+        assert_eq!(groups_leave("0::/outer/inner\n", &root), Some(5500));
+        write(&inner, "4000\n", "5000\n");
+        assert_eq!(groups_leave("0::/outer/inner\n", &root), Some(0));
+        assert_eq!(groups_leave("4:memory:/outer\n", &root), None);
+        fs::remove_dir_all(root).unwrap();
+    }
+
+    #[test]
+    fn what_fits_is_let_through_and_what_is_refused_says_how_much_fits() {
+        assert_eq!(check(1_000_000, None, 1, 100_000_000), Ok(()));
+        assert_eq!(check(1_000_000, None, 2, 100_000_000), Ok(()));
+        let table = [
+            (1_000_000, None, 1, 99_999_999, "--max-connections 999K"),
+            (100_000_000, None, 2, 5_012_345_678, "--max-connections 50M"),
+            (1_000_000, None, 1, 123_456, "--max-connections 1234"),
+            (1_000_000, None, 2, 150, "free some memory"),
+            (1000, Some(("--concurrency", 800)), 1, 90_000, "at most --max-connections 900"),
+            (
+                1000,
+                Some(("--concurrency", 800)),
+                1,
+                70_000,
+                "at most --concurrency 700 --max-connections 700",
+            ),
+        ];
+        for (connections, least, workers, available, part) in table {
+            let line = check(connections, least, workers, available).expect_err(part);
+            assert!(line.ends_with(part), "says: {line}\n not: {part}");
+        }
+        let line = check(1_000_000, None, 1, 1000).unwrap_err();
+        assert_eq!(
+            line,
+            "room for 1,000,000 connections needs 133,554,432 bytes of memory, and 33,555,432 are available: \
+             give at most --max-connections 10"
+        );
+    }
+
+    #[test]
+    fn where_nothing_is_known_nothing_is_refused() {
+        let wanted = Wanted { connections: usize::MAX >> 20, least: None, workers: &places(1) };
+        assert_eq!(wanted.check(None, |slots, _| 100 * slots), Ok(()));
+    }
+}
