@@ -1,10 +1,20 @@
-//! What two threads touch, in every order that the memory model allows: loom goes through all of them.
+//! What two threads touch, in the orders that the memory model allows: loom goes through all in which a thread is interrupted up to
+//! three times.
 //!
-//! `cargo test --package synmill --no-default-features --features model --test model --release`
+//! `cargo test --package synmill --no-default-features --features model --test model`
 
-use loom::model;
+use loom::model::Builder;
 use loom::thread;
 use synmill::flow::{FlowTable, Slots, Words};
+
+/// More interruptions than that make hours of it, and mistakes seldom need so many.
+const INTERRUPTIONS: usize = 3;
+
+fn model(check: impl Fn() + Send + Sync + 'static) {
+    let mut builder = Builder::new();
+    builder.preemption_bound = Some(INTERRUPTIONS);
+    builder.check(check);
+}
 
 /// Both words are the same number, or the record was torn.
 #[derive(Clone, Copy, Debug, PartialEq)]
