@@ -11,11 +11,21 @@ pub(crate) use std::sync::{
     atomic::{AtomicU64, Ordering, fence},
 };
 
-/// Lets the other thread go on, from a loop that waits for it.
-#[inline]
-pub(crate) fn spin() {
-    #[cfg(feature = "model")]
-    loom::thread::yield_now();
-    #[cfg(not(feature = "model"))]
-    std::hint::spin_loop();
+/// Waits for another thread, in a loop: a while by spinning, then by letting go of the processor, which that thread may need.
+#[cfg(not(feature = "model"))]
+pub(crate) use crossbeam::utils::Backoff;
+
+/// The model's: each step lets the other thread go on.
+#[cfg(feature = "model")]
+pub(crate) struct Backoff;
+
+#[cfg(feature = "model")]
+impl Backoff {
+    pub(crate) const fn new() -> Self {
+        Self
+    }
+
+    pub(crate) fn snooze(&self) {
+        loom::thread::yield_now();
+    }
 }

@@ -500,7 +500,6 @@ impl<A: Application> Endpoint<A> {
         let (_, deadline) = current.tcb.timer();
         let environment = *self.environment(&work.packet.key.local);
         let segment = &work.packet.segment;
-
         let transfer = current.tcb.transfer().map(|number| &mut self.records.get_mut(number).transfer);
         let arrival = current.tcb.segment_arrives(transfer, segment, &environment, millis);
         if matches!(arrival.disposition, Disposition::Accepted | Disposition::RepeatHandshake) {

@@ -44,7 +44,6 @@ impl<A: Application> Endpoint<A> {
         let alone = resets || (frame.is_some() && self.acknowledges_alone(current, must_acknowledge, stream));
         while !alone && sent < most && (frame.is_some() || !out.free.is_empty()) {
             let rides = self.rides(current, stream);
-
             let transfer = current.tcb.transfer().map(|number| &mut self.records.get_mut(number).transfer);
             let Some(outgoing) = current.tcb.poll_segment(transfer, rides, millis) else { break };
             self.send(current, &outgoing, frame.take(), millis, out);

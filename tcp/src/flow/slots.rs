@@ -6,7 +6,7 @@
 //! away as there are counters: a record has no room for its own. A reader that goes from slot to slot touches one counter for a
 //! long while, and the writer, who goes about at random, seldom the same.
 
-use crate::sync::{Arc, AtomicU64, Ordering::Acquire, Ordering::Relaxed, Ordering::Release, fence, spin};
+use crate::sync::{Arc, AtomicU64, Backoff, Ordering::Acquire, Ordering::Relaxed, Ordering::Release, fence};
 
 /// Counters.
 const STRIPES: usize = 1024;
@@ -174,10 +174,12 @@ impl<const N: usize> SlotReader<N> {
         self.len() == 0
     }
 
-    /// A record as it was at one moment. Waits while the writer is at it, which takes it some nanoseconds.
+    /// A record as it was at one moment. Waits while the writer is at it, which takes it some
+    /// nanoseconds, unless it has lost its processor meanwhile.
     #[must_use]
     #[inline]
     pub fn read<T: Words<N>>(&self, slot: u32) -> (T, Moment) {
+        let backoff = Backoff::new();
         loop {
             let version = self.shelf.version(slot).load(Acquire);
             if version & 1 == 0 {
@@ -187,7 +189,7 @@ impl<const N: usize> SlotReader<N> {
                     return (T::from_words(words), moment);
                 }
             }
-            spin();
+            backoff.snooze();
         }
     }
 
