@@ -251,6 +251,9 @@ impl FlowTable {
 }
 
 #[cfg(all(test, not(feature = "model")))]
+mod crowding;
+
+#[cfg(all(test, not(feature = "model")))]
 mod tests {
     use std::collections::HashMap;
 

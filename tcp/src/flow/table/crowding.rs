@@ -1,0 +1,200 @@
+//! How crowded a full table gets: by tuples that a peer has picked, and after a long life. Knows lines and counts.
+
+use std::collections::HashMap;
+
+use super::*;
+use crate::flow::{Address, FlowHasher, FlowKey};
+
+/// Numbers that follow no rule (SplitMix64).
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let z = (self.0 ^ self.0 >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ z >> 31
+    }
+
+    fn below(&mut self, count: usize) -> usize {
+        (u128::from(self.next()) * count as u128 >> 64) as usize
+    }
+
+    fn seed(&mut self) -> [u64; 4] {
+        std::array::from_fn(|_| self.next())
+    }
+}
+
+/// What searches in a table have to go through.
+#[derive(Clone, Copy, Debug)]
+struct Crowding {
+    /// All lines' counts of entries that found their place further on: how often searches that find go on, all entries together.
+    overflow: u64,
+    /// Lines that a search without a find looks at: all together that begin once at each line, and the longest.
+    missing: u64,
+    longest: u64,
+}
+
+impl Crowding {
+    fn of(table: &FlowTable) -> Self {
+        let counts: Vec<u32> = table.index.lines.iter().map(|line| line.read()[ENTRIES]).collect();
+        let (mut ahead, mut missing, mut longest) = (0, 0, 0);
+        // Backwards, and twice around: a search goes on where a count is not zero, and over the end.
+        for (step, count) in counts.iter().rev().chain(counts.iter().rev()).enumerate() {
+            ahead = if *count > 0 { (ahead + 1).min(counts.len() as u64 - 1) } else { 0 };
+            if step >= counts.len() {
+                missing += ahead + 1;
+                longest = longest.max(ahead + 1);
+            }
+        }
+        Self { overflow: counts.into_iter().map(u64::from).sum(), missing, longest }
+    }
+
+    /// Of a table that these flows fill.
+    fn filled_with(keys: &[FlowKey], hasher: &FlowHasher) -> Self {
+        let mut table = FlowTable::new(keys.len());
+        for (slot, key) in keys.iter().enumerate() {
+            table.insert(hasher.hash(key), slot as u32).unwrap();
+        }
+        Self::of(&table)
+    }
+}
+
+const FLOWS: usize = 100_000;
+
+fn from(remote: Address, remote_port: u16) -> FlowKey {
+    FlowKey { local: Address::v4([198, 18, 0, 2]), remote, local_port: 80, remote_port }
+}
+
+fn v6_halves(high: u64, low: u64) -> Address {
+    Address::v6((u128::from(high) << 64 | u128::from(low)).to_be_bytes())
+}
+
+/// Tuples that a peer finds by trying them with a seed that it takes for ours: all are at home in the same thousandth of the table.
+fn found_by_search(known: &FlowHasher) -> Vec<FlowKey> {
+    let ports = (0..u32::MAX).flat_map(|address| {
+        (1024..=u16::MAX).map(move |port| from(Address::v4((0x0a00_0000 + address).to_be_bytes()), port))
+    });
+    ports.filter(|key| known.hash(key) >> 54 == 0).take(FLOWS).collect()
+}
+
+/// Tuples that cancel a part of the unseeded hash, so that it is the same for all: no search is needed.
+fn found_by_algebra() -> Vec<FlowKey> {
+    (0..FLOWS as u64).map(|number| from(v6_halves(0xfd00 << 48 | number, 1), 1024)).collect()
+}
+
+/// Tuples in patterns that a hash without a good mix would not spread.
+fn in_patterns() -> [Vec<FlowKey>; 5] {
+    let tuples = |tuple: &dyn Fn(u32) -> FlowKey| (0..FLOWS as u32).map(tuple).collect();
+    let v4 = |bits: u32| Address::v4(bits.to_be_bytes());
+    [
+        // One port, addresses in a row; the same backwards in their bits.
+        tuples(&|number| from(v4(0x0a00_0000 + number), 1024)),
+        tuples(&|number| from(v4(number.reverse_bits()), 1024)),
+        // Address and port with the same lower bits.
+        tuples(&|number| from(v4(number << 4 ^ 0x0a00_0000), number as u16)),
+        // The halves of an IPv6 address alike, and such that their sum stays.
+        tuples(&|number| from(v6_halves(u64::from(number) << 32, u64::from(number) << 32), 1024)),
+        tuples(&|number| from(v6_halves(1 << 40 | u64::from(number), (1 << 40) - u64::from(number)), 1024)),
+    ]
+}
+
+/// Who knows the seed fills one corner of the table, and searches become as long as the table. Who only thinks so has tuples like
+/// any others.
+#[test]
+fn tuples_picked_for_a_seed_that_is_not_ours_are_like_any_others() {
+    let mut random = Random(1);
+    let unseeded = FlowHasher::new([0; 4]);
+    let known = FlowHasher::new(random.seed());
+    let picked = [found_by_search(&unseeded), found_by_search(&known), found_by_algebra()];
+
+    // They do harm with the seed that they are for.
+    for (keys, hasher) in picked.iter().zip([unseeded, known, unseeded]) {
+        let crowding = Crowding::filled_with(&keys[..FLOWS / 10], &hasher);
+        assert!(crowding.longest > 1000, "{crowding:?}");
+    }
+
+    let secrets: Vec<FlowHasher> = (0..4).map(|_| FlowHasher::new(random.seed())).collect();
+    let of_random: Vec<Crowding> = secrets
+        .iter()
+        .map(|secret| {
+            let remote = |bits: u64| from(Address::v4((bits as u32).to_be_bytes()), (bits >> 32) as u16);
+            let keys: Vec<FlowKey> = (0..FLOWS).map(|_| remote(random.next())).collect();
+            Crowding::filled_with(&keys, secret)
+        })
+        .collect();
+    let most_overflow = of_random.iter().map(|crowding| crowding.overflow).max().unwrap();
+    let longest = of_random.iter().map(|crowding| crowding.longest).max().unwrap();
+    for (number, keys) in picked.iter().chain(&in_patterns()).enumerate() {
+        for secret in &secrets {
+            let crowding = Crowding::filled_with(keys, secret);
+            assert!(
+                crowding.overflow <= most_overflow + most_overflow / 10 && crowding.longest <= 2 * longest,
+                "set {number}: {crowding:?}, and of random tuples {of_random:?}"
+            );
+        }
+    }
+}
+
+/// Each line's count by what is in the table: entries on their way from home that passed it.
+fn counts(table: &FlowTable, flows: &HashMap<u32, u64>) -> Vec<u32> {
+    let mut counts = vec![0; table.index.lines.len()];
+    for (&slot, &hash) in flows {
+        let (place, ..) =
+            table.index.search(hash, |candidate| candidate == slot).expect("it is in the table");
+        let mut at = table.index.home(hash);
+        while at != place {
+            counts[at] += 1;
+            at = table.index.next(at);
+        }
+    }
+    counts
+}
+
+/// Twenty million operations on a table that is full but for the moment between them. Entries never move, so a long life is not
+/// like a first fill: holes are taken by whoever comes by, and searches get longer, up to a point. What they cost there is held
+/// here, and that it gets no worse.
+#[test]
+fn a_table_that_stays_full_gets_no_slower() {
+    const ROUNDS: usize = 20;
+    const PAIRS: usize = 500_000;
+    let mut random = Random(2);
+    let mut table = FlowTable::new(FLOWS);
+    let mut hashes: Vec<u64> = (0..FLOWS).map(|_| random.next()).collect();
+    for (slot, hash) in (0..).zip(&hashes) {
+        table.insert(*hash, slot).unwrap();
+    }
+    let mut flows = HashMap::new();
+    let mut seen = Vec::new();
+    for _ in 0..ROUNDS {
+        let mut gone = 0;
+        for _ in 0..PAIRS {
+            let slot = random.below(FLOWS);
+            assert_eq!(table.insert(0, 0), Err(Full));
+            gone = std::mem::replace(&mut hashes[slot], random.next());
+            assert!(table.remove(gone, slot as u32));
+            assert_eq!(table.insert(hashes[slot], slot as u32), Ok(()));
+        }
+        flows.extend((0..).zip(hashes.iter().copied()));
+        assert_eq!((table.len(), flows.len()), (FLOWS, FLOWS));
+        assert_eq!(table.find(gone, |_| true), None);
+        for (slot, hash) in &flows {
+            assert_eq!(table.find(*hash, |candidate| candidate == *slot), Some(*slot));
+        }
+        let lines = table.index.lines.iter();
+        assert!(lines.map(|line| line.read()[ENTRIES]).eq(counts(&table, &flows)), "a count is wrong");
+        seen.push(Crowding::of(&table));
+    }
+
+    // The first round has been through the table five times: what comes after is as it was then.
+    let settled = seen[0];
+    for (round, crowding) in seen.iter().enumerate() {
+        let has_grown = crowding.overflow > settled.overflow + settled.overflow / 10
+            || crowding.missing > settled.missing + settled.missing / 5;
+        assert!(!has_grown, "round {round}: {seen:#?}");
+        // Lines that a search looks at: fewer than two to find an entry, fewer than sixteen to find that there is none.
+        assert!(crowding.overflow < FLOWS as u64, "round {round}: {crowding:?}");
+        assert!(crowding.missing < 16 * table.index.lines.len() as u64, "round {round}: {crowding:?}");
+        assert!(crowding.longest < table.index.lines.len() as u64 / 50, "round {round}: {crowding:?}");
+    }
+}
