@@ -3,6 +3,7 @@
 
 mod application;
 mod bounds;
+mod churn;
 mod ending;
 mod hostile;
 mod icmp;

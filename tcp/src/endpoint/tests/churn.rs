@@ -1,0 +1,122 @@
+//! A table that stays full while connections come and go by the million: those that are established never notice.
+
+use super::*;
+
+const CONNECTIONS: usize = 4096;
+/// Half of all stay.
+const STAYING: usize = CONNECTIONS / 2;
+/// Those that come and go in one burst; their SYNs, as many that lead to nothing, fill two.
+const GROUP: usize = BURST / 2;
+/// Small numbers for keys would not spread tuples in a row.
+const SEED: [u64; 4] =
+    [0x243f_6a88_85a3_08d3, 0x1319_8a2e_0370_7344, 0xa409_3822_299f_31d0, 0x082e_fa98_ec4e_6c89];
+/// What is churned: so many of either kind.
+const CHURNED: u32 = 1_000_000;
+
+impl Bench {
+    /// Gives the endpoint a burst of segments.
+    fn inject_burst(&mut self, frames: &[Vec<u8>]) -> Vec<Reply> {
+        let mut burst = Burst::new();
+        assert_eq!(self.device.alloc(&mut burst, frames.len()), frames.len());
+        for (into, bytes) in burst.iter_mut().zip(frames) {
+            into.set_len(bytes.len());
+            into.copy_from_slice(bytes);
+        }
+        self.endpoint.on_burst(self.now, &mut burst, false, &mut self.out);
+        let mut replies: Vec<Reply> = self.collect().iter().map(|bytes| reply(bytes)).collect();
+        replies.extend(self.poll());
+        replies
+    }
+}
+
+/// A guest's connection to a port of ours.
+fn guest(number: u32, port: u16) -> Peer {
+    let [.., a, b] = (number / 50_000).to_be_bytes();
+    let key = FlowKey {
+        local: Address::v4([10, 0, a, b]),
+        remote: SHARED,
+        local_port: 1024 + (number % 50_000) as u16,
+        remote_port: port,
+    };
+    Peer { key, ..Peer::new(0) }
+}
+
+/// Knocks at port 80 and leaves it at that.
+fn flood(numbers: &mut std::ops::RangeFrom<u32>) -> Vec<Vec<u8>> {
+    let syn = |number| {
+        let peer = guest(number, 80);
+        frame(&link(), &peer.key, &peer.segment(SYN), &[])
+    };
+    numbers.take(GROUP).map(syn).collect()
+}
+
+/// Opens connections to port 81, where they are closed from our side, closes them, and leaves them in TIME-WAIT.
+fn open_and_close(bench: &mut Bench, numbers: &mut std::ops::RangeFrom<u32>) {
+    let mut peers: Vec<Peer> = numbers.take(GROUP).map(|number| guest(number, 81)).collect();
+    for (flags, answer) in [(SYN, SYN_ACK), (ACK, FIN_ACK), (FIN_ACK, ACK)] {
+        let frames: Vec<Vec<u8>> =
+            peers.iter().map(|peer| frame(&link(), &peer.key, &peer.segment(flags), &[])).collect();
+        let replies = bench.inject_burst(&frames);
+        assert_eq!(replies.len(), GROUP, "{flags:?}: {replies:?}");
+        for peer in &mut peers {
+            let reply = replies.iter().find(|reply| reply.packet.key == peer.key);
+            let segment = reply.expect("each has an answer").packet.segment;
+            assert_eq!(segment.flags, answer);
+            peer.nxt = segment.ack;
+            peer.expected = segment.end();
+        }
+    }
+}
+
+/// Each of those that stay says a byte and has it back.
+fn all_answer(bench: &mut Bench, staying: &mut [Peer]) {
+    for peer in staying {
+        let echo = peer.say(bench, ACK, b"?");
+        assert_eq!(text_of(&echo), b"?");
+        assert!(peer.say(bench, ACK, &[]).is_empty());
+    }
+}
+
+#[test]
+fn a_full_endpoint_churns_and_what_is_established_lives_on() {
+    let mut config = Config { max_connections: CONNECTIONS, seed: SEED, ..config("echo") };
+    let any = Address::v4([0; 4]);
+    config.application.0.push(Listener { address: any, port: 81, service: "close".parse().unwrap() });
+    let mut bench = Bench::new(config);
+    let mut staying: Vec<Peer> = (0..STAYING as u16).map(|number| Peer::open(number, &mut bench)).collect();
+
+    let (mut knocking, mut closing) = (0.., 0..);
+    let mut full = 0;
+    for round in 0..CHURNED / GROUP as u32 {
+        let answers = bench.inject_burst(&flood(&mut knocking));
+        assert_eq!(answers.len(), GROUP, "{answers:?}");
+        assert!(answers.iter().all(|reply| reply.flags() == SYN_ACK), "{answers:?}");
+        open_and_close(&mut bench, &mut closing);
+        full += u32::from(bench.endpoint.len() == CONNECTIONS);
+        // Once in a while time goes on, and SYN,ACKs are sent again.
+        if round % 1024 == 0 {
+            bench.wait(100);
+            all_answer(&mut bench, &mut staying);
+        }
+    }
+    all_answer(&mut bench, &mut staying);
+
+    // But for the start, it was full all the time.
+    let rounds = CHURNED / GROUP as u32;
+    assert!(full > rounds - rounds / 100, "{full} of {rounds}");
+    assert_eq!(bench.endpoint.len(), CONNECTIONS);
+    let counts = bench.counts();
+    assert_eq!((counts.curr_estab, counts.curr_connections), (STAYING as u64, CONNECTIONS as u64));
+    assert_eq!(counts.passive_opens, STAYING as u64 + 2 * u64::from(CHURNED));
+    assert_eq!(counts.curr_half_open + counts.curr_time_wait, (CONNECTIONS - STAYING) as u64);
+    // Who has left was evicted, and nobody was turned away for it.
+    assert_eq!(counts.ended_evicted_half_open + counts.curr_half_open, u64::from(CHURNED));
+    assert_eq!(counts.ended_evicted_time_wait + counts.curr_time_wait, u64::from(CHURNED));
+    assert!(counts.ended_evicted_half_open > 0 && counts.ended_evicted_time_wait > 0);
+    let ended_otherwise = counts.ended_closed
+        + counts.ended_timed_out
+        + counts.ended_reset_by_peer
+        + counts.ended_reset_by_us
+        + counts.ended_unreachable;
+    assert_eq!((ended_otherwise, counts.drop_table_full, counts.drop_too_many_paths), (0, 0, 0));
+}
