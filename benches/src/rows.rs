@@ -67,7 +67,7 @@ pub fn write(options: &Options, rows: &[Row]) -> Result<()> {
 /// Writes the rows to a file.
 ///
 /// # Errors
-/// As [`write`].
+/// As [`write()`].
 pub fn write_file(file: &Path, rows: &[Row]) -> Result<()> {
     for row in rows {
         ensure!(row.value.is_finite(), "the value of `{}` of {} is {}", row.case, row.bench, row.value);

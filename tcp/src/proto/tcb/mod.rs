@@ -218,7 +218,7 @@ pub(super) enum Flag {
     Active = 128,
 }
 
-/// The control block. Packed it takes 32 bytes, half of a connection's line ([`Tcb::words`]):
+/// The control block. Packed it takes 32 bytes, half of a connection's line (`Tcb::words`):
 ///
 /// | bytes | what |
 /// |---|---|
