@@ -17,7 +17,7 @@ impl Random {
     }
 
     fn below(&mut self, count: usize) -> usize {
-        (u128::from(self.next()) * count as u128 >> 64) as usize
+        ((u128::from(self.next()) * count as u128) >> 64) as usize
     }
 
     fn seed(&mut self) -> [u64; 4] {
