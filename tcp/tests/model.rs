@@ -83,6 +83,24 @@ fn a_flow_is_found_for_as_long_as_it_is_there() {
     });
 }
 
+/// The same in a line that is full: it is a stray, and another one comes and goes.
+#[test]
+fn a_stray_is_found_for_as_long_as_it_is_there() {
+    model(|| {
+        let mut table = FlowTable::new(9);
+        for slot in 0..8 {
+            table.insert(slot, slot as u32).unwrap();
+        }
+        let index = table.index();
+        let other = thread::spawn(move || {
+            assert!(index.find(7, |_| true).is_some());
+        });
+        table.insert(8, 8).unwrap();
+        assert!(table.remove(8, 8));
+        other.join().unwrap();
+    });
+}
+
 /// A slot's next owner is never taken for the last one: a flow's record names the flow.
 #[test]
 fn a_slot_that_changes_hands_is_not_mistaken() {

@@ -1,10 +1,10 @@
 //! The index: from a flow's hash to the slot of its connection. Knows fingerprints and slot numbers; never what a slot holds.
 //!
-//! A line of 64 bytes has seven entries, their fingerprints together and their slots together, and a count of the entries that belong
-//! to this line or an earlier one and found their place further on. A search looks at all fingerprints of a line at once, and ends at
-//! the first line with a count of 0. So an entry never moves once it is in, removal leaves no tombstones, and another worker may
-//! search the index at any moment without a lock: it finds an entry for as long as it is there. (An entry in place of the count would
-//! bring the eighth slot and cost all that.)
+//! A line of 64 bytes has seven entries, their fingerprints together and their slots together, and what is known of its strays: the
+//! entries at home in this line that found their place in a later one. A search looks at all fingerprints of a line at once, and goes
+//! on as far as the furthest stray of the line where it began. So an entry never moves once it is in, removal leaves no tombstones and
+//! touches two lines at most, and another worker may search the index at any moment without a lock: it finds an entry for as long as
+//! it is there. (An entry in place of the strays would bring the eighth slot and cost all that.)
 
 use crate::sync::{Arc, AtomicU64, Ordering::Acquire, Ordering::Relaxed, Ordering::Release};
 
@@ -12,7 +12,7 @@ const ENTRIES: usize = 7;
 /// Entries are filled up to this share of a line on average: 5.5 of 7. At 88 % half of a connection's time went into long searches.
 const LOAD_PERCENT: usize = 78;
 
-/// Two fingerprints, or two slots, to a word, the even one in its lower half. In place of the eighth fingerprint stands the count.
+/// Two fingerprints, or two slots, to a word, the even one in its lower half. In place of the eighth fingerprint stand the strays.
 /// A fingerprint of 0 is no entry.
 #[repr(C, align(64))]
 struct Line {
@@ -26,13 +26,10 @@ impl Line {
         Self { fingerprints: zeros(), slots: zeros() }
     }
 
-    /// All fingerprints, and behind them the count.
     #[inline]
-    fn read(&self) -> [u32; ENTRIES + 1] {
-        let [a, b, c, d] = [0, 1, 2, 3].map(|word: usize| self.fingerprints[word].load(Acquire));
-        let low = |word: u64| word as u32;
-        let high = |word: u64| (word >> 32) as u32;
-        [low(a), high(a), low(b), high(b), low(c), high(c), low(d), high(d)]
+    fn read(&self) -> Fingerprints {
+        let [a, b, c, d] = &self.fingerprints;
+        Fingerprints([a, b, c, d].map(|word| word.load(Acquire)))
     }
 
     #[inline]
@@ -54,10 +51,79 @@ impl Line {
         word.store(with_half(word.load(Relaxed), position, fingerprint), Release);
     }
 
-    /// More entries found their place further on, or fewer.
-    fn change_overflow(&self, change: i32) {
-        let overflow = self.read()[ENTRIES];
-        self.set_fingerprint(ENTRIES, overflow.wrapping_add_signed(change));
+    fn set_strays(&self, strays: Strays) {
+        self.set_fingerprint(ENTRIES, u32::from(strays.count) | u32::from(strays.furthest) << 16);
+    }
+}
+
+/// The entries at home in a line that found their place further on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Strays {
+    /// How many. What is too many to be counted stays so.
+    count: u16,
+    /// How many lines further on the furthest of them may be: no nearer than it is. The largest number stands for all lines.
+    furthest: u16,
+}
+
+impl Strays {
+    fn with(self, distance: usize) -> Self {
+        let distance = u16::try_from(distance).unwrap_or(u16::MAX);
+        Self { count: self.count.saturating_add(1), furthest: self.furthest.max(distance) }
+    }
+
+    fn without_one(self) -> Self {
+        match self.count {
+            1 => Self::default(),
+            u16::MAX => self,
+            count => Self { count: count - 1, ..self },
+        }
+    }
+
+    /// Lines that a search goes on for, in a table of so many.
+    #[inline]
+    fn reach(self, lines: usize) -> usize {
+        if self.furthest == u16::MAX { lines - 1 } else { usize::from(self.furthest) }
+    }
+}
+
+/// A line's fingerprints and strays as they were read.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Fingerprints([u64; 4]);
+
+impl Fingerprints {
+    /// Which of the seven are this one: the highest bit of each 32 that are all equal, and the four words' moved aside of each other.
+    #[inline]
+    fn equal(&self, wanted: u32) -> Matches {
+        const BELOW: u64 = 0x7fff_ffff_7fff_ffff;
+        let wanted = u64::from(wanted) << 32 | u64::from(wanted);
+        // No carry leaves its half.
+        let zeros = |word: u64| !(((word ^ wanted) & BELOW) + BELOW | (word ^ wanted) | BELOW);
+        let [a, b, c, d] = self.0.map(zeros);
+        Matches(a >> 3 | b >> 2 | c >> 1 | (d & 1 << 31))
+    }
+
+    #[inline]
+    fn strays(&self) -> Strays {
+        let [.., last] = self.0;
+        Strays { count: (last >> 32) as u16, furthest: (last >> 48) as u16 }
+    }
+}
+
+/// Positions in a line: bits 28 to 31 are the even ones, 60 to 63 the odd ones.
+#[derive(Clone, Copy)]
+struct Matches(u64);
+
+impl Iterator for Matches {
+    type Item = usize;
+
+    #[inline]
+    fn next(&mut self) -> Option<usize> {
+        if self.0 == 0 {
+            return None;
+        }
+        let bit = self.0.trailing_zeros() as usize;
+        self.0 &= self.0 - 1;
+        Some(2 * (bit % 32 - 28) + bit / 32)
     }
 }
 
@@ -70,16 +136,6 @@ const fn half(word: u64, position: usize) -> u32 {
 const fn with_half(word: u64, position: usize, value: u32) -> u64 {
     let shift = 32 * (position % 2);
     word & !(0xffff_ffff << shift) | (value as u64) << shift
-}
-
-/// Which of the first seven are this one, a bit each.
-#[inline]
-fn equal(fingerprints: &[u32; ENTRIES + 1], wanted: u32) -> u32 {
-    let mut found = 0;
-    for (position, fingerprint) in fingerprints.iter().enumerate().take(ENTRIES) {
-        found |= u32::from(*fingerprint == wanted) << position;
-    }
-    found
 }
 
 #[cfg(not(feature = "model"))]
@@ -133,24 +189,24 @@ impl FlowIndex {
     fn search(&self, hash: u64, mut is_it: impl FnMut(u32) -> bool) -> Option<(usize, usize, u32)> {
         let wanted = fingerprint(hash);
         let mut at = self.home(hash);
-        for _ in 0..self.lines.len() {
-            let line = &self.lines[at];
-            let fingerprints = line.read();
-            let mut found = equal(&fingerprints, wanted);
-            while found != 0 {
-                let position = found.trailing_zeros() as usize;
+        let mut line = &self.lines[at];
+        let mut fingerprints = line.read();
+        let mut left = fingerprints.strays().reach(self.lines.len());
+        loop {
+            for position in fingerprints.equal(wanted) {
                 let slot = line.slot(position);
                 if is_it(slot) {
                     return Some((at, position, slot));
                 }
-                found &= found - 1;
             }
-            if fingerprints[ENTRIES] == 0 {
+            if left == 0 {
                 return None;
             }
+            left -= 1;
             at = self.next(at);
+            line = &self.lines[at];
+            fingerprints = line.read();
         }
-        None
     }
 
     /// The slot whose record `is_it`, of those with this hash as far as 32 bits of fingerprint tell: a stranger's is among them once in
@@ -219,19 +275,23 @@ impl FlowTable {
         if self.len == self.capacity {
             return Err(Full);
         }
-        let mut at = self.index.home(hash);
-        loop {
-            let line = &self.index.lines[at];
-            let free = equal(&line.read(), 0);
-            if free != 0 {
-                line.set(free.trailing_zeros() as usize, fingerprint(hash), slot);
-                self.len += 1;
-                return Ok(());
+        let home = self.index.home(hash);
+        let (mut at, mut distance) = (home, 0);
+        // There is room somewhere: capacity is below the number of entries.
+        let position = loop {
+            match self.index.lines[at].read().equal(0).next() {
+                Some(position) => break position,
+                None => (at, distance) = (self.index.next(at), distance + 1),
             }
-            // There is room further on: capacity is below the number of entries.
-            line.change_overflow(1);
-            at = self.index.next(at);
+        };
+        if distance > 0 {
+            // Before the entry is there: who begins to search afterwards gets as far as it.
+            let line = &self.index.lines[home];
+            line.set_strays(line.read().strays().with(distance));
         }
+        self.index.lines[at].set(position, fingerprint(hash), slot);
+        self.len += 1;
+        Ok(())
     }
 
     /// Takes a flow out; whether it was in.
@@ -240,10 +300,10 @@ impl FlowTable {
             return false;
         };
         self.index.lines[found].set_fingerprint(position, 0);
-        let mut at = self.index.home(hash);
-        while at != found {
-            self.index.lines[at].change_overflow(-1);
-            at = self.index.next(at);
+        let home = self.index.home(hash);
+        if home != found {
+            let line = &self.index.lines[home];
+            line.set_strays(line.read().strays().without_one());
         }
         self.len -= 1;
         true
@@ -302,7 +362,7 @@ mod tests {
                     prop_assert!(table.remove(hash, slot));
                 }
             }
-            prop_assert!(table.index.lines.iter().all(|line| line.read() == [0; ENTRIES + 1]));
+            prop_assert!(table.index.lines.iter().all(|line| line.read() == Fingerprints([0; 4])));
         }
     }
 }
