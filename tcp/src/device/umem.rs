@@ -16,14 +16,13 @@ pub const HEADROOM: usize = 256;
 ///
 /// Move-only, and only this module makes one, so that a chunk is in exactly one ring or hand: using a frame after it was
 /// submitted does not compile. Dropping one loses the chunk; give it back with [`super::Device::recycle`].
+///
+/// Two words, so that it is handed on in registers: one that was just written in parts and is copied as a whole is waited for.
 #[must_use = "a dropped frame is lost to its device: recycle or transmit it"]
 pub struct Frame {
     chunk: NonNull<u8>,
-    number: u32,
-    start: u16,
-    len: u16,
-    size: u16,
-    home: u8,
+    /// From the lowest bits on: length, start and size, of 16 bits each, and the home's 8.
+    shape: u64,
 }
 
 // SAFETY: a frame is the only handle to its chunk (`Region::take` refuses a number that is away), so moving it to another
@@ -31,32 +30,41 @@ pub struct Frame {
 unsafe impl Send for Frame {}
 
 impl Frame {
-    /// The chunk's number in its device's memory.
-    #[must_use]
     #[inline]
-    pub const fn number(&self) -> u32 {
-        self.number
+    fn new(chunk: NonNull<u8>, len: usize, start: usize, size: u16, home: u8) -> Self {
+        let shape = len as u64 | (start as u64) << 16 | u64::from(size) << 32 | u64::from(home) << 48;
+        Self { chunk, shape }
+    }
+
+    #[inline]
+    const fn packet_len(&self) -> usize {
+        self.shape as u16 as usize
+    }
+
+    #[inline]
+    const fn size(&self) -> usize {
+        (self.shape >> 32) as u16 as usize
     }
 
     /// Which of several devices bound together the frame belongs to.
     #[must_use]
     #[inline]
     pub const fn home(&self) -> u8 {
-        self.home
+        (self.shape >> 48) as u8
     }
 
     /// Where the packet starts in the chunk, in bytes.
     #[must_use]
     #[inline]
     pub const fn start(&self) -> usize {
-        self.start as usize
+        (self.shape >> 16) as u16 as usize
     }
 
     /// The longest packet the chunk can hold from its present start, in bytes.
     #[must_use]
     #[inline]
     pub const fn capacity(&self) -> usize {
-        (self.size - self.start) as usize
+        self.size() - self.start()
     }
 
     /// Sets the packet's length in bytes. What lies beyond the old length is whatever the chunk held before.
@@ -66,7 +74,7 @@ impl Frame {
     #[inline]
     pub fn set_len(&mut self, len: usize) {
         assert!(len <= self.capacity(), "a packet of {len} bytes in a frame of {}", self.capacity());
-        self.len = len as u16;
+        self.shape = self.shape & !0xffff | len as u64;
     }
 }
 
@@ -77,7 +85,7 @@ impl Deref for Frame {
     fn deref(&self) -> &[u8] {
         // SAFETY: `Region::take` made the chunk `size` bytes of initialised memory that outlives the frame and that no one
         // else accesses; `start + len <= size` is kept by `set_len` and by `Region::take`.
-        unsafe { std::slice::from_raw_parts(self.chunk.as_ptr().add(self.start as usize), self.len as usize) }
+        unsafe { std::slice::from_raw_parts(self.chunk.as_ptr().add(self.start()), self.packet_len()) }
     }
 }
 
@@ -85,15 +93,13 @@ impl DerefMut for Frame {
     #[inline]
     fn deref_mut(&mut self) -> &mut [u8] {
         // SAFETY: as in `deref`, and `&mut self` is the only way to the only handle.
-        unsafe {
-            std::slice::from_raw_parts_mut(self.chunk.as_ptr().add(self.start as usize), self.len as usize)
-        }
+        unsafe { std::slice::from_raw_parts_mut(self.chunk.as_ptr().add(self.start()), self.packet_len()) }
     }
 }
 
 impl fmt::Debug for Frame {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Frame({}:{} {}+{})", self.home, self.number, self.start, self.len)
+        write!(f, "Frame({}:{:?} {}+{})", self.home(), self.chunk, self.start(), self.len())
     }
 }
 
@@ -105,6 +111,8 @@ pub(super) struct Region {
     base: NonNull<u8>,
     count: u32,
     frame_size: u16,
+    /// 2^64 divided by that, rounded up: an offset's upper 64 bits times it are the number of its chunk.
+    reciprocal: u64,
     home: u8,
     out: u32,
     /// One bit a chunk: set while a frame of it exists.
@@ -156,10 +164,12 @@ impl Region {
     fn new(base: NonNull<u8>, count: usize, frame_size: usize, home: u8, backing: Backing) -> Self {
         assert!(count > 0, "a region without frames");
         assert!(frame_size > HEADROOM, "a frame of {frame_size} bytes holds no packet");
+        let frame_size = u16::try_from(frame_size).expect("frames below 64 KiB");
         Self {
             base,
             count: u32::try_from(count).expect("fewer than 2^32 frames"),
-            frame_size: u16::try_from(frame_size).expect("frames below 64 KiB"),
+            frame_size,
+            reciprocal: u64::MAX / u64::from(frame_size) + 1,
             home,
             out: 0,
             away: vec![0; count.div_ceil(64)].into_boxed_slice(),
@@ -198,14 +208,7 @@ impl Region {
         assert!(*word & bit == 0, "chunk {number} was taken twice");
         *word |= bit;
         self.out += 1;
-        Frame {
-            chunk: self.chunk(number),
-            number,
-            start: start as u16,
-            len: len as u16,
-            size: self.frame_size,
-            home: self.home,
-        }
+        Frame::new(self.chunk(number), len, start, self.frame_size, self.home)
     }
 
     /// Ends a frame; its number is at home again.
@@ -215,9 +218,11 @@ impl Region {
     #[inline]
     #[expect(clippy::needless_pass_by_value, reason = "taking the frame by value is what ends it")]
     pub(super) fn give_back(&mut self, frame: Frame) -> u32 {
-        let Frame { chunk, number, .. } = frame;
+        let offset = frame.chunk.addr().get().wrapping_sub(self.base.addr().get()) as u64;
+        // Exact for what is a chunk's offset; for what is not, the assertion says so.
+        let number = ((u128::from(offset) * u128::from(self.reciprocal)) >> 64) as u32;
         // A region with frames out is never freed, so equal addresses mean the same region.
-        assert!(number < self.count && chunk == self.chunk(number), "frame {number} is of another device");
+        assert!(number < self.count && frame.chunk == self.chunk(number), "{frame:?} is of another device");
         self.away[number as usize / 64] &= !(1 << (number % 64));
         self.out -= 1;
         number
@@ -288,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    #[should_panic(expected = "frame 0 is of another device")]
+    #[should_panic(expected = "is of another device")]
     fn a_frame_goes_home_only() {
         let mut region = Region::heap(1, 2048, 0);
         Region::heap(1, 2048, 0).give_back(region.take(0, HEADROOM, 0));
@@ -305,6 +310,6 @@ mod tests {
 
     #[test]
     fn a_frame_is_small() {
-        assert_eq!(size_of::<Frame>(), 24);
+        assert_eq!([size_of::<Frame>(), size_of::<Option<Frame>>()], [16, 16]);
     }
 }

@@ -226,8 +226,8 @@ impl Connections {
         self.slots.set_words(slot, MEMO, [memo.get()]);
     }
 
-    /// A free slot, if there is one. The wheel's mark stays with the slot: an entry of the last owner may still be in the wheel.
-    pub(super) fn take(&mut self) -> Option<Current> {
+    /// A free slot, if there is one.
+    pub(super) fn take(&mut self) -> Option<u32> {
         let slot = if self.free != 0 {
             let slot = self.free - 1;
             self.free = self.memo(slot).get() as u32;
@@ -240,7 +240,16 @@ impl Connections {
             self.fresh.store(fresh + 1, Release);
             fresh as u32
         };
-        Some(self.get(slot))
+        Some(slot)
+    }
+
+    /// A connection begins in a slot that was taken. The wheel's mark stays with the slot: an entry of the last owner may still be in
+    /// the wheel.
+    #[inline]
+    pub(super) fn start(&self, slot: u32, connection: Connection) -> Current {
+        let mut current = Current { slot, connection };
+        current.set_armed(self.armed(slot));
+        current
     }
 
     /// The slot is free again.

@@ -5,11 +5,18 @@ use super::connection::{Connection, Current};
 use super::paths::Shared;
 use super::{Application, Endpoint, Fate, Open, OpenError, Outbox, Work};
 use crate::device::Frame;
-use crate::flow::{FlowKey, Marked};
+use crate::flow::FlowKey;
 use crate::proto::{End, SeqNum, State, Tcb};
 use crate::stats::DropReason;
 use crate::time::Instant;
 use crate::wire::TcpPacket;
+
+/// Where a new connection will be, and what it shares with others there.
+struct Place {
+    slot: u32,
+    shared: u16,
+    next_hop: u16,
+}
 
 impl<A: Application> Endpoint<A> {
     /// Section 3.10.7.2: a SYN for a listener opens a connection in SYN-RECEIVED.
@@ -62,8 +69,9 @@ impl<A: Application> Endpoint<A> {
         let iss = beyond.filter(|beyond| beyond.after(clock)).unwrap_or(clock);
         let tcb = Tcb::accept(segment, iss, self.environment(&key.local).local_mss, now.millis());
         let open = Open { key: *key, link: link.reversed(), role: listener };
-        match self.enter(&open, work.hash, tcb, now, out) {
-            Ok(mut current) => {
+        match self.place(&open, work.hash, now, out) {
+            Ok(place) => {
+                let mut current = self.begin(place, &open, tcb, now);
                 self.counters.passive_opens.add(1);
                 self.shake_hands(&mut current, Some(frame), now, out);
                 Fate::Answered
@@ -86,10 +94,11 @@ impl<A: Application> Endpoint<A> {
         }
         let iss = self.isn.isn(open.key.name(&mut [0; FlowKey::NAME_MAX]), now);
         let tcb = Tcb::open(iss, now.millis());
-        let mut current = self.enter(open, hash, tcb, now, out).map_err(|reason| match reason {
+        let place = self.place(open, hash, now, out).map_err(|reason| match reason {
             DropReason::TooManyPaths => OpenError::TooManyPaths,
             _ => OpenError::TableFull,
         })?;
+        let mut current = self.begin(place, open, tcb, now);
         self.counters.active_opens.add(1);
         self.shake_hands(&mut current, None, now, out);
         Ok(current.slot)
@@ -103,31 +112,30 @@ impl<A: Application> Endpoint<A> {
         self.connections.set(current);
     }
 
-    /// Finds a place for a new connection. Makes room if it must: the oldest TIME-WAIT goes first, then the oldest half-open
-    /// connection; never an established one.
-    fn enter(
-        &mut self,
-        open: &Open,
-        hash: u64,
-        tcb: Tcb,
-        now: Instant,
-        out: &mut Outbox,
-    ) -> Result<Current, DropReason> {
+    /// Finds a place for a new connection, and enters it in the index. Makes room if it must: the oldest TIME-WAIT goes first, then
+    /// the oldest half-open connection; never an established one.
+    fn place(&mut self, open: &Open, hash: u64, now: Instant, out: &mut Outbox) -> Result<Place, DropReason> {
         let shared = Shared { end: A::VARIES.split(&open.key)[1], role: open.role };
         let (shared, next_hop) = self.paths.take(shared, open.link).ok_or(DropReason::TooManyPaths)?;
         let full = self.table.len() == self.max_connections && !self.evict(now, out);
-        let Some(mut current) = (if full { None } else { self.connections.take() }) else {
+        let Some(slot) = (if full { None } else { self.connections.take() }) else {
             self.paths.put(shared, next_hop);
             return Err(DropReason::TableFull);
         };
-        let armed = current.armed();
-        *current = Connection::new(A::VARIES, &open.key, shared, next_hop, tcb, now);
-        current.set_armed(armed);
-        let entered = self.table.insert(hash, current.slot);
+        let entered = self.table.insert(hash, slot);
         assert_eq!(entered, Ok(()), "the table has a place for every slot");
+        Ok(Place { slot, shared, next_hop })
+    }
+
+    /// A connection begins in its place.
+    #[inline]
+    fn begin(&mut self, place: Place, open: &Open, tcb: Tcb, now: Instant) -> Current {
+        let Place { slot, shared, next_hop } = place;
+        let connection = Connection::new(A::VARIES, &open.key, shared, next_hop, tcb, now);
+        let mut current = self.connections.start(slot, connection);
         self.counters.curr_connections.add(1);
         self.state_changed(&mut current, State::Closed, now);
-        Ok(current)
+        current
     }
 
     fn evict(&mut self, now: Instant, out: &mut Outbox) -> bool {

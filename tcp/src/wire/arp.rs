@@ -58,10 +58,11 @@ pub fn answer_arp(frame: &mut [u8], request: &ArpRequest, mac: Mac) -> usize {
         return 0;
     };
     let link = Link { destination: request.sender_mac, source: mac, tags: request.link.tags };
-    let mut at = ethernet::emit(frame, &link, ethernet::ARP);
+    let mut rest = ethernet::emit(frame, &link, ethernet::ARP);
     for field in [&ETHERNET_IPV4[..], &REPLY, &mac, &target, &request.sender_mac, &sender] {
-        frame[at..at + field.len()].copy_from_slice(field);
-        at += field.len();
+        let into;
+        (into, rest) = rest.split_at_mut(field.len());
+        into.copy_from_slice(field);
     }
     end
 }

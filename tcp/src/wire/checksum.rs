@@ -11,8 +11,23 @@ impl Sum {
     /// Of nothing.
     pub(super) const ZERO: Self = Self(0);
 
+    /// Of a number as it is on the wire.
+    #[inline]
+    pub(super) const fn of(number: u64) -> Self {
+        Self(number)
+    }
+
+    /// Of two addresses of either family. An IPv4 address is summed in its mapped form: its prefix adds 0xffff, which is zero in
+    /// this arithmetic.
+    #[inline]
+    pub(super) const fn addresses(one: &Address, other: &Address) -> Self {
+        let [a, b] = one.halves();
+        let [c, d] = other.halves();
+        Self(a).number(b).number(c).number(d)
+    }
+
     /// The pseudo-header's sum for either family, RFC 9293 section 3.1 and RFC 8200 section 8.1; `length` is the payload's,
-    /// in bytes. An IPv4 address is summed in its mapped form: its prefix adds 0xffff, which is zero in this arithmetic.
+    /// in bytes.
     #[inline]
     pub(super) const fn pseudo_header(
         source: &Address,
@@ -20,9 +35,7 @@ impl Sum {
         protocol: u8,
         length: u16,
     ) -> Self {
-        let [s0, s1] = source.halves();
-        let [d0, d1] = destination.halves();
-        Self(protocol as u64 + length as u64).number(s0).number(s1).number(d0).number(d1)
+        Self::addresses(source, destination).number(protocol as u64 + length as u64)
     }
 
     /// With four 16-bit words more, given as the number that they are on the wire.

@@ -1,5 +1,6 @@
 //! Ethernet II and VLAN tags. Knows the link header; never what it carries.
 
+use super::ip::room;
 use super::{Link, Mac, Tag};
 use crate::stats::DropReason;
 
@@ -14,8 +15,10 @@ const C_TAG: u16 = 0x8100;
 /// TPID of IEEE 802.1ad.
 const S_TAG: u16 = 0x88a8;
 
-/// Two addresses and an EtherType.
-const HEADER_LEN: usize = 14;
+/// Two addresses.
+const ADDRESSES_LEN: usize = 12;
+/// The addresses and an EtherType.
+const HEADER_LEN: usize = ADDRESSES_LEN + 2;
 /// A TPID and a TCI.
 const TAG_LEN: usize = 4;
 
@@ -64,25 +67,39 @@ fn parse_tags<'a>(
     Ok((ether_type, rest))
 }
 
+#[inline]
+const fn is_tagged(link: &Link) -> bool {
+    link.tags[0].tpid | link.tags[1].tpid != 0
+}
+
 /// Bytes of the link header, tags included.
 #[inline]
 pub(super) const fn header_len(link: &Link) -> usize {
+    if !is_tagged(link) {
+        return HEADER_LEN;
+    }
     HEADER_LEN + TAG_LEN * ((link.tags[0].tpid != 0) as usize + (link.tags[1].tpid != 0) as usize)
 }
 
-/// Writes the link header; returns its length. `frame` is at least that long.
+/// Writes the link header; returns what is behind it. `frame` is at least that long.
 #[inline]
-pub(super) fn emit(frame: &mut [u8], link: &Link, ether_type: u16) -> usize {
-    frame[..6].copy_from_slice(&link.destination);
-    frame[6..12].copy_from_slice(&link.source);
-    let mut at = 12;
-    for tag in link.tags {
-        if tag.tpid != 0 {
-            frame[at..at + 2].copy_from_slice(&tag.tpid.to_be_bytes());
-            frame[at + 2..at + 4].copy_from_slice(&tag.tci.to_be_bytes());
-            at += TAG_LEN;
-        }
+pub(super) fn emit<'a>(frame: &'a mut [u8], link: &Link, ether_type: u16) -> &'a mut [u8] {
+    let (addresses, rest) = room::<ADDRESSES_LEN>(frame);
+    addresses[..6].copy_from_slice(&link.destination);
+    addresses[6..].copy_from_slice(&link.source);
+    let rest = if is_tagged(link) { emit_tags(rest, link) } else { rest };
+    let (into, rest) = room::<2>(rest);
+    *into = ether_type.to_be_bytes();
+    rest
+}
+
+#[cold]
+fn emit_tags<'a>(mut rest: &'a mut [u8], link: &Link) -> &'a mut [u8] {
+    for tag in link.tags.iter().filter(|tag| tag.tpid != 0) {
+        let into;
+        (into, rest) = room::<TAG_LEN>(rest);
+        into[..2].copy_from_slice(&tag.tpid.to_be_bytes());
+        into[2..].copy_from_slice(&tag.tci.to_be_bytes());
     }
-    frame[at..at + 2].copy_from_slice(&ether_type.to_be_bytes());
-    at + 2
+    rest
 }

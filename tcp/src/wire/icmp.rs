@@ -46,30 +46,32 @@ pub struct Unreachable {
     pub seq: SeqNum,
 }
 
-/// Checks an ICMP message.
-pub(super) fn parse(link: Link, datagram: &Datagram<'_>) -> Result<Packet, DropReason> {
+/// Checks an ICMP message. By value, as its v6 twin: a reference would have every datagram written to memory first.
+#[cold]
+pub(super) fn parse(link: Link, datagram: Datagram<'_>) -> Result<Packet, DropReason> {
     if !Sum::ZERO.bytes(datagram.payload).is_valid() {
         return Err(DropReason::Malformed);
     }
     match datagram.payload {
-        [0x08, 0x00, ..] if datagram.source.is_v4() => echo(link, datagram),
+        [0x08, 0x00, ..] if datagram.source.is_v4() => echo(link, &datagram),
         // The next hop's MTU is the path's business, and has no ear here yet; neither has ICMPv6's packet too big.
-        [0x03, code, ..] if *code != FRAGMENTATION_NEEDED => unreachable(link, datagram, quoted_v4),
+        [0x03, code, ..] if *code != FRAGMENTATION_NEEDED => unreachable(link, &datagram, quoted_v4),
         _ => Err(DropReason::Protocol),
     }
 }
 
 /// Checks an ICMPv6 message.
-pub(super) fn parse_v6(link: Link, datagram: &Datagram<'_>) -> Result<Packet, DropReason> {
+#[cold]
+pub(super) fn parse_v6(link: Link, datagram: Datagram<'_>) -> Result<Packet, DropReason> {
     let length = datagram.payload.len() as u16;
     let pseudo = Sum::pseudo_header(&datagram.source, &datagram.destination, ip::ICMPV6, length);
     if !pseudo.bytes(datagram.payload).is_valid() {
         return Err(DropReason::Malformed);
     }
     match datagram.payload {
-        [0x80, 0x00, ..] => echo(link, datagram),
-        [0x01, ..] => unreachable(link, datagram, quoted_v6),
-        [ndp::SOLICITATION, ..] => ndp::parse(link, datagram).map(Packet::NeighbourSolicitation),
+        [0x80, 0x00, ..] => echo(link, &datagram),
+        [0x01, ..] => unreachable(link, &datagram, quoted_v6),
+        [ndp::SOLICITATION, ..] => ndp::parse(link, &datagram).map(Packet::NeighbourSolicitation),
         _ => Err(DropReason::Protocol),
     }
 }
@@ -80,7 +82,7 @@ fn echo(link: Link, datagram: &Datagram<'_>) -> Result<Packet, DropReason> {
     if payload.len() < HEADER_LEN {
         return Err(DropReason::Malformed);
     }
-    if ethernet::is_group(&link.destination) || !ip::is_host(&source) || !ip::is_host(&destination) {
+    if ethernet::is_group(&link.destination) || !datagram.is_between_hosts {
         return Err(DropReason::Martian);
     }
     if source == destination {

@@ -1,5 +1,6 @@
 //! What IPv4 and IPv6 have in common: a datagram, which addresses a host may have, and a header for an answer.
 
+use super::checksum::Sum;
 use super::{Link, ethernet, ipv4, ipv6};
 use crate::flow::Address;
 
@@ -14,12 +15,14 @@ pub(super) const ICMPV6: u8 = 58;
 pub(super) const HOP_LIMIT: u8 = 64;
 
 /// A checked datagram.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Datagram<'a> {
     /// Source address.
     pub(super) source: Address,
     /// Destination address.
     pub(super) destination: Address,
+    /// May hosts have both addresses? See [`is_host`].
+    pub(super) is_between_hosts: bool,
     /// Of the payload, behind all extension headers.
     pub(super) protocol: u8,
     /// TTL or hop limit, as received.
@@ -32,12 +35,11 @@ pub(super) struct Datagram<'a> {
 
 /// May a host on some link have this address? Not if it is multicast, limited broadcast, loopback or unspecified.
 /// As Linux, 0.0.0.0/8 and 240.0.0.0/4 are ordinary, but for their first and last address.
-#[inline(always)]
-pub(super) fn is_host(address: &Address) -> bool {
+#[inline]
+pub(super) const fn is_host(address: &Address) -> bool {
     match address.v4_bits() {
-        Some(bits) => !matches!(bits >> 24, 127 | 224..=239) && bits != 0 && bits != u32::MAX,
-        // ::/127 is the unspecified address and loopback.
-        None => address.halves()[0] >> 56 != 0xff && address.bits() > 1,
+        Some(bits) => ipv4::is_host(bits),
+        None => ipv6::is_host(address),
     }
 }
 
@@ -53,34 +55,33 @@ const fn are_v4(source: &Address, destination: &Address) -> bool {
     source.is_v4() && destination.is_v4()
 }
 
-/// Writes link and network header for `payload_len` bytes of `protocol`; returns their length. `frame` is at least that long.
+/// Writes link and network header for `payload_len` bytes of `protocol`; returns the pseudo-header's sum, and what is behind the
+/// headers. `frame` is at least as long as they are.
 #[inline]
-pub(super) fn emit(
-    frame: &mut [u8],
+pub(super) fn emit<'a>(
+    frame: &'a mut [u8],
     link: &Link,
     [source, destination]: [&Address; 2],
     protocol: u8,
     hop_limit: u8,
     payload_len: u16,
-) -> usize {
+) -> (Sum, &'a mut [u8]) {
     if let (Some(source), Some(destination)) = (source.v4_bits(), destination.v4_bits()) {
-        let at = ethernet::emit(frame, link, ethernet::IPV4);
-        ipv4::emit(&mut frame[at..], [source, destination], protocol, hop_limit, payload_len);
-        at + ipv4::HEADER_LEN
+        let (header, rest) = room(ethernet::emit(frame, link, ethernet::IPV4));
+        (ipv4::emit(header, [source, destination], protocol, hop_limit, payload_len), rest)
     } else {
-        let at = ethernet::emit(frame, link, ethernet::IPV6);
-        ipv6::emit(&mut frame[at..], [source, destination], protocol, hop_limit, payload_len);
-        at + ipv6::HEADER_LEN
+        let (header, rest) = room(ethernet::emit(frame, link, ethernet::IPV6));
+        (ipv6::emit(header, [source, destination], protocol, hop_limit, payload_len), rest)
     }
 }
 
-/// The first `N` bytes of `frame`, to be written.
+/// The first `N` bytes of `frame`, to be written, and those behind.
 ///
 /// # Panics
 /// If there are fewer.
 #[inline]
-pub(super) fn room<const N: usize>(frame: &mut [u8]) -> &mut [u8; N] {
-    frame.first_chunk_mut().expect("room for a header")
+pub(super) fn room<const N: usize>(frame: &mut [u8]) -> (&mut [u8; N], &mut [u8]) {
+    frame.split_first_chunk_mut().expect("room for a header")
 }
 
 /// The number in two bytes of a header.

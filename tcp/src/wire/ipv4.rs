@@ -1,7 +1,7 @@
 //! IPv4, RFC 791. Knows the header; never what it carries.
 
 use super::checksum::Sum;
-use super::ip::{Datagram, room, u16_at, u32_at};
+use super::ip::{Datagram, u16_at, u32_at};
 use crate::flow::Address;
 use crate::stats::DropReason;
 
@@ -13,9 +13,14 @@ pub(super) const FRAGMENT_OFFSET: u16 = 0x1fff;
 /// More fragments, and the fragment offset.
 const FRAGMENT: u16 = 0x3fff;
 
-/// Checks a header and skips its options. `start` is where `bytes` stands in the frame.
+/// Checks a header and skips its options. `start` is where `bytes` stands in the frame. What `datagram` holds after an error means
+/// nothing. (A [`Result`] with a datagram in it shares bytes with the reason, and is taken apart and put together again in memory.)
 #[inline]
-pub(super) fn parse(bytes: &[u8], start: usize) -> Result<Datagram<'_>, DropReason> {
+pub(super) fn parse<'a>(
+    bytes: &'a [u8],
+    start: usize,
+    datagram: &mut Datagram<'a>,
+) -> Result<(), DropReason> {
     let header = bytes.first_chunk::<HEADER_LEN>().ok_or(DropReason::Truncated)?;
     let header_len = usize::from(header[0] & 0x0f) * 4;
     let total_len = usize::from(u16_at(header, 2));
@@ -37,31 +42,46 @@ pub(super) fn parse(bytes: &[u8], start: usize) -> Result<Datagram<'_>, DropReas
     if u16_at(header, 6) & FRAGMENT != 0 {
         return Err(DropReason::Fragment);
     }
-    Ok(Datagram {
-        source: Address::v4_of(u32_at(header, 12)),
-        destination: Address::v4_of(u32_at(header, 16)),
+    let (source, destination) = (u32_at(header, 12), u32_at(header, 16));
+    *datagram = Datagram {
+        source: Address::v4_of(source),
+        destination: Address::v4_of(destination),
+        is_between_hosts: is_host(source) && is_host(destination),
         protocol: header[9],
         hop_limit: header[8],
         payload_start: start + header_len,
         payload,
-    })
+    };
+    Ok(())
 }
 
-/// Writes a header without options: DF set and identification 0, an atomic datagram (RFC 6864 section 4.1).
+/// See [`super::ip::is_host`].
+#[inline]
+pub(super) const fn is_host(address: u32) -> bool {
+    let is_loopback = address >> 24 == 127;
+    let is_multicast = address >> 28 == 0b1110;
+    !is_loopback && !is_multicast && address != 0 && address != u32::MAX
+}
+
+/// Writes a header without options: DF set and identification 0, an atomic datagram (RFC 6864 section 4.1). Returns the pseudo-header's
+/// sum.
 #[inline]
 pub(super) fn emit(
-    into: &mut [u8],
+    header: &mut [u8; HEADER_LEN],
     [source, destination]: [u32; 2],
     protocol: u8,
     hop_limit: u8,
     payload_len: u16,
-) {
-    let first = 0x4500_0000 | u64::from(payload_len + HEADER_LEN as u16);
-    let second = 0x4000 << 32 | u64::from(hop_limit) << 24 | u64::from(protocol) << 16;
-    let addresses = u64::from(source) << 32 | u64::from(destination);
-    let [c0, c1] = Sum::ZERO.number(first).number(second).number(addresses).checksum();
-    let header = room::<HEADER_LEN>(into);
-    header[..4].copy_from_slice(&(first as u32).to_be_bytes());
-    header[4..12].copy_from_slice(&(second | u64::from(u16::from_be_bytes([c0, c1]))).to_be_bytes());
-    header[12..].copy_from_slice(&addresses.to_be_bytes());
+) -> Sum {
+    let first = 0x4500_0000 | u32::from(payload_len + HEADER_LEN as u16);
+    let third = u32::from(hop_limit) << 24 | u32::from(protocol) << 16;
+    // Sums of 32-bit numbers carry nothing out of 64 bits.
+    let addresses = u64::from(source) + u64::from(destination);
+    let checksum = Sum::of(addresses + u64::from(first) + 0x4000 + u64::from(third)).checksum();
+    header[..4].copy_from_slice(&first.to_be_bytes());
+    header[4..8].copy_from_slice(&[0, 0, 0x40, 0]);
+    header[8..12].copy_from_slice(&(third | u32::from(u16::from_be_bytes(checksum))).to_be_bytes());
+    header[12..16].copy_from_slice(&source.to_be_bytes());
+    header[16..].copy_from_slice(&destination.to_be_bytes());
+    Sum::of(addresses + u64::from(protocol) + u64::from(payload_len))
 }

@@ -1,6 +1,7 @@
 //! IPv6, RFC 8200. Knows the header and how to step over extension headers; never what they carry.
 
-use super::ip::{Datagram, room};
+use super::checksum::Sum;
+use super::ip::Datagram;
 use crate::flow::Address;
 use crate::stats::DropReason;
 
@@ -15,9 +16,14 @@ const ROUTING: u8 = 43;
 const FRAGMENT: u8 = 44;
 const DESTINATION_OPTIONS: u8 = 60;
 
-/// Checks the header and steps over extension headers. `start` is where `bytes` stands in the frame.
+/// Checks the header and steps over extension headers. `start` is where `bytes` stands in the frame. What `datagram` holds after an
+/// error means nothing.
 #[inline]
-pub(super) fn parse(bytes: &[u8], start: usize) -> Result<Datagram<'_>, DropReason> {
+pub(super) fn parse<'a>(
+    bytes: &'a [u8],
+    start: usize,
+    datagram: &mut Datagram<'a>,
+) -> Result<(), DropReason> {
     let (header, rest) = bytes.split_first_chunk::<HEADER_LEN>().ok_or(DropReason::Truncated)?;
     let (fixed, addresses) = header.split_at(8);
     let (Some(&[first, _, _, _, l0, l1, protocol, hop_limit]), Some(&source), Some(&destination)) =
@@ -34,12 +40,16 @@ pub(super) fn parse(bytes: &[u8], start: usize) -> Result<Datagram<'_>, DropReas
     if source.is_v4() || destination.is_v4() {
         return Err(DropReason::Martian);
     }
-    let mut datagram =
-        Datagram { source, destination, protocol, hop_limit, payload_start: start + HEADER_LEN, payload };
-    if is_extension_header(protocol) {
-        skip_extension_headers(&mut datagram)?;
-    }
-    Ok(datagram)
+    *datagram = Datagram {
+        source,
+        destination,
+        is_between_hosts: is_host(&source) && is_host(&destination),
+        protocol,
+        hop_limit,
+        payload_start: start + HEADER_LEN,
+        payload,
+    };
+    if is_extension_header(protocol) { skip_extension_headers(datagram) } else { Ok(()) }
 }
 
 #[inline]
@@ -72,18 +82,25 @@ fn skip_extension_headers(datagram: &mut Datagram<'_>) -> Result<(), DropReason>
     Err(DropReason::ExtensionHeaders)
 }
 
-/// Writes a header: traffic class and flow label 0.
+/// See [`super::ip::is_host`]. Of an address that is not IPv4's.
+#[inline]
+pub(super) const fn is_host(address: &Address) -> bool {
+    // ::/127 is the unspecified address and loopback.
+    address.halves()[0] >> 56 != 0xff && address.bits() > 1
+}
+
+/// Writes a header: traffic class and flow label 0. Returns the pseudo-header's sum.
 #[inline]
 pub(super) fn emit(
-    into: &mut [u8],
+    header: &mut [u8; HEADER_LEN],
     [source, destination]: [&Address; 2],
     protocol: u8,
     hop_limit: u8,
     payload_len: u16,
-) {
+) -> Sum {
     let first = 0x60 << 56 | u64::from(payload_len) << 16 | u64::from(protocol) << 8 | u64::from(hop_limit);
-    let header = room::<HEADER_LEN>(into);
     header[..8].copy_from_slice(&first.to_be_bytes());
     header[8..24].copy_from_slice(&source.octets());
     header[24..].copy_from_slice(&destination.octets());
+    Sum::pseudo_header(source, destination, protocol, payload_len)
 }

@@ -13,6 +13,7 @@ mod tcp;
 #[cfg(test)]
 mod tests;
 
+use self::ip::Datagram;
 use crate::flow::FlowKey;
 use crate::proto::Segment;
 use crate::stats::DropReason;
@@ -116,28 +117,26 @@ pub fn parse_into(
 ) -> Result<Option<Packet>, DropReason> {
     let (ether_type, rest) = ethernet::parse(frame, &mut segment.link)?;
     let start = frame.len() - rest.len();
-    let datagram = match ether_type {
-        ethernet::IPV4 => ipv4::parse(rest, start)?,
-        ethernet::IPV6 => ipv6::parse(rest, start)?,
-        ethernet::ARP => {
-            return arp::parse(segment.link, rest).map(|request| Some(Packet::ArpRequest(request)));
+    match ether_type {
+        ethernet::IPV4 => {
+            let mut datagram = Datagram::default();
+            ipv4::parse(rest, start, &mut datagram)?;
+            match datagram.protocol {
+                ip::TCP => tcp::parse(&datagram, checks, segment).map(|()| None),
+                ip::ICMP => icmp::parse(segment.link, datagram).map(Some),
+                _ => Err(DropReason::Protocol),
+            }
         }
-        _ => return Err(DropReason::EtherType),
-    };
-    if datagram.protocol == ip::TCP {
-        // A segment to a group is for nobody (RFC 9293 section 3.9.2.3), neither in IP's terms nor in Ethernet's.
-        if ethernet::is_group(&segment.link.destination)
-            || !ip::is_host(&datagram.source)
-            || !ip::is_host(&datagram.destination)
-        {
-            return Err(DropReason::Martian);
+        ethernet::IPV6 => {
+            let mut datagram = Datagram::default();
+            ipv6::parse(rest, start, &mut datagram)?;
+            match datagram.protocol {
+                ip::TCP => tcp::parse(&datagram, checks, segment).map(|()| None),
+                ip::ICMPV6 => icmp::parse_v6(segment.link, datagram).map(Some),
+                _ => Err(DropReason::Protocol),
+            }
         }
-        tcp::parse(&datagram, checks, segment)?;
-        return Ok(None);
-    }
-    match (datagram.protocol, ether_type) {
-        (ip::ICMP, ethernet::IPV4) => icmp::parse(segment.link, &datagram).map(Some),
-        (ip::ICMPV6, ethernet::IPV6) => icmp::parse_v6(segment.link, &datagram).map(Some),
-        _ => Err(DropReason::Protocol),
+        ethernet::ARP => arp::parse(segment.link, rest).map(|request| Some(Packet::ArpRequest(request))),
+        _ => Err(DropReason::EtherType),
     }
 }

@@ -117,10 +117,10 @@ pub(super) fn emit(into: &mut [u8], options: &Options) -> Sum {
     }
     let Some(Timestamps { value, echo }) = options.timestamps else { return Sum::ZERO };
     let times = u64::from(value) << 32 | u64::from(echo);
-    let into = ip::room::<COMMON_LEN>(into);
+    let (into, _) = ip::room::<COMMON_LEN>(into);
     into[..4].copy_from_slice(&COMMON.to_be_bytes());
     into[4..].copy_from_slice(&times.to_be_bytes());
-    Sum::ZERO.number(times).number(COMMON.into())
+    Sum::of(u64::from(COMMON) + u64::from(value) + u64::from(echo))
 }
 
 fn emit_any(into: &mut [u8], options: &Options) -> Sum {
@@ -157,7 +157,7 @@ fn emit_any(into: &mut [u8], options: &Options) -> Sum {
             put(end.0);
         }
     }
-    Sum::ZERO.number(sum)
+    Sum::of(sum)
 }
 
 #[cfg(test)]

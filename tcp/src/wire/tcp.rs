@@ -2,7 +2,7 @@
 
 use super::checksum::Sum;
 use super::ip::{self, Datagram};
-use super::{Checks, Link, TcpPacket, options};
+use super::{Checks, Link, TcpPacket, ethernet, options};
 use crate::flow::FlowKey;
 use crate::proto::{Flags, Options, Segment, SeqNum, WireWindow};
 use crate::stats::DropReason;
@@ -13,14 +13,18 @@ pub(super) const HEADER_LEN: usize = 20;
 /// The six control bits of [`Flags`]. CWR, ECE and the reserved bits are ignored (RFC 9293 section 3.1).
 const CONTROL_BITS: u8 = 0x3f;
 
-/// Checks a segment as far as that needs no state, and writes it to `packet`, whose link header is there already. The datagram's
-/// addresses are a host's.
-#[inline]
+/// Checks a segment as far as that needs no state, and writes it to `packet`, whose link header is there already. Once for each
+/// family: what the datagram's parts are, the compiler then knows.
+#[inline(always)]
 pub(super) fn parse(
     datagram: &Datagram<'_>,
     checks: Checks,
     packet: &mut TcpPacket,
 ) -> Result<(), DropReason> {
+    // A segment to a group is for nobody (RFC 9293 section 3.9.2.3), neither in IP's terms nor in Ethernet's.
+    if ethernet::is_group(&packet.link.destination) || !datagram.is_between_hosts {
+        return Err(DropReason::Martian);
+    }
     let bytes = datagram.payload;
     let (header, rest) = bytes.split_first_chunk::<HEADER_LEN>().ok_or(DropReason::Truncated)?;
     let header_len = usize::from(header[12] >> 4) * 4;
@@ -97,34 +101,37 @@ pub fn header_len(link: &Link, key: &FlowKey, options: &Options) -> usize {
 /// If headers and text do not fit into `frame`, or not into an IP datagram: the caller chose the text's length.
 #[inline]
 pub fn emit(frame: &mut [u8], link: &Link, key: &FlowKey, segment: &Segment) -> usize {
-    let header_len = HEADER_LEN + options::len(&segment.options);
     let text_len = usize::from(segment.text_len);
-    let start = ip::header_len(link, &key.local, &key.remote);
-    let end = start + header_len + text_len;
-    assert!(end <= frame.len() && end <= usize::from(u16::MAX), "no room for {text_len} bytes of text");
-    let frame = &mut frame[..end];
-    let length = (end - start) as u16;
-    ip::emit(frame, link, [&key.local, &key.remote], ip::TCP, ip::HOP_LIMIT, length);
+    let header_len = HEADER_LEN + options::len(&segment.options);
+    let length = header_len + text_len;
+    let whole = frame.len();
+    let (pseudo, rest) =
+        ip::emit(frame, link, [&key.local, &key.remote], ip::TCP, ip::HOP_LIMIT, length as u16);
+    let start = whole - rest.len();
+    assert!(
+        length <= rest.len() && start + length <= usize::from(u16::MAX),
+        "no room for {text_len} bytes of text"
+    );
 
-    // The header's words are summed while they are in hand: what was just written would have to be waited for.
-    let (header, text) = frame[start..].split_at_mut(header_len);
-    let mut sum = Sum::pseudo_header(&key.local, &key.remote, ip::TCP, length);
-    if !text.is_empty() {
-        sum = sum.bytes(text);
+    // The header's words are summed while they are in hand: what was just written would have to be waited for. Sums of 32-bit
+    // numbers carry nothing out of 64 bits.
+    let (header, rest) = ip::room::<HEADER_LEN>(rest);
+    let (options, text) = rest.split_at_mut(header_len - HEADER_LEN);
+    let ports = u32::from(key.local_port) << 16 | u32::from(key.remote_port);
+    let offset = header_len as u32 / 4;
+    let flags = u32::from(segment.flags.0 & CONTROL_BITS);
+    let state = offset << 28 | flags << 16 | u32::from(segment.window.0);
+    let words = [ports, segment.seq.0, segment.ack.0, state, segment.urgent.into()].map(u64::from);
+    let mut sum = pseudo.number(words.iter().sum()).with(options::emit(options, &segment.options));
+    if text_len > 0 {
+        sum = sum.bytes(&text[..text_len]);
     }
-    sum = sum.with(options::emit(&mut header[HEADER_LEN..], &segment.options));
-    let ports = u64::from(key.local_port) << 16 | u64::from(key.remote_port);
-    let first = ports << 32 | u64::from(segment.seq.0);
-    let flags = u64::from(segment.flags.0 & CONTROL_BITS);
-    let offset = header_len as u64 / 4;
-    let state = offset << 28 | flags << 16 | u64::from(segment.window.0);
-    let second = u64::from(segment.ack.0) << 32 | state;
-    let urgent = segment.urgent;
-    let [c0, c1] = sum.number(first).number(second).word(urgent).checksum();
-    let [u0, u1] = urgent.to_be_bytes();
-    let header = ip::room::<HEADER_LEN>(header);
-    header[..8].copy_from_slice(&first.to_be_bytes());
-    header[8..16].copy_from_slice(&second.to_be_bytes());
+    let [c0, c1] = sum.checksum();
+    let [u0, u1] = segment.urgent.to_be_bytes();
+    header[..4].copy_from_slice(&ports.to_be_bytes());
+    header[4..8].copy_from_slice(&segment.seq.0.to_be_bytes());
+    header[8..12].copy_from_slice(&segment.ack.0.to_be_bytes());
+    header[12..16].copy_from_slice(&state.to_be_bytes());
     header[16..].copy_from_slice(&[c0, c1, u0, u1]);
-    end
+    start + length
 }

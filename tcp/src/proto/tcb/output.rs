@@ -44,26 +44,27 @@ impl Tcb {
         let offers_all = syn && !outgoing.flags.has(Flags::ACK);
         let timestamps = (offers_all || self.flag(Flag::Timestamps))
             .then_some(Timestamps { value: now.0, echo: if offers_all { 0 } else { self.ts_recent } });
-        let mut options = Options { timestamps, ..Options::NONE };
-        if syn {
-            options.mss = Some(local_mss);
-            options.window_scale = (offers_all || self.flag(Flag::WindowScale)).then_some(RECEIVE_SCALE);
-            options.sack_permitted = offers_all || self.flag(Flag::Sack);
-        }
         let window = self.rcv_wnd(transfer.as_deref());
         let scale = if !syn && self.flag(Flag::WindowScale) { RECEIVE_SCALE } else { 0 };
         if let Some(transfer) = transfer {
             transfer.advertised = window;
         }
-        Segment {
+        let mut segment = Segment {
             seq: outgoing.seq,
             ack: if outgoing.flags.has(Flags::ACK) { self.rcv_nxt } else { SeqNum(0) },
             flags: outgoing.flags,
             window: WireWindow((window >> scale).min(0xffff) as u16),
             urgent: 0,
             text_len: outgoing.text_len,
-            options,
+            options: Options { timestamps, ..Options::NONE },
+        };
+        if syn {
+            let options = &mut segment.options;
+            options.mss = Some(local_mss);
+            options.window_scale = (offers_all || self.flag(Flag::WindowScale)).then_some(RECEIVE_SCALE);
+            options.sack_permitted = offers_all || self.flag(Flag::Sack);
         }
+        segment
     }
 
     /// An acknowledgement and nothing else.
@@ -113,6 +114,7 @@ impl Tcb {
 
     /// The next segment of the stream that may be sent now, retransmissions first; `None` when there is nothing or no room.
     /// Advances SND.NXT, moves the state when FIN goes out, and runs the timers. Every segment carries the acknowledgement.
+    #[inline]
     pub fn poll_segment(
         &mut self,
         transfer: Option<&mut Transfer>,
@@ -166,6 +168,7 @@ impl Tcb {
     }
 
     /// Data never sent before, and FIN after the last of it.
+    #[inline]
     fn poll_new(&mut self, transfer: Option<&Transfer>, stream: Stream, now: Millis) -> Option<Outgoing> {
         if !self.state().may_send() {
             return None;
@@ -203,6 +206,7 @@ impl Tcb {
 
     /// The segment that starts `at` bytes after SND.UNA, of at most `room` bytes and at most an MSS. What goes `again` carries
     /// what was out, FIN included, whatever the user has added since.
+    #[inline]
     fn cut(&self, at: u32, room: u32, stream: Stream, again: bool) -> Outgoing {
         let out = u64::from(self.flight()) - u64::from(self.state().fin_is_out());
         let (bytes, fin) = if again { (out, self.state().fin_is_out()) } else { (stream.bytes, stream.fin) };

@@ -48,7 +48,8 @@ fn solicitations_are_answered() {
         assert_eq!(len, V6 + 32);
         assert_eq!((&frame[..6], &frame[6..12]), (&mac[..], &SERVER[..]));
         let (_, _, rest) = link_layer(&frame[..len]);
-        let answer = ipv6::parse(rest, IP).unwrap();
+        let mut answer = Datagram::default();
+        ipv6::parse(rest, IP, &mut answer).unwrap();
         assert_eq!((answer.source, answer.destination, answer.hop_limit), (key.remote, destination, 255));
         assert_eq!(answer.payload[..2], [136, 0]);
         assert_eq!(answer.payload[4..8], [flags, 0, 0, 0]);
@@ -81,7 +82,8 @@ fn echo_requests_are_answered() {
             let (link, _, rest) = link_layer(frame);
             assert_eq!(link, self::link(tags).reversed());
             let v4 = key.local.is_v4();
-            let answer = if v4 { ipv4::parse(rest, 0) } else { ipv6::parse(rest, 0) }.unwrap();
+            let mut answer = Datagram::default();
+            if v4 { ipv4::parse(rest, 0, &mut answer) } else { ipv6::parse(rest, 0, &mut answer) }.unwrap();
             assert_eq!((answer.source, answer.destination, answer.hop_limit), (key.remote, key.local, 64));
             assert_eq!(answer.payload[..2], [if v4 { 0 } else { 129 }, 0]);
             assert_eq!(answer.payload[4..8], [0x12, 0x34, 0, 9]);
