@@ -19,10 +19,10 @@ impl Cell {
         self.0.store(self.0.load(Relaxed).wrapping_sub(count), Relaxed);
     }
 
-    /// One that is counted here or not, `was` and now `is` (gauges only).
+    /// One more, or one fewer (gauges only).
     #[inline]
-    pub fn turn(&self, was: bool, is: bool) {
-        self.add(u64::from(is).wrapping_sub(u64::from(was)));
+    pub fn turn(&self, up: bool) {
+        self.add(if up { 1 } else { u64::MAX });
     }
 
     /// Overwrites the value (gauges, and counts read from elsewhere).

@@ -4,7 +4,7 @@
 use super::connection::Current;
 use super::{Application, Endpoint, Outbox};
 use crate::flow::{Armed, Marked as _};
-use crate::proto::{End, State, Timeout, Timer};
+use crate::proto::{End, MIN_RTO_MS, State, Timeout, Timer};
 use crate::time::{Instant, Millis};
 
 /// Deadlines handled in one turn, so that a burst never waits long behind them.
@@ -15,9 +15,20 @@ impl<A: Application> Endpoint<A> {
     #[inline]
     pub(super) fn arm(&mut self, current: &mut Current) {
         let (timer, deadline) = current.tcb.timer();
-        if timer == Timer::None || current.tcb.state() == State::TimeWait {
-            return;
+        if timer != Timer::None && current.tcb.state() != State::TimeWait {
+            self.come_up(current, deadline);
         }
+    }
+
+    /// The same for a handshake that begins. Its own deadline is the latest of all that follow if it succeeds: an entry for the
+    /// earliest of those serves them, too, where one for its own would be left behind in the wheel, and another be needed.
+    #[inline]
+    pub(super) fn arm_handshake(&mut self, current: &mut Current, now: Millis) {
+        self.come_up(current, now + MIN_RTO_MS);
+    }
+
+    #[inline]
+    fn come_up(&mut self, current: &mut Current, deadline: Millis) {
         let slot = current.slot;
         if !self.timers.arm(slot, &mut **current, deadline) {
             self.counters.timer_wheel_full.add(1);

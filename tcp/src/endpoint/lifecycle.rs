@@ -108,7 +108,7 @@ impl<A: Application> Endpoint<A> {
     fn shake_hands(&mut self, current: &mut Current, frame: Option<Frame>, now: Instant, out: &mut Outbox) {
         let handshake = current.tcb.handshake();
         self.send(current, &handshake, frame, now.millis(), out);
-        self.arm(current);
+        self.arm_handshake(current, now.millis());
         self.connections.set(current);
     }
 
@@ -116,7 +116,7 @@ impl<A: Application> Endpoint<A> {
     /// the oldest half-open connection; never an established one.
     fn place(&mut self, open: &Open, hash: u64, now: Instant, out: &mut Outbox) -> Result<Place, DropReason> {
         let shared = Shared { end: A::VARIES.split(&open.key)[1], role: open.role };
-        let (shared, next_hop) = self.paths.take(shared, open.link).ok_or(DropReason::TooManyPaths)?;
+        let (shared, next_hop) = self.paths.take(&shared, &open.link).ok_or(DropReason::TooManyPaths)?;
         let full = self.table.len() == self.max_connections && !self.evict(now, out);
         let Some(slot) = (if full { None } else { self.connections.take() }) else {
             self.paths.put(shared, next_hop);
@@ -172,40 +172,44 @@ impl<A: Application> Endpoint<A> {
         false
     }
 
-    /// Keeps the gauges and the order of eviction after a change of state.
+    /// Keeps the gauges and the order of eviction after a change of state, and tells the application how our FIN fares.
     pub(super) fn state_changed(&mut self, current: &mut Current, before: State, now: Instant) {
         let after = current.tcb.state();
         if before == after {
             return;
         }
-        self.half_open_now += usize::from(after == State::SynReceived);
-        self.half_open_now -= usize::from(before == State::SynReceived);
+        let (was, is) = (before.traits(), after.traits());
+        let changed = was ^ is;
         let counters = &self.counters;
-        counters.curr_half_open.turn(before.is_half_open(), after.is_half_open());
-        counters.curr_estab.turn(before.is_open(), after.is_open());
-        counters.curr_time_wait.turn(before == State::TimeWait, after == State::TimeWait);
+        if changed & State::IS_HALF_OPEN != 0 {
+            counters.curr_half_open.turn(is & State::IS_HALF_OPEN != 0);
+        }
+        if changed & State::IS_OPEN != 0 {
+            counters.curr_estab.turn(is & State::IS_OPEN != 0);
+        }
+        self.half_open_now -= usize::from(before == State::SynReceived);
         if after == State::SynReceived {
+            self.half_open_now += 1;
             if self.half_open.len() == self.half_open.capacity() {
                 self.half_open.pop_front();
             }
             self.half_open.push_back(current.slot);
         }
-        self.tell_fin(current, before, after, now);
-        if after == State::TimeWait {
-            self.waiting.push(current, &mut self.connections);
-            self.application.on_end(self.id(current), End::Closed, now);
-        }
-    }
-
-    /// Tells the application how our FIN fares.
-    fn tell_fin(&mut self, current: &Current, before: State, after: State, now: Instant) {
-        if !before.fin_was_sent() && after.fin_was_sent() {
+        if changed & is & State::FIN_WAS_SENT != 0 {
             let id = self.id(current);
             self.application.on_fin_sent(id, now);
         }
-        if !before.fin_is_acked() && after.fin_is_acked() {
+        if changed & is & State::FIN_IS_ACKED != 0 {
             let id = self.id(current);
             self.application.on_fin_acked(id, now);
+        }
+        if before == State::TimeWait {
+            self.counters.curr_time_wait.sub(1);
+        }
+        if after == State::TimeWait {
+            self.counters.curr_time_wait.add(1);
+            self.waiting.push(current, &mut self.connections);
+            self.application.on_end(self.id(current), End::Closed, now);
         }
     }
 

@@ -363,6 +363,13 @@ impl<A: Application> Endpoint<A> {
             }
         }
         for work in &mut all[..segments] {
+            let flags = work.packet.segment.flags;
+            if flags.has(Flags::SYN) && !flags.has(Flags::ACK) {
+                // Mostly it is in no table: one search for it is enough.
+                work.guess = None;
+                self.table.prefetch_further(work.hash);
+                continue;
+            }
             // The first with this fingerprint; whether it is the one is for the last pass to say.
             work.guess = self.table.find(work.hash, |_| true);
             if let Some(slot) = work.guess {
@@ -555,7 +562,7 @@ impl<A: Application> Endpoint<A> {
     fn learn_next_hop(&mut self, current: &mut Current, link: &Link) {
         let back = link.reversed();
         if *self.paths.next_hop(current.next_hop) != back {
-            current.next_hop = self.paths.change(current.next_hop, back);
+            current.next_hop = self.paths.change(current.next_hop, &back);
         }
     }
 
@@ -604,7 +611,7 @@ impl<A: Application> Endpoint<A> {
     }
 
     /// The work on a connection is done.
-    #[inline]
+    #[inline(always)]
     fn put_back(&mut self, current: &Current) {
         // A slot that was freed was written then, and may have another owner.
         if current.tcb.state() == State::Closed {

@@ -30,9 +30,10 @@ impl<T: Copy + Eq + Hash> Numbered<T> {
     }
 
     /// The value's number, for one more user; a new one while there is room.
-    pub(super) fn take(&mut self, value: T) -> Option<u16> {
+    #[inline]
+    pub(super) fn take(&mut self, value: &T) -> Option<u16> {
         let number = match self.values.get(usize::from(self.last)) {
-            Some((last, users)) if *last == value && *users > 0 => self.last,
+            Some((last, users)) if last == value && *users > 0 => self.last,
             _ => self.find(value)?,
         };
         self.values[usize::from(number)].1 += 1;
@@ -40,20 +41,21 @@ impl<T: Copy + Eq + Hash> Numbered<T> {
         Some(number)
     }
 
-    fn find(&mut self, value: T) -> Option<u16> {
-        if let Some(number) = self.numbers.get(&value) {
+    #[cold]
+    fn find(&mut self, value: &T) -> Option<u16> {
+        if let Some(number) = self.numbers.get(value) {
             return Some(*number);
         }
         let number = if let Some(number) = self.unused.pop() {
-            self.values[usize::from(number)] = (value, 0);
+            self.values[usize::from(number)] = (*value, 0);
             number
         } else if self.values.len() < self.most {
-            self.values.push((value, 0));
+            self.values.push((*value, 0));
             (self.values.len() - 1) as u16
         } else {
             return None;
         };
-        self.numbers.insert(value, number);
+        self.numbers.insert(*value, number);
         Some(number)
     }
 
@@ -119,12 +121,13 @@ impl Paths {
     }
 
     /// The numbers for a new connection's shared end and next hop, if there is room for both.
-    pub(super) fn take(&mut self, shared: Shared, next_hop: Link) -> Option<(u16, u16)> {
+    #[inline]
+    pub(super) fn take(&mut self, shared: &Shared, next_hop: &Link) -> Option<(u16, u16)> {
         let number = self.shared.take(shared)?;
         match self.next_hops.take(next_hop) {
             Some(next_hop) => {
                 if self.shared.is_new(number) {
-                    self.published.set(number.into(), &shared);
+                    self.published.set(number.into(), shared);
                 }
                 Some((number, next_hop))
             }
@@ -148,7 +151,7 @@ impl Paths {
     }
 
     /// The number of a connection's next hop that has changed, if there is room.
-    pub(super) fn change(&mut self, old: u16, next_hop: Link) -> u16 {
+    pub(super) fn change(&mut self, old: u16, next_hop: &Link) -> u16 {
         match self.next_hops.take(next_hop) {
             Some(number) => {
                 self.next_hops.put(old);
@@ -172,12 +175,15 @@ mod tests {
     #[test]
     fn what_nobody_uses_makes_room() {
         let mut numbered = Numbered::new(2);
-        assert_eq!([numbered.take('a'), numbered.take('b'), numbered.take('a')], [Some(0), Some(1), Some(0)]);
-        assert_eq!(numbered.take('c'), None);
+        assert_eq!(
+            [numbered.take(&'a'), numbered.take(&'b'), numbered.take(&'a')],
+            [Some(0), Some(1), Some(0)]
+        );
+        assert_eq!(numbered.take(&'c'), None);
         numbered.put(0);
-        assert_eq!(numbered.take('c'), None);
+        assert_eq!(numbered.take(&'c'), None);
         numbered.put(0);
-        assert_eq!((numbered.take('c'), *numbered.get(0)), (Some(0), 'c'));
-        assert_eq!((numbered.take('b'), *numbered.get(1)), (Some(1), 'b'));
+        assert_eq!((numbered.take(&'c'), *numbered.get(0)), (Some(0), 'c'));
+        assert_eq!((numbered.take(&'b'), *numbered.get(1)), (Some(1), 'b'));
     }
 }

@@ -128,8 +128,9 @@ impl<A: Application> Endpoint<A> {
             // Beside text there is no room for blocks: bare acknowledgements tell of what is missing.
             segment.options.sack = self.records.sack_blocks(number, current.tcb.rcv_nxt());
         }
-        let link = *self.paths.next_hop(current.next_hop);
-        let header_len = wire::header_len(&link, &key, &segment.options);
+        let link = self.paths.next_hop(current.next_hop);
+        let layout = wire::Layout::of(link, &key, &segment.options);
+        let header_len = layout.header_len();
         let len = header_len + usize::from(segment.text_len);
         let answers = frame.is_some();
         let frame = match frame {
@@ -147,7 +148,7 @@ impl<A: Application> Endpoint<A> {
         if segment.text_len > 0 {
             self.write_text(current, outgoing.text_at, &mut frame[header_len..]);
         }
-        wire::emit(&mut frame, &link, &key, &segment);
+        layout.emit(&mut frame, link, &key, &segment);
         self.count_sent(outgoing, &segment, answers);
         current.tcb.ack_sent();
         out.transmit.push(frame);
@@ -189,14 +190,15 @@ impl<A: Application> Endpoint<A> {
         segment: &Segment,
         out: &mut Outbox,
     ) {
-        let len = wire::header_len(link, key, &segment.options);
+        let layout = wire::Layout::of(link, key, &segment.options);
+        let len = layout.header_len();
         if frame.capacity() < len {
             self.counters.no_free_frame.add(1);
             out.recycle.push(frame);
             return;
         }
         frame.set_len(len);
-        wire::emit(&mut frame, link, key, segment);
+        layout.emit(&mut frame, link, key, segment);
         self.counters.out_segs.add(1);
         if segment.flags.has(Flags::RST) {
             self.counters.out_rsts.add(1);

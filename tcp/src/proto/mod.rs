@@ -18,7 +18,7 @@ mod transfer;
 pub mod user_calls;
 
 pub use isn::IsnSecret;
-pub use rtt::Rtt;
+pub use rtt::{MIN_RTO_MS, Rtt};
 pub use segment::{Flags, Options, SackBlocks, Segment, Timestamps, WireWindow};
 pub use segment_arrives::{Arrival, Disposition, End, Environment, Text};
 pub use seq::SeqNum;

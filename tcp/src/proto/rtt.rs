@@ -3,7 +3,7 @@
 /// Before the first sample: RFC 6298 (2.1).
 pub(super) const INITIAL_RTO_MS: u32 = 1000;
 /// Linux's TCP_RTO_MIN; RFC 6298 (2.4) says 1 s, and RFC 8961 allows less.
-pub(super) const MIN_RTO_MS: u32 = 200;
+pub const MIN_RTO_MS: u32 = 200;
 /// Linux's TCP_RTO_MAX; RFC 6298 (2.5) asks for at least 60 s.
 pub(super) const MAX_RTO_MS: u32 = 120_000;
 

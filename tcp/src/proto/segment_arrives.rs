@@ -120,6 +120,7 @@ fn refuse(seg: &Segment) -> Arrival {
 
 impl Tcb {
     /// Section 3.10.7.3 and 3.10.7.4, for a segment of this connection. `transfer` is the connection's record, if it has one.
+    #[inline(always)]
     pub fn segment_arrives(
         &mut self,
         transfer: Option<&mut Transfer>,
@@ -202,6 +203,7 @@ impl Tcb {
     }
 
     /// First, the sequence number: the four cases of section 3.4.
+    #[inline]
     fn check_sequence(
         &mut self,
         seg: &Segment,
@@ -267,6 +269,7 @@ impl Tcb {
     }
 
     /// Fifth, the ACK field.
+    #[inline(always)]
     fn check_ack(
         &mut self,
         transfer: Option<&mut Transfer>,
@@ -316,6 +319,7 @@ impl Tcb {
     }
 
     /// New numbers are acknowledged.
+    #[inline(always)]
     fn advance(
         &mut self,
         mut transfer: Option<&mut Transfer>,
@@ -406,6 +410,7 @@ impl Tcb {
     }
 
     /// Seventh and eighth: which text lies in the window, and whether FIN does. Urgent data is delivered in line.
+    #[inline(always)]
     fn check_text(&self, seg: &Segment, window: u32, arrival: &mut Arrival) {
         let takes_text = self.state().may_receive();
         if !takes_text || (seg.text_len == 0 && !seg.flags.has(Flags::FIN)) {

@@ -56,7 +56,7 @@ impl Sum {
     /// With `bytes` too, an odd last one padded with zero. They are summed in the machine's byte order; turned around, that sum is the
     /// one in the wire's order (RFC 1071 section 2 (B)).
     #[must_use]
-    #[inline]
+    #[inline(always)]
     pub(super) fn bytes(self, bytes: &[u8]) -> Self {
         let (steps, rest) = bytes.as_chunks::<8>();
         // Less than 2^13 carries gather above.

@@ -2,7 +2,7 @@
 //! answered, nor whose connection a message is about.
 
 use super::checksum::{self, Sum};
-use super::ip::{self, Datagram};
+use super::ip::{self, Datagram, Family};
 use super::{Link, Packet, ethernet, ipv4, ipv6, ndp, tcp};
 use crate::flow::{Address, FlowKey};
 use crate::proto::SeqNum;
@@ -177,7 +177,8 @@ pub fn answer_echo(frame: &mut [u8], request: &EchoRequest) -> usize {
     // IP options and extension headers are not answered in kind: the message moves up.
     frame.copy_within(message, at);
     let (protocol, [from, to]) = if source.is_v4() { (ip::ICMP, ECHO) } else { (ip::ICMPV6, ECHO_V6) };
-    ip::emit(frame, &link.reversed(), [destination, source], protocol, ip::HOP_LIMIT, *len);
+    let family = Family::of(source, destination);
+    ip::emit(frame, &link.reversed(), family, [destination, source], protocol, ip::HOP_LIMIT, *len);
     // The pseudo-header's sum does not change: it is the same from either end.
     let checksum = checksum::updated([frame[at + 2], frame[at + 3]], from, to);
     frame[at..at + 2].copy_from_slice(&to.to_be_bytes());

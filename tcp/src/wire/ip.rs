@@ -46,32 +46,58 @@ pub(super) const fn is_host(address: &Address) -> bool {
 /// Bytes of link and network header. Datagrams between addresses of which one is IPv6's are IPv6.
 #[inline]
 pub(super) const fn header_len(link: &Link, source: &Address, destination: &Address) -> usize {
-    let network = if are_v4(source, destination) { ipv4::HEADER_LEN } else { ipv6::HEADER_LEN };
-    ethernet::header_len(link) + network
+    ethernet::header_len(link) + Family::of(source, destination).header_len()
 }
 
-#[inline]
-const fn are_v4(source: &Address, destination: &Address) -> bool {
-    source.is_v4() && destination.is_v4()
+/// What carries a datagram.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Family {
+    /// IPv4
+    V4,
+    /// IPv6
+    V6,
 }
 
-/// Writes link and network header for `payload_len` bytes of `protocol`; returns the pseudo-header's sum, and what is behind the
+impl Family {
+    /// Of a datagram between two addresses.
+    #[inline]
+    pub(super) const fn of(source: &Address, destination: &Address) -> Self {
+        if source.is_v4() && destination.is_v4() { Self::V4 } else { Self::V6 }
+    }
+
+    /// Bytes of its header.
+    #[inline]
+    pub(super) const fn header_len(self) -> usize {
+        match self {
+            Self::V4 => ipv4::HEADER_LEN,
+            Self::V6 => ipv6::HEADER_LEN,
+        }
+    }
+}
+
+/// Writes link and network header for `payload_len` bytes of `protocol` from the first of the `ends` to the other; returns the pseudo-header's sum, and what is behind the
 /// headers. `frame` is at least as long as they are.
 #[inline]
 pub(super) fn emit<'a>(
     frame: &'a mut [u8],
     link: &Link,
-    [source, destination]: [&Address; 2],
+    family: Family,
+    ends: [&Address; 2],
     protocol: u8,
     hop_limit: u8,
     payload_len: u16,
 ) -> (Sum, &'a mut [u8]) {
-    if let (Some(source), Some(destination)) = (source.v4_bits(), destination.v4_bits()) {
-        let (header, rest) = room(ethernet::emit(frame, link, ethernet::IPV4));
-        (ipv4::emit(header, [source, destination], protocol, hop_limit, payload_len), rest)
-    } else {
-        let (header, rest) = room(ethernet::emit(frame, link, ethernet::IPV6));
-        (ipv6::emit(header, [source, destination], protocol, hop_limit, payload_len), rest)
+    match family {
+        Family::V4 => {
+            let (header, rest) = room(ethernet::emit(frame, link, ethernet::IPV4));
+            // An IPv4 address is the lower half of its mapped form.
+            let ends = ends.map(|end| end.halves()[1] as u32);
+            (ipv4::emit(header, ends, protocol, hop_limit, payload_len), rest)
+        }
+        Family::V6 => {
+            let (header, rest) = room(ethernet::emit(frame, link, ethernet::IPV6));
+            (ipv6::emit(header, ends, protocol, hop_limit, payload_len), rest)
+        }
     }
 }
 

@@ -21,7 +21,7 @@ use crate::stats::DropReason;
 pub use arp::{ArpRequest, answer_arp};
 pub use icmp::{EchoRequest, Unreachable, answer_echo};
 pub use ndp::{NeighbourSolicitation, answer_neighbour};
-pub use tcp::{emit, header_len};
+pub use tcp::{Layout, emit, header_len};
 
 /// An Ethernet address.
 pub type Mac = [u8; 6];

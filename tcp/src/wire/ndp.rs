@@ -1,7 +1,7 @@
 //! Neighbour discovery, RFC 4861: solicitations and advertisements. Knows messages; never who has an address.
 
 use super::checksum::Sum;
-use super::ip::{self, Datagram};
+use super::ip::{self, Datagram, Family};
 use super::{Link, Mac, ethernet};
 use crate::flow::Address;
 use crate::stats::DropReason;
@@ -107,7 +107,7 @@ pub fn answer_neighbour(frame: &mut [u8], solicitation: &NeighbourSolicitation, 
         return 0;
     };
     let link = Link { destination: destination_mac, source: mac, tags: link.tags };
-    ip::emit(frame, &link, [target, &destination], ip::ICMPV6, HOP_LIMIT, length as u16);
+    ip::emit(frame, &link, Family::V6, [target, &destination], ip::ICMPV6, HOP_LIMIT, length as u16);
     let message = &mut frame[start..];
     message[..8].copy_from_slice(&[ADVERTISEMENT, 0, 0, 0, flags, 0, 0, 0]);
     message[8..LEN].copy_from_slice(&target.octets());

@@ -22,7 +22,7 @@ const BLOCK: usize = 8;
 const MAX_WINDOW_SCALE: u8 = 14;
 
 /// All options of a header. What belongs on a SYN only is ignored elsewhere; an MSS of 0 counts as none, as in Linux.
-#[inline]
+#[inline(always)]
 pub(super) fn parse(bytes: &[u8], is_syn: bool, options: &mut Options) -> Result<(), DropReason> {
     options.clear();
     if bytes.is_empty() {
@@ -86,12 +86,45 @@ fn parse_any(mut bytes: &[u8], is_syn: bool, options: &mut Options) -> Result<()
     Ok(())
 }
 
-/// Bytes that `options` take, a multiple of four.
-#[inline]
-pub(super) fn len(options: &Options) -> usize {
-    if options.are_common() {
-        return if options.timestamps.is_some() { COMMON_LEN } else { 0 };
+/// How options are laid out.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Layout {
+    len: usize,
+    /// They are none, or timestamps alone.
+    is_common: bool,
+}
+
+impl Layout {
+    #[inline]
+    pub(super) fn of(options: &Options) -> Self {
+        let is_common = options.are_common();
+        let common_len = if options.timestamps.is_some() { COMMON_LEN } else { 0 };
+        Self { len: if is_common { common_len } else { len_of_any(options) }, is_common }
     }
+
+    /// Bytes that they take, a multiple of four.
+    #[inline]
+    pub(super) const fn len(self) -> usize {
+        self.len
+    }
+
+    /// Lays `options` out as Linux does: MSS, SACK-permitted and timestamps (NOPs for what is not there), NOP and window scale, SACK
+    /// blocks. Returns their sum. `into` is [`Layout::len`] bytes long.
+    #[inline]
+    pub(super) fn emit(self, into: &mut [u8], options: &Options) -> Sum {
+        if !self.is_common {
+            return emit_any(into, options);
+        }
+        let Some(Timestamps { value, echo }) = options.timestamps else { return Sum::ZERO };
+        let (into, _) = ip::room::<COMMON_LEN>(into);
+        into[..4].copy_from_slice(&COMMON.to_be_bytes());
+        into[4..8].copy_from_slice(&value.to_be_bytes());
+        into[8..].copy_from_slice(&echo.to_be_bytes());
+        Sum::of(u64::from(COMMON) + u64::from(value) + u64::from(echo))
+    }
+}
+
+fn len_of_any(options: &Options) -> usize {
     let timestamps_or_sack = match (options.timestamps.is_some(), options.sack_permitted) {
         (true, _) => 12,
         (false, true) => 4,
@@ -105,22 +138,6 @@ pub(super) fn len(options: &Options) -> usize {
 #[inline]
 fn sack_len(options: &Options) -> usize {
     if options.sack.is_empty() { 0 } else { 4 + BLOCK * options.sack.as_slice().len() }
-}
-
-/// Lays `options` out as Linux does: MSS, SACK-permitted and timestamps (NOPs for what is not there), NOP and window scale, SACK
-/// blocks. Returns their sum.
-/// `into` is [`len`] bytes long.
-#[inline]
-pub(super) fn emit(into: &mut [u8], options: &Options) -> Sum {
-    if !options.are_common() {
-        return emit_any(into, options);
-    }
-    let Some(Timestamps { value, echo }) = options.timestamps else { return Sum::ZERO };
-    let times = u64::from(value) << 32 | u64::from(echo);
-    let (into, _) = ip::room::<COMMON_LEN>(into);
-    into[..4].copy_from_slice(&COMMON.to_be_bytes());
-    into[4..].copy_from_slice(&times.to_be_bytes());
-    Sum::of(u64::from(COMMON) + u64::from(value) + u64::from(echo))
 }
 
 fn emit_any(into: &mut [u8], options: &Options) -> Sum {
@@ -248,8 +265,8 @@ mod tests {
             let mut options = Options { timestamps, ..Options::NONE };
             for block in 1..=3 {
                 options.sack.push(SeqNum(block * 1000), SeqNum(block * 1000 + 500));
-                let mut bytes = vec![0; len(&options)];
-                emit(&mut bytes, &options);
+                let mut bytes = vec![0; Layout::of(&options).len()];
+                Layout::of(&options).emit(&mut bytes, &options);
                 assert!(bytes.len() <= 40);
                 assert_eq!(parse(&bytes, false), Ok(options));
                 assert_eq!(parse(&bytes, true).map(|options| options.sack.is_empty()), Ok(true));
@@ -277,8 +294,8 @@ mod tests {
             (Options::NONE, &[]),
         ];
         for (options, bytes) in table {
-            let mut got = vec![0xa5; len(options)];
-            emit(&mut got, options);
+            let mut got = vec![0xa5; Layout::of(options).len()];
+            Layout::of(options).emit(&mut got, options);
             assert_eq!(got, *bytes, "{options:?}");
         }
     }

@@ -1,7 +1,7 @@
 //! The TCP header, RFC 9293 section 3.1. Knows its bytes and which of them no peer may send; never a connection's state.
 
 use super::checksum::Sum;
-use super::ip::{self, Datagram};
+use super::ip::{self, Datagram, Family};
 use super::{Checks, Link, TcpPacket, ethernet, options};
 use crate::flow::FlowKey;
 use crate::proto::{Flags, Options, Segment, SeqNum, WireWindow};
@@ -87,11 +87,77 @@ const fn check_flags(flags: Flags) -> Result<(), DropReason> {
     Ok(())
 }
 
+/// What the headers of a segment look like, known before there is a frame to write them to.
+#[derive(Clone, Copy, Debug)]
+pub struct Layout {
+    family: Family,
+    options: options::Layout,
+    network: usize,
+}
+
+impl Layout {
+    /// Of a segment with `options` from `key.local` to `key.remote`.
+    #[must_use]
+    #[inline]
+    pub fn of(link: &Link, key: &FlowKey, options: &Options) -> Self {
+        Self {
+            family: Family::of(&key.local, &key.remote),
+            options: options::Layout::of(options),
+            network: ethernet::header_len(link),
+        }
+    }
+
+    /// Bytes before the text.
+    #[must_use]
+    #[inline]
+    pub const fn header_len(&self) -> usize {
+        self.network + self.family.header_len() + HEADER_LEN + self.options.len()
+    }
+
+    /// See [`emit`], with what this is the layout of.
+    ///
+    /// # Panics
+    /// As there.
+    #[inline(always)]
+    pub fn emit(&self, frame: &mut [u8], link: &Link, key: &FlowKey, segment: &Segment) -> usize {
+        let text_len = usize::from(segment.text_len);
+        let header_len = HEADER_LEN + self.options.len();
+        let length = header_len + text_len;
+        let start = self.network + self.family.header_len();
+        let fits = start + length <= frame.len() && start + length <= usize::from(u16::MAX);
+        assert!(fits, "no room for {text_len} bytes of text");
+        let ends = [&key.local, &key.remote];
+        let (pseudo, rest) = ip::emit(frame, link, self.family, ends, ip::TCP, ip::HOP_LIMIT, length as u16);
+
+        // The header's words are summed while they are in hand: what was just written would have to be waited for. Sums of
+        // 32-bit numbers carry nothing out of 64 bits.
+        let (header, rest) = ip::room::<HEADER_LEN>(rest);
+        let (options, text) = rest.split_at_mut(self.options.len());
+        let ports = u32::from(key.local_port) << 16 | u32::from(key.remote_port);
+        let offset = header_len as u32 / 4;
+        let flags = u32::from(segment.flags.0 & CONTROL_BITS);
+        let state = offset << 28 | flags << 16 | u32::from(segment.window.0);
+        let words = [ports, segment.seq.0, segment.ack.0, state, segment.urgent.into()].map(u64::from);
+        let mut sum = pseudo.number(words.iter().sum()).with(self.options.emit(options, &segment.options));
+        if text_len > 0 {
+            sum = sum.bytes(&text[..text_len]);
+        }
+        let [c0, c1] = sum.checksum();
+        let [u0, u1] = segment.urgent.to_be_bytes();
+        header[..4].copy_from_slice(&ports.to_be_bytes());
+        header[4..8].copy_from_slice(&segment.seq.0.to_be_bytes());
+        header[8..12].copy_from_slice(&segment.ack.0.to_be_bytes());
+        header[12..16].copy_from_slice(&state.to_be_bytes());
+        header[16..].copy_from_slice(&[c0, c1, u0, u1]);
+        start + length
+    }
+}
+
 /// Bytes before the text of a segment with `options` from `key.local` to `key.remote`.
 #[must_use]
 #[inline]
 pub fn header_len(link: &Link, key: &FlowKey, options: &Options) -> usize {
-    ip::header_len(link, &key.local, &key.remote) + HEADER_LEN + options::len(options)
+    Layout::of(link, key, options).header_len()
 }
 
 /// Writes all headers of `segment` from `key.local` to `key.remote` and their checksums, in front of the text that stands
@@ -101,37 +167,5 @@ pub fn header_len(link: &Link, key: &FlowKey, options: &Options) -> usize {
 /// If headers and text do not fit into `frame`, or not into an IP datagram: the caller chose the text's length.
 #[inline]
 pub fn emit(frame: &mut [u8], link: &Link, key: &FlowKey, segment: &Segment) -> usize {
-    let text_len = usize::from(segment.text_len);
-    let header_len = HEADER_LEN + options::len(&segment.options);
-    let length = header_len + text_len;
-    let whole = frame.len();
-    let (pseudo, rest) =
-        ip::emit(frame, link, [&key.local, &key.remote], ip::TCP, ip::HOP_LIMIT, length as u16);
-    let start = whole - rest.len();
-    assert!(
-        length <= rest.len() && start + length <= usize::from(u16::MAX),
-        "no room for {text_len} bytes of text"
-    );
-
-    // The header's words are summed while they are in hand: what was just written would have to be waited for. Sums of 32-bit
-    // numbers carry nothing out of 64 bits.
-    let (header, rest) = ip::room::<HEADER_LEN>(rest);
-    let (options, text) = rest.split_at_mut(header_len - HEADER_LEN);
-    let ports = u32::from(key.local_port) << 16 | u32::from(key.remote_port);
-    let offset = header_len as u32 / 4;
-    let flags = u32::from(segment.flags.0 & CONTROL_BITS);
-    let state = offset << 28 | flags << 16 | u32::from(segment.window.0);
-    let words = [ports, segment.seq.0, segment.ack.0, state, segment.urgent.into()].map(u64::from);
-    let mut sum = pseudo.number(words.iter().sum()).with(options::emit(options, &segment.options));
-    if text_len > 0 {
-        sum = sum.bytes(&text[..text_len]);
-    }
-    let [c0, c1] = sum.checksum();
-    let [u0, u1] = segment.urgent.to_be_bytes();
-    header[..4].copy_from_slice(&ports.to_be_bytes());
-    header[4..8].copy_from_slice(&segment.seq.0.to_be_bytes());
-    header[8..12].copy_from_slice(&segment.ack.0.to_be_bytes());
-    header[12..16].copy_from_slice(&state.to_be_bytes());
-    header[16..].copy_from_slice(&[c0, c1, u0, u1]);
-    start + length
+    Layout::of(link, key, &segment.options).emit(frame, link, key, segment)
 }

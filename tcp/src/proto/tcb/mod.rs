@@ -166,6 +166,38 @@ impl State {
     }
 }
 
+/// What is true of a state, so that a change of several things shows in one look.
+impl State {
+    /// [`State::is_half_open`], as a bit of [`State::traits`].
+    pub(crate) const IS_HALF_OPEN: u8 = 1;
+    /// [`State::is_open`]
+    pub(crate) const IS_OPEN: u8 = 2;
+    /// [`State::fin_was_sent`]
+    pub(crate) const FIN_WAS_SENT: u8 = 4;
+    /// [`State::fin_is_acked`]
+    pub(crate) const FIN_IS_ACKED: u8 = 8;
+
+    const TRAITS: [u8; Self::ALL.len()] = {
+        let mut traits = [0; Self::ALL.len()];
+        let mut number = 0;
+        while number < traits.len() {
+            let state = Self::ALL[number];
+            traits[number] = state.is_half_open() as u8 * Self::IS_HALF_OPEN
+                | state.is_open() as u8 * Self::IS_OPEN
+                | state.fin_was_sent() as u8 * Self::FIN_WAS_SENT
+                | state.fin_is_acked() as u8 * Self::FIN_IS_ACKED;
+            number += 1;
+        }
+        traits
+    };
+
+    /// What is true of it, a bit each.
+    #[inline]
+    pub(crate) const fn traits(self) -> u8 {
+        Self::TRAITS[self as usize]
+    }
+}
+
 /// What the connection's one deadline is for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(u8)]

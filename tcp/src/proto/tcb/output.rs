@@ -33,6 +33,7 @@ pub struct Stream {
 impl Tcb {
     /// A header around `outgoing`: acknowledgement, window and options as every segment of the connection carries them.
     #[must_use]
+    #[inline(always)]
     pub fn segment(
         &self,
         outgoing: &Outgoing,
@@ -114,7 +115,7 @@ impl Tcb {
 
     /// The next segment of the stream that may be sent now, retransmissions first; `None` when there is nothing or no room.
     /// Advances SND.NXT, moves the state when FIN goes out, and runs the timers. Every segment carries the acknowledgement.
-    #[inline]
+    #[inline(always)]
     pub fn poll_segment(
         &mut self,
         transfer: Option<&mut Transfer>,
@@ -168,7 +169,7 @@ impl Tcb {
     }
 
     /// Data never sent before, and FIN after the last of it.
-    #[inline]
+    #[inline(always)]
     fn poll_new(&mut self, transfer: Option<&Transfer>, stream: Stream, now: Millis) -> Option<Outgoing> {
         if !self.state().may_send() {
             return None;

@@ -7,6 +7,7 @@ mod unreachable;
 use proptest::prelude::*;
 
 use super::checksum::Sum;
+use super::ip::Family;
 use super::*;
 use crate::flow::Address;
 use crate::proto::{Flags, Options, SackBlocks, SeqNum, Timestamps, WireWindow};
@@ -274,7 +275,8 @@ fn datagram(
 ) -> Vec<u8> {
     let start = ip::header_len(link, &source, &destination);
     let mut frame = vec![0; start];
-    ip::emit(&mut frame, link, [&source, &destination], protocol, hops, payload.len() as u16);
+    let family = Family::of(&source, &destination);
+    ip::emit(&mut frame, link, family, [&source, &destination], protocol, hops, payload.len() as u16);
     frame.extend_from_slice(payload);
     frame
 }
