@@ -12,7 +12,7 @@ use std::time::{Duration, Instant as Clock};
 use anyhow::{Context as _, Result};
 use criterion::{Bencher, Criterion};
 use std::hint::black_box;
-use synmill::flow::{Address, Armed, FlowHasher, FlowKey, FlowTable, Marked, Timers};
+use synmill::flow::{Address, Armed, FlowHasher, FlowKey, FlowTable, Marked, Share, Timers};
 use synmill::proto::{Flags, Options as TcpOptions, Segment, SeqNum, Timestamps, WireWindow};
 use synmill::time::Millis;
 use synmill::wire::{self, Checks, Link};
@@ -142,7 +142,7 @@ impl Marked for Mark {
 /// The time of `count` deadlines set, and of as many that come up, in a wheel of a million.
 fn set_and_fire(count: u64) -> (Duration, Duration) {
     let (mut set, mut fire) = (Duration::ZERO, Duration::ZERO);
-    let mut timers = Timers::new(MANY as usize, Millis(0));
+    let mut timers = Timers::new(MANY as usize, Share::Half, Millis(0));
     let mut marks = vec![Mark::default(); MANY as usize];
     let (mut slot, mut now, mut left) = (0, Millis(0), count);
     while left > 0 {

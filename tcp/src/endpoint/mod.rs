@@ -31,7 +31,7 @@ pub use view::{Lookup, View, Viewer};
 use waiting::Waiting;
 
 use crate::device::{BURST, Burst, Frame};
-use crate::flow::{Address, FlowHasher, FlowKey, FlowTable, SlotSet, Timers, prefetch};
+use crate::flow::{Address, FlowHasher, FlowKey, FlowTable, Share, SlotSet, Timers, prefetch};
 use crate::proto::segment_arrives::refusal;
 use crate::proto::{Arrival, Disposition, Environment, Flags, IsnSecret, State};
 use crate::service::{Pending, Then};
@@ -170,7 +170,7 @@ pub fn memory_needed(max_connections: usize, max_kept_frames: usize) -> usize {
     let Sizes { capacity, max_half_open, records } = Sizes::of(max_connections);
     FlowTable::bytes_for(capacity)
         + Connections::bytes_for(capacity)
-        + Timers::bytes_for(capacity)
+        + Timers::bytes_for(capacity, Share::Half)
         + Records::bytes_for(records, max_kept_frames)
         + SlotSet::bytes_for(capacity)
         + max_half_open * size_of::<u32>()
@@ -232,7 +232,7 @@ impl<A: Application> Endpoint<A> {
             counters,
             table: FlowTable::new(capacity),
             connections: Connections::new(capacity),
-            timers: Timers::new(capacity, now.millis()),
+            timers: Timers::new(capacity, Share::Half, now.millis()),
             records: Records::new(records, config.max_kept_frames),
             paths: Paths::new(capacity),
             ready: SlotSet::new(capacity),

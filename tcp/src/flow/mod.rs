@@ -12,7 +12,7 @@ pub use key::{Address, FlowKey};
 pub use set::SlotSet;
 pub use slots::{Moment, SlotReader, Slots, Words};
 pub use table::{FlowIndex, FlowTable, Full};
-pub use timers::{Armed, Marked, Timers};
+pub use timers::{Armed, Marked, Share, Timers};
 
 /// Asks the processor for the cache line of `target`, without waiting for it.
 #[inline]

@@ -24,7 +24,7 @@ use track::{GivenUp, Track};
 use tuples::Walk;
 
 use crate::endpoint::{Application, Id, Open, OpenError, Order, Varies};
-use crate::flow::{Armed, FlowKey, Marked as _, Timers, table_of};
+use crate::flow::{Armed, FlowKey, Marked as _, Share, Timers, table_of};
 use crate::proto::End;
 use crate::service::{Memo, Pending, Taken};
 use crate::time::{Instant, Millis};
@@ -176,7 +176,7 @@ impl Generator {
             timeout_ms: setup.timeout.as_millis().min(u128::from(u32::MAX / 4)) as u32,
             holds: setup.holds,
             tracks: table_of(setup.slots, |_| Track::free()),
-            timers: Timers::new(setup.slots, now.millis()),
+            timers: Timers::new(setup.slots, Share::All, now.millis()),
             run: None,
             wish: None,
             open: 0,
@@ -189,7 +189,7 @@ impl Generator {
     /// Bytes of memory for connections that a generator will take beside its endpoint.
     #[must_use]
     pub fn memory_needed(slots: usize) -> usize {
-        slots * size_of::<Track>() + Timers::bytes_for(slots)
+        slots * size_of::<Track>() + Timers::bytes_for(slots, Share::All)
     }
 
     /// Connections under way, those held included.
