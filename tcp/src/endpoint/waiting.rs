@@ -93,7 +93,11 @@ impl Waiting {
             // Somebody left who was not the first.
             self.known = 0;
         }
-        if self.known < AHEAD {
+        // One for the one that has left, and one more as long as fewer are known than could be.
+        for _ in 0..2 {
+            if self.known == AHEAD {
+                break;
+            }
             let next =
                 if self.known == 0 { self.first } else { after(connections.memo(self.next[self.known - 1])) };
             if next == NONE {
@@ -104,5 +108,44 @@ impl Waiting {
             self.known += 1;
         }
         (self.known == AHEAD).then(|| self.next[AHEAD / 2])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+
+    use super::*;
+    use crate::endpoint::Varies;
+    use crate::endpoint::connection::Connection;
+    use crate::flow::FlowKey;
+    use crate::proto::Tcb;
+    use crate::time::Instant;
+
+    #[test]
+    fn those_that_leave_next_are_known_while_others_leave_and_come() {
+        let mut connections = Connections::new(64);
+        let mut waiting = Waiting::new();
+        let mut come = |waiting: &mut Waiting, connections: &mut Connections| {
+            let slot = connections.take().unwrap();
+            let connection =
+                Connection::new(Varies::Remote, &FlowKey::default(), 0, 0, Tcb::default(), Instant::ZERO);
+            let mut current = connections.start(slot, connection);
+            waiting.push(&mut current, connections);
+            connections.set(&current);
+            slot
+        };
+        let mut order: VecDeque<u32> = (0..32).map(|_| come(&mut waiting, &mut connections)).collect();
+        for round in 0..100 {
+            let first = waiting.first().unwrap();
+            assert_eq!(order.pop_front(), Some(first));
+            let mut current = connections.get(first);
+            waiting.remove(&current, &mut connections);
+            connections.put(&mut current);
+            // It takes some rounds to know as many as it will.
+            let known = waiting.look_ahead(&connections);
+            assert_eq!(known, (round >= AHEAD - 2).then(|| order[AHEAD / 2]), "round {round}");
+            order.push_back(come(&mut waiting, &mut connections));
+        }
     }
 }

@@ -34,7 +34,8 @@ struct Shelf<const N: usize> {
 impl<const N: usize> Shelf<N> {
     #[inline]
     fn version(&self, slot: u32) -> &AtomicU64 {
-        &self.versions[slot as usize / NEIGHBOURS % self.versions.len()]
+        // Their number is a power of two.
+        &self.versions[slot as usize / NEIGHBOURS & (self.versions.len() - 1)]
     }
 }
 
