@@ -356,6 +356,9 @@ impl<A: Application> Endpoint<A> {
                 Ok(None) => {
                     work.hash = self.hasher.hash(&work.packet.key);
                     self.table.prefetch(work.hash);
+                    if opens(&work.packet) {
+                        self.siblings.iter().for_each(|(_, lookup)| lookup.prefetch(work.hash));
+                    }
                     work.frame = Some(frame);
                     segments += 1;
                 }
@@ -363,11 +366,11 @@ impl<A: Application> Endpoint<A> {
             }
         }
         for work in &mut all[..segments] {
-            let flags = work.packet.segment.flags;
-            if flags.has(Flags::SYN) && !flags.has(Flags::ACK) {
-                // Mostly it is in no table: one search for it is enough.
+            if opens(&work.packet) {
+                // Mostly its flow is in no table: one search of each is enough.
                 work.guess = None;
                 self.table.prefetch_further(work.hash);
+                self.siblings.iter().for_each(|(_, lookup)| lookup.prefetch_further(work.hash));
                 continue;
             }
             // The first with this fingerprint; whether it is the one is for the last pass to say.
@@ -667,6 +670,12 @@ impl<A: Application> Endpoint<A> {
         }
         pending
     }
+}
+
+/// Does it ask for a new connection?
+#[inline]
+fn opens(packet: &TcpPacket) -> bool {
+    packet.segment.flags.has(Flags::SYN) && !packet.segment.flags.has(Flags::ACK)
 }
 
 /// Asks for the two cache lines that a frame's headers are in.

@@ -162,7 +162,19 @@ impl Lookup {
         Self { index, viewer }
     }
 
-    /// Has that endpoint a live connection of this name? A search costs one line of its index, mostly; only who is found there, by 32
+    /// See [`FlowIndex::prefetch`].
+    #[inline]
+    pub(super) fn prefetch(&self, hash: u64) {
+        self.index.prefetch(hash);
+    }
+
+    /// See [`FlowIndex::prefetch_further`].
+    #[inline]
+    pub(super) fn prefetch_further(&self, hash: u64) {
+        self.index.prefetch_further(hash);
+    }
+
+    /// Has that endpoint a live connection of this name? A search costs some lines of its index; only who is found there, by 32
     /// bits of the hash, is looked at.
     #[must_use]
     pub fn has(&self, key: &FlowKey, hash: u64) -> bool {

@@ -126,7 +126,7 @@ mod tests {
     fn those_that_leave_next_are_known_while_others_leave_and_come() {
         let mut connections = Connections::new(64);
         let mut waiting = Waiting::new();
-        let mut come = |waiting: &mut Waiting, connections: &mut Connections| {
+        let come = |waiting: &mut Waiting, connections: &mut Connections| {
             let slot = connections.take().unwrap();
             let connection =
                 Connection::new(Varies::Remote, &FlowKey::default(), 0, 0, Tcb::default(), Instant::ZERO);

@@ -2,18 +2,22 @@
 //!
 //! A line of 64 bytes has seven entries, their fingerprints together and their slots together, and what is known of its strays: the
 //! entries at home in this line that found their place in a later one. A search looks at all fingerprints of a line at once, and goes
-//! on as far as the furthest stray of the line where it began. So an entry never moves once it is in, removal leaves no tombstones and
+//! on only if what it looks for may be a stray, as far as the furthest of them. So an entry never moves once it is in, removal leaves no tombstones and
 //! touches two lines at most, and another worker may search the index at any moment without a lock: it finds an entry for as long as
 //! it is there. (An entry in place of the strays would bring the eighth slot and cost all that.)
+
+mod strays;
+
+use strays::Strays;
 
 use crate::sync::{Arc, AtomicU64, Ordering::Acquire, Ordering::Relaxed, Ordering::Release};
 
 const ENTRIES: usize = 7;
 /// Entries are filled up to this share of a line on average: 5.5 of 7. At 88 % half of a connection's time went into long searches.
-const LOAD_PERCENT: usize = 78;
+const LOAD_PERCENT: usize = 75;
 
-/// Lines behind the first that are asked for ahead of a search: a miss in a full table looks at three on average.
-const PREFETCHED: usize = 3;
+/// Lines behind the first that are asked for ahead of a search, if it may go on.
+const PREFETCHED: usize = 2;
 
 /// Two fingerprints, or two slots, to a word, the even one in its lower half. In place of the eighth fingerprint stand the strays.
 /// A fingerprint of 0 is no entry.
@@ -55,37 +59,7 @@ impl Line {
     }
 
     fn set_strays(&self, strays: Strays) {
-        self.set_fingerprint(ENTRIES, u32::from(strays.count) | u32::from(strays.furthest) << 16);
-    }
-}
-
-/// The entries at home in a line that found their place further on.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Strays {
-    /// How many. What is too many to be counted stays so.
-    count: u16,
-    /// How many lines further on the furthest of them may be: no nearer than it is. The largest number stands for all lines.
-    furthest: u16,
-}
-
-impl Strays {
-    fn with(self, distance: usize) -> Self {
-        let distance = u16::try_from(distance).unwrap_or(u16::MAX);
-        Self { count: self.count.saturating_add(1), furthest: self.furthest.max(distance) }
-    }
-
-    fn without_one(self) -> Self {
-        match self.count {
-            1 => Self::default(),
-            u16::MAX => self,
-            count => Self { count: count - 1, ..self },
-        }
-    }
-
-    /// Lines that a search goes on for, in a table of so many.
-    #[inline]
-    fn reach(self, lines: usize) -> usize {
-        if self.furthest == u16::MAX { lines - 1 } else { usize::from(self.furthest) }
+        self.set_fingerprint(ENTRIES, strays.0);
     }
 }
 
@@ -108,7 +82,7 @@ impl Fingerprints {
     #[inline]
     fn strays(&self) -> Strays {
         let [.., last] = self.0;
-        Strays { count: (last >> 32) as u16, furthest: (last >> 48) as u16 }
+        Strays((last >> 32) as u32)
     }
 }
 
@@ -158,7 +132,23 @@ pub struct FlowTable {
 /// A view of a worker's index for the other workers.
 #[derive(Clone)]
 pub struct FlowIndex {
-    lines: Arc<Box<[Line]>>,
+    lines: Arc<Lines>,
+}
+
+/// All lines.
+struct Lines {
+    lines: Box<[Line]>,
+    /// As far as any entry ever was from home, in lines.
+    furthest: AtomicU64,
+}
+
+impl std::ops::Deref for Lines {
+    type Target = [Line];
+
+    #[inline]
+    fn deref(&self) -> &[Line] {
+        &self.lines
+    }
 }
 
 const fn lines_for(capacity: usize) -> usize {
@@ -187,6 +177,17 @@ impl FlowIndex {
         if line + 1 == self.lines.len() { 0 } else { line + 1 }
     }
 
+    /// As far as any entry ever was from home, in lines.
+    fn furthest(&self) -> usize {
+        self.lines.furthest.load(Acquire) as usize
+    }
+
+    /// Lines that a search which began in this one goes on for.
+    #[inline]
+    fn reach(&self, home: &Fingerprints, wanted: u32) -> usize {
+        home.strays().reach(wanted, || self.furthest())
+    }
+
     /// The place of the entry with this hash whose slot `is_it`.
     #[inline]
     fn search(&self, hash: u64, mut is_it: impl FnMut(u32) -> bool) -> Option<(usize, usize, u32)> {
@@ -194,7 +195,7 @@ impl FlowIndex {
         let mut at = self.home(hash);
         let mut line = &self.lines[at];
         let mut fingerprints = line.read();
-        let mut left = fingerprints.strays().reach(self.lines.len());
+        let mut left = self.reach(&fingerprints, wanted);
         loop {
             for position in fingerprints.equal(wanted) {
                 let slot = line.slot(position);
@@ -212,6 +213,23 @@ impl FlowIndex {
         }
     }
 
+    /// Asks for the line that a search for this hash starts with.
+    #[inline]
+    pub fn prefetch(&self, hash: u64) {
+        super::prefetch(&self.lines[self.home(hash)]);
+    }
+
+    /// Once that line is there: asks for those behind it that a search may look at, as far as it mostly goes.
+    #[inline]
+    pub fn prefetch_further(&self, hash: u64) {
+        let mut at = self.home(hash);
+        let reach = self.reach(&self.lines[at].read(), fingerprint(hash));
+        for _ in 0..reach.min(PREFETCHED) {
+            at = self.next(at);
+            super::prefetch(&self.lines[at]);
+        }
+    }
+
     /// The slot whose record `is_it`, of those with this hash as far as 32 bits of fingerprint tell: a stranger's is among them once in
     /// some 10^8 searches.
     #[must_use]
@@ -224,8 +242,9 @@ impl FlowTable {
     /// Room for `capacity` flows.
     #[must_use]
     pub fn new(capacity: usize) -> Self {
-        let lines = Arc::new(super::table_of(lines_for(capacity), |_| Line::new()));
-        Self { index: FlowIndex { lines }, len: 0, capacity }
+        let lines = super::table_of(lines_for(capacity), |_| Line::new());
+        let lines = Lines { lines, furthest: AtomicU64::new(0) };
+        Self { index: FlowIndex { lines: Arc::new(lines) }, len: 0, capacity }
     }
 
     /// Bytes of memory that a table for so many flows takes.
@@ -255,24 +274,19 @@ impl FlowTable {
     /// Bytes of memory.
     #[must_use]
     pub fn memory_bytes(&self) -> usize {
-        size_of_val(&**self.index.lines)
+        size_of_val(&*self.index.lines.lines)
     }
 
-    /// Asks for the line that a search for this hash starts with.
+    /// See [`FlowIndex::prefetch`].
     #[inline]
     pub fn prefetch(&self, hash: u64) {
-        super::prefetch(&self.index.lines[self.index.home(hash)]);
+        self.index.prefetch(hash);
     }
 
-    /// Once that line is there: asks for those behind it that a search may look at, as far as it mostly goes.
+    /// See [`FlowIndex::prefetch_further`].
     #[inline]
     pub fn prefetch_further(&self, hash: u64) {
-        let mut at = self.index.home(hash);
-        let reach = self.index.lines[at].read().strays().reach(self.index.lines.len());
-        for _ in 0..reach.min(PREFETCHED) {
-            at = self.index.next(at);
-            super::prefetch(&self.index.lines[at]);
-        }
+        self.index.prefetch_further(hash);
     }
 
     /// The slot with this fingerprint whose connection `is_it`.
@@ -300,8 +314,11 @@ impl FlowTable {
         };
         if distance > 0 {
             // Before the entry is there: who begins to search afterwards gets as far as it.
+            if distance > self.index.furthest() {
+                self.index.lines.furthest.store(distance as u64, Release);
+            }
             let line = &self.index.lines[home];
-            line.set_strays(line.read().strays().with(distance));
+            line.set_strays(line.read().strays().with(fingerprint(hash), distance));
         }
         self.index.lines[at].set(position, fingerprint(hash), slot);
         self.len += 1;
@@ -317,7 +334,7 @@ impl FlowTable {
         let home = self.index.home(hash);
         if home != found {
             let line = &self.index.lines[home];
-            line.set_strays(line.read().strays().without_one());
+            line.set_strays(line.read().strays().without(fingerprint(hash)));
         }
         self.len -= 1;
         true

@@ -1,0 +1,137 @@
+//! What a line of the index knows of its strays, in 32 bits. Knows tags and distances; never which entries they are of.
+
+/// Strays that have a tag of their own.
+const TAGS: u32 = 4;
+/// Bits of a tag, whose value 0 is none.
+const TAG_BITS: u32 = 5;
+/// A one in each tag's lowest bit, and in its highest.
+const LOWEST: u32 = 0x0_8421;
+const HIGHEST: u32 = LOWEST << (TAG_BITS - 1);
+const ALL_TAGS: u32 = (1 << (TAGS * TAG_BITS)) - 1;
+/// The count of those without one, and its largest value.
+const UNTAGGED_SHIFT: u32 = 20;
+const UNTAGGED_MOST: u32 = 127;
+/// The distance, and its largest value.
+const FURTHEST_SHIFT: u32 = 27;
+const FURTHEST_MOST: u32 = 31;
+
+/// The entries at home in a line that found their place further on: tags of four of them, how many more there are, and how many lines
+/// away the furthest may be.
+///
+/// | bits | what |
+/// |---|---|
+/// | 0-19 | four tags: some bits of a stray's fingerprint, in no order |
+/// | 20-26 | strays without a tag; what is too many to be counted stays so |
+/// | 27-31 | lines to the furthest, or more than are still here; the largest number stands for as far as any in the table |
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Strays(pub(super) u32);
+
+/// A fingerprint's tag, from 1 to 31, in the place of the first.
+#[inline]
+const fn tag(fingerprint: u32) -> u32 {
+    ((fingerprint as u64 * 31) >> 32) as u32 + 1
+}
+
+impl Strays {
+    /// The highest bits of the tags that are this one, exact up to the first (as in Hacker's Delight, section 6-1).
+    #[inline]
+    const fn equal(self, wanted: u32) -> u32 {
+        let differing = (self.0 & ALL_TAGS) ^ wanted * LOWEST;
+        differing.wrapping_sub(LOWEST) & !differing & HIGHEST
+    }
+
+    const fn untagged(self) -> u32 {
+        self.0 >> UNTAGGED_SHIFT & UNTAGGED_MOST
+    }
+
+    /// Lines that a search for this fingerprint goes on for; `most` is as far as any stray in the table is from home.
+    #[inline]
+    pub(super) fn reach(self, fingerprint: u32, most: impl FnOnce() -> usize) -> usize {
+        if self.untagged() == 0 && self.equal(tag(fingerprint)) == 0 {
+            return 0;
+        }
+        match self.0 >> FURTHEST_SHIFT {
+            FURTHEST_MOST => most(),
+            lines => lines as usize,
+        }
+    }
+
+    /// One more, so many lines away.
+    pub(super) fn with(self, fingerprint: u32, distance: usize) -> Self {
+        let furthest = (self.0 >> FURTHEST_SHIFT).max(distance.min(FURTHEST_MOST as usize) as u32);
+        let free = self.equal(0);
+        let others = self.0 & !(FURTHEST_MOST << FURTHEST_SHIFT) | furthest << FURTHEST_SHIFT;
+        Self(if free != 0 {
+            others | tag(fingerprint) << (free.trailing_zeros() + 1 - TAG_BITS)
+        } else if self.untagged() < UNTAGGED_MOST {
+            others + (1 << UNTAGGED_SHIFT)
+        } else {
+            others
+        })
+    }
+
+    /// One fewer. With the last one all that is known goes.
+    pub(super) fn without(self, fingerprint: u32) -> Self {
+        let found = self.equal(tag(fingerprint));
+        let left = if found != 0 {
+            let lowest = found.trailing_zeros() + 1 - TAG_BITS;
+            self.0 & !(((1 << TAG_BITS) - 1) << lowest)
+        } else if self.untagged() < UNTAGGED_MOST {
+            self.0 - (1 << UNTAGGED_SHIFT)
+        } else {
+            self.0
+        };
+        Self(if left << (32 - FURTHEST_SHIFT) == 0 { 0 } else { left })
+    }
+}
+
+#[cfg(all(test, not(feature = "model")))]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn a_few_are_told_from_all_others() {
+        let mut strays = Strays::default();
+        assert_eq!(strays.reach(7, || 99), 0);
+        let prints = [1 << 27, 2 << 27, 3 << 27, 4 << 27];
+        for (print, distance) in prints.into_iter().zip([1, 3, 2, 1]) {
+            strays = strays.with(print, distance);
+        }
+        let reached = (0..32).filter(|print| strays.reach(print << 27, || 99) == 3).count();
+        assert!((4..=8).contains(&reached), "{reached}");
+        // A fifth has no tag: nobody is told from it.
+        let more = strays.with(5 << 27, 1000);
+        assert_eq!((0..32).filter(|print| more.reach(print << 27, || 99) == 99).count(), 32);
+        let rest = prints.into_iter().fold(more.without(5 << 27), Strays::without);
+        assert_eq!(rest, Strays::default());
+    }
+
+    proptest! {
+        /// Whoever is there is reached, and when nobody is, nothing is known.
+        #[test]
+        fn none_that_is_there_is_missed(steps in prop::collection::vec((0u32..12, 1usize..20), 1..400), most in 2usize..13) {
+            let mut strays = Strays::default();
+            let mut there: Vec<(u32, usize)> = Vec::new();
+            for (number, distance) in steps {
+                let fingerprint = number << 28 | number;
+                match there.iter().position(|(other, _)| *other == fingerprint) {
+                    Some(at) if there.len() >= most || distance % 3 == 0 => {
+                        there.swap_remove(at);
+                        strays = strays.without(fingerprint);
+                    }
+                    _ if there.len() < most => {
+                        there.push((fingerprint, distance));
+                        strays = strays.with(fingerprint, distance);
+                    }
+                    _ => {}
+                }
+                for (fingerprint, distance) in &there {
+                    prop_assert!(strays.reach(*fingerprint, || 20) >= *distance);
+                }
+                prop_assert!(!there.is_empty() || strays == Strays::default(), "{strays:?}");
+            }
+        }
+    }
+}
