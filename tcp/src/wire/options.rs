@@ -15,6 +15,8 @@ const TIMESTAMPS: u8 = 8;
 /// The first word of the one option that nearly every segment carries, padded (RFC 7323 appendix A), and its length with the times.
 const COMMON: u32 = u32::from_be_bytes([NOP, NOP, TIMESTAMPS, 10]);
 const COMMON_LEN: usize = 12;
+/// Bytes of the options on Linux's SYN.
+const LINUX_SYN_LEN: usize = 20;
 /// Bytes of a SACK block.
 const BLOCK: usize = 8;
 
@@ -34,7 +36,33 @@ pub(super) fn parse(bytes: &[u8], is_syn: bool, options: &mut Options) -> Result
         options.timestamps = Some(Timestamps { value: ip::u32_at(bytes, 4), echo: ip::u32_at(bytes, 8) });
         return Ok(());
     }
+    if let Ok(bytes) = <&[u8; LINUX_SYN_LEN]>::try_from(bytes)
+        && is_syn
+        && parse_linux_syn(bytes, options)
+    {
+        return Ok(());
+    }
     parse_any(bytes, is_syn, options)
+}
+
+/// The options of a SYN as Linux lays them out ([`Layout::emit`]), with a good shift and an MSS; false, with nothing read, if they are
+/// anything else.
+#[inline]
+fn parse_linux_syn(bytes: &[u8; LINUX_SYN_LEN], options: &mut Options) -> bool {
+    const MSS_OF_0: u32 = u32::from_be_bytes([MSS, 4, 0, 0]);
+    const SHIFT_OF_0: u32 = u32::from_be_bytes([NOP, WINDOW_SCALE, 3, 0]);
+    let mss = ip::u32_at(bytes, 0).wrapping_sub(MSS_OF_0);
+    let shift = ip::u32_at(bytes, 16).wrapping_sub(SHIFT_OF_0);
+    let is_one = (1..=0xffff).contains(&mss)
+        && ip::u32_at(bytes, 4) == u32::from_be_bytes([SACK_PERMITTED, 2, TIMESTAMPS, 10])
+        && shift <= MAX_WINDOW_SCALE.into();
+    if is_one {
+        options.mss = Some(mss as u16);
+        options.sack_permitted = true;
+        options.timestamps = Some(Timestamps { value: ip::u32_at(bytes, 8), echo: ip::u32_at(bytes, 12) });
+        options.window_scale = Some(shift as u8);
+    }
+    is_one
 }
 
 fn parse_any(mut bytes: &[u8], is_syn: bool, options: &mut Options) -> Result<(), DropReason> {
@@ -204,6 +232,20 @@ mod tests {
         let times = Options { timestamps: TIMES, ..none };
         let mut block = SackBlocks::NONE;
         block.push(SeqNum(1), SeqNum(2));
+        let linux = [2, 4, 5, 0xb4, 4, 2, 8, 10, 0, 0, 0, 1, 0, 0, 0, 2, 1, 3, 3, 7];
+        let with = |at: usize, byte| {
+            let mut bytes = linux;
+            bytes[at] = byte;
+            bytes
+        };
+        let linux_syn = Options {
+            mss: Some(1460),
+            window_scale: Some(7),
+            sack_permitted: true,
+            timestamps: TIMES,
+            ..none
+        };
+        let far = Options { window_scale: Some(14), ..linux_syn };
         let table: &[(&str, &[u8], bool, Options)] = &[
             ("none", &[], true, none),
             ("only NOPs", &[1; 40], true, none),
@@ -229,6 +271,28 @@ mod tests {
             ("END stops after MSS", &[2, 4, 5, 0xb4, 0, 3, 3, 7], true, Options { mss: Some(1460), ..none }),
             ("unknown, then MSS", &[254, 4, 9, 9, 2, 4, 5, 0xb4], true, Options { mss: Some(1460), ..none }),
             ("unknown without a value", &[254, 2, 4, 2], true, Options { sack_permitted: true, ..none }),
+            ("a SYN of Linux's", &linux, true, linux_syn),
+            ("the same without SYN", &linux, false, times),
+            ("the same with the largest shift", &with(19, 14), true, far),
+            ("the same with a shift too far", &with(19, 15), true, far),
+            (
+                "the same with NOPs for its MSS",
+                &[&[1; 4], &linux[4..]].concat(),
+                true,
+                Options { mss: None, ..linux_syn },
+            ),
+            (
+                "the same with an MSS of 0",
+                &[&[2, 4, 0, 0], &linux[4..]].concat(),
+                true,
+                Options { mss: None, ..linux_syn },
+            ),
+            (
+                "the same with unknown ones",
+                &[&linux[..4], &[254, 2], &linux[6..]].concat(),
+                true,
+                Options { sack_permitted: false, ..linux_syn },
+            ),
             ("unknown to the last byte", &[&[254, 40], &[0; 38][..]].concat(), true, none),
         ];
         for (name, bytes, is_syn, expected) in table {
