@@ -153,7 +153,7 @@ impl<A: Application> Endpoint<A> {
     pub(super) fn look_ahead(&mut self) {
         if let Some(slot) = self.waiting.look_ahead(&self.connections) {
             let key = self.key(&self.connections.get(slot));
-            self.table.prefetch(self.hasher.hash(&key));
+            self.table.prefetch_to_write(self.hasher.hash(&key));
         }
     }
 

@@ -355,8 +355,10 @@ impl<A: Application> Endpoint<A> {
             match wire::parse_into(&frame, self.checks, &mut work.packet) {
                 Ok(None) => {
                     work.hash = self.hasher.hash(&work.packet.key);
-                    self.table.prefetch(work.hash);
-                    if opens(&work.packet) {
+                    if !opens(&work.packet) {
+                        self.table.prefetch(work.hash);
+                    } else {
+                        self.table.prefetch_to_write(work.hash);
                         self.siblings.iter().for_each(|(_, lookup)| lookup.prefetch(work.hash));
                     }
                     work.frame = Some(frame);

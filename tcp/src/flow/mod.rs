@@ -28,6 +28,24 @@ pub(crate) fn prefetch<T>(target: &T) {
     let _ = target;
 }
 
+/// The same for a line that will be written to, and that another core may have read: it is asked to give it up now. (On a processor that
+/// does not know the instruction it does nothing.)
+#[inline]
+#[allow(
+    unsafe_code,
+    reason = "the compiler has the prefetch for writing only for processors of which it knows that they have it"
+)]
+pub(crate) fn prefetch_to_write<T>(target: &T) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: as a prefetch for reading.
+    unsafe {
+        let line = std::ptr::from_ref(target);
+        std::arch::asm!("prefetchw [{}]", in(reg) line, options(nostack, preserves_flags));
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = target;
+}
+
 /// A table of `count` values that will be read at random, in huge pages where the kernel gives them: one entry of the processor's
 /// address cache then covers 2 MiB of it.
 pub(crate) fn table_of<T>(count: usize, value: impl FnMut(usize) -> T) -> Box<[T]> {

@@ -283,6 +283,12 @@ impl FlowTable {
         self.index.prefetch(hash);
     }
 
+    /// The same for a flow that will be entered or taken out.
+    #[inline]
+    pub fn prefetch_to_write(&self, hash: u64) {
+        super::prefetch_to_write(&self.index.lines[self.index.home(hash)]);
+    }
+
     /// See [`FlowIndex::prefetch_further`].
     #[inline]
     pub fn prefetch_further(&self, hash: u64) {
