@@ -12,6 +12,7 @@ use crate::time::Instant;
 use crate::wire::TcpPacket;
 
 /// Where a new connection will be, and what it shares with others there.
+#[derive(Clone, Copy)]
 struct Place {
     slot: u32,
     shared: u16,

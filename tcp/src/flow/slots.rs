@@ -35,7 +35,7 @@ impl<const N: usize> Shelf<N> {
     #[inline]
     fn version(&self, slot: u32) -> &AtomicU64 {
         // Their number is a power of two.
-        &self.versions[slot as usize / NEIGHBOURS & (self.versions.len() - 1)]
+        &self.versions[(slot as usize / NEIGHBOURS) & (self.versions.len() - 1)]
     }
 }
 

@@ -74,7 +74,10 @@ impl Fingerprints {
         const BELOW: u64 = 0x7fff_ffff_7fff_ffff;
         let wanted = u64::from(wanted) << 32 | u64::from(wanted);
         // No carry leaves its half.
-        let zeros = |word: u64| !(((word ^ wanted) & BELOW) + BELOW | (word ^ wanted) | BELOW);
+        let zeros = |word: u64| {
+            let differing = word ^ wanted;
+            !(((differing & BELOW) + BELOW) | differing | BELOW)
+        };
         let [a, b, c, d] = self.0.map(zeros);
         Matches(a >> 3 | b >> 2 | c >> 1 | (d & 1 << 31))
     }

@@ -36,7 +36,7 @@ impl Strays {
     /// The highest bits of the tags that are this one, exact up to the first (as in Hacker's Delight, section 6-1).
     #[inline]
     const fn equal(self, wanted: u32) -> u32 {
-        let differing = (self.0 & ALL_TAGS) ^ wanted * LOWEST;
+        let differing = (self.0 & ALL_TAGS) ^ (wanted * LOWEST);
         differing.wrapping_sub(LOWEST) & !differing & HIGHEST
     }
 

@@ -182,10 +182,10 @@ impl State {
         let mut number = 0;
         while number < traits.len() {
             let state = Self::ALL[number];
-            traits[number] = state.is_half_open() as u8 * Self::IS_HALF_OPEN
-                | state.is_open() as u8 * Self::IS_OPEN
-                | state.fin_was_sent() as u8 * Self::FIN_WAS_SENT
-                | state.fin_is_acked() as u8 * Self::FIN_IS_ACKED;
+            traits[number] = (state.is_half_open() as u8 * Self::IS_HALF_OPEN)
+                | (state.is_open() as u8 * Self::IS_OPEN)
+                | (state.fin_was_sent() as u8 * Self::FIN_WAS_SENT)
+                | (state.fin_is_acked() as u8 * Self::FIN_IS_ACKED);
             number += 1;
         }
         traits
