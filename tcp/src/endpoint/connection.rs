@@ -168,7 +168,7 @@ impl Connections {
 
     #[inline]
     pub(super) fn prefetch(&self, slot: u32) {
-        self.slots.prefetch(slot);
+        self.slots.prefetch_to_write(slot);
     }
 
     /// The connection in a slot, to be worked on.

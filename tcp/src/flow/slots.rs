@@ -100,6 +100,13 @@ impl<const N: usize> Slots<N> {
         super::prefetch(&self.shelf.lines[slot as usize]);
     }
 
+    /// The same for a record that will be written to, and for its counter: a reader may have both.
+    #[inline]
+    pub fn prefetch_to_write(&self, slot: u32) {
+        super::prefetch_to_write(&self.shelf.lines[slot as usize]);
+        super::prefetch_to_write(self.shelf.version(slot));
+    }
+
     /// One word of a record.
     #[must_use]
     #[inline]
