@@ -20,7 +20,7 @@ const HANDED_MAX: usize = 3840;
 const FREE: usize = 2 * BURST;
 /// How long a worker turns without work before it sleeps: longer than the pauses in 10,000 connections a second, because
 /// getting up takes some 50 us.
-const SPIN: Duration = Duration::from_micros(500);
+const SPIN: Duration = Duration::from_micros(200);
 /// The longest sleep, so that other workers' frames and the control's word are seen.
 const SLEEP: Duration = Duration::from_millis(1);
 /// How long before something is due a worker is awake: more than a sleep mostly outlasts its time.
