@@ -84,7 +84,7 @@ impl Flows {
                 .collect();
             for &(number, _, hash) in &group {
                 self.table.prefetch(hash);
-                self.slots.prefetch(self.slot(number));
+                self.slots.prefetch_to_write(self.slot(number));
             }
             for (number, key, hash) in group {
                 with(self, number, key, hash);

@@ -94,13 +94,7 @@ impl<const N: usize> Slots<N> {
         size_of_val(&*self.shelf.lines) + size_of_val(&*self.shelf.versions)
     }
 
-    /// Asks for a record's line.
-    #[inline]
-    pub fn prefetch(&self, slot: u32) {
-        super::prefetch(&self.shelf.lines[slot as usize]);
-    }
-
-    /// The same for a record that will be written to, and for its counter: a reader may have both.
+    /// Asks for the line of a record that will be written to, and for that of its counter: a reader may have both.
     #[inline]
     pub fn prefetch_to_write(&self, slot: u32) {
         super::prefetch_to_write(&self.shelf.lines[slot as usize]);
