@@ -4,8 +4,8 @@
 //! memory from /proc before the engine is made, when it is made, and when a full table of connections is established; the client's
 //! memory is there before the first reading. `established` is the bytes from the first reading to the last, `made` to the second.
 //! `pause` is the worker's longest turn while the table fills: by the time that its thread had the processor, and beside it by the
-//! machine's clock, which counts others' work, too. `pause-of-nothing` is that of a loop that does nothing for as long: a worker can
-//! have no shorter one on this machine.
+//! machine's clock, which counts others' work, too. `pause-of-nothing` is that of a loop that does nothing for as long:
+//! what the machine does by itself.
 
 use std::process::{Command, Stdio};
 use std::time::Instant as Clock;
