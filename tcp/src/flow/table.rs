@@ -2,9 +2,9 @@
 //!
 //! A line of 64 bytes has seven entries, their fingerprints together and their slots together, and what is known of its strays: the
 //! entries at home in this line that found their place in a later one. A search looks at all fingerprints of a line at once, and goes
-//! on only if what it looks for may be a stray, as far as the furthest of them. So an entry never moves once it is in, removal leaves no tombstones and
-//! touches two lines at most, and another worker may search the index at any moment without a lock: it finds an entry for as long as
-//! it is there. (An entry in place of the strays would bring the eighth slot and cost all that.)
+//! on only if what it looks for may be a stray, as far as the furthest of them. So an entry never moves once it is in, removal
+//! leaves no tombstones and writes to two lines at most, and another worker may search the index at any moment without a lock: it
+//! finds an entry for as long as it is there. (An entry in place of the strays would bring the eighth slot and cost all that.)
 
 mod strays;
 
@@ -286,7 +286,7 @@ impl FlowTable {
         self.index.prefetch(hash);
     }
 
-    /// The same for a flow that will be entered or taken out.
+    /// The same for a flow that will be entered or taken out: the line is written to.
     #[inline]
     pub fn prefetch_to_write(&self, hash: u64) {
         super::prefetch_to_write(&self.index.lines[self.index.home(hash)]);

@@ -117,6 +117,7 @@ pub fn parse_into(
 ) -> Result<Option<Packet>, DropReason> {
     let (ether_type, rest) = ethernet::parse(frame, &mut segment.link)?;
     let start = frame.len() - rest.len();
+    // Each family to its end, alike as they are: see `tcp::parse`.
     match ether_type {
         ethernet::IPV4 => {
             let mut datagram = Datagram::default();

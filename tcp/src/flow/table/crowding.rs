@@ -179,7 +179,7 @@ fn a_table_that_stays_full_gets_no_slower() {
         let has_grown = crowding.astray > settled.astray + settled.astray / 10
             || crowding.missing > settled.missing + settled.missing / 5;
         assert!(!has_grown, "round {round}: {seen:#?}");
-        // Lines that a search looks at: fewer than two to find an entry, fewer than two to find that there is none, and never a hundred.
+        // Lines that a search looks at: fewer than two, whether it finds an entry or that there is none, and never a hundred.
         assert!(crowding.astray < FLOWS, "round {round}: {crowding:?}");
         assert!(crowding.missing < 2 * table.index.lines.len(), "round {round}: {crowding:?}");
         assert!(crowding.longest < 100, "round {round}: {crowding:?}");
