@@ -9,6 +9,7 @@
 //! 198.18.0.0/15 is what RFC 2544 sets aside for benchmarks. Both ends are made inside their namespaces, so nothing of
 //! the lab is ever seen by the machine's own network. In a virtual machine two NICs take the veth pair's place, and its names.
 
+use std::collections::HashSet;
 use std::fs::File;
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
@@ -40,7 +41,9 @@ pub const SOURCES_V6: &str = "fd00:19::/64";
 
 /// Longest wait for the links to run: an emulated NIC takes its time.
 const LINK_DEADLINE: Duration = Duration::from_secs(30);
-/// Longest wait for processes left in a namespace to go.
+/// Longest wait for processes left in a namespace to end when asked to: longer than `synmill serve` drains by default.
+const END_DEADLINE: Duration = Duration::from_secs(8);
+/// Longest wait for them to go when killed.
 const KILL_DEADLINE: Duration = Duration::from_secs(5);
 /// How often a condition is looked at.
 const POLL: Duration = Duration::from_millis(10);
@@ -311,25 +314,36 @@ impl Drop for Lab {
     }
 }
 
-/// Kills the processes that live in a namespace, and waits until they are gone: one that stays would keep the namespace's
-/// devices alive.
+/// Ends the processes that live in a namespace, and waits until they are gone: one that stays would keep the namespace's
+/// devices alive. They are asked first, so that they can remove what they have outside of it.
 fn end_processes(namespace: &str) -> Result<()> {
-    let deadline = Instant::now() + KILL_DEADLINE;
-    loop {
-        let pids = run("ip", &["netns", "pids", namespace])?;
-        if pids.trim().is_empty() {
-            return Ok(());
+    let mut asked = HashSet::new();
+    let mut left = Vec::new();
+    for (signal, limit) in [(Signal::SIGTERM, END_DEADLINE), (Signal::SIGKILL, KILL_DEADLINE)] {
+        let deadline = Instant::now() + limit;
+        while Instant::now() < deadline {
+            left = processes(namespace)?;
+            if left.is_empty() {
+                return Ok(());
+            }
+            for &pid in &left {
+                // Once each: a second one hurries a process that is about to end. One that has ended is what was wanted.
+                if asked.insert((pid, signal)) {
+                    let _ = kill(pid, signal);
+                }
+            }
+            thread::sleep(POLL);
         }
-        if Instant::now() > deadline {
-            bail!("the processes {} do not leave the namespace {namespace}", pids.replace('\n', " ").trim());
-        }
-        for pid in pids.split_whitespace() {
-            let pid: i32 = pid.parse().with_context(|| format!("`ip netns pids` printed `{pid}`"))?;
-            // One that has ended in the meantime is what was wanted.
-            let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
-        }
-        thread::sleep(POLL);
     }
+    bail!("the processes {left:?} do not leave the namespace {namespace}");
+}
+
+/// The processes that live in a namespace.
+fn processes(namespace: &str) -> Result<Vec<Pid>> {
+    let pid = |word: &str| {
+        word.parse().map(Pid::from_raw).with_context(|| format!("`ip netns pids` printed `{word}`"))
+    };
+    run("ip", &["netns", "pids", namespace])?.split_whitespace().map(pid).collect()
 }
 
 /// The names of all network namespaces.

@@ -1,8 +1,9 @@
 //! The lab itself, with nothing but the kernel in it. Needs root.
 
-use std::io::{Read as _, Write as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
-use std::process::Command;
+use std::os::unix::process::ExitStatusExt as _;
+use std::process::{Command, ExitStatus, Stdio};
 
 use xtask::lab::{CLIENT_INTERFACE, Lab, LabOptions, SERVER_INTERFACE, SERVER_V4, SERVER_V6, Side};
 
@@ -63,6 +64,31 @@ fn what_a_killed_run_left_behind_is_cleaned() {
     let lab = Lab::up("smlab-d", LabOptions::default()).unwrap();
     assert!(!reaper.join().unwrap().success(), "the process of the earlier run was ended");
     exchange(&lab, SERVER_V4);
+}
+
+/// What a process says and how it ends when its lab is taken away, after its first line.
+fn outlive(prefix: &str, script: &str) -> (String, ExitStatus) {
+    let lab = Lab::up(prefix, LabOptions::default()).unwrap();
+    let mut process =
+        lab.exec(Side::Server, ["sh", "-c", script]).stdout(Stdio::piped()).spawn().expect("sh starts");
+    let mut said = BufReader::new(process.stdout.take().unwrap());
+    said.read_line(&mut String::new()).unwrap();
+    // It is waited for from elsewhere: until then it would still be among the namespace's processes.
+    let waiter = std::thread::spawn(move || process.wait().unwrap());
+    drop(lab);
+    let mut rest = String::new();
+    said.read_to_string(&mut rest).unwrap();
+    (rest, waiter.join().unwrap())
+}
+
+#[test]
+fn what_runs_in_it_may_tidy_up_before_it_goes() {
+    require_root();
+    let script = "trap 'echo tidied; exit 7' TERM; echo ready; while :; do sleep 1; done";
+    let (said, status) = outlive("smlab-f", script);
+    assert_eq!((said.as_str(), status.code()), ("tidied\n", Some(7)));
+    let (said, status) = outlive("smlab-f", "trap '' TERM; echo ready; while :; do sleep 1; done");
+    assert_eq!((said.as_str(), status.signal()), ("", Some(9)), "one that does not listen is killed");
 }
 
 #[test]
