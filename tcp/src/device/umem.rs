@@ -200,7 +200,7 @@ impl Region {
     ///
     /// # Panics
     /// If there is no such chunk, if its frame is out already, or if the packet does not fit the chunk.
-    #[inline]
+    #[inline(always)]
     pub(super) fn take(&mut self, number: u32, start: usize, len: usize) -> Frame {
         assert!(number < self.count, "chunk {number} of {}", self.count);
         assert!(start + len <= self.frame_size as usize, "a packet at {start}+{len} in {}", self.frame_size);
@@ -215,7 +215,7 @@ impl Region {
     ///
     /// # Panics
     /// If the frame was cut from another region.
-    #[inline]
+    #[inline(always)]
     #[expect(clippy::needless_pass_by_value, reason = "taking the frame by value is what ends it")]
     pub(super) fn give_back(&mut self, frame: Frame) -> u32 {
         let offset = frame.chunk.addr().get().wrapping_sub(self.base.addr().get()) as u64;

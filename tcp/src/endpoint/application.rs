@@ -185,7 +185,7 @@ impl<S: Service> Application for Listeners<S> {
         self.service(id).on_open(memo);
     }
 
-    #[inline]
+    #[inline(always)]
     fn on_data(&mut self, id: Id, memo: &mut Memo, text: &[u8], _now: Instant) -> Taken {
         self.service(id).on_data(memo, text)
     }

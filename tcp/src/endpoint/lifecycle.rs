@@ -52,6 +52,7 @@ impl<A: Application> Endpoint<A> {
     }
 
     /// Passive OPEN, unless half-open connections have their share; the initial number lies beyond `beyond`.
+    #[inline(always)]
     fn accept(
         &mut self,
         now: Instant,
@@ -106,15 +107,17 @@ impl<A: Application> Endpoint<A> {
     }
 
     /// SYN or SYN,ACK goes out, and its timer runs.
+    #[inline(always)]
     fn shake_hands(&mut self, current: &mut Current, frame: Option<Frame>, now: Instant, out: &mut Outbox) {
         let handshake = current.tcb.handshake();
-        self.send(current, &handshake, frame, now.millis(), out);
+        self.send_inlined(current, &handshake, frame, now.millis(), out);
         self.arm_handshake(current, now.millis());
         self.connections.set(current);
     }
 
     /// Finds a place for a new connection, and enters it in the index. Makes room if it must: the oldest TIME-WAIT goes first, then
     /// the oldest half-open connection; never an established one.
+    #[inline(always)]
     fn place(&mut self, open: &Open, hash: u64, now: Instant, out: &mut Outbox) -> Result<Place, DropReason> {
         let shared = Shared { end: A::VARIES.split(&open.key)[1], role: open.role };
         let (shared, next_hop) = self.paths.take(&shared, &open.link).ok_or(DropReason::TooManyPaths)?;
@@ -139,6 +142,7 @@ impl<A: Application> Endpoint<A> {
         current
     }
 
+    #[inline(always)]
     fn evict(&mut self, now: Instant, out: &mut Outbox) -> bool {
         if let Some(slot) = self.waiting.first() {
             let mut oldest = self.connections.get(slot);
@@ -247,6 +251,7 @@ impl<A: Application> Endpoint<A> {
     }
 
     /// Takes a connection out of everything. Its slot is free afterwards.
+    #[inline(always)]
     fn forget(&mut self, current: &mut Current, now: Instant, out: &mut Outbox) {
         let before = current.tcb.state();
         let hash = self.hasher.hash(&self.key(current));

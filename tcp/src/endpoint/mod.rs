@@ -2,7 +2,9 @@
 //! the wall clock.
 //!
 //! A burst is passed over three times: parse and hash, with the index lines on their way; look the connection's line up, with
-//! that on its way; then RFC 9293, segment by segment. What is to be sent goes to an [`Outbox`].
+//! that on its way; then RFC 9293, segment by segment. What is to be sent goes to an [`Outbox`]. From the frame to the answer the passes
+//! are one function to the compiler: what they call at a place or two is `inline(always)`, or it would be called, and every time save and
+//! fetch what is in registers.
 
 mod application;
 mod connection;
@@ -429,6 +431,7 @@ impl<A: Application> Endpoint<A> {
         Id { slot: current.slot, role: self.paths.shared(current.shared).role }
     }
 
+    #[inline(always)]
     fn on_segment(
         &mut self,
         now: Instant,
@@ -498,6 +501,7 @@ impl<A: Application> Endpoint<A> {
     }
 
     /// A segment of a connection of ours: what RFC 9293 makes of it, what the service makes of that, and the answer.
+    #[inline(always)]
     fn on_connection_segment(
         &mut self,
         now: Instant,
@@ -572,6 +576,7 @@ impl<A: Application> Endpoint<A> {
     }
 
     /// An acceptable segment: acknowledged bytes, text and FIN go to the service, and the service's answer goes out.
+    #[inline(always)]
     fn on_accepted(
         &mut self,
         current: &mut Current,
@@ -659,6 +664,7 @@ impl<A: Application> Endpoint<A> {
     }
 
     /// What the connection has to send, and what follows.
+    #[inline(always)]
     fn pending(&self, current: &Current) -> Pending {
         let mut pending = self.application.pending(self.id(current), &current.memo);
         if let Some(number) = current.tcb.transfer() {

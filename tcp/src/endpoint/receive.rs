@@ -38,6 +38,7 @@ impl<A: Application> Endpoint<A> {
     }
 
     /// The peer has acknowledged bytes of our stream.
+    #[inline(always)]
     pub(super) fn on_acked(&mut self, current: &mut Current, acked: u32, now: Instant, out: &mut Outbox) {
         if let Some(number) = current.tcb.transfer() {
             let (record, pieces) = self.records.split(number);
@@ -97,6 +98,7 @@ impl<A: Application> Endpoint<A> {
     }
 
     /// Seventh and eighth of section 3.10.7.4: text finds its place, then FIN.
+    #[inline(always)]
     pub(super) fn receive(
         &mut self,
         current: &mut Current,
@@ -168,6 +170,7 @@ impl<A: Application> Endpoint<A> {
         self.application.on_peer_closed(id, &mut current.memo, now);
     }
 
+    #[inline(always)]
     fn offer(&mut self, current: &mut Current, text: &[u8], now: Instant) -> Offered {
         let id = self.id(current);
         match self.application.on_data(id, &mut current.memo, text, now) {
@@ -179,6 +182,7 @@ impl<A: Application> Endpoint<A> {
     }
 
     /// Text in order with nothing before it that the service has not taken: straight to the service.
+    #[inline(always)]
     fn receive_in_order(
         &mut self,
         current: &mut Current,

@@ -13,6 +13,7 @@ use crate::wire::{self, Link};
 impl<A: Application> Endpoint<A> {
     /// Sends what the connection may send now, the first segment in `frame`, the received one; an acknowledgement alone if one
     /// is due and nothing else goes. Whether anything was sent. `before` is the state before the event that led here.
+    #[inline(always)]
     pub(super) fn respond(
         &mut self,
         current: &mut Current,
@@ -40,21 +41,30 @@ impl<A: Application> Endpoint<A> {
         }
         // In answer to a segment one goes in its own frame at once; the others take their turn.
         let most = if frame.is_some() { 1 } else { SEGMENTS_PER_VISIT };
-        let mut sent = 0;
         let alone = resets || (frame.is_some() && self.acknowledges_alone(current, must_acknowledge, stream));
-        while !alone && sent < most && (frame.is_some() || !out.free.is_empty()) {
-            let rides = self.rides(current, stream);
-            let transfer = current.tcb.transfer().map(|number| &mut self.records.get_mut(number).transfer);
-            let Some(outgoing) = current.tcb.poll_segment(transfer, rides, millis) else { break };
-            self.send(current, &outgoing, frame.take(), millis, out);
+        let mut sent = 0;
+        let goes_on = loop {
+            let has_room = frame.is_some() || !out.free.is_empty();
+            let polled = if !alone && sent < most && has_room {
+                let rides = self.rides(current, stream);
+                let transfer =
+                    current.tcb.transfer().map(|number| &mut self.records.get_mut(number).transfer);
+                current.tcb.poll_segment(transfer, rides, millis)
+            } else {
+                None
+            };
+            let goes_on = alone || sent > 0 || !has_room;
+            let is_last = polled.is_none();
+            if is_last && (sent > 0 || !(alone || must_acknowledge || current.tcb.owes_ack())) {
+                break goes_on;
+            }
+            let outgoing = polled.unwrap_or_else(|| current.tcb.bare_ack());
+            self.send_inlined(current, &outgoing, frame.take(), millis, out);
             sent += 1;
-        }
-        let goes_on = alone || sent > 0 || (frame.is_none() && out.free.is_empty());
-        if sent == 0 && (alone || must_acknowledge || current.tcb.owes_ack()) {
-            let ack = current.tcb.bare_ack();
-            self.send(current, &ack, frame.take(), millis, out);
-            sent = 1;
-        }
+            if is_last {
+                break goes_on;
+            }
+        };
         if resets || (goes_on && self.may_send_more(current, stream)) {
             self.ready.insert(current.slot);
         }
@@ -107,6 +117,19 @@ impl<A: Application> Endpoint<A> {
 
     /// Writes a segment of a connection into `frame`, or into a free one, and puts it into the outbox.
     pub(super) fn send(
+        &mut self,
+        current: &mut Current,
+        outgoing: &Outgoing,
+        frame: Option<Frame>,
+        now: Millis,
+        out: &mut Outbox,
+    ) {
+        self.send_inlined(current, outgoing, frame, now, out);
+    }
+
+    /// The same, where nearly every segment comes from.
+    #[inline(always)]
+    pub(super) fn send_inlined(
         &mut self,
         current: &mut Current,
         outgoing: &Outgoing,

@@ -77,7 +77,7 @@ impl Family {
 
 /// Writes link and network header for `payload_len` bytes of `protocol` from the first of the `ends` to the other; returns the
 /// pseudo-header's sum, and what is behind the headers. `frame` is at least as long as they are.
-#[inline]
+#[inline(always)]
 pub(super) fn emit<'a>(
     frame: &'a mut [u8],
     link: &Link,

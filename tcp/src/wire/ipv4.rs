@@ -15,7 +15,7 @@ const FRAGMENT: u16 = 0x3fff;
 
 /// Checks a header and skips its options. `start` is where `bytes` stands in the frame. What `datagram` holds after an error means
 /// nothing. (A [`Result`] with a datagram in it shares bytes with the reason, and is taken apart and put together again in memory.)
-#[inline]
+#[inline(always)]
 pub(super) fn parse<'a>(
     bytes: &'a [u8],
     start: usize,

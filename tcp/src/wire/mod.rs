@@ -109,7 +109,7 @@ pub fn parse(frame: &[u8], checks: Checks) -> Result<Packet, DropReason> {
 ///
 /// # Errors
 /// As [`parse`]. What `segment` holds means nothing then.
-#[inline]
+#[inline(always)]
 pub fn parse_into(
     frame: &[u8],
     checks: Checks,
