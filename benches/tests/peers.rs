@@ -272,16 +272,18 @@ fn kernel_server_source() {
 #[test]
 fn bare_frames_are_counted() {
     let to = format!("{CLIENT_V4}:9");
-    for (mtu, mode) in [(1500, "copy"), (1500, "skb"), (3498, "skb")] {
-        let options = LabOptions { mtu, ..LabOptions::default() };
+    let table: [(u16, &str, &[&str]); 3] =
+        [(1500, "copy", &[]), (1500, "skb", &["--check"]), (3498, "skb", &["--check"])];
+    for (mtu, mode, check) in table {
+        let options = LabOptions { mtu: mtu.into(), ..LabOptions::default() };
         let send = [BULK, "send", "--interface", SERVER_INTERFACE, "--to", &to, "--mode", mode];
         let stage = Stage::of("bulk", options, &send);
         let count = [BULK, "count", "--interface", CLIENT_INTERFACE, "--at", &to, "--seconds", "1"];
         let counted =
-            stage.lab.output(Side::Client, &[&count[..], &["--core", "1", "--mode", mode]].concat());
+            stage.lab.output(Side::Client, &[&count[..], &["--core", "1", "--mode", mode], check].concat());
         let counted: Value = serde_json::from_str(&counted.unwrap()).expect("it is JSON");
         let of = |name: &str| counted[name].as_u64().unwrap();
-        assert!(of("frames") > 0, "{mode} at MTU {mtu}: {counted}");
+        assert!(of("frames") > 0 && of("wrong") == 0, "{mode} at MTU {mtu}: {counted}");
         assert_eq!(of("text_bytes"), of("frames") * u64::from(mtu - 40), "{mode} at MTU {mtu}: {counted}");
         let sent = stage.stop();
         assert!(sent["frames"].as_u64().unwrap() >= of("frames") + of("lost"), "{counted} of {sent}");

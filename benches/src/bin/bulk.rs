@@ -16,6 +16,7 @@ use synmill::device::{BURST, Burst, Device as _, RingCounts};
 use synmill::interface::Interface;
 use synmill::interface::route::next_hop;
 use synmill::steer::Steer;
+use synmill::wire::{self, Checks};
 use synmill_benches::check_cores;
 use synmill_benches::numbered::{self, Template};
 use synmill_benches::rings::{self, Mode, reach};
@@ -64,6 +65,9 @@ enum Command {
         /// The window's length
         #[arg(long, value_parser = clap::value_parser!(u32).range(1..=3600))]
         seconds: u32,
+        /// Check all of each frame, its text's checksum too, as TCP has to; what is wrong is no text
+        #[arg(long)]
+        check: bool,
         #[command(flatten)]
         rings: Rings,
     },
@@ -114,8 +118,8 @@ fn main() -> Result<()> {
             let write = if anew { Template::write_anew } else { Template::write };
             send(&rings, to, write, &stop)?
         }
-        Command::Count { at, seconds, rings } => {
-            count(&rings, at, Duration::from_secs(seconds.into()), &stop)?
+        Command::Count { at, seconds, check, rings } => {
+            count(&rings, at, Duration::from_secs(seconds.into()), check, &stop)?
         }
     };
     println!("{counts}");
@@ -168,10 +172,16 @@ struct Window {
     next: Option<u32>,
     /// Numbers left out.
     lost: u64,
+    /// Frames that were not as they should be, where that is looked at.
+    wrong: u64,
 }
 
 impl Window {
-    fn take(&mut self, frame: &[u8]) {
+    fn take(&mut self, frame: &[u8], check: bool) {
+        if check && wire::parse(frame, Checks::default()).is_err() {
+            self.wrong += 1;
+            return;
+        }
         let Some((number, text)) = numbered::read(frame) else { return };
         // From one queue to another nothing is overtaken: numbers only leave some out.
         self.lost += u64::from(self.next.map_or(0, |next| number.wrapping_sub(next)));
@@ -182,7 +192,7 @@ impl Window {
 }
 
 /// Counts through warm-up and window; what came in the window. The rings' losses are those of both.
-fn count(rings: &Rings, at: SocketAddrV4, length: Duration, stop: &AtomicBool) -> Result<Value> {
+fn count(rings: &Rings, at: SocketAddrV4, length: Duration, check: bool, stop: &AtomicBool) -> Result<Value> {
     let interface = rings.interface()?;
     let mut steer = Steer::load(rings::mac(&interface)?, None)?;
     let mut devices = rings.open(&interface, Some(at), &mut steer)?;
@@ -214,7 +224,7 @@ fn count(rings: &Rings, at: SocketAddrV4, length: Duration, stop: &AtomicBool) -
         for device in &mut devices {
             if device.receive(&mut burst, BURST) > 0 {
                 idle = 0;
-                burst.iter().for_each(|frame| window.take(frame));
+                burst.iter().for_each(|frame| window.take(frame, check));
                 device.recycle(&mut burst);
             }
         }
@@ -232,6 +242,7 @@ fn count(rings: &Rings, at: SocketAddrV4, length: Duration, stop: &AtomicBool) -
         "text_bytes": window.text_bytes,
         "seconds": seconds,
         "lost": window.lost,
+        "wrong": window.wrong,
     });
     rings::tell(&mut counts, &lost);
     Ok(counts)
