@@ -335,7 +335,8 @@ fn end_processes(namespace: &str) -> Result<()> {
             thread::sleep(POLL);
         }
     }
-    bail!("the processes {left:?} do not leave the namespace {namespace}");
+    let left: Vec<String> = left.iter().map(Pid::to_string).collect();
+    bail!("the processes {} do not leave the namespace {namespace}", left.join(" "));
 }
 
 /// The processes that live in a namespace.

@@ -73,12 +73,10 @@ fn outlive(prefix: &str, script: &str) -> (String, ExitStatus) {
         lab.exec(Side::Server, ["sh", "-c", script]).stdout(Stdio::piped()).spawn().expect("sh starts");
     let mut said = BufReader::new(process.stdout.take().unwrap());
     said.read_line(&mut String::new()).unwrap();
-    // It is waited for from elsewhere: until then it would still be among the namespace's processes.
-    let waiter = std::thread::spawn(move || process.wait().unwrap());
     drop(lab);
     let mut rest = String::new();
     said.read_to_string(&mut rest).unwrap();
-    (rest, waiter.join().unwrap())
+    (rest, process.wait().unwrap())
 }
 
 #[test]
