@@ -110,7 +110,7 @@ impl<A: Application> Endpoint<A> {
     #[inline(always)]
     fn shake_hands(&mut self, current: &mut Current, frame: Option<Frame>, now: Instant, out: &mut Outbox) {
         let handshake = current.tcb.handshake();
-        self.send_inlined(current, &handshake, frame, now.millis(), out);
+        self.send(current, &handshake, frame, now.millis(), out);
         self.arm_handshake(current, now.millis());
         self.connections.set(current);
     }

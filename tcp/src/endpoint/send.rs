@@ -59,7 +59,7 @@ impl<A: Application> Endpoint<A> {
                 break goes_on;
             }
             let outgoing = polled.unwrap_or_else(|| current.tcb.bare_ack());
-            self.send_inlined(current, &outgoing, frame.take(), millis, out);
+            self.send(current, &outgoing, frame.take(), millis, out);
             sent += 1;
             if is_last {
                 break goes_on;
@@ -116,20 +116,8 @@ impl<A: Application> Endpoint<A> {
     }
 
     /// Writes a segment of a connection into `frame`, or into a free one, and puts it into the outbox.
-    pub(super) fn send(
-        &mut self,
-        current: &mut Current,
-        outgoing: &Outgoing,
-        frame: Option<Frame>,
-        now: Millis,
-        out: &mut Outbox,
-    ) {
-        self.send_inlined(current, outgoing, frame, now, out);
-    }
-
-    /// The same, where nearly every segment comes from.
     #[inline(always)]
-    pub(super) fn send_inlined(
+    pub(super) fn send(
         &mut self,
         current: &mut Current,
         outgoing: &Outgoing,
