@@ -247,3 +247,24 @@ fn count(rings: &Rings, at: SocketAddrV4, length: Duration, check: bool, stop: &
     rings::tell(&mut counts, &lost);
     Ok(counts)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wrong_frame_is_no_text_where_it_is_looked_at() {
+        let ends = ["198.18.0.2:80", "198.18.0.1:9"].map(|text| text.parse().unwrap());
+        let template = Template::new([[2, 0, 0, 0, 0, 2], [2, 0, 0, 0, 0, 1]], ends, 1500);
+        let mut frame = vec![0; template.frame_len()];
+        let taken = |frame: &[u8], check| {
+            let mut window = Window::default();
+            window.take(frame, check);
+            (window.text_bytes, window.wrong)
+        };
+        template.write_anew(&mut frame, 7);
+        assert_eq!(taken(&frame, true), (1460, 0));
+        frame[1000] ^= 1;
+        assert_eq!((taken(&frame, true), taken(&frame, false)), ((0, 1), (1460, 0)));
+    }
+}
