@@ -7,15 +7,14 @@ use std::time::Duration;
 
 use crossbeam::queue::ArrayQueue;
 
-use crate::device::{BURST, Burst, Census, Device, Frame};
+use crate::device::umem::HEADROOM;
+use crate::device::{BURST, Burst, Census, Device, Frame, LINK_HEADER, MAX_FRAME_SIZE};
 use crate::endpoint::{Application, Endpoint, Outbox};
 use crate::stats::DropReason;
 use crate::time::Instant;
 
 /// Frames that wait in a worker's inbox, at most.
 const INBOX: usize = 256;
-/// The largest frame that can be handed over, in bytes: what a 4096-byte chunk holds.
-const HANDED_MAX: usize = 3840;
 /// Free frames at hand when a turn begins.
 const FREE: usize = 2 * BURST;
 /// How long a worker turns without work before it sleeps: longer than the pauses in 10,000 connections a second, because
@@ -32,16 +31,51 @@ const LAST_KICKS: usize = 64;
 /// Time between two looks at the rings' own counts.
 const RING_COUNTS_EVERY: Duration = Duration::from_millis(100);
 
-/// A frame's bytes on their way to another worker.
+/// Room for a frame's bytes on their way to another worker, and how many there are.
 struct Handed {
-    len: u16,
-    bytes: [u8; HANDED_MAX],
+    len: usize,
+    bytes: Box<[u8]>,
+}
+
+/// Frames that wait for a worker: handed over by copy, into room that goes back and forth.
+struct Inbox {
+    filled: ArrayQueue<Handed>,
+    empty: ArrayQueue<Handed>,
+}
+
+impl Inbox {
+    /// For frames of at most so many bytes.
+    fn new(longest: usize) -> Self {
+        let (filled, empty) = (ArrayQueue::new(INBOX), ArrayQueue::new(INBOX));
+        while empty.push(Handed { len: 0, bytes: vec![0; longest].into() }).is_ok() {}
+        Self { filled, empty }
+    }
+
+    /// Leaves a copy; whether there was room for it.
+    fn put(&self, frame: &[u8]) -> bool {
+        let Some(mut handed) = self.empty.pop() else { return false };
+        let room = handed.bytes.get_mut(..frame.len());
+        let fits = room.map(|room| room.copy_from_slice(frame)).is_some();
+        handed.len = frame.len();
+        // Each queue has places for all.
+        let kept = if fits { self.filled.push(handed) } else { self.empty.push(handed) };
+        fits && kept.is_ok()
+    }
+
+    /// Has the first that waits read, if there is one.
+    fn take<T>(&self, read: impl FnOnce(&[u8]) -> T) -> Option<T> {
+        let handed = self.filled.pop()?;
+        let done = read(&handed.bytes[..handed.len]);
+        // Its place was left free for it.
+        let _ = self.empty.push(handed);
+        Some(done)
+    }
 }
 
 /// A worker's place among its siblings: its own inbox, and theirs.
 pub struct Seat {
     number: usize,
-    inboxes: Vec<Arc<ArrayQueue<Handed>>>,
+    inboxes: Vec<Arc<Inbox>>,
 }
 
 /// Makes siblings of endpoints that serve the same addresses: each can see which flows the others own, and hands their
@@ -52,7 +86,14 @@ pub fn join<A: Application>(endpoints: &mut [Endpoint<A>]) -> Vec<Seat> {
     for (number, endpoint) in endpoints.iter_mut().enumerate() {
         endpoint.set_siblings(lookups.iter().filter(|(other, _)| *other != number).cloned().collect());
     }
-    let inboxes: Vec<_> = endpoints.iter().map(|_| Arc::new(ArrayQueue::new(INBOX))).collect();
+    let inboxes: Vec<_> = endpoints
+        .iter()
+        .map(|endpoint| {
+            let longest = (LINK_HEADER + endpoint.mtu()).max(MAX_FRAME_SIZE - HEADROOM);
+            // Nobody hands anything over to the only one.
+            Arc::new(Inbox::new(if lookups.len() > 1 { longest } else { 0 }))
+        })
+        .collect();
     (0..endpoints.len()).map(|number| Seat { number, inboxes: inboxes.clone() }).collect()
 }
 
@@ -160,9 +201,7 @@ impl<D: Device, A: Application> Worker<D, A> {
     fn hand_over(&mut self) {
         let counters = self.endpoint.counters();
         for (worker, frame) in self.outbox.hand_over.drain(..) {
-            let mut handed = Handed { len: frame.len() as u16, bytes: [0; HANDED_MAX] };
-            let fits = handed.bytes.get_mut(..frame.len()).map(|bytes| bytes.copy_from_slice(&frame));
-            if fits.is_some() && self.seat.inboxes[worker].push(handed).is_ok() {
+            if self.seat.inboxes[worker].put(&frame) {
                 counters.frames_handed_out.add(1);
             } else {
                 counters.drop_for(DropReason::HandOverFull);
@@ -174,19 +213,23 @@ impl<D: Device, A: Application> Worker<D, A> {
     /// Takes what siblings saw of our flows, as far as there are free frames to copy it into.
     fn take_inbox(&mut self, now: Instant) -> usize {
         let inbox = &self.seat.inboxes[self.seat.number];
-        if inbox.is_empty() {
+        if inbox.filled.is_empty() {
             return 0;
         }
         // Half of the free frames are left for what our own connections have to say.
         while self.burst.len() < BURST && self.outbox.free.len() > BURST {
-            let Some(handed) = inbox.pop() else { break };
-            let len = usize::from(handed.len);
-            let Some(frame) = self.outbox.free.pop_if(|frame| frame.capacity() >= len) else {
-                self.endpoint.counters().frames_handed_in.add(1);
-                self.endpoint.counters().drop_for(DropReason::HandOverFull);
-                break;
-            };
-            self.burst.push(filled(frame, &handed.bytes[..len]));
+            let free = &mut self.outbox.free;
+            let copy =
+                |bytes: &[u8]| Some(filled(free.pop_if(|frame| frame.capacity() >= bytes.len())?, bytes));
+            match inbox.take(copy) {
+                Some(Some(frame)) => self.burst.push(frame),
+                Some(None) => {
+                    self.endpoint.counters().frames_handed_in.add(1);
+                    self.endpoint.counters().drop_for(DropReason::HandOverFull);
+                    break;
+                }
+                None => break,
+            }
         }
         let taken = self.burst.len();
         self.endpoint.on_burst(now, &mut self.burst, true, &mut self.outbox);
@@ -286,4 +329,26 @@ fn filled(mut frame: Frame, bytes: &[u8]) -> Frame {
     frame.set_len(bytes.len());
     frame.copy_from_slice(bytes);
     frame
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_inbox_keeps_whole_frames_in_order_and_refuses_what_it_has_no_room_for() {
+        let inbox = Inbox::new(9022);
+        for round in 0..3 {
+            for number in 0..INBOX {
+                assert!(inbox.put(&vec![number as u8; 22 + 35 * number]), "round {round}");
+            }
+            assert!(!inbox.put(&[0; 60]), "full");
+            for number in 0..INBOX {
+                let whole = |bytes: &[u8]| bytes == vec![number as u8; 22 + 35 * number];
+                assert_eq!(inbox.take(whole), Some(true), "round {round}");
+            }
+            assert_eq!(inbox.take(<[u8]>::len), None);
+            assert!(!inbox.put(&[0; 9023]), "too long, and its room is not lost");
+        }
+    }
 }

@@ -19,6 +19,8 @@ pub const BURST: usize = 64;
 pub const QUEUE_FRAMES: usize = 8192;
 /// The most bytes of such a frame.
 pub const MAX_FRAME_SIZE: usize = 4096;
+/// The most bytes of an Ethernet header, with two VLAN tags.
+pub const LINK_HEADER: usize = 14 + 2 * 4;
 
 /// Frames on their way; its capacity is set at start and never grows on the packet path.
 pub type Burst = Vec<Frame>;

@@ -183,6 +183,7 @@ pub struct Endpoint<A> {
     application: A,
     owned: Vec<(Address, u8)>,
     mac: Mac,
+    mtu: usize,
     checks: Checks,
     /// Of IPv4 and of IPv6.
     environments: [Environment; 2],
@@ -228,6 +229,7 @@ impl<A: Application> Endpoint<A> {
             application: config.application,
             owned: config.owned,
             mac: config.mac,
+            mtu: config.mtu,
             checks: Checks { accept_partial_checksums: config.accept_partial_checksums },
             hasher: FlowHasher::new(config.seed),
             isn: IsnSecret::from_seed(&config.seed),
@@ -283,6 +285,12 @@ impl<A: Application> Endpoint<A> {
     /// The other workers, by number, whose flows may arrive here.
     pub fn set_siblings(&mut self, siblings: Vec<(usize, Lookup)>) {
         self.siblings = siblings;
+    }
+
+    /// The interface's MTU in bytes.
+    #[must_use]
+    pub const fn mtu(&self) -> usize {
+        self.mtu
     }
 
     /// What it works for.
