@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use synmill::device::RingCounts;
 use synmill::device::xdp::{BindMode, XdpDevice, XdpOptions};
 use synmill::interface::{Interface, Link, link};
+use synmill::preflight::buffers;
 use synmill::steer::{AttachMode, Steer};
 
 /// How long a driver may take to bring the carrier back after the program was attached.
@@ -24,6 +25,14 @@ pub enum Mode {
     Skb,
     /// Native XDP, nothing copied
     Zerocopy,
+}
+
+/// Loads the program for this interface.
+///
+/// # Errors
+/// What the kernel refused; or the interface has no Ethernet address.
+pub fn load(interface: &Interface) -> Result<Steer> {
+    Ok(Steer::load(mac(interface)?, buffers(&interface.driver, interface.mtu), None)?)
 }
 
 /// Attaches the program and binds every queue, in order. What is sent to one of `addresses` comes to the rings.
@@ -47,8 +56,11 @@ pub fn reach(
     steer.attach(&interface.name, attach)?;
     let mut devices = Vec::new();
     for queue in 0..interface.queues.rx {
-        let options = XdpOptions::new(&interface.name, queue as u32, bind);
-        let device = XdpDevice::open(&XdpOptions { mtu: interface.mtu, ..options })?;
+        let device = XdpDevice::open(&XdpOptions {
+            mtu: interface.mtu,
+            buffers: buffers(&interface.driver, interface.mtu),
+            ..XdpOptions::new(&interface.name, queue as u32, bind)
+        })?;
         steer.set_socket(queue as u32, device.fd())?;
         devices.push(device);
     }

@@ -272,8 +272,13 @@ fn kernel_server_source() {
 #[test]
 fn bare_frames_are_counted() {
     let to = format!("{CLIENT_V4}:9");
-    let table: [(u16, &str, &[&str]); 3] =
-        [(1500, "copy", &[]), (1500, "skb", &["--check"]), (3498, "skb", &["--check"])];
+    let table: [(u16, &str, &[&str]); 5] = [
+        (1500, "copy", &[]),
+        (1500, "skb", &["--check"]),
+        (3498, "skb", &["--check"]),
+        (9000, "copy", &["--check"]),
+        (9000, "skb", &["--check"]),
+    ];
     for (mtu, mode, check) in table {
         let options = LabOptions { mtu: mtu.into(), ..LabOptions::default() };
         let send = [BULK, "send", "--interface", SERVER_INTERFACE, "--to", &to, "--mode", mode];

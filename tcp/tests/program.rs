@@ -9,6 +9,7 @@ use std::os::fd::{AsFd as _, FromRawFd as _, OwnedFd};
 use std::path::PathBuf;
 use std::process::Command;
 
+use synmill::device::Buffers;
 use synmill::flow::Address;
 use synmill::steer::{AttachMode, Steer, SteerError};
 use synmill_xdp_ebpf::Outcome::{self, *};
@@ -50,23 +51,29 @@ const ICMPV6: u8 = 58;
 const NO_NEXT_HEADER: u8 = 59;
 const DESTINATION_OPTIONS: u8 = 60;
 
-/// The program with its maps filled, and a socket on queue 0 unless it is to have none.
+/// The program in both its forms, each with its maps filled, and with a socket on queue 0 unless it is to have none.
 struct Program {
-    steer: Steer,
-    _socket: Option<OwnedFd>,
+    forms: [Steer; 2],
+    sockets: Vec<OwnedFd>,
 }
 
 impl Program {
     fn load() -> Self {
         let mut program = Self::without_socket();
-        let socket = xsk();
-        program.steer.set_socket(0, socket.as_fd()).unwrap();
-        program._socket = Some(socket);
+        for steer in &mut program.forms {
+            let socket = xsk();
+            steer.set_socket(0, socket.as_fd()).unwrap();
+            program.sockets.push(socket);
+        }
         program
     }
 
     fn without_socket() -> Self {
-        let mut steer = load();
+        let forms = [Buffers::One, Buffers::Several].map(|buffers| Self::filled(load(buffers)));
+        Self { forms, sockets: Vec::new() }
+    }
+
+    fn filled(mut steer: Steer) -> Steer {
         for (address, port) in [
             (Address::v4(HOST_V4), EXACT),
             (Address::v6(HOST_V6), EXACT),
@@ -80,15 +87,23 @@ impl Program {
         let mut prefix = [0; 16];
         prefix[..8].copy_from_slice(&head);
         steer.add_owned(Address::v6(prefix), 64).unwrap();
-        Self { steer, _socket: None }
+        steer
     }
 
-    /// One packet moves one counter by one, and the action is that outcome's.
+    /// One packet moves one counter by one, and the action is that outcome's, in both forms.
     #[track_caller]
     fn check(&mut self, name: &str, packet: &[u8], expected: Outcome) {
-        let before = self.counts();
-        let action = self.steer.test_run(packet).unwrap();
-        let after = self.counts();
+        for steer in &mut self.forms {
+            Self::check_form(steer, name, packet, expected);
+        }
+    }
+
+    #[track_caller]
+    fn check_form(steer: &mut Steer, name: &str, packet: &[u8], expected: Outcome) {
+        let counts = |steer: &Steer| -> BTreeMap<_, _> { steer.counts().unwrap().collect() };
+        let before = counts(steer);
+        let action = steer.test_run(packet).unwrap();
+        let after = counts(steer);
         let moved: BTreeMap<_, _> = after
             .iter()
             .map(|(name, count)| (*name, count - before[name]))
@@ -105,18 +120,14 @@ impl Program {
             self.check(name, packet, *expected);
         }
     }
-
-    fn counts(&self) -> BTreeMap<&'static str, u64> {
-        self.steer.counts().unwrap().collect()
-    }
 }
 
-/// Loads the object that is to be tested.
-fn load() -> Steer {
+/// Loads the object that is to be tested, for packets that lie like that.
+fn load(buffers: Buffers) -> Steer {
     let object = std::env::var_os("SYNMILL_EBPF_OBJECT").map(PathBuf::from).map(|path| {
         std::fs::read(&path).unwrap_or_else(|error| panic!("SYNMILL_EBPF_OBJECT={}: {error}", path.display()))
     });
-    match Steer::load(MAC, object.as_deref()) {
+    match Steer::load(MAC, buffers, object.as_deref()) {
         Ok(steer) => steer,
         Err(error @ SteerError::Permission { .. }) => panic!("these tests need root: {error}"),
         Err(error) => panic!("{error}"),
@@ -640,17 +651,21 @@ fn noise_counts_once_too() {
             for value in [0, 1, 4, 43, 44, 60, 0x45, 0x81, 0xff] {
                 let mut packet = seed.clone();
                 packet[at] = value;
-                program.steer.test_run(&packet).unwrap();
+                for steer in &mut program.forms {
+                    steer.test_run(&packet).unwrap();
+                }
                 runs += 1;
             }
         }
     }
-    assert_eq!(program.counts().values().sum::<u64>(), runs);
+    for steer in &program.forms {
+        assert_eq!(steer.counts().unwrap().map(|(_, count)| count).sum::<u64>(), runs);
+    }
 }
 
 #[test]
 fn maps_say_what_does_not_fit() {
-    let mut steer = load();
+    let mut steer = load(Buffers::One);
     let error = steer.add_owned(Address::v4(HOST_V4), 33).unwrap_err();
     assert_eq!(error.to_string(), "a prefix of 33 bits is longer than its address: at most 32");
     steer.add_owned(Address::v4(HOST_V4), 32).unwrap();
@@ -658,9 +673,25 @@ fn maps_say_what_does_not_fit() {
     let socket = xsk();
     let error = steer.set_socket(synmill_xdp_ebpf::MAX_QUEUES, socket.as_fd()).unwrap_err();
     assert!(error.to_string().starts_with("the XDP program's map XSKS (room for 1024) failed: "), "{error}");
-    let error = Steer::load(MAC, Some(b"no object")).err().unwrap();
+    let error = Steer::load(MAC, Buffers::One, Some(b"no object")).err().unwrap();
     assert!(matches!(error, SteerError::Object { .. }), "{error}");
     assert_eq!(error.to_string().lines().count(), 1, "{error}");
+}
+
+#[test]
+fn a_packet_of_several_buffers_is_ours_as_a_whole() {
+    let mut program = Program::load();
+    for len in [4000, 9000] {
+        let mut text = tcp(EXACT);
+        text.resize(len, 7);
+        let v4 = ethernet(&[], 0x0800, &ipv4(HOST_V4, TCP, 0, 0, &text));
+        let v6 = ethernet(&[0x8100], 0x86dd, &ipv6(HOST_V6, &[], TCP, &text));
+        let [_, several] = &mut program.forms;
+        for packet in [v4, v6] {
+            Program::check_form(several, "whole", &packet, TcpSteered);
+            Program::check_form(several, "cut off", &packet[..packet.len() - 1], PassedMalformed);
+        }
+    }
 }
 
 /// Moves this thread, and what it starts, into a network namespace of its own; it goes when the thread does.
@@ -689,14 +720,14 @@ fn attaches_and_leaves_nothing_behind() {
     enter_own_namespace();
     run("ip link add ebpf0 type veth peer name ebpf1");
     for (mode, shown) in [(AttachMode::Driver, " xdp "), (AttachMode::Skb, " xdpgeneric ")] {
-        let mut steer = load();
+        let mut steer = load(Buffers::One);
         steer.attach("ebpf0", mode).unwrap();
         let link = run("ip -details link show dev ebpf0");
         assert!(link.contains(shown), "{mode:?}: {link}");
         assert!(link.contains("name steer"), "{link}");
 
         // By link: what hangs on one can only go with it.
-        let mut second = load();
+        let mut second = load(Buffers::One);
         for mode in [AttachMode::Driver, AttachMode::Skb] {
             let error = second.attach("ebpf0", mode).unwrap_err();
             let SteerError::Occupied { holder, .. } = &error else { panic!("{error}") };
@@ -716,7 +747,7 @@ fn attaches_and_leaves_nothing_behind() {
 fn refusals_say_what_to_do() {
     enter_own_namespace();
     run("ip link add ebpf0 mtu 9000 type veth peer name ebpf1 mtu 9000");
-    let mut steer = load();
+    let mut steer = load(Buffers::One);
     let error = steer.attach("ebpf0", AttachMode::Driver).unwrap_err();
     assert_eq!(
         error.to_string(),
@@ -727,6 +758,9 @@ fn refusals_say_what_to_do() {
     run("ip link set dev ebpf1 mtu 3507");
     let error = steer.attach("ebpf0", AttachMode::Driver).unwrap_err();
     assert!(matches!(error, SteerError::MtuTooLarge { mtu: Some(3507), .. }), "{error}");
+    let mut several = load(Buffers::Several);
+    several.attach("ebpf0", AttachMode::Driver).unwrap();
+    drop(several);
     run("ip link set dev ebpf0 mtu 3506");
     run("ip link set dev ebpf1 mtu 3506");
     steer.attach("ebpf0", AttachMode::Driver).unwrap();
@@ -744,6 +778,6 @@ fn refusals_say_what_to_do() {
     // A veth with fewer receive queues than its peer has transmit queues.
     run("ip link add ebpf3 numrxqueues 1 type veth peer name ebpf4 numtxqueues 2");
     run("ethtool -L ebpf4 tx 2");
-    let error = load().attach("ebpf3", AttachMode::Driver).unwrap_err();
+    let error = load(Buffers::One).attach("ebpf3", AttachMode::Driver).unwrap_err();
     assert!(matches!(error, SteerError::TooFewQueues { .. }), "{error}");
 }

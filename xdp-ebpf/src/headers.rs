@@ -43,26 +43,27 @@ const PROTOCOL_FRAGMENT: u8 = 44;
 const PROTOCOL_ICMPV6: u8 = 58;
 const PROTOCOL_DESTINATION_OPTIONS: u8 = 60;
 
-/// A place in the packet, and the packet's end.
+/// A place in the packet, and its end, or that of its first buffer and the octets in further ones.
 #[derive(Clone, Copy)]
 struct Cursor {
     at: usize,
     end: usize,
+    beyond: usize,
 }
 
 impl Cursor {
-    /// Are there `len` octets from here on?
+    /// Are there `len` octets from here on, in the first buffer?
     #[inline(always)]
     fn has(self, len: usize) -> bool {
         self.at + len <= self.end
     }
 
-    /// Are there as many octets as a length field of two octets says? The optimiser must not know that this is what is asked here, or
+    /// Are there as many octets as a length field of two octets says, in all buffers? The optimiser must not know that this is what is asked here, or
     /// it drops later questions whose answer follows from this one; the verifier cannot follow it there. Nor may it know that the mask
     /// changes nothing: Linux 6.12's verifier forgets the bounds of a number when its octets are swapped.
     #[inline(always)]
     fn has_said(self, len: usize) -> bool {
-        self.has(black_box(len) & 0xffff)
+        self.has(black_box(len.saturating_sub(self.beyond)) & 0xffff)
     }
 
     #[inline(always)]
@@ -98,10 +99,11 @@ impl Cursor {
     }
 }
 
-/// Which station the packet from `start` to `end` is for and what it asks for, or why it cannot be ours.
+/// Which station the packet is for and what it asks for, or why it cannot be ours: from `start` to `end`, with so many octets
+/// more in further buffers.
 #[inline(always)]
-pub(crate) fn parse(start: usize, end: usize) -> Result<(Station, Asks), Outcome> {
-    let mut cursor = Cursor { at: start, end };
+pub(crate) fn parse(start: usize, end: usize, beyond: usize) -> Result<(Station, Asks), Outcome> {
+    let mut cursor = Cursor { at: start, end, beyond };
     if !cursor.has(ETHERNET_LEN) {
         return Err(Outcome::PassedMalformed);
     }

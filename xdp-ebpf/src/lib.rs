@@ -7,6 +7,9 @@
 /// The program's name in the object, and in what `ip -details link` and `bpftool` show.
 pub const PROGRAM: &str = "steer";
 
+/// The same program for packets of several buffers (`xdp.frags`, Linux 5.18).
+pub const PROGRAM_FRAGS: &str = "steer_frags";
+
 /// Map: hash of [`ListenerKey`] to one octet that nobody reads. TCP segments to these are steered.
 pub const LISTENERS: &str = "LISTENERS";
 

@@ -12,6 +12,7 @@ mod headers;
 
 use aya_ebpf::Global;
 use aya_ebpf::bindings::xdp_action;
+use aya_ebpf::helpers::generated::bpf_xdp_get_buff_len;
 use aya_ebpf::macros::{map, xdp};
 use aya_ebpf::maps::lpm_trie::{Key, LpmTrie};
 use aya_ebpf::maps::{HashMap, PerCpuArray, XskMap};
@@ -50,11 +51,26 @@ static SOURCES: [u8; env!("SYNMILL_EBPF_SOURCES").len()] = {
 #[unsafe(link_section = "license")]
 static LICENSE: [u8; 18] = *b"MIT OR Apache-2.0\0";
 
-/// Steers one packet and counts what became of it.
+/// For packets that lie in one buffer each: every driver with XDP takes it.
 #[xdp]
 #[expect(clippy::needless_pass_by_value, reason = "the xdp attribute hands the context over by value")]
 fn steer(ctx: XdpContext) -> u32 {
-    let mut outcome = match headers::parse(ctx.data(), ctx.data_end()) {
+    take(&ctx, 0)
+}
+
+/// For packets of several buffers, of which it sees the first.
+#[xdp(frags)]
+#[expect(clippy::needless_pass_by_value, reason = "the xdp attribute hands the context over by value")]
+fn steer_frags(ctx: XdpContext) -> u32 {
+    // SAFETY: the context is the program's own.
+    let len = unsafe { bpf_xdp_get_buff_len(ctx.ctx) } as usize;
+    take(&ctx, len.saturating_sub(ctx.data_end() - ctx.data()))
+}
+
+/// Steers one packet, of which so many octets lie beyond its first buffer, and counts what became of it.
+#[inline(always)]
+fn take(ctx: &XdpContext, beyond: usize) -> u32 {
+    let mut outcome = match headers::parse(ctx.data(), ctx.data_end(), beyond) {
         Ok((station, asks)) => decide(station, asks),
         Err(outcome) => outcome,
     };

@@ -141,7 +141,7 @@ fn send(
     });
     let from = from.with_context(|| format!("{} has no IPv4 address", interface.name))?;
     let template = Template::new([mac, to_mac], [from, to], interface.mtu);
-    let mut steer = Steer::load(mac, None)?;
+    let mut steer = rings::load(&interface)?;
     let mut devices = rings.open(&interface, None, &mut steer)?;
     let device = devices.first_mut().context("an interface without a queue")?;
     eprintln!("ready: {} bytes a frame to {to}", template.frame_len());
@@ -194,7 +194,7 @@ impl Window {
 /// Counts through warm-up and window; what came in the window. The rings' losses are those of both.
 fn count(rings: &Rings, at: SocketAddrV4, length: Duration, check: bool, stop: &AtomicBool) -> Result<Value> {
     let interface = rings.interface()?;
-    let mut steer = Steer::load(rings::mac(&interface)?, None)?;
+    let mut steer = rings::load(&interface)?;
     let mut devices = rings.open(&interface, Some(at), &mut steer)?;
     let mut burst = Burst::with_capacity(BURST);
     let mut idle = 0;

@@ -15,7 +15,6 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use synmill::device::xdp::XdpDevice;
 use synmill::device::{BURST, Burst, Device as _, RingCounts};
 use synmill::interface::Interface;
-use synmill::steer::Steer;
 use synmill_benches::check_cores;
 use synmill_benches::reflect::{Reflector, Service};
 use synmill_benches::rings::{self, Mode, reach};
@@ -167,7 +166,6 @@ fn main() -> Result<()> {
     if workers > queues {
         bail!("{workers} cores and {queues} queues: a core without a queue has nothing to do");
     }
-    let mac = rings::mac(&interface)?;
     let service = match arguments.service {
         Said::Close => Service::Close,
         Said::Http => Service::Http { body_len: arguments.body },
@@ -175,7 +173,7 @@ fn main() -> Result<()> {
     let reflector = Reflector::new(service, interface.mtu)
         .with_context(|| format!("a body of {} bytes does not fit into one packet", arguments.body))?;
 
-    let mut steer = Steer::load(mac, None)?;
+    let mut steer = rings::load(&interface)?;
     let devices = deal(reach(&interface, arguments.mode, &arguments.listen, &mut steer)?, workers);
     let addresses: Vec<String> = arguments.listen.iter().map(ToString::to_string).collect();
     eprintln!(

@@ -19,8 +19,35 @@ pub const BURST: usize = 64;
 pub const QUEUE_FRAMES: usize = 8192;
 /// The most bytes of such a frame.
 pub const MAX_FRAME_SIZE: usize = 4096;
+/// The most pieces of a packet.
+pub const MAX_PIECES: usize = 4;
 /// The most bytes of an Ethernet header, with two VLAN tags.
 pub const LINK_HEADER: usize = 14 + 2 * 4;
+
+/// How packets lie in a driver's memory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Buffers {
+    /// Each in one buffer, no larger than a page: every driver with XDP has that.
+    #[default]
+    One,
+    /// In several where one is too small: XDP frags, in the kernel since Linux 5.18, for AF_XDP since 6.6, and not in every driver.
+    Several,
+}
+
+/// The most bytes of memory that a queue's frames take, at an MTU in bytes.
+#[must_use]
+pub const fn queue_bytes(buffers: Buffers, mtu: usize) -> usize {
+    let large = match buffers {
+        Buffers::One => 0,
+        Buffers::Several => large_frames(QUEUE_FRAMES) * (umem::HEADROOM + LINK_HEADER + mtu),
+    };
+    QUEUE_FRAMES * MAX_FRAME_SIZE + large
+}
+
+/// Frames for packets of several pieces, by all frames of the queue.
+const fn large_frames(frames: usize) -> usize {
+    frames / 2
+}
 
 /// Frames on their way; its capacity is set at start and never grows on the packet path.
 pub type Burst = Vec<Frame>;

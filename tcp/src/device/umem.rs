@@ -182,6 +182,20 @@ impl Region {
         self.count as usize
     }
 
+    /// Bytes of memory.
+    #[cfg(feature = "xdp")]
+    pub(super) const fn memory_bytes(&self) -> usize {
+        self.count() * self.frame_size as usize
+    }
+
+    /// Was this frame cut from here?
+    #[cfg(feature = "xdp")]
+    #[inline]
+    pub(super) fn owns(&self, frame: &Frame) -> bool {
+        frame.chunk.addr().get().wrapping_sub(self.base.addr().get())
+            < self.count() * self.frame_size as usize
+    }
+
     /// Chunks whose frame is in someone's hand.
     pub(super) const fn out(&self) -> usize {
         self.out as usize

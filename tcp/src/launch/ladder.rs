@@ -165,6 +165,7 @@ impl Ladder<'_> {
             for (home, &queue) in (0..=u8::MAX).zip(&place.queues) {
                 let device = XdpDevice::open(&XdpOptions {
                     mtu: self.interface.mtu,
+                    buffers: plan.buffers,
                     busy_poll: self.busy_poll,
                     home,
                     ..XdpOptions::new(&self.interface.name, queue as u32, rung.bind)

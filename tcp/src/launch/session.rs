@@ -100,7 +100,8 @@ impl Taken {
         signals: &mut Signals,
     ) -> Result<Self, Error> {
         let (door, no_door) = door(rings.control())?;
-        let mut steer = Steer::load(plan(&interface)?.mac, None)?;
+        let Plan { mac, buffers, .. } = plan(&interface)?;
+        let mut steer = Steer::load(mac, buffers, None)?;
         let ladder = Ladder { interface: &interface, mode: rings.mode, busy_poll: rings.busy_poll, plan };
         let Reached { devices, plan, mode, refused } = ladder.climb(&mut steer, signals)?;
         let (frames, clock) = (frames(&devices), Clock::start()?);
@@ -389,7 +390,7 @@ fn join_groups(interface: &Interface, plan: &Plan) -> Vec<UdpSocket> {
 fn frames(devices: &[Vec<XdpDevice>]) -> String {
     let all = || devices.iter().flatten();
     let count: usize = all().map(|device| device.census().total).sum();
-    let bytes: usize = all().map(|device| device.census().total * device.frame_size()).sum();
+    let bytes: usize = all().map(XdpDevice::memory_bytes).sum();
     let pages = if all().all(XdpDevice::huge_pages) {
         "huge pages"
     } else {

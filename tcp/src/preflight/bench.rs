@@ -34,7 +34,12 @@ fn check_memory(config: &Bench, plan: &Plan, machine: &Machine) -> Result<(), St
         Load::Concurrency(count) => Some(("--concurrency", count as usize)),
         Load::Rate(_) | Load::Max => None,
     };
-    let wanted = Wanted { connections: config.max_connections(), least, workers: &plan.workers };
+    let wanted = Wanted {
+        connections: config.max_connections(),
+        least,
+        workers: &plan.workers,
+        queue_bytes: plan.queue_bytes,
+    };
     wanted.check(machine.memory_bytes, |slots, frames| {
         memory_needed(slots, frames) + Generator::memory_needed(slots)
     })

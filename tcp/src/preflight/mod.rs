@@ -9,6 +9,8 @@ use std::fs;
 
 use crate::cli::{Queues, ranges};
 use crate::config::Rings;
+use crate::device::umem::HEADROOM;
+use crate::device::{Buffers, LINK_HEADER, MAX_FRAME_SIZE, MAX_PIECES, queue_bytes};
 use crate::flow::Address;
 use crate::interface::spread::Steering;
 use crate::interface::{self, Help, Interface};
@@ -19,11 +21,32 @@ use self::steering::check_steering;
 pub use self::steering::is_asked_for;
 
 /// The largest MTU that fits a page beside what XDP and the socket buffer's end need (veth: `ERANGE` above).
-pub const MAX_MTU: usize = 3506;
+const MAX_MTU: usize = 3506;
 
 /// The same for virtio_net. Its own header of 12 bytes shares the page, and in copy mode it drops what does not fit, after granting up to
 /// [`MAX_MTU`] (Linux 7.2).
 const MAX_MTU_VIRTIO: usize = MAX_MTU - 12;
+
+/// The largest MTU, in bytes, whose packets are served where they lie in such buffers.
+#[must_use]
+pub const fn max_mtu(buffers: Buffers) -> usize {
+    match buffers {
+        Buffers::One => MAX_MTU,
+        Buffers::Several => MAX_PIECES * (MAX_FRAME_SIZE - HEADROOM) - LINK_HEADER,
+    }
+}
+
+/// The largest MTU, in bytes, whose packets lie in one buffer each of this driver.
+#[must_use]
+pub fn one_buffer_mtu(driver: &str) -> usize {
+    if driver == "virtio_net" { MAX_MTU_VIRTIO } else { MAX_MTU }
+}
+
+/// How packets lie in the memory of this driver at this MTU, in bytes.
+#[must_use]
+pub fn buffers(driver: &str, mtu: usize) -> Buffers {
+    if mtu > one_buffer_mtu(driver) { Buffers::Several } else { Buffers::One }
+}
 
 /// The most queues of one worker: a frame says in eight bits which of them it belongs to.
 const QUEUES_PER_WORKER: usize = 256;
@@ -51,6 +74,10 @@ pub struct Machine {
 pub struct Plan {
     /// The interface's Ethernet address.
     pub mac: Mac,
+    /// How packets lie in the driver's memory.
+    pub buffers: Buffers,
+    /// Bytes of one queue's frames, at most.
+    pub queue_bytes: usize,
     /// One for each worker.
     pub workers: Vec<Place>,
     /// Prefixes of addresses that the kernel does not have, with their lengths (0 to 32 for IPv4, 0 to 128 for IPv6): we answer
@@ -127,10 +154,11 @@ impl Plan {
         if !interface.up {
             return Err(format!("{name} is down: ip link set {name} up"));
         }
-        let most = if interface.driver == "virtio_net" { MAX_MTU_VIRTIO } else { MAX_MTU };
+        let buffers = buffers(&interface.driver, interface.mtu);
+        let most = max_mtu(buffers);
         if interface.mtu > most {
             return Err(format!(
-                "{name} has an MTU of {}, XDP allows {most}: ip link set {name} mtu 1500",
+                "{name} has an MTU of {}, there are frames for {most}: ip link set {name} mtu {most}",
                 interface.mtu
             ));
         }
@@ -142,7 +170,9 @@ impl Plan {
         let steering = check_steering(rings.steer(), interface)?;
         let queues = check_queues(rings.queues(), interface, &steering)?;
         let workers = deal(&queues, rings.workers(), rings.cores(), &machine.cores)?;
-        Ok(Self { mac, workers, owned: Vec::new(), steering, notes: notes(rings, interface) })
+        let queue_bytes = queue_bytes(buffers, interface.mtu);
+        let notes = notes(rings, interface);
+        Ok(Self { mac, buffers, queue_bytes, workers, owned: Vec::new(), steering, notes })
     }
 
     /// All the queues of all workers.
@@ -379,11 +409,11 @@ mod tests {
         let table: [(&str, Change, &str); 31] = [
             ("", |i, _| i.up = false, "ip link set t0 up"),
             ("", |i, _| i.mac = None, "not an Ethernet interface"),
-            ("", |i, _| i.mtu = 9000, "XDP allows 3506: ip link set t0 mtu 1500"),
+            ("", |i, _| i.mtu = 16_000, "frames for 15338: ip link set t0 mtu 15338"),
             (
                 "",
-                |i, _| (i.mtu, i.driver) = (3495, "virtio_net".into()),
-                "XDP allows 3494: ip link set t0 mtu 1500",
+                |i, _| (i.mtu, i.driver) = (15_339, "virtio_net".into()),
+                "frames for 15338: ip link set t0 mtu 15338",
             ),
             ("", |i, _| i.xdp_program = Some(7), "XDP program 7: stop its owner, or ip link set t0 xdp off"),
             ("--queues 0-4", |_, _| {}, "queue 4 of t0 is not active, 0-3 is"),

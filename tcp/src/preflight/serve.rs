@@ -26,7 +26,12 @@ impl Plan {
             }
         }
         plan.bring(config.listeners().iter().map(|listener| Flow::TcpTo(listener.address)), interface)?;
-        let wanted = Wanted { connections: config.max_connections(), least: None, workers: &plan.workers };
+        let wanted = Wanted {
+            connections: config.max_connections(),
+            least: None,
+            workers: &plan.workers,
+            queue_bytes: plan.queue_bytes,
+        };
         wanted.check(machine.memory_bytes, memory_needed)?;
         plan.notes.extend(notes(config, interface, machine, &plan.owned));
         Ok(plan)

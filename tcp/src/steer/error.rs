@@ -10,7 +10,8 @@ use aya::programs::ProgramError;
 use serde::Deserialize;
 use thiserror::Error;
 
-use crate::preflight::{MAX_MTU, how_to_permit};
+use crate::device::Buffers;
+use crate::preflight::{how_to_permit, max_mtu};
 
 /// What went wrong, and how to mend it, in one line each.
 #[derive(Debug, Error)]
@@ -27,6 +28,12 @@ pub enum SteerError {
     /// Older than Linux 5.9.
     #[error("this kernel has no bpf_link for XDP: Linux 5.9 or newer is needed")]
     KernelTooOld,
+    /// EINVAL for the program that takes packets of several buffers: older than Linux 5.18.
+    #[error(
+        "this kernel gives XDP no packets of several buffers: Linux 6.6 or newer is needed, or an MTU of at most {}",
+        max_mtu(Buffers::One)
+    )]
+    OneBuffer,
     /// The object cannot be read, or the kernel does not take its program or maps.
     #[error("the XDP program does not load: {reason}")]
     Object {
@@ -73,11 +80,12 @@ pub enum SteerError {
         /// The other program.
         holder: Holder,
     },
-    /// ERANGE: a frame and XDP's headroom have to fit into one page.
+    /// ERANGE: a frame and XDP's headroom have to fit into one page, or into as many buffers as there may be.
     #[error(
         "the MTU of {interface}{}, or of its peer if it is a veth, is too large for XDP in its driver: \
-         `ip link set dev {interface} mtu 1500`, on both ends of a veth, which takes at most {MAX_MTU} (pages of 4096 octets)",
-        mtu.map_or_else(String::new, |mtu| format!(" ({mtu})"))
+         `ip link set dev {interface} mtu 1500`, on both ends of a veth, which takes at most {} (pages of 4096 octets)",
+        mtu.map_or_else(String::new, |mtu| format!(" ({mtu})")),
+        max_mtu(Buffers::One)
     )]
     MtuTooLarge {
         /// The interface.
@@ -132,6 +140,14 @@ impl SteerError {
                 let verdict = verdict(&text).unwrap_or_default();
                 Self::Object { reason: format!("{} {verdict}", line.trim_end()).trim_end().into() }
             }
+        }
+    }
+
+    /// [`SteerError::from_load`], where the kernel may not know what several buffers are.
+    pub(super) fn from_load_for(buffers: Buffers, error: impl Error + 'static) -> Self {
+        match (buffers, errno(&error)) {
+            (Buffers::Several, Some(libc::EINVAL)) => Self::OneBuffer,
+            _ => Self::from_load(error),
         }
     }
 

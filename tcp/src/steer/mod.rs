@@ -14,11 +14,12 @@ use aya::util::KernelVersion;
 use aya::{Ebpf, EbpfLoader};
 use synmill_xdp_ebpf::{
     LISTENERS, ListenerKey, MAC, MAPPED_PREFIX_LEN, MAX_LISTENERS, MAX_OWNED, MAX_QUEUES, OUTCOMES, OWNED,
-    Outcome, PROGRAM, XSKS,
+    Outcome, PROGRAM, PROGRAM_FRAGS, XSKS,
 };
 
 pub use error::{Holder, SteerError};
 
+use crate::device::Buffers;
 use crate::flow::Address;
 use crate::wire::Mac;
 
@@ -40,6 +41,7 @@ pub enum AttachMode {
 /// The program in the kernel, with its maps. Dropping it detaches and unloads it.
 pub struct Steer {
     ebpf: Ebpf,
+    program: &'static str,
     listeners: HashMap<MapData, [u8; ListenerKey::LEN], u8>,
     owned: LpmTrie<MapData, [u8; 16], u8>,
     sockets: XskMap<MapData>,
@@ -48,12 +50,12 @@ pub struct Steer {
 }
 
 impl Steer {
-    /// Loads `object`, or else the one that is part of this program, for an interface whose Ethernet address is `mac`: frames
-    /// for other stations are never ours. Nothing is attached yet.
+    /// Loads `object`, or else the one that is part of this program, for an interface whose Ethernet address is `mac` (frames
+    /// for other stations are never ours), and whose packets lie in `buffers`. Nothing is attached yet.
     ///
     /// # Errors
-    /// [`SteerError::Permission`], [`SteerError::KernelTooOld`], [`SteerError::Object`].
-    pub fn load(mac: Mac, object: Option<&[u8]>) -> Result<Self, SteerError> {
+    /// [`SteerError::Permission`], [`SteerError::KernelTooOld`], [`SteerError::OneBuffer`], [`SteerError::Object`].
+    pub fn load(mac: Mac, buffers: Buffers, object: Option<&[u8]>) -> Result<Self, SteerError> {
         let kernel = KernelVersion::current().unwrap_or(OLDEST_KERNEL);
         if kernel < OLDEST_KERNEL {
             return Err(SteerError::KernelTooOld);
@@ -62,14 +64,18 @@ impl Steer {
             .override_global(MAC, mac.as_slice(), true)
             .load(object.unwrap_or(OBJECT))
             .map_err(SteerError::from_load)?;
-        let program = program(&mut ebpf)?;
-        program.load().map_err(SteerError::from_load)?;
+        let name = match buffers {
+            Buffers::One => PROGRAM,
+            Buffers::Several => PROGRAM_FRAGS,
+        };
+        program(&mut ebpf, name)?.load().map_err(|error| SteerError::from_load_for(buffers, error))?;
         Ok(Self {
             listeners: take(&mut ebpf, LISTENERS)?,
             owned: take(&mut ebpf, OWNED)?,
             sockets: take(&mut ebpf, XSKS)?,
             outcomes: take(&mut ebpf, OUTCOMES)?,
             ebpf,
+            program: name,
             link: None,
         })
     }
@@ -121,7 +127,7 @@ impl Steer {
             AttachMode::Driver => XdpMode::Driver,
             AttachMode::Skb => XdpMode::Skb,
         };
-        let link = program(&mut self.ebpf)?
+        let link = program(&mut self.ebpf, self.program)?
             .attach(interface, xdp_mode)
             .map_err(|error| SteerError::from_attach(interface, &error))?;
         self.link = Some(link);
@@ -130,7 +136,7 @@ impl Steer {
 
     /// Detaches, if it is attached. Cannot fail: the link is closed, and an interface that is gone has no program.
     pub fn detach(&mut self) {
-        if let (Some(link), Ok(program)) = (self.link.take(), program(&mut self.ebpf)) {
+        if let (Some(link), Ok(program)) = (self.link.take(), program(&mut self.ebpf, self.program)) {
             // The only error there is, is a link that is not this program's.
             let _ = program.detach(link);
         }
@@ -152,21 +158,21 @@ impl Steer {
         Ok(counts.into_iter())
     }
 
-    /// Runs the program on `packet` (from 14 octets to about a page) without any interface, as if on queue 0; the XDP action.
+    /// Runs the program on `packet` (from 14 octets to about a page, or more with [`Buffers::Several`]) without any interface, as if on queue 0; the XDP action.
     ///
     /// # Errors
     /// [`SteerError::TestRun`].
     pub fn test_run(&mut self, packet: &[u8]) -> Result<u32, SteerError> {
         let options = TestRunOptions { data_in: Some(packet), ..TestRunOptions::new() };
-        let result = program(&mut self.ebpf)?.test_run(options);
+        let result = program(&mut self.ebpf, self.program)?.test_run(options);
         Ok(result.map_err(SteerError::TestRun)?.return_value)
     }
 }
 
-/// The XDP program of an object.
-fn program(ebpf: &mut Ebpf) -> Result<&mut Xdp, SteerError> {
-    let program = ebpf.program_mut(PROGRAM).ok_or(SteerError::Incomplete { name: PROGRAM })?;
-    program.try_into().map_err(|_| SteerError::Incomplete { name: PROGRAM })
+/// The XDP program of this name in an object.
+fn program<'a>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<&'a mut Xdp, SteerError> {
+    let program = ebpf.program_mut(name).ok_or(SteerError::Incomplete { name })?;
+    program.try_into().map_err(|_| SteerError::Incomplete { name })
 }
 
 /// Takes a map out of an object, as the type that the contract says.

@@ -113,9 +113,9 @@ fn more_connections_than_memory() {
 }
 
 #[test]
-fn an_mtu_beyond_a_page() {
-    let stage = Stage::with("mtu", LabOptions { mtu: 9000, ..LabOptions::default() });
-    option_refused(&stage, &[], RUN_TIME, &["9000", "3506", "ip link set sms0 mtu"]);
+fn an_mtu_beyond_all_frames() {
+    let stage = Stage::with("mtu", LabOptions { mtu: 15_339, ..LabOptions::default() });
+    option_refused(&stage, &[], RUN_TIME, &["15339", "ip link set sms0 mtu 15338"]);
     assert!(!stage.is_attached());
 }
 

@@ -5,6 +5,8 @@ use std::net::{Shutdown, TcpStream};
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
+use xtask::lab::LabOptions;
+
 use crate::client::{MIB, Text, connect, digest, echo, say, try_connect};
 use crate::harness::{Server, Stage};
 
@@ -20,6 +22,27 @@ fn an_echo_of_100_mib_is_intact_both_ways() {
     assert_eq!(report.count("in_bytes"), 200 * MIB);
     assert_eq!(report.count("out_bytes"), 200 * MIB);
     assert_eq!(report.closed(), 2);
+}
+
+#[test]
+fn jumbo_frames_come_and_go() {
+    for (mode, mtu) in [("copy", 9000), ("skb", 9000), ("copy", 15_338)] {
+        let stage = Stage::with("jumbo", LabOptions { mtu, ..LabOptions::default() });
+        let listen =
+            ["--listen", "198.18.0.2:7=echo", "--listen", "[fd00:18::2]:80=http:10M", "--mode", mode];
+        let server = Server::start(&stage, &listen);
+        let back = echo(&connect(&stage, "198.18.0.2:7"), 1, 20 * MIB);
+        assert_eq!(back, digest(Text::new(1, 20 * MIB)), "{mode}, MTU {mtu}");
+        let mut stream = connect(&stage, "[fd00:18::2]:80");
+        stream.write_all(b"GET / HTTP/1.0\r\n\r\n").unwrap();
+        let got = digest(stream).bytes;
+        assert!((10 * MIB..10 * MIB + 1000).contains(&got), "{mode}, MTU {mtu}: {got}");
+        let report = server.stop(&stage);
+        assert_eq!((report.closed(), report.count("rx_dropped"), report.count("tx_invalid")), (2, 0, 0));
+        // 30 MiB in full segments, and at most as many acknowledgements of the 20 MiB that came.
+        let most = 52 * MIB / u64::from(mtu - 100);
+        assert!(report.count("out_segs") < most, "{mode}, MTU {mtu}: {} segments", report.count("out_segs"));
+    }
 }
 
 #[test]

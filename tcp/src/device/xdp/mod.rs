@@ -5,6 +5,7 @@
 )]
 
 mod busy_poll;
+mod large;
 mod open;
 #[cfg(test)]
 mod tests;
@@ -19,17 +20,23 @@ use xsk_rs::{CompQueue, FillQueue, FrameDesc, RxQueue, TxQueue, Umem};
 
 pub use open::{BindMode, OpenError, XdpOptions};
 
+use self::large::Large;
 use self::watchdog::{Stall, Watchdog};
 use super::umem::{HEADROOM, Region};
-use super::{BURST, Burst, Census, Device, RingCounts, SHORTEST, refill_quota};
+use super::{
+    BURST, Buffers, Burst, Census, Device, Frame, LINK_HEADER, RingCounts, SHORTEST, large_frames,
+    refill_quota,
+};
 use crate::interface::{Link, link};
 
-/// Places in the TX ring that free frames lay no claim to: for a burst's replies, and for free frames handed out before. Never
-/// more than a quarter of the ring.
+/// Places in the TX ring that free frames lay no claim to, for each piece of a packet: for a burst's replies, and for free frames handed
+/// out before. Never more than a quarter of the ring.
 const TX_RESERVE: usize = 4 * BURST;
 /// Chunks on the RX side at first. The kernel uses them in turn: many more than come between two looks only push each other, and all
 /// else, out of the caches. It doubles whenever the kernel has found none.
 const RECEIVING_AT_FIRST: usize = 2048;
+/// `if_xdp.h`: the packet goes on in the next descriptor.
+const XDP_PKT_CONTD: u32 = 1;
 /// The most devices that [`Device::wait_any`] watches at once: as many as [`super::Frame::home`] can name.
 const MOST_DEVICES: usize = 256;
 
@@ -53,6 +60,10 @@ pub struct XdpDevice {
     shifted: Box<[FrameDesc]>,
     scratch: [FrameDesc; BURST],
     frame_size: usize,
+    /// Where packets may be longer than a chunk. What is handed out to be filled is one of these then.
+    large: Option<Large>,
+    /// Chunks that the longest packet takes.
+    pieces: usize,
     tx_size: u32,
     /// Chunks on the RX side, and as many as there should be.
     receiving: usize,
@@ -96,6 +107,11 @@ impl XdpDevice {
         let open::Opened { umem, index, descriptors, frame_size, rx, tx, fill, completion, facts } =
             open::open(options)?;
         let region = Region::umem(&umem, &descriptors[0], descriptors.len(), frame_size, options.home);
+        let longest = LINK_HEADER + options.mtu;
+        let large = match options.buffers {
+            Buffers::One => None,
+            Buffers::Several => Some(Large::new(large_frames(descriptors.len()), longest, options.home)),
+        };
         let mut device = Self {
             rx,
             tx,
@@ -106,6 +122,8 @@ impl XdpDevice {
             free: (0..descriptors.len() as u32).rev().collect(),
             shifted: descriptors.clone().into_boxed_slice(),
             frame_size,
+            pieces: large.as_ref().map_or(1, |_| longest.div_ceil(frame_size - HEADROOM)),
+            large,
             receiving_wanted: RECEIVING_AT_FIRST.min(descriptors.len()),
             descriptors: descriptors.into_boxed_slice(),
             scratch: [FrameDesc::default(); BURST],
@@ -141,10 +159,10 @@ impl XdpDevice {
         self.facts.zero_copy
     }
 
-    /// The size of a frame in bytes.
+    /// Bytes of memory for frames.
     #[must_use]
-    pub fn frame_size(&self) -> usize {
-        self.frame_size
+    pub fn memory_bytes(&self) -> usize {
+        self.region.memory_bytes() + self.large.as_ref().map_or(0, Large::memory_bytes)
     }
 
     /// Are the frames in huge pages?
@@ -261,16 +279,78 @@ impl XdpDevice {
     fn consume(&mut self, into: &mut Burst, limit: usize) -> usize {
         // SAFETY: the kernel is done with what the RX ring returns.
         let count = unsafe { self.rx.consume(&mut self.scratch[..limit]) };
+        let before = into.len();
         for descriptor in &self.scratch[..count] {
             let (addr, len) = (descriptor.addr(), descriptor.lengths().data());
             let (number, start) = (addr / self.frame_size, addr % self.frame_size);
-            if start != HEADROOM {
-                self.shifted[number] = *descriptor;
+            let frame = self.region.take(number as u32, start, len);
+            let goes_on = descriptor.has_more_frames();
+            match &mut self.large {
+                Some(large) if goes_on || !large.is_between() => {
+                    into.extend(large.join(&frame, !goes_on));
+                    self.free.push(self.region.give_back(frame));
+                }
+                _ => {
+                    if start != HEADROOM {
+                        self.shifted[number] = *descriptor;
+                    }
+                    into.push(frame);
+                }
             }
-            into.push(self.region.take(number as u32, start, len));
         }
         self.receiving -= count;
-        count
+        into.len() - before
+    }
+
+    /// Ends a frame of this device: its memory is free again.
+    fn free(&mut self, frame: Frame) {
+        match &mut self.large {
+            Some(large) if large.owns(&frame) => large.give_back(frame),
+            _ => self.free.push(self.region.give_back(frame)),
+        }
+    }
+
+    /// Ends a frame; the descriptors of its packet are in the scratch array, from `at` on: how many. `None` when the TX ring has no `room`
+    /// for them.
+    fn describe(&mut self, frame: Frame, at: usize, room: usize) -> Option<usize> {
+        if self.large.as_ref().is_some_and(|large| large.owns(&frame)) {
+            let count = self.take_apart(&frame, at, room);
+            self.free(frame);
+            return count;
+        }
+        let (start, len) = (frame.start(), frame.len());
+        let number = self.region.give_back(frame);
+        if room == 0 {
+            self.free.push(number);
+            return None;
+        }
+        let known = if start == HEADROOM { &self.descriptors } else { &self.shifted };
+        let descriptor = &mut self.scratch[at];
+        *descriptor = known[number as usize];
+        debug_assert_eq!(descriptor.addr(), number as usize * self.frame_size + start);
+        // SAFETY: the chunk's frame was given back, so this is the only access to its memory.
+        unsafe { self.umem.data_mut(descriptor) }.cursor().set_pos(len);
+        Some(1)
+    }
+
+    /// The same for a packet that is copied into free chunks. `None` when there are not enough of them, too.
+    fn take_apart(&mut self, packet: &[u8], at: usize, room: usize) -> Option<usize> {
+        let piece_len = self.frame_size - HEADROOM;
+        let count = packet.len().div_ceil(piece_len);
+        let from = self.free.len().checked_sub(count).filter(|_| count <= room)?;
+        let places = &mut self.scratch[at..at + count];
+        for ((place, number), piece) in
+            places.iter_mut().zip(self.free.drain(from..)).zip(packet.chunks(piece_len))
+        {
+            let mut frame = self.region.take(number, HEADROOM, piece.len());
+            frame.copy_from_slice(piece);
+            *place = self.descriptors[self.region.give_back(frame) as usize];
+            // SAFETY: the chunk was free and its frame was given back, so this is the only access to its memory.
+            unsafe { self.umem.data_mut(place) }.cursor().set_pos(piece.len());
+            place.set_options(XDP_PKT_CONTD);
+        }
+        places[count - 1].set_options(0);
+        Some(count)
     }
 }
 
@@ -291,7 +371,9 @@ impl Device for XdpDevice {
     }
 
     fn recycle(&mut self, frames: &mut Burst) {
-        self.free.extend(frames.drain(..).map(|frame| self.region.give_back(frame)));
+        for frame in frames.drain(..) {
+            self.free(frame);
+        }
         self.refill();
     }
 
@@ -299,40 +381,45 @@ impl Device for XdpDevice {
         self.reclaim();
         // More free frames than there is room to send would only be lost there.
         let ring = self.tx_size as usize;
-        let room = (ring - TX_RESERVE.min(ring / 4)).saturating_sub(self.sending);
-        let count = limit.min(self.free.len()).min(room);
+        let reserve = (TX_RESERVE * self.pieces).min(ring / 4);
+        let room = (ring - reserve).saturating_sub(self.sending);
+        let count = match &mut self.large {
+            None => {
+                let count = limit.min(self.free.len()).min(room);
+                let from = self.free.len() - count;
+                into.extend(self.free.drain(from..).map(|number| self.region.take(number, HEADROOM, 0)));
+                count
+            }
+            Some(large) => {
+                let count = limit.min(large.free()).min(room.min(self.free.len()) / self.pieces);
+                into.extend(std::iter::from_fn(|| large.take()).take(count));
+                count
+            }
+        };
         self.starved = count < limit;
-        let from = self.free.len() - count;
-        into.extend(self.free.drain(from..).map(|number| self.region.take(number, HEADROOM, 0)));
         count
     }
 
     fn transmit(&mut self, frames: &mut Burst) -> usize {
         self.reclaim();
-        let room = if frames.is_empty() { 0 } else { self.tx.nb_free(frames.len() as u32) as usize };
+        let wanted = (frames.len() * self.pieces) as u32;
+        let mut room = if frames.is_empty() { 0 } else { self.tx.nb_free(wanted) as usize };
         let (mut submitted, mut batch) = (0, 0);
         for frame in frames.drain(..) {
-            let (start, len) = (frame.start(), frame.len());
-            let number = self.region.give_back(frame);
-            if len < SHORTEST {
+            if frame.len() < SHORTEST {
                 self.runts += 1;
-                self.free.push(number);
+                self.free(frame);
                 continue;
             }
-            if submitted == room {
+            let Some(count) = self.describe(frame, batch, room) else {
                 self.counts.tx_ring_full += 1;
-                self.free.push(number);
                 continue;
-            }
-            let known = if start == HEADROOM { &self.descriptors } else { &self.shifted };
-            let descriptor = &mut self.scratch[batch];
-            *descriptor = known[number as usize];
-            debug_assert_eq!(descriptor.addr(), number as usize * self.frame_size + start);
-            // SAFETY: the chunk's frame was given back, so this is the only access to its memory.
-            unsafe { self.umem.data_mut(descriptor) }.cursor().set_pos(len);
+            };
+            room -= count;
             submitted += 1;
-            batch += 1;
-            if batch == BURST {
+            batch += count;
+            // The next may take as many places again.
+            if batch + self.pieces > BURST {
                 self.submit(batch);
                 batch = 0;
             }
@@ -386,19 +473,21 @@ impl Device for XdpDevice {
                 self.receiving_wanted = (2 * self.receiving_wanted).min(self.descriptors.len());
             }
             self.counts.fill_ring_empty = fill_ring_empty;
-            self.counts.rx_dropped = kernel.rx_dropped() + kernel.rx_invalid_descs();
+            let no_large_frame = self.large.as_ref().map_or(0, Large::lost);
+            self.counts.rx_dropped = kernel.rx_dropped() + kernel.rx_invalid_descs() + no_large_frame;
             self.counts.tx_invalid = self.runts + kernel.tx_invalid_descs();
         }
         self.counts
     }
 
     fn census(&self) -> Census {
+        let large = |of: fn(&Large) -> usize| self.large.as_ref().map_or(0, of);
         let census = Census {
-            total: self.region.count(),
-            free: self.free.len(),
-            rings: self.receiving + self.sending,
+            total: self.region.count() + large(Large::count),
+            free: self.free.len() + large(Large::free),
+            rings: self.receiving + self.sending + large(|large| large.joining().into()),
         };
-        debug_assert_eq!(census.free + census.rings + self.region.out(), census.total);
+        debug_assert_eq!(census.free + census.rings + self.region.out() + large(Large::out), census.total);
         census
     }
 }

@@ -14,9 +14,9 @@ use xsk_rs::config::{
 use xsk_rs::{CompQueue, FillQueue, FrameDesc, RxQueue, Socket, TxQueue, Umem};
 
 use super::{Facts, busy_poll};
-use crate::device::{MAX_FRAME_SIZE, QUEUE_FRAMES};
+use crate::device::{Buffers, MAX_FRAME_SIZE, QUEUE_FRAMES};
 use crate::interface;
-use crate::preflight::{MAX_MTU, how_to_permit};
+use crate::preflight::{how_to_permit, max_mtu, one_buffer_mtu};
 
 /// `if_xdp.h`: how many packets one kick may send in copy mode. Not in older kernels, nor in every libc.
 const XDP_MAX_TX_SKB_BUDGET: libc::c_int = 9;
@@ -47,6 +47,8 @@ pub struct XdpOptions {
     pub tx_ring: u32,
     /// The interface's MTU in bytes: decides between frames of 2048 and of 4096 bytes in copy mode; zero-copy has the larger.
     pub mtu: usize,
+    /// Whether a packet may come, and be sent, in pieces (`XDP_USE_SG`).
+    pub buffers: Buffers,
     /// Try huge pages first.
     pub huge_pages: bool,
     /// Let our system calls drive the driver's receive queue (`SO_PREFER_BUSY_POLL`).
@@ -56,7 +58,8 @@ pub struct XdpOptions {
 }
 
 impl XdpOptions {
-    /// 8192 frames, RX ring of 4096 and TX ring of 2048 places, MTU 1500, huge pages if there are any, no busy polling, home 0.
+    /// 8192 frames, RX ring of 4096 and TX ring of 2048 places, MTU 1500, packets in one piece, huge pages if there are any, no busy
+    /// polling, home 0.
     #[must_use]
     pub fn new(interface: impl Into<String>, queue: u32, mode: BindMode) -> Self {
         Self {
@@ -67,6 +70,7 @@ impl XdpOptions {
             rx_ring: 4096,
             tx_ring: 2048,
             mtu: 1500,
+            buffers: Buffers::One,
             huge_pages: true,
             busy_poll: false,
             home: 0,
@@ -93,13 +97,15 @@ pub enum OpenError {
     },
     /// Packets that no frame holds.
     #[error(
-        "{interface}: an MTU of {mtu} is too large for one frame: `ip link set {interface} mtu {MAX_MTU}` or less"
+        "{interface}: an MTU of {mtu} is too large for a frame: `ip link set {interface} mtu {most}` or less"
     )]
     Mtu {
         /// The interface.
         interface: String,
         /// Its MTU in bytes.
         mtu: usize,
+        /// The largest that there are frames for.
+        most: usize,
     },
     /// `EPERM`.
     #[error("not allowed to {what}: {capability} is missing: {}", how_to_permit())]
@@ -200,10 +206,11 @@ pub(super) fn open(options: &XdpOptions) -> Result<Opened, OpenError> {
     let (frames, rx_ring) =
         (size("the number of frames", options.frames)?, size("the RX ring", options.rx_ring)?);
     let tx_ring = size("the TX ring", options.tx_ring)?;
-    let frame_size = match (options.mode, options.mtu) {
-        (_, mtu) if mtu > MAX_MTU => {
-            return Err(OpenError::Mtu { interface: options.interface.clone(), mtu });
-        }
+    let (mtu, most) = (options.mtu, max_mtu(options.buffers));
+    if mtu > most {
+        return Err(OpenError::Mtu { interface: options.interface.clone(), mtu, most });
+    }
+    let frame_size = match (options.mode, mtu) {
         (BindMode::Copy, ..=1500) => 2048,
         // Some drivers (igb, igc, older ixgbe) count their buffers in whole kilobytes: of the 1792 bytes that a frame of 2048 leaves
         // them they use 1024, and drop what is longer.
@@ -232,11 +239,15 @@ pub(super) fn open(options: &XdpOptions) -> Result<Opened, OpenError> {
         BindMode::ZeroCopy => BindFlags::XDP_ZEROCOPY,
         BindMode::Copy => BindFlags::XDP_COPY,
     };
+    let pieces = match options.buffers {
+        Buffers::One => BindFlags::empty(),
+        Buffers::Several => BindFlags::XDP_USE_SG,
+    };
     let config = SocketConfigBuilder::new()
         .rx_queue_size(rx_ring)
         .tx_queue_size(tx_ring)
         .libxdp_flags(LibxdpFlags::XSK_LIBXDP_FLAGS_INHIBIT_PROG_LOAD)
-        .bind_flags(mode | BindFlags::XDP_USE_NEED_WAKEUP)
+        .bind_flags(mode | pieces | BindFlags::XDP_USE_NEED_WAKEUP)
         .build();
     let (tx, rx, rings) = bind(options, config, &umem, &interface)?;
     // Only a UMEM that is shared already gives no rings.
@@ -337,8 +348,12 @@ fn bind(
             Some(libc::ENETDOWN) => refused(options, "bind while the interface is down", error),
             _ if options.mode == BindMode::ZeroCopy => {
                 let driver = interface::driver(name).unwrap_or_default();
-                let way_out = way_to_zero_copy(&driver, &error);
+                let way_out = way_to_zero_copy(&driver, options.buffers, &error);
                 OpenError::NoZeroCopy { interface: name.clone(), queue: *queue, way_out }
+            }
+            Some(libc::EINVAL) if options.buffers == Buffers::Several => {
+                let what = "bind for packets of several buffers, which needs Linux 6.6: a smaller MTU does without them";
+                refused(options, what, error)
             }
             Some(libc::EINVAL) => {
                 refused(options, "bind (is the queue active? `ethtool -l` lists them)", error)
@@ -349,8 +364,12 @@ fn bind(
 }
 
 /// What may make a driver bind without copying that refused with this error. That the queue is active is known by then.
-fn way_to_zero_copy(driver: &str, error: &io::Error) -> Option<String> {
+fn way_to_zero_copy(driver: &str, buffers: Buffers, error: &io::Error) -> Option<String> {
     match (driver, error.raw_os_error()) {
+        (_, Some(libc::EOPNOTSUPP)) if buffers == Buffers::Several => Some(format!(
+            "perhaps none for packets of several buffers, which an MTU of {} or less does without",
+            one_buffer_mtu(driver)
+        )),
         ("virtio_net", Some(libc::EOPNOTSUPP)) => Some("virtio_net has it since Linux 6.13".into()),
         ("virtio_net", Some(libc::EINVAL)) => Some(
             "its NIC does without the kernel's DMA mapping: QEMU's disable-legacy=on,iommu_platform=on"
@@ -448,7 +467,9 @@ mod tests {
 
     #[test]
     fn a_refusal_of_zero_copy_has_the_driver_s_reason() {
-        let way = |driver, errno| way_to_zero_copy(driver, &io::Error::from_raw_os_error(errno));
+        let of =
+            |driver, buffers, errno| way_to_zero_copy(driver, buffers, &io::Error::from_raw_os_error(errno));
+        let way = |driver, errno| of(driver, Buffers::One, errno);
         for (errno, part) in [
             (libc::EOPNOTSUPP, "since Linux 6.13"),
             (libc::EINVAL, "iommu_platform=on"),
@@ -459,6 +480,7 @@ mod tests {
             assert!(line.contains(part) && !line.contains('\n'), "{line}");
         }
         assert_eq!(way("igb", libc::EOPNOTSUPP), None);
+        assert!(of("igb", Buffers::Several, libc::EOPNOTSUPP).unwrap().contains("an MTU of 3506 or less"));
         assert!(way("ice", libc::EINVAL).unwrap().contains("another MTU"));
     }
 }

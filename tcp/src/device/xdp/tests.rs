@@ -78,6 +78,9 @@ fn packet_socket() -> File {
         assert_eq!(libc::bind(fd.as_raw_fd(), (&raw const address).cast(), size), 0);
         let (size, limit) = (size_of_val(&limit) as u32, (&raw const limit).cast());
         assert_eq!(libc::setsockopt(fd.as_raw_fd(), libc::SOL_SOCKET, libc::SO_RCVTIMEO, limit, size), 0);
+        let room: libc::c_int = 1 << 22;
+        let (size, room) = (size_of_val(&room) as u32, (&raw const room).cast());
+        assert_eq!(libc::setsockopt(fd.as_raw_fd(), libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, room, size), 0);
     }
     File::from(fd)
 }
@@ -94,6 +97,12 @@ fn halves<T>(pointer: &T) -> [u32; 2] {
 
 /// Attaches, in driver mode and until dropped, a program that gives everything of the device's queue to the device.
 fn redirect_all(device: &XdpDevice, queue: u32) -> [OwnedFd; 3] {
+    const DRIVER_MODE: u32 = 4;
+    redirect(device, queue, 0, DRIVER_MODE)
+}
+
+/// The same with a program of these flags, in this mode.
+fn redirect(device: &XdpDevice, queue: u32, flags: u32, mode: u32) -> [OwnedFd; 3] {
     // BPF_MAP_CREATE of BPF_MAP_TYPE_XSKMAP: key and value of 4 bytes, 4 entries.
     let map = bpf(0, &[17, 4, 4, 4, 0]);
     let socket = device.fd().as_raw_fd();
@@ -117,10 +126,11 @@ fn redirect_all(device: &XdpDevice, queue: u32) -> [OwnedFd; 3] {
     let mut load = [0_u32; 18];
     // BPF_PROG_LOAD of BPF_PROG_TYPE_XDP; the last word is the attach type BPF_XDP.
     load[..6].copy_from_slice(&[6, 6, code, code_high, license, license_high]);
+    load[11] = flags;
     load[17] = 37;
     let program = bpf(5, &load);
-    // BPF_LINK_CREATE with XDP_FLAGS_DRV_MODE.
-    let link = bpf(28, &[program.as_raw_fd() as u32, index("ours"), 37, 4]);
+    // BPF_LINK_CREATE with XDP_FLAGS_DRV_MODE, or XDP_FLAGS_SKB_MODE.
+    let link = bpf(28, &[program.as_raw_fd() as u32, index("ours"), 37, mode]);
     [map, program, link]
 }
 
@@ -137,7 +147,7 @@ fn length(number: u32, longest: usize) -> usize {
     60 + (number as usize * 97) % (longest - 59)
 }
 
-fn write_packet(frame: &mut crate::device::Frame, packet: &[u8]) {
+fn write_packet(frame: &mut Frame, packet: &[u8]) {
     frame.set_len(packet.len());
     frame.copy_from_slice(packet);
 }
@@ -254,6 +264,98 @@ fn large_packets_get_large_frames() {
 }
 
 #[test]
+fn a_packet_of_several_chunks_comes_and_goes_whole() {
+    const HAS_FRAGS: u32 = 32;
+    for (mode, longest) in [(4, 9014), (2, 9014), (4, 15_352)] {
+        in_namespace(|| {
+            let mtu = longest - 14;
+            veth(1, mtu as u32);
+            let mut theirs = packet_socket();
+            let options = XdpOptions { mtu, buffers: Buffers::Several, frames: 512, ..small(0) };
+            let mut device = XdpDevice::open(&options).unwrap();
+            let _attached = redirect(&device, 0, HAS_FRAGS, mode);
+            let mut burst = Burst::new();
+            let mut got = [0_u8; 16_384];
+            // The lengths around one, two and three pieces, and all kinds besides.
+            let lengths: Vec<usize> = [60, 3839, 3840, 3841, 7680, 7681, longest]
+                .into_iter()
+                .chain((0..100).map(|number| length(number * 31, longest)))
+                .collect();
+            for (number, &len) in (0..).zip(&lengths) {
+                let sent = packet(number, len);
+                theirs.write_all(&sent).unwrap();
+                receive(&mut device, &mut burst, 1);
+                assert_law(&device, 1);
+                assert!(burst[0][..] == sent, "{len} bytes in mode {mode}");
+                // Back in the frame that it came in.
+                assert_eq!(device.transmit(&mut burst), 1);
+                assert_law(&device, 0);
+                assert!(theirs.read(&mut got).unwrap() == len && got[..len] == sent, "{len} bytes back");
+                // And once more in a free one.
+                let deadline = Instant::now() + Duration::from_secs(5);
+                while device.alloc(&mut burst, 1) == 0 {
+                    assert!(Instant::now() < deadline, "completions do not come back");
+                }
+                assert!(burst[0].capacity() >= longest);
+                write_packet(&mut burst[0], &sent);
+                assert_eq!(device.transmit(&mut burst), 1);
+                assert!(theirs.read(&mut got).unwrap() == len && got[..len] == sent, "{len} bytes anew");
+            }
+            let counts = device.ring_counts();
+            assert_eq!((counts.rx_dropped, counts.tx_invalid, counts.tx_ring_full), (0, 0, 0), "{counts:?}");
+        });
+    }
+}
+
+#[test]
+fn packets_of_several_chunks_share_the_rings() {
+    in_namespace(|| {
+        veth(1, 9000);
+        let mut theirs = packet_socket();
+        let mut device =
+            XdpDevice::open(&XdpOptions { mtu: 9000, buffers: Buffers::Several, ..small(0) }).unwrap();
+        let _attached = redirect(&device, 0, 32, 4);
+        let mut burst = Burst::new();
+        let mut got = [0_u8; 16_384];
+        // A ring of 64 holds 21 packets of three pieces, and a quarter is for replies.
+        ip("link set ours down");
+        assert_eq!(device.alloc(&mut burst, 200), 16);
+        let mut numbers = 0..;
+        for (number, frame) in numbers.by_ref().zip(&mut burst) {
+            write_packet(frame, &packet(number, 9014));
+        }
+        assert_eq!(device.transmit(&mut burst), 16);
+        assert_law(&device, 0);
+        assert_eq!(device.alloc(&mut burst, 1), 0);
+        ip("link set ours up");
+        device.transmit(&mut burst);
+        for number in 0..16 {
+            let len = theirs.read(&mut got).unwrap();
+            assert!(got[..len] == packet(number, 9014), "number {number}");
+            device.transmit(&mut burst);
+        }
+        // More at once than there are frames to keep: the rest is lost and counted, and nothing stays behind.
+        let count = 3 * device.large.as_ref().unwrap().count();
+        for number in 0..count {
+            theirs.write_all(&packet(number as u32, 9014)).unwrap();
+        }
+        let mut came = 0;
+        while device.receive(&mut burst, BURST) > 0 {
+            came += 1;
+        }
+        let counts = device.ring_counts();
+        assert!(came > 0 && !burst.is_empty());
+        assert!(counts.fill_ring_empty + counts.rx_dropped > 0, "{counts:?}");
+        assert_law(&device, burst.len());
+        device.recycle(&mut burst);
+        assert_law(&device, 0);
+        theirs.write_all(&packet(7, 9014)).unwrap();
+        receive(&mut device, &mut burst, 1);
+        assert!(burst[0][..] == packet(7, 9014));
+    });
+}
+
+#[test]
 fn free_frames_leave_the_tx_ring_room_for_replies() {
     in_namespace(|| {
         veth(1, 1500);
@@ -321,7 +423,9 @@ fn says_what_the_kernel_refuses_and_what_to_do() {
         let refused = refusal(&XdpOptions { mode: BindMode::ZeroCopy, ..base.clone() });
         assert!(matches!(refused, OpenError::NoZeroCopy { .. }), "{refused}");
         let mtu = refusal(&XdpOptions { mtu: 9000, ..base.clone() });
-        assert!(matches!(mtu, OpenError::Mtu { mtu: 9000, .. }), "{mtu}");
+        assert!(matches!(mtu, OpenError::Mtu { mtu: 9000, most: 3506, .. }), "{mtu}");
+        let mtu = refusal(&XdpOptions { mtu: 15_339, buffers: Buffers::Several, ..base.clone() });
+        assert!(matches!(mtu, OpenError::Mtu { mtu: 15_339, most: 15_338, .. }), "{mtu}");
         let odd = refusal(&XdpOptions { frames: 1000, ..base.clone() });
         assert!(matches!(odd, OpenError::Size { given: 1000, .. }), "{odd}");
 
