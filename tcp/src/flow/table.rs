@@ -68,18 +68,33 @@ impl Line {
 struct Fingerprints([u64; 4]);
 
 impl Fingerprints {
-    /// Which of the seven are this one: the highest bit of each 32 that are all equal, and the four words' moved aside of each other.
+    /// Which of the seven are this one.
     #[inline]
+    #[cfg(target_arch = "x86_64")]
+    #[allow(unsafe_code, reason = "the compiler wants to be told that this processor has SSE2")]
     fn equal(&self, wanted: u32) -> Matches {
-        const BELOW: u64 = 0x7fff_ffff_7fff_ffff;
-        let wanted = u64::from(wanted) << 32 | u64::from(wanted);
-        // No carry leaves its half.
-        let zeros = |word: u64| {
-            let differing = word ^ wanted;
-            !(((differing & BELOW) + BELOW) | differing | BELOW)
+        use std::arch::x86_64::{
+            _mm_cmpeq_epi32, _mm_movemask_epi8, _mm_packs_epi16, _mm_packs_epi32, _mm_set_epi64x,
+            _mm_set1_epi32,
         };
-        let [a, b, c, d] = self.0.map(zeros);
-        Matches(a >> 3 | b >> 2 | c >> 1 | (d & 1 << 31))
+        let [a, b, c, d] = self.0.map(u64::cast_signed);
+        // SAFETY: numbers in and numbers out, and every x86-64 has SSE2.
+        let eight = unsafe {
+            let wanted = _mm_set1_epi32(wanted.cast_signed());
+            let lower = _mm_cmpeq_epi32(_mm_set_epi64x(b, a), wanted);
+            let upper = _mm_cmpeq_epi32(_mm_set_epi64x(d, c), wanted);
+            let halves = _mm_packs_epi32(lower, upper);
+            _mm_movemask_epi8(_mm_packs_epi16(halves, halves))
+        };
+        Matches(eight.cast_unsigned() & ALL)
+    }
+
+    /// Which of the seven are this one.
+    #[inline]
+    #[cfg(not(target_arch = "x86_64"))]
+    fn equal(&self, wanted: u32) -> Matches {
+        let is_equal = |position: usize| half(self.0[position / 2], position) == wanted;
+        Matches((0..ENTRIES).fold(0, |found, position| found | u32::from(is_equal(position)) << position))
     }
 
     #[inline]
@@ -89,9 +104,12 @@ impl Fingerprints {
     }
 }
 
-/// Positions in a line: bits 28 to 31 are the even ones, 60 to 63 the odd ones.
+/// Positions in a line, a bit each.
 #[derive(Clone, Copy)]
-struct Matches(u64);
+struct Matches(u32);
+
+/// All seven.
+const ALL: u32 = (1 << ENTRIES) - 1;
 
 impl Iterator for Matches {
     type Item = usize;
@@ -101,9 +119,9 @@ impl Iterator for Matches {
         if self.0 == 0 {
             return None;
         }
-        let bit = self.0.trailing_zeros() as usize;
+        let position = self.0.trailing_zeros() as usize;
         self.0 &= self.0 - 1;
-        Some(2 * (bit % 32 - 28) + bit / 32)
+        Some(position)
     }
 }
 
@@ -196,23 +214,21 @@ impl FlowIndex {
     fn search(&self, hash: u64, mut is_it: impl FnMut(u32) -> bool) -> Option<(usize, usize, u32)> {
         let wanted = fingerprint(hash);
         let mut at = self.home(hash);
-        let mut line = &self.lines[at];
-        let mut fingerprints = line.read();
-        let mut left = self.reach(&fingerprints, wanted);
+        let home = self.lines[at].read();
+        let (mut fingerprints, mut left) = (home, None);
         loop {
+            let line = &self.lines[at];
             for position in fingerprints.equal(wanted) {
                 let slot = line.slot(position);
                 if is_it(slot) {
                     return Some((at, position, slot));
                 }
             }
-            if left == 0 {
-                return None;
-            }
-            left -= 1;
+            // Mostly it is at home: then nobody asks for its strays.
+            let further = left.unwrap_or_else(|| self.reach(&home, wanted)).checked_sub(1)?;
+            left = Some(further);
             at = self.next(at);
-            line = &self.lines[at];
-            fingerprints = line.read();
+            fingerprints = self.lines[at].read();
         }
     }
 
