@@ -107,6 +107,12 @@ pub trait Application {
         None
     }
 
+    /// The name of a connection that it will want opened a few [`Order::Open`] after the last, as far as it knows: what is known of that
+    /// name is asked for ahead.
+    fn upcoming(&self) -> Option<&FlowKey> {
+        None
+    }
+
     /// Bytes of memory that it takes for connections.
     fn memory_bytes(&self) -> usize {
         0

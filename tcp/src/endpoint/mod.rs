@@ -646,10 +646,15 @@ impl<A: Application> Endpoint<A> {
         for _ in 0..ORDERS_PER_TURN {
             match self.application.poll(now, !out.free.is_empty()) {
                 None => return,
-                Some(Order::Open(open)) => match self.open(now, &open, out) {
-                    Ok(slot) => self.application.on_opened(Id { slot, role: open.role }, now),
-                    Err(error) => self.application.on_not_opened(error, now),
-                },
+                Some(Order::Open(open)) => {
+                    if let Some(key) = self.application.upcoming() {
+                        self.table.prefetch_to_write(self.hasher.hash(key));
+                    }
+                    match self.open(now, &open, out) {
+                        Ok(slot) => self.application.on_opened(Id { slot, role: open.role }, now),
+                        Err(error) => self.application.on_not_opened(error, now),
+                    }
+                }
                 Some(Order::Wake(slot)) => self.ready.insert(slot),
                 Some(Order::Abort(slot, end)) => self.abort_one(slot, end, now, out),
             }

@@ -514,6 +514,10 @@ impl Application for Generator {
         order
     }
 
+    fn upcoming(&self) -> Option<&FlowKey> {
+        Some(self.walk.upcoming())
+    }
+
     fn memory_bytes(&self) -> usize {
         size_of_val(&*self.tracks) + self.timers.memory_bytes()
     }

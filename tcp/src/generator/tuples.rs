@@ -237,6 +237,54 @@ pub struct Tuple {
 const BLOCKS: u16 = 4096;
 /// How many blocks are passed over in favour of one that is free.
 const LOOK_AHEAD: usize = 16;
+/// Places whose tuples are worked out before they are due; a power of two.
+const AHEAD: usize = 8;
+
+/// The tuples of the places that come next.
+#[derive(Clone, Debug)]
+struct Ahead {
+    /// In a ring, from `at` on.
+    tuples: [(FlowKey, u16); AHEAD],
+    at: usize,
+    /// The index of the first of them, and of the one behind the last.
+    first: u64,
+    behind: u64,
+}
+
+impl Ahead {
+    /// None yet: no index is so large.
+    fn new() -> Self {
+        Self { tuples: [(FlowKey::default(), 0); AHEAD], at: 0, first: u64::MAX, behind: 0 }
+    }
+
+    /// The tuple of this index; one more is worked out. After a jump all are worked out anew.
+    #[inline]
+    fn take(&mut self, index: u64, stride: u64, space: &Space) -> (FlowKey, u16) {
+        if self.first != index {
+            self.jump(index, stride, space);
+        }
+        let tuple = std::mem::replace(&mut self.tuples[self.at], space.tuple(self.behind));
+        self.at = (self.at + 1) % AHEAD;
+        self.first = add(self.first, stride, space.len());
+        self.behind = add(self.behind, stride, space.len());
+        tuple
+    }
+
+    #[cold]
+    fn jump(&mut self, index: u64, stride: u64, space: &Space) {
+        (self.at, self.first, self.behind) = (0, index, index);
+        for tuple in &mut self.tuples {
+            *tuple = space.tuple(self.behind);
+            self.behind = add(self.behind, stride, space.len());
+        }
+    }
+
+    /// The last one that was worked out.
+    #[inline]
+    fn last(&self) -> &FlowKey {
+        &self.tuples[(self.at + AHEAD - 1) % AHEAD].0
+    }
+}
 
 /// A worker's way through a space, lap after lap. All workers follow one permutation, a Weyl sequence: each place is
 /// a fixed step from the one before, of about the golden section of the space and without a common divisor, so that a
@@ -271,6 +319,7 @@ pub struct Walk {
     left: u64,
     /// When a block may be entered, by its number.
     free_at: Vec<Instant>,
+    ahead: Ahead,
 }
 
 impl Walk {
@@ -314,6 +363,7 @@ impl Walk {
             block: blocks.saturating_sub(1),
             left: 0,
             free_at: vec![Instant::ZERO; blocks],
+            ahead: Ahead::new(),
         }
     }
 
@@ -328,13 +378,21 @@ impl Walk {
             let index = self.index;
             self.left -= 1;
             self.index = add(index, self.stride, self.space.len());
-            let (key, target) = self.space.tuple(index);
+            let (key, target) = self.ahead.take(index, self.stride, &self.space);
             if self.is_ours(&key) {
                 self.touch(self.block, now);
                 return Some(Tuple { key, target, block: self.mark() });
             }
         }
         None
+    }
+
+    /// The name of a tuple that will come up a few calls from now, unless the walk makes a jump, or it is another worker's. It means
+    /// nothing before the first call of [`Walk::next`].
+    #[inline]
+    #[must_use]
+    pub fn upcoming(&self) -> &FlowKey {
+        self.ahead.last()
     }
 
     /// A connection whose tuple had this `block` has ended: its TIME-WAIT begins. Also for one that was not opened

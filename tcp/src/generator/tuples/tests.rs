@@ -218,6 +218,24 @@ fn neighbours_are_far_apart_and_targets_take_turns() {
 }
 
 #[test]
+fn what_comes_up_soon_is_known() {
+    // A lap whose end is no jump, and blocks of one tuple and of many.
+    for len in [3, 100, 65_535, 655_350] {
+        let mut walk = Walk::new(space_with(len), split(1, 0), TIME_WAIT, 7);
+        let mut coming = std::collections::VecDeque::new();
+        let mut known = 0;
+        for _ in 0..len.min(1000) {
+            let tuple = walk.next(START).unwrap();
+            coming.push_back(*walk.upcoming());
+            if coming.len() > AHEAD {
+                known += u64::from(coming.pop_front() == Some(tuple.key));
+            }
+        }
+        assert_eq!(known, len.min(1000).saturating_sub(AHEAD as u64), "of {len}");
+    }
+}
+
+#[test]
 fn queues_have_what_is_answered_to_them() {
     let key: Vec<u8> = (0..40u32).map(|place| (place * place * 37 + 11) as u8).collect();
     let table: Vec<u32> = (0..128).map(|entry| entry % 4).collect();
