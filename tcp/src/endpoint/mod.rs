@@ -29,6 +29,7 @@ pub use application::{Application, Id, Listener, Listeners, Open, Order, Varies}
 use connection::{Connections, Current};
 use paths::Paths;
 use records::Records;
+use send::Acknowledge;
 pub use view::{Lookup, View, Viewer};
 use waiting::Waiting;
 
@@ -621,7 +622,8 @@ impl<A: Application> Endpoint<A> {
         } else {
             (Some(frame), Fate::Absorbed)
         };
-        let answered = self.respond(current, frame, must_acknowledge, before, now, out);
+        let acknowledge = if must_acknowledge { Acknowledge::AtOnce } else { Acknowledge::AfterBurst };
+        let answered = self.respond(current, frame, acknowledge, before, now, out);
         match fate {
             Fate::Absorbed if answered => Fate::Answered,
             fate => fate,
@@ -671,7 +673,7 @@ impl<A: Application> Endpoint<A> {
                 continue;
             }
             let mut current = self.connections.get(slot);
-            self.respond(&mut current, None, false, before, now, out);
+            self.respond(&mut current, None, Acknowledge::IfOwed, before, now, out);
             self.put_back(&current);
         }
     }

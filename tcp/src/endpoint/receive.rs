@@ -13,6 +13,7 @@ use crate::time::Instant;
 pub(super) struct Received {
     /// The frame, unless it was kept.
     pub(super) frame: Option<Frame>,
+    /// The peer is to hear of it at once, and not only when the burst is done.
     pub(super) must_acknowledge: bool,
     pub(super) fate: Fate,
 }
@@ -197,12 +198,12 @@ impl<A: Application> Endpoint<A> {
         match self.offer(current, bytes, now) {
             Offered::Taken(taken) if taken == text.len => {
                 self.counters.in_bytes.add(u64::from(taken));
-                let must_acknowledge = current.tcb.receive(u32::from(taken), now.millis());
-                Received { frame: Some(frame), must_acknowledge, fate: Fate::Absorbed }
+                current.tcb.receive(u32::from(taken), now.millis());
+                Received { frame: Some(frame), must_acknowledge: false, fate: Fate::Absorbed }
             }
             Offered::Taken(taken) => {
                 self.counters.in_bytes.add(u64::from(taken));
-                let _ = current.tcb.receive(u32::from(taken), now.millis());
+                current.tcb.receive(u32::from(taken), now.millis());
                 let rest =
                     Text { seq: text.seq + u32::from(taken), skip: text.skip + taken, len: text.len - taken };
                 self.hold(current, rest, text_start, frame, out)
@@ -211,8 +212,8 @@ impl<A: Application> Endpoint<A> {
                 let piece = Piece { frame, seq: text.seq, start, len: text.len };
                 match self.keep(current, piece) {
                     Ok(()) => {
-                        let must_acknowledge = current.tcb.receive(u32::from(text.len), now.millis());
-                        Received { frame: None, must_acknowledge, fate: Fate::Absorbed }
+                        current.tcb.receive(u32::from(text.len), now.millis());
+                        Received { frame: None, must_acknowledge: false, fate: Fate::Absorbed }
                     }
                     Err(piece) => self.hold(current, text, text_start, piece.frame, out),
                 }
@@ -290,7 +291,7 @@ impl<A: Application> Endpoint<A> {
         let bytes = nxt - tcb.rcv_nxt();
         if bytes > 0 {
             record.transfer.held_bytes += bytes;
-            let _ = tcb.receive(bytes, now.millis());
+            tcb.receive(bytes, now.millis());
         }
         true
     }

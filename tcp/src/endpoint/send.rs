@@ -10,6 +10,17 @@ use crate::service::Then;
 use crate::time::{Instant, Millis};
 use crate::wire::{self, Link};
 
+/// When an acknowledgement goes that nothing carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Acknowledge {
+    /// Now.
+    AtOnce,
+    /// Now, if one is owed.
+    IfOwed,
+    /// When all segments of the burst have been looked at, if one is owed then: one for all of them (RFC 9293 section 3.8.6.3, MUST-59).
+    AfterBurst,
+}
+
 impl<A: Application> Endpoint<A> {
     /// Sends what the connection may send now, the first segment in `frame`, the received one; an acknowledgement alone if one
     /// is due and nothing else goes. Whether anything was sent. `before` is the state before the event that led here.
@@ -18,7 +29,7 @@ impl<A: Application> Endpoint<A> {
         &mut self,
         current: &mut Current,
         mut frame: Option<Frame>,
-        must_acknowledge: bool,
+        acknowledge: Acknowledge,
         before: State,
         now: Instant,
         out: &mut Outbox,
@@ -41,7 +52,9 @@ impl<A: Application> Endpoint<A> {
         }
         // In answer to a segment one goes in its own frame at once; the others take their turn.
         let most = if frame.is_some() { 1 } else { SEGMENTS_PER_VISIT };
-        let alone = resets || (frame.is_some() && self.acknowledges_alone(current, must_acknowledge, stream));
+        let at_once = acknowledge == Acknowledge::AtOnce;
+        let alone = resets || (frame.is_some() && self.acknowledges_alone(current, at_once, stream));
+        let is_due = at_once || (acknowledge == Acknowledge::IfOwed && current.tcb.owes_ack());
         let mut sent = 0;
         let goes_on = loop {
             let has_room = frame.is_some() || !out.free.is_empty();
@@ -55,7 +68,7 @@ impl<A: Application> Endpoint<A> {
             };
             let goes_on = alone || sent > 0 || !has_room;
             let is_last = polled.is_none();
-            if is_last && (sent > 0 || !(alone || must_acknowledge || current.tcb.owes_ack())) {
+            if is_last && (sent > 0 || !(alone || is_due)) {
                 break goes_on;
             }
             let outgoing = polled.unwrap_or_else(|| current.tcb.bare_ack());
@@ -65,7 +78,8 @@ impl<A: Application> Endpoint<A> {
                 break goes_on;
             }
         };
-        if resets || (goes_on && self.may_send_more(current, stream)) {
+        if resets || (goes_on && self.may_send_more(current, stream)) || (sent == 0 && current.tcb.owes_ack())
+        {
             self.ready.insert(current.slot);
         }
         out.recycle.extend(frame);
@@ -92,11 +106,10 @@ impl<A: Application> Endpoint<A> {
 
     /// Does the acknowledgement go by itself, ahead of what there is to say? Even one that could have waited, if something would
     /// otherwise carry it.
-    fn acknowledges_alone(&self, current: &Current, must_acknowledge: bool, stream: Stream) -> bool {
+    fn acknowledges_alone(&self, current: &Current, at_once: bool, stream: Stream) -> bool {
         let tcb = &current.tcb;
         !self.piggyback
-            && (must_acknowledge
-                || (tcb.ack_is_pending() && (tcb.owes_ack() || self.may_send_more(current, stream))))
+            && (at_once || (tcb.ack_is_pending() && (tcb.owes_ack() || self.may_send_more(current, stream))))
     }
 
     /// What of the stream may ride in one segment: all of it, or FIN only behind the last text.

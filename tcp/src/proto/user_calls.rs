@@ -23,11 +23,9 @@ impl Tcb {
         tcb
     }
 
-    /// RECEIVE: `bytes` bytes of text in order have found a place.
-    /// Returns whether the acknowledgement must go at once: it may wait for a second segment, for 40 ms, and only while
-    /// nothing of ours is out (section 3.8.6.3).
-    #[must_use]
-    pub fn receive(&mut self, bytes: u32, now: Millis) -> bool {
+    /// RECEIVE: `bytes` bytes of text in order have found a place. The acknowledgement may wait for a second segment, for 40 ms, and only
+    /// while nothing of ours is out (section 3.8.6.3); else [`Tcb::owes_ack`] is true from now on.
+    pub fn receive(&mut self, bytes: u32, now: Millis) {
         self.set_rcv_nxt(self.rcv_nxt() + bytes);
         let may_wait = self.flight() == 0
             && self.state() == State::Established
@@ -39,8 +37,9 @@ impl Tcb {
         } else if self.state() == State::FinWait2 {
             // The peer lives, and its FIN comes when it has said all.
             self.set_timer(Timer::Linger, now + FIN_WAIT_2_MS);
+        } else if self.timer().0 == Timer::DelayedAck {
+            self.clear_timer();
         }
-        !may_wait
     }
 
     /// Section 3.10.7.4, eighth: the peer's FIN has come, and all text before it is received. The acknowledgement goes at once.

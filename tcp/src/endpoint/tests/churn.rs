@@ -13,22 +13,6 @@ const SEED: [u64; 4] =
 /// What is churned: so many of either kind.
 const CHURNED: u32 = 1_000_000;
 
-impl Bench {
-    /// Gives the endpoint a burst of segments.
-    fn inject_burst(&mut self, frames: &[Vec<u8>]) -> Vec<Reply> {
-        let mut burst = Burst::new();
-        assert_eq!(self.device.alloc(&mut burst, frames.len()), frames.len());
-        for (into, bytes) in burst.iter_mut().zip(frames) {
-            into.set_len(bytes.len());
-            into.copy_from_slice(bytes);
-        }
-        self.endpoint.on_burst(self.now, &mut burst, false, &mut self.out);
-        let mut replies: Vec<Reply> = self.collect().iter().map(|bytes| reply(bytes)).collect();
-        replies.extend(self.poll());
-        replies
-    }
-}
-
 /// A guest's connection to a port of ours.
 fn guest(number: u32, port: u16) -> Peer {
     let [.., a, b] = (number / 50_000).to_be_bytes();
@@ -56,7 +40,7 @@ fn open_and_close(bench: &mut Bench, numbers: &mut std::ops::RangeFrom<u32>) {
     for (flags, answer) in [(SYN, SYN_ACK), (ACK, FIN_ACK), (FIN_ACK, ACK)] {
         let frames: Vec<Vec<u8>> =
             peers.iter().map(|peer| frame(&link(), &peer.key, &peer.segment(flags), &[])).collect();
-        let replies = bench.inject_burst(&frames);
+        let replies = bench.inject_all(&frames);
         assert_eq!(replies.len(), GROUP, "{flags:?}: {replies:?}");
         for peer in &mut peers {
             let reply = replies.iter().find(|reply| reply.packet.key == peer.key);
@@ -88,7 +72,7 @@ fn a_full_endpoint_churns_and_what_is_established_lives_on() {
     let (mut knocking, mut closing) = (0.., 0..);
     let mut full = 0;
     for round in 0..CHURNED / GROUP as u32 {
-        let answers = bench.inject_burst(&flood(&mut knocking));
+        let answers = bench.inject_all(&flood(&mut knocking));
         assert_eq!(answers.len(), GROUP, "{answers:?}");
         assert!(answers.iter().all(|reply| reply.flags() == SYN_ACK), "{answers:?}");
         open_and_close(&mut bench, &mut closing);

@@ -109,12 +109,26 @@ impl<A: Application> Bench<A> {
 
     /// Gives the endpoint a frame with these bytes, and nothing else to do.
     fn inject_bytes(&mut self, bytes: &[u8]) -> Vec<Vec<u8>> {
+        self.inject_burst(&[bytes.to_vec()])
+    }
+
+    /// Gives the endpoint frames that have come together; what it sends before its turn to send.
+    fn inject_burst(&mut self, frames: &[Vec<u8>]) -> Vec<Vec<u8>> {
         let mut burst = Burst::new();
-        assert_eq!(self.device.alloc(&mut burst, 1), 1);
-        burst[0].set_len(bytes.len());
-        burst[0].copy_from_slice(bytes);
+        assert_eq!(self.device.alloc(&mut burst, frames.len()), frames.len());
+        for (frame, bytes) in burst.iter_mut().zip(frames) {
+            frame.set_len(bytes.len());
+            frame.copy_from_slice(bytes);
+        }
         self.endpoint.on_burst(self.now, &mut burst, false, &mut self.out);
         self.collect()
+    }
+
+    /// The same, and what turns of sending it takes until it is silent.
+    fn inject_all(&mut self, frames: &[Vec<u8>]) -> Vec<Reply> {
+        let mut replies: Vec<Reply> = self.inject_burst(frames).iter().map(|bytes| reply(bytes)).collect();
+        replies.extend(self.poll());
+        replies
     }
 
     /// What was to be sent. All frames go home.
@@ -130,10 +144,7 @@ impl<A: Application> Bench<A> {
 
     /// Gives the endpoint a segment of a peer, and what turns of sending it takes until it is silent.
     fn inject_from(&mut self, link: &Link, key: &FlowKey, segment: &Segment, text: &[u8]) -> Vec<Reply> {
-        let replies = self.inject_bytes(&frame(link, key, segment, text));
-        let mut replies: Vec<Reply> = replies.iter().map(|bytes| reply(bytes)).collect();
-        replies.extend(self.poll());
-        replies
+        self.inject_all(&[frame(link, key, segment, text)])
     }
 
     fn poll(&mut self) -> Vec<Reply> {

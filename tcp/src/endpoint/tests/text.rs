@@ -166,6 +166,30 @@ fn acknowledgements_wait_for_company() {
     assert_eq!(bench.counts().delayed_acks, 1);
 }
 
+/// RFC 9293 MUST-59: all segments that are there are looked at before one acknowledgement goes.
+#[test]
+fn a_burst_has_one_acknowledgement() {
+    let mut bench = Bench::serving("discard");
+    let mut peer = Peer::open(0, &mut bench);
+    for (count, at_once) in [(2, 0), (5, 0), (5, 1)] {
+        let mut frames: Vec<_> = (0..count)
+            .map(|_| {
+                let bytes = frame(&link(), &peer.key, &peer.segment(ACK), b"some text");
+                peer.nxt += 9;
+                bytes
+            })
+            .collect();
+        // A duplicate is answered at once (RFC 5681 section 4.2); what is acknowledged then is owed no more.
+        frames.extend(vec![frames[0].clone(); at_once]);
+        assert_eq!(bench.inject_burst(&frames).len(), at_once);
+        let replies = bench.poll();
+        assert_eq!(replies.len(), 1 - at_once, "{count} segments");
+        assert!(replies.iter().all(|reply| reply.packet.segment.ack == peer.nxt));
+        assert!(bench.wait(60).is_empty(), "nothing is owed any more");
+    }
+    assert_eq!(bench.counts().delayed_acks, 0);
+}
+
 /// A timeout shrinks the window to one segment, also when it is the first that the connection needs a record for.
 #[test]
 fn a_timeout_goes_back_to_one_segment() {

@@ -89,7 +89,7 @@ fn text_and_fin_are_received_until_the_peer_closes() {
             let arrival = world.arrive(&text);
             assert_eq!(arrival.text, Some(Text { seq: text.seq, skip: 0, len: 5 }), "{state:?}");
             assert_eq!(arrival.fin, Some(text.seq + 5), "{state:?}");
-            assert!(world.tcb.receive(5, world.now), "{state:?}: acknowledged at once");
+            assert!(world.receive(5), "{state:?}: acknowledged at once");
         }
     });
 }
@@ -103,7 +103,7 @@ fn fin_wait_2_ends_after_silence_only() {
             world.wait(50_000);
             let text = Segment { text_len: 5, ..world.peer(ACK) };
             assert_eq!(world.arrive(&text).disposition, Disposition::Accepted);
-            assert!(world.tcb.receive(5, world.now));
+            assert!(world.receive(5));
             world.tcb.ack_sent();
             assert_eq!(world.timer(), (Timer::Linger, 60_000));
         }

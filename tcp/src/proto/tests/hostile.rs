@@ -86,7 +86,7 @@ fn run(mut world: World, with_record: bool, events: Vec<Event>) -> Result<(), Te
                     let at = text.seq - world.tcb.rcv_nxt();
                     prop_assert!(at < window && at + u32::from(text.len) <= window);
                     if at == 0 {
-                        let at_once = world.tcb.receive(u32::from(text.len), world.now);
+                        let at_once = world.receive(u32::from(text.len));
                         if at_once {
                             world.tcb.ack_sent();
                         }

@@ -163,6 +163,12 @@ impl World {
         self.now = self.now + millis;
     }
 
+    /// Text in order has found a place; whether its acknowledgement may not wait for more.
+    fn receive(&mut self, bytes: u32) -> bool {
+        self.tcb.receive(bytes, self.now);
+        self.tcb.owes_ack()
+    }
+
     /// Waits for the running timer.
     fn expire(&mut self) -> Timeout {
         self.wait(self.timer().1);

@@ -140,22 +140,22 @@ fn a_window_taken_back_is_outlasted() {
 #[test]
 fn an_acknowledgement_waits_for_company() {
     let mut world = sender(0, 8000);
-    assert!(!world.tcb.receive(10, world.now), "the first waits");
+    assert!(!world.receive(10), "the first waits");
     assert_eq!(world.timer(), (Timer::DelayedAck, 40));
-    assert!(world.tcb.receive(10, world.now), "the second does not");
+    assert!(world.receive(10), "the second does not");
     world.tcb.ack_sent();
     assert_eq!((world.timer().0, world.tcb.ack_is_pending()), (Timer::None, false));
 
-    assert!(!world.tcb.receive(10, world.now));
+    assert!(!world.receive(10));
     assert_eq!(world.expire(), Timeout::Acknowledge);
     world.tcb.ack_sent();
 
     // Text of ours carries it.
-    assert!(!world.tcb.receive(10, world.now));
+    assert!(!world.receive(10));
     assert_eq!(world.send(5, false).len(), 1);
     assert_eq!((world.timer().0, world.tcb.ack_is_pending()), (Timer::Retransmit, false));
     // While something is out it never waits: the one timer is the retransmission's.
-    assert!(world.tcb.receive(10, world.now));
+    assert!(world.receive(10));
     assert_eq!(world.timer().0, Timer::Retransmit);
 }
 
@@ -163,7 +163,7 @@ fn an_acknowledgement_waits_for_company() {
 #[test]
 fn an_acknowledgement_does_not_wait_for_a_probe() {
     let mut world = sender(0, 0);
-    assert!(!world.tcb.receive(10, world.now));
+    assert!(!world.receive(10));
     assert!(!world.tcb.owes_ack(), "it may wait");
     assert_eq!(world.send(5000, false), []);
     assert_eq!(world.timer().0, Timer::Persist);
