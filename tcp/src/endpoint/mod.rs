@@ -88,7 +88,7 @@ pub struct Outbox {
     pub transmit: Burst,
     /// To be given back to the device.
     pub recycle: Burst,
-    /// Free frames for what answers no received one; the worker fills it up before each turn.
+    /// Free frames for what answers no received one, or many; the worker fills it up before each turn.
     pub free: Burst,
     /// Frames whose flow another worker owns, with its number; to be copied there and recycled.
     pub hand_over: Vec<(usize, Frame)>,
@@ -646,7 +646,9 @@ impl<A: Application> Endpoint<A> {
     /// Does what the application wants.
     pub fn poll_application(&mut self, now: Instant, out: &mut Outbox) {
         for _ in 0..ORDERS_PER_TURN {
-            match self.application.poll(now, !out.free.is_empty()) {
+            // Who is ready sends after this, and what is owed comes before what is new.
+            let kept = if self.ready.is_empty() { 0 } else { BURST };
+            match self.application.poll(now, out.free.len() > kept) {
                 None => return,
                 Some(Order::Open(open)) => {
                     if let Some(key) = self.application.upcoming() {

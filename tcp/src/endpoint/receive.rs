@@ -151,6 +151,8 @@ impl<A: Application> Endpoint<A> {
         let local = self.key(current).local;
         let time_wait_ms = self.environment(&local).time_wait_ms;
         current.tcb.receive_fin(time_wait_ms, now.millis());
+        // Also when it was the text before it that has come now.
+        received.must_acknowledge = true;
         if let Some(number) = current.tcb.transfer() {
             let (record, pieces) = self.records.split(number);
             record.transfer.early_fin = None;

@@ -3,7 +3,7 @@
 use super::connection::Current;
 use super::records::Record;
 use super::{Application, Endpoint, Outbox, SEGMENTS_PER_VISIT};
-use crate::device::Frame;
+use crate::device::{Frame, LINK_HEADER};
 use crate::flow::FlowKey;
 use crate::proto::{End, Flags, Outgoing, Recovery, Segment, State, Stream};
 use crate::service::Then;
@@ -57,7 +57,9 @@ impl<A: Application> Endpoint<A> {
         let is_due = at_once || (acknowledge == Acknowledge::IfOwed && current.tcb.owes_ack());
         let mut sent = 0;
         let goes_on = loop {
-            let has_room = frame.is_some() || !out.free.is_empty();
+            // What was received in a small frame need not be answered by what fits one.
+            let fits = |frame: &Frame| frame.capacity() >= self.mtu + LINK_HEADER;
+            let has_room = frame.as_ref().is_some_and(fits) || !out.free.is_empty();
             let polled = if !alone && sent < most && has_room {
                 let rides = self.rides(current, stream);
                 let transfer =
@@ -78,8 +80,7 @@ impl<A: Application> Endpoint<A> {
                 break goes_on;
             }
         };
-        if resets || (goes_on && self.may_send_more(current, stream)) || (sent == 0 && current.tcb.owes_ack())
-        {
+        if resets || (goes_on && self.may_send_more(current, stream)) || current.tcb.owes_ack() {
             self.ready.insert(current.slot);
         }
         out.recycle.extend(frame);

@@ -74,8 +74,8 @@ impl Application for Diary {
         into.copy_from_slice(&self.says[(self.acked + at) as usize..][..into.len()]);
     }
 
-    fn poll(&mut self, _now: Instant, _has_frame: bool) -> Option<Order> {
-        self.orders.pop_front()
+    fn poll(&mut self, _now: Instant, has_frame: bool) -> Option<Order> {
+        if has_frame { self.orders.pop_front() } else { None }
     }
 
     fn on_opened(&mut self, id: Id, _now: Instant) {
@@ -464,4 +464,23 @@ fn each_connection_may_have_an_address_of_its_own() {
     let ends = &bench.endpoint.application().heard;
     assert_eq!(ends.iter().map(|(slot, _)| slot).collect::<HashSet<_>>().len(), 70_000);
     assert!(ends.iter().all(|(_, heard)| *heard == Heard::End(End::ResetByPeer)));
+}
+
+/// A generator that is behind opens for as long as there are frames.
+#[test]
+fn what_is_owed_goes_although_there_is_more_to_open_than_frames() {
+    let (mut dialogue, _) = Dialogue::open(diary(b"", Then::Wait));
+    let Dialogue { bench, peer } = &mut dialogue;
+    let frames = [b"one", b"two"].map(|text| {
+        let bytes = frame(&link(), &peer.key, &peer.segment(ACK), text);
+        peer.nxt += text.len() as u32;
+        bytes
+    });
+    assert!(bench.inject_burst(&frames).is_empty(), "its turn comes");
+    bench.endpoint.application_mut().orders.extend((1..200).map(|number| order(ours(number))));
+    bench.endpoint.poll_application(bench.now, &mut bench.out);
+    bench.endpoint.poll_transmit(bench.now, &mut bench.out);
+    let sent: Vec<Reply> = bench.collect().iter().map(|bytes| reply(bytes)).collect();
+    assert!(sent.iter().any(|reply| reply.flags() == SYN), "others are opened");
+    assert!(sent.iter().any(|reply| reply.flags() == ACK && reply.packet.segment.ack == peer.nxt));
 }

@@ -136,6 +136,34 @@ fn a_fin_waits_for_the_text_before_it() {
     assert!(replies.last().unwrap().flags().has(Flags::FIN), "and the echo closes");
 }
 
+/// In FIN-WAIT-2 nothing else would send the acknowledgement: TIME-WAIT begins with it.
+#[test]
+fn a_fin_that_came_before_its_text_is_acknowledged_with_it() {
+    let mut bench = Bench::serving("close");
+    let mut peer = Peer::open(0, &mut bench);
+    peer.say(&mut bench, ACK, &[]);
+    let fin = Segment { seq: peer.nxt + 4, ..peer.segment(FIN_ACK) };
+    bench.inject_from(&link(), &peer.key, &fin, &[]);
+    let replies = peer.say(&mut bench, ACK, b"text");
+    assert_eq!(replies.last().map(|reply| reply.packet.segment.ack), Some(fin.seq + 1));
+    assert_eq!(bench.counts().curr_time_wait, 1);
+}
+
+/// Where packets come in small frames and are sent from large ones, an acknowledgement does not bring the frame for what follows it.
+#[test]
+fn nothing_is_sent_into_a_frame_that_is_too_small() {
+    // A frame here has 1792 bytes, and a packet may have ten more.
+    let mut bench = Bench::new(Config { mtu: 1780, ..config("source:100000") });
+    let mut peer = Peer::open(0, &mut bench);
+    peer.say(&mut bench, ACK, &[]);
+    bench.device.recycle(&mut bench.out.free);
+    let ack = frame(&link(), &peer.key, &peer.segment(ACK), &[]);
+    assert!(bench.inject_burst(&[ack]).is_empty());
+    // With free frames it goes on, and nothing was lost.
+    assert!(!bench.poll().is_empty());
+    assert_eq!(bench.counts().no_free_frame, 0);
+}
+
 #[test]
 fn text_is_acknowledged_in_time_although_the_peers_window_is_shut() {
     let mut bench = Bench::serving("http:10");
