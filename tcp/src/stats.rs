@@ -204,7 +204,7 @@ counters! {
         frames_handed_out,
         /// Frames received from other workers, which saw them first.
         frames_handed_in,
-        /// Frames sent that answer no received one: timers, further data, probes.
+        /// Frames sent that answer no received one: timers, further data, probes, one acknowledgement for many.
         frames_originated,
         /// ARP requests and neighbour solicitations answered.
         neighbour_answers,
@@ -215,11 +215,12 @@ counters! {
         rx_ring_full,
         /// The kernel had a packet and no frame in the fill ring (XDP_STATISTICS).
         fill_ring_empty,
-        /// The kernel dropped a packet before the RX ring: larger than a frame, mostly (XDP_STATISTICS).
+        /// The kernel dropped a packet before the RX ring: larger than a frame, mostly (XDP_STATISTICS). Or it came in pieces, and there was
+        /// no frame for the whole.
         rx_dropped,
         /// The kernel refused a TX descriptor (XDP_STATISTICS).
         tx_invalid,
-        /// A frame to be sent found no room in the TX ring.
+        /// A frame to be sent found no room in the TX ring, or not for all its pieces.
         tx_ring_full,
         /// Queues where nothing was sent while busy polling was preferred, so that it is preferred no longer.
         busy_poll_stalls,

@@ -44,10 +44,29 @@ pub const fn queue_bytes(buffers: Buffers, mtu: usize) -> usize {
     QUEUE_FRAMES * MAX_FRAME_SIZE + large
 }
 
+/// The most frames of a queue that may be kept for later: half of those that the longest packets come in. The others are for receiving and
+/// sending.
+#[must_use]
+pub const fn kept_frames(buffers: Buffers) -> usize {
+    match buffers {
+        Buffers::One => QUEUE_FRAMES / 2,
+        Buffers::Several => large_frames(QUEUE_FRAMES) / 2,
+    }
+}
+
 /// Frames for packets of several pieces, by all frames of the queue.
 const fn large_frames(frames: usize) -> usize {
     frames / 2
 }
+
+/// Of those a share that is only sent from, in which no pieces are copied together.
+const LARGE_FOR_SENDING: usize = 4;
+
+const _: () = assert!(
+    kept_frames(Buffers::Several)
+        < large_frames(QUEUE_FRAMES) - large_frames(QUEUE_FRAMES) / LARGE_FOR_SENDING,
+    "what fills a hole always finds a frame, however many are kept"
+);
 
 /// Frames on their way; its capacity is set at start and never grows on the packet path.
 pub type Burst = Vec<Frame>;
@@ -93,11 +112,12 @@ pub struct RingCounts {
     /// The kernel had a packet and no frame in the fill ring; without copying: the driver looked there for frames and found none, which
     /// need not have lost a packet.
     pub fill_ring_empty: u64,
-    /// The kernel dropped a packet on its way to the RX ring for another reason (larger than a frame, mostly).
+    /// The kernel dropped a packet on its way to the RX ring for another reason (larger than a frame, mostly), or it came in pieces, and
+    /// there was no frame for the whole.
     pub rx_dropped: u64,
     /// The kernel found a TX descriptor it could not take.
     pub tx_invalid: u64,
-    /// We had a frame to send and no room in the TX ring.
+    /// We had a frame to send and no room in the TX ring, or not for all its pieces.
     pub tx_ring_full: u64,
     /// Times that nothing was sent while busy polling was preferred, so that it is preferred no longer; once a queue at most.
     pub busy_poll_stalls: u64,
@@ -113,7 +133,7 @@ pub struct Census {
     pub total: usize,
     /// In the device's own free list.
     pub free: usize,
-    /// In one of the four rings, or on the simulated wire.
+    /// In one of the four rings, or on the simulated wire; the one that pieces are copied into, too.
     pub rings: usize,
 }
 

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant, SystemTime};
 use super::crew::{Job, Outcome};
 use super::{Error, files, say};
 use crate::config::Rings;
-use crate::device::Device as _;
 use crate::device::bundle::Bundle;
+use crate::device::kept_frames;
 use crate::device::pcap::Capture;
 use crate::device::xdp::XdpDevice;
 use crate::endpoint::{self, Application, Endpoint, Viewer};
@@ -102,8 +102,7 @@ where
             mac: plan.mac,
             mtu: interface.mtu,
             max_connections: slots,
-            // The rest is for receiving and sending.
-            max_kept_frames: device.census().total / 2,
+            max_kept_frames: device.members().len() * kept_frames(plan.buffers),
             time_wait: limits.time_wait,
             accept_partial_checksums: rings.accept_partial_checksums,
             piggyback: limits.piggyback,

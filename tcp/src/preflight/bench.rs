@@ -19,7 +19,7 @@ impl Plan {
     pub fn bench(config: &Bench, interface: &Interface, machine: &Machine) -> Result<Self, String> {
         let mut plan = Self::new(&config.rings, interface, machine)?;
         check_addresses(config, interface)?;
-        check_memory(config, &plan, machine)?;
+        check_memory(config, interface, &plan, machine)?;
         plan.owned =
             config.sources().iter().map(|source| (Address::from(source.address()), source.len())).collect();
         plan.bring(config.targets().iter().map(|&target| Flow::TcpFrom(target)), interface)?;
@@ -29,7 +29,7 @@ impl Plan {
 }
 
 /// Endpoints and generators have room for all connections from the start.
-fn check_memory(config: &Bench, plan: &Plan, machine: &Machine) -> Result<(), String> {
+fn check_memory(config: &Bench, interface: &Interface, plan: &Plan, machine: &Machine) -> Result<(), String> {
     let least = match config.load() {
         Load::Concurrency(count) => Some(("--concurrency", count as usize)),
         Load::Rate(_) | Load::Max => None,
@@ -38,7 +38,8 @@ fn check_memory(config: &Bench, plan: &Plan, machine: &Machine) -> Result<(), St
         connections: config.max_connections(),
         least,
         workers: &plan.workers,
-        queue_bytes: plan.queue_bytes,
+        buffers: plan.buffers,
+        mtu: interface.mtu,
     };
     wanted.check(machine.memory_bytes, |slots, frames| {
         memory_needed(slots, frames) + Generator::memory_needed(slots)

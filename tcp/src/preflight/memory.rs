@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use super::Place;
-use crate::device::QUEUE_FRAMES;
+use crate::device::{Buffers, kept_frames, queue_bytes};
 use crate::report::grouped;
 
 /// Bytes that this process may still take, as far as is known: what the machine has, and what its control groups leave.
@@ -44,8 +44,10 @@ pub(super) struct Wanted<'a> {
     pub(super) least: Option<(&'a str, usize)>,
     /// The workers.
     pub(super) workers: &'a [Place],
-    /// Bytes of one queue's frames.
-    pub(super) queue_bytes: usize,
+    /// How packets lie in the driver's memory.
+    pub(super) buffers: Buffers,
+    /// The interface's MTU in bytes.
+    pub(super) mtu: usize,
 }
 
 impl Wanted<'_> {
@@ -53,9 +55,9 @@ impl Wanted<'_> {
     /// connections and for the frames that it may keep.
     fn bytes(&self, connections: usize, worker: &impl Fn(usize, usize) -> usize) -> u64 {
         let each = |place: &Place| {
-            let frames = place.queues.len() * QUEUE_FRAMES;
-            worker(connections.div_ceil(self.workers.len()), frames / 2)
-                + place.queues.len() * self.queue_bytes
+            let queues = place.queues.len();
+            worker(connections.div_ceil(self.workers.len()), queues * kept_frames(self.buffers))
+                + queues * queue_bytes(self.buffers, self.mtu)
         };
         self.workers.iter().map(|place| each(place) as u64).sum()
     }
@@ -118,8 +120,8 @@ mod tests {
         workers: usize,
         available: u64,
     ) -> Result<(), String> {
-        let frames = workers as u64 * 1000;
-        Wanted { connections, least, workers: &places(workers), queue_bytes: 1000 }
+        let frames = (workers * queue_bytes(Buffers::One, 1500)) as u64;
+        Wanted { connections, least, workers: &places(workers), buffers: Buffers::One, mtu: 1500 }
             .check(Some(available + frames), |slots, _| 100 * slots)
     }
 
@@ -176,15 +178,20 @@ mod tests {
         let line = check(1_000_000, None, 1, 1000).unwrap_err();
         assert_eq!(
             line,
-            "room for 1,000,000 connections needs 100,001,000 bytes of memory, and 2,000 are available: \
+            "room for 1,000,000 connections needs 133,554,432 bytes of memory, and 33,555,432 are available: \
              give at most --max-connections 10"
         );
     }
 
     #[test]
     fn where_nothing_is_known_nothing_is_refused() {
-        let wanted =
-            Wanted { connections: usize::MAX >> 20, least: None, workers: &places(1), queue_bytes: 1000 };
+        let wanted = Wanted {
+            connections: usize::MAX >> 20,
+            least: None,
+            workers: &places(1),
+            buffers: Buffers::One,
+            mtu: 1500,
+        };
         assert_eq!(wanted.check(None, |slots, _| 100 * slots), Ok(()));
     }
 }

@@ -10,7 +10,7 @@ use std::fs;
 use crate::cli::{Queues, ranges};
 use crate::config::Rings;
 use crate::device::umem::HEADROOM;
-use crate::device::{Buffers, LINK_HEADER, MAX_FRAME_SIZE, MAX_PIECES, queue_bytes};
+use crate::device::{Buffers, LINK_HEADER, MAX_FRAME_SIZE, MAX_PIECES};
 use crate::flow::Address;
 use crate::interface::spread::Steering;
 use crate::interface::{self, Help, Interface};
@@ -76,8 +76,6 @@ pub struct Plan {
     pub mac: Mac,
     /// How packets lie in the driver's memory.
     pub buffers: Buffers,
-    /// Bytes of one queue's frames, at most.
-    pub queue_bytes: usize,
     /// One for each worker.
     pub workers: Vec<Place>,
     /// Prefixes of addresses that the kernel does not have, with their lengths (0 to 32 for IPv4, 0 to 128 for IPv6): we answer
@@ -170,9 +168,7 @@ impl Plan {
         let steering = check_steering(rings.steer(), interface)?;
         let queues = check_queues(rings.queues(), interface, &steering)?;
         let workers = deal(&queues, rings.workers(), rings.cores(), &machine.cores)?;
-        let queue_bytes = queue_bytes(buffers, interface.mtu);
-        let notes = notes(rings, interface);
-        Ok(Self { mac, buffers, queue_bytes, workers, owned: Vec::new(), steering, notes })
+        Ok(Self { mac, buffers, workers, owned: Vec::new(), steering, notes: notes(rings, interface) })
     }
 
     /// All the queues of all workers.

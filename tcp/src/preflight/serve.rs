@@ -30,7 +30,8 @@ impl Plan {
             connections: config.max_connections(),
             least: None,
             workers: &plan.workers,
-            queue_bytes: plan.queue_bytes,
+            buffers: plan.buffers,
+            mtu: interface.mtu,
         };
         wanted.check(machine.memory_bytes, memory_needed)?;
         plan.notes.extend(notes(config, interface, machine, &plan.owned));

@@ -158,7 +158,8 @@ impl Steer {
         Ok(counts.into_iter())
     }
 
-    /// Runs the program on `packet` (from 14 octets to about a page, or more with [`Buffers::Several`]) without any interface, as if on queue 0; the XDP action.
+    /// Runs the program on `packet` (from 14 octets to about a page, or more with [`Buffers::Several`]) without any interface, as if on
+    /// queue 0; the XDP action.
     ///
     /// # Errors
     /// [`SteerError::TestRun`].

@@ -1,6 +1,7 @@
 //! Frames for packets of several chunks. XDP has its headroom in front of each piece of a packet, and who reads one wants it whole: what
 //! is longer than a chunk is copied together here, and taken apart to be sent. Knows frames and pieces; never rings.
 
+use crate::device::LARGE_FOR_SENDING;
 use crate::device::umem::{Frame, HEADROOM, Region};
 
 /// The frames of one queue, each for the longest packet. They are not the kernel's.
@@ -75,16 +76,16 @@ impl Large {
         self.free.push(self.region.give_back(frame));
     }
 
-    /// Is this the first or only piece of a packet?
+    /// Is no packet half there?
     pub(super) const fn is_between(&self) -> bool {
         matches!(self.joining, Joining::Nothing)
     }
 
-    /// Takes the next piece of a packet; the packet, when that was its last. A quarter of all frames is left for sending: text
-    /// that has come may wait for it.
+    /// Takes the next piece of a packet; the packet, when that was its last. Some frames are left for sending: text that has come may wait
+    /// for it.
     pub(super) fn join(&mut self, piece: &[u8], is_last: bool) -> Option<Frame> {
         if self.is_between() {
-            let has_some = self.free.len() > self.count() / 4;
+            let has_some = self.free.len() > self.count() / LARGE_FOR_SENDING;
             self.joining = has_some.then(|| self.take()).flatten().map_or(Joining::Lost, Joining::Frame);
         }
         if let Joining::Frame(frame) = &mut self.joining {

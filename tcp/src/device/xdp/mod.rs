@@ -68,6 +68,7 @@ pub struct XdpDevice {
     /// Chunks on the RX side, and as many as there should be.
     receiving: usize,
     receiving_wanted: usize,
+    receiving_most: usize,
     /// Chunks on the TX side.
     sending: usize,
     counts: RingCounts,
@@ -108,9 +109,13 @@ impl XdpDevice {
             open::open(options)?;
         let region = Region::umem(&umem, &descriptors[0], descriptors.len(), frame_size, options.home);
         let longest = LINK_HEADER + options.mtu;
-        let large = match options.buffers {
-            Buffers::One => None,
-            Buffers::Several => Some(Large::new(large_frames(descriptors.len()), longest, options.home)),
+        let (large, receiving_most) = match options.buffers {
+            Buffers::One => (None, descriptors.len()),
+            Buffers::Several => {
+                let large = Large::new(large_frames(descriptors.len()), longest, options.home);
+                // With no more chunks than the RX ring has places, it never fills in the middle of a packet.
+                (Some(large), descriptors.len().min(options.rx_ring as usize))
+            }
         };
         let mut device = Self {
             rx,
@@ -124,7 +129,8 @@ impl XdpDevice {
             frame_size,
             pieces: large.as_ref().map_or(1, |_| longest.div_ceil(frame_size - HEADROOM)),
             large,
-            receiving_wanted: RECEIVING_AT_FIRST.min(descriptors.len()),
+            receiving_wanted: RECEIVING_AT_FIRST.min(receiving_most),
+            receiving_most,
             descriptors: descriptors.into_boxed_slice(),
             scratch: [FrameDesc::default(); BURST],
             tx_size: options.tx_ring,
@@ -303,7 +309,7 @@ impl XdpDevice {
     }
 
     /// Ends a frame of this device: its memory is free again.
-    fn free(&mut self, frame: Frame) {
+    fn put_back(&mut self, frame: Frame) {
         match &mut self.large {
             Some(large) if large.owns(&frame) => large.give_back(frame),
             _ => self.free.push(self.region.give_back(frame)),
@@ -315,7 +321,7 @@ impl XdpDevice {
     fn describe(&mut self, frame: Frame, at: usize, room: usize) -> Option<usize> {
         if self.large.as_ref().is_some_and(|large| large.owns(&frame)) {
             let count = self.take_apart(&frame, at, room);
-            self.free(frame);
+            self.put_back(frame);
             return count;
         }
         let (start, len) = (frame.start(), frame.len());
@@ -372,7 +378,7 @@ impl Device for XdpDevice {
 
     fn recycle(&mut self, frames: &mut Burst) {
         for frame in frames.drain(..) {
-            self.free(frame);
+            self.put_back(frame);
         }
         self.refill();
     }
@@ -408,7 +414,7 @@ impl Device for XdpDevice {
         for frame in frames.drain(..) {
             if frame.len() < SHORTEST {
                 self.runts += 1;
-                self.free(frame);
+                self.put_back(frame);
                 continue;
             }
             let Some(count) = self.describe(frame, batch, room) else {
@@ -470,7 +476,7 @@ impl Device for XdpDevice {
             self.counts.rx_ring_full = kernel.rx_ring_full();
             let fill_ring_empty = kernel.rx_fill_ring_empty_descs().saturating_sub(self.empty_at_bind);
             if fill_ring_empty > self.counts.fill_ring_empty {
-                self.receiving_wanted = (2 * self.receiving_wanted).min(self.descriptors.len());
+                self.receiving_wanted = (2 * self.receiving_wanted).min(self.receiving_most);
             }
             self.counts.fill_ring_empty = fill_ring_empty;
             let no_large_frame = self.large.as_ref().map_or(0, Large::lost);

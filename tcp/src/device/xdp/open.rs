@@ -352,7 +352,8 @@ fn bind(
                 OpenError::NoZeroCopy { interface: name.clone(), queue: *queue, way_out }
             }
             Some(libc::EINVAL) if options.buffers == Buffers::Several => {
-                let what = "bind for packets of several buffers, which needs Linux 6.6: a smaller MTU does without them";
+                let what = "bind (is the queue active? `ethtool -l` lists them; packets of several buffers need Linux 6.6, a smaller \
+                            MTU does without)";
                 refused(options, what, error)
             }
             Some(libc::EINVAL) => {
