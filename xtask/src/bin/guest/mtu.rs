@@ -37,7 +37,7 @@ fn granted_or_refused(stage: &mut Stage<'_>, mtu: u32) -> Result<()> {
     if stage.plan.driver == Driver::Vmxnet3 && mtu > 3058 {
         return lost_without_us(stage, mtu);
     }
-    let Some(reason) = refusal(stage.plan.driver, mtu) else {
+    let Some(reason) = refusal(stage.plan.driver, stage.best(), mtu) else {
         return whole(stage, stage.best());
     };
     let said = stage.refusal(&["--mode", stage.best(), "--listen", &format!("{SERVER_V4}:80")])?;
@@ -82,10 +82,12 @@ fn whole(stage: &Stage<'_>, mode: &str) -> Result<()> {
 }
 
 /// What the refusal of this MTU in a driver's best mode says, if it has to refuse.
-fn refusal(driver: Driver, mtu: u32) -> Option<&'static str> {
+fn refusal(driver: Driver, best: &str, mtu: u32) -> Option<&'static str> {
     match driver {
         // Packets of several buffers it copies only.
-        Driver::Virtio if mtu > 3494 => Some("perhaps none for packets of several buffers"),
+        Driver::Virtio if mtu > 3494 && best == "zerocopy" => {
+            Some("perhaps none for packets of several buffers")
+        }
         // Its buffers have 3072 bytes.
         Driver::Igb if mtu > 3050 => Some("does not take the XDP program"),
         _ => None,
