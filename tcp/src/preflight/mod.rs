@@ -320,6 +320,14 @@ fn notes(rings: &Rings, interface: &Interface) -> Vec<String> {
              there: ethtool -K <peer> tx off, or here: --accept-partial-checksums"
         ));
     }
+    let several = buffers(&interface.driver, interface.mtu) == Buffers::Several;
+    if interface.driver == "veth" && several && rings.accept_partial_checksums {
+        notes.push(format!(
+            "{name} is a veth with an MTU of {}: a kernel at its other end may send many segments as one packet, larger than a frame, and \
+             they are lost; there: ethtool -K <peer> tso off",
+            interface.mtu
+        ));
+    }
     if interface.driver == "veth" && rings.busy_poll {
         notes.push(format!("--busy-poll does nothing on {name}: veth has no NAPI to poll"));
     }
@@ -507,6 +515,11 @@ mod tests {
     fn what_the_driver_does_to_packets_is_noted() {
         let lro = notes("", |interface, _| interface.offloads.lro = true);
         assert!(lro[0].contains("ethtool -K t0 lro off"), "{lro:?}");
+        let jumbo = notes("--accept-partial-checksums", |i, _| (i.driver, i.mtu) = ("veth".into(), 9000));
+        assert!(
+            jumbo.iter().any(|note| note.contains("MTU of 9000") && note.contains("tso off")),
+            "{jumbo:?}"
+        );
         let vlan = notes("", |interface, _| interface.carries_vlans = true);
         assert!(vlan[0].contains("ethtool -K t0 rxvlan off"), "{vlan:?}");
     }
