@@ -11,6 +11,11 @@ use super::*;
 /// Local experimental EtherType of IEEE 802: no one else's packets carry it.
 const ETHER_TYPE: [u8; 2] = [0x88, 0xb5];
 
+/// `linux/bpf.h` and `linux/if_link.h`: the program takes packets of several buffers; where it is attached.
+const HAS_FRAGS: u32 = 32;
+const SKB_MODE: u32 = 2;
+const DRIVER_MODE: u32 = 4;
+
 /// Runs a test on a thread with an empty network namespace: `ip`, sockets and interfaces of the thread are in it.
 fn in_namespace(test: impl FnOnce() + Send) {
     std::thread::scope(|scope| {
@@ -97,7 +102,6 @@ fn halves<T>(pointer: &T) -> [u32; 2] {
 
 /// Attaches, in driver mode and until dropped, a program that gives everything of the device's queue to the device.
 fn redirect_all(device: &XdpDevice, queue: u32) -> [OwnedFd; 3] {
-    const DRIVER_MODE: u32 = 4;
     redirect(device, queue, 0, DRIVER_MODE)
 }
 
@@ -177,6 +181,12 @@ fn assert_law(device: &XdpDevice, held: usize) {
     assert_eq!(census.free + census.rings + held, census.total);
 }
 
+/// Nothing was dropped or refused on its way, in either direction.
+fn assert_nothing_lost(device: &mut XdpDevice) {
+    let counts = device.ring_counts();
+    assert_eq!((counts.rx_dropped, counts.tx_invalid, counts.tx_ring_full), (0, 0, 0), "{counts:?}");
+}
+
 #[test]
 fn sends_what_it_is_given_in_order() {
     in_namespace(|| {
@@ -240,8 +250,7 @@ fn receives_what_is_sent_and_answers_in_the_same_frame() {
             }
             assert_law(&device, 0);
         }
-        let counts = device.ring_counts();
-        assert_eq!((counts.rx_dropped, counts.tx_invalid, counts.tx_ring_full), (0, 0, 0), "{counts:?}");
+        assert_nothing_lost(&mut device);
     });
 }
 
@@ -265,8 +274,7 @@ fn large_packets_get_large_frames() {
 
 #[test]
 fn a_packet_of_several_chunks_comes_and_goes_whole() {
-    const HAS_FRAGS: u32 = 32;
-    for (mode, longest) in [(4, 9014), (2, 9014), (4, 15_352)] {
+    for (mode, longest) in [(DRIVER_MODE, 9014), (SKB_MODE, 9014), (DRIVER_MODE, 15_352)] {
         in_namespace(|| {
             let mtu = longest - 14;
             veth(1, mtu as u32);
@@ -301,8 +309,7 @@ fn a_packet_of_several_chunks_comes_and_goes_whole() {
                 assert_eq!(device.transmit(&mut burst), 1);
                 assert!(theirs.read(&mut got).unwrap() == len && got[..len] == sent, "{len} bytes anew");
             }
-            let counts = device.ring_counts();
-            assert_eq!((counts.rx_dropped, counts.tx_invalid, counts.tx_ring_full), (0, 0, 0), "{counts:?}");
+            assert_nothing_lost(&mut device);
         });
     }
 }
@@ -314,7 +321,7 @@ fn packets_of_several_chunks_share_the_rings() {
         let mut theirs = packet_socket();
         let mut device =
             XdpDevice::open(&XdpOptions { mtu: 9000, buffers: Buffers::Several, ..small(0) }).unwrap();
-        let _attached = redirect(&device, 0, 32, 4);
+        let _attached = redirect(&device, 0, HAS_FRAGS, DRIVER_MODE);
         let mut burst = Burst::new();
         let mut got = [0_u8; 16_384];
         // A ring of 64 holds 21 packets of three pieces, and a quarter is for replies.
