@@ -1,17 +1,18 @@
 //! The XDP program, packet by packet, as BPF_PROG_TEST_RUN runs it in the kernel: each packet's action and the one counter that
-//! moved. And attaching it, in a network namespace of the test's own. Needs root.
+//! moved. Needs root.
 //!
 //! `SYNMILL_EBPF_OBJECT` names another object than the committed one.
 #![cfg(feature = "xdp")]
 
+mod attach;
+
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd as _, FromRawFd as _, OwnedFd};
 use std::path::PathBuf;
-use std::process::Command;
 
 use synmill::device::Buffers;
 use synmill::flow::Address;
-use synmill::steer::{AttachMode, Steer, SteerError};
+use synmill::steer::{Steer, SteerError};
 use synmill_xdp_ebpf::Outcome::{self, *};
 
 const XDP_PASS: u32 = 2;
@@ -692,92 +693,4 @@ fn a_packet_of_several_buffers_is_ours_as_a_whole() {
             Program::check_form(several, "cut off", &packet[..packet.len() - 1], PassedMalformed);
         }
     }
-}
-
-/// Moves this thread, and what it starts, into a network namespace of its own; it goes when the thread does.
-#[expect(unsafe_code, reason = "one system call that the standard library does not have")]
-fn enter_own_namespace() {
-    // SAFETY: no pointers; only this thread is moved.
-    let result = unsafe { libc::unshare(libc::CLONE_NEWNET) };
-    assert_eq!(result, 0, "these tests need root: {}", std::io::Error::last_os_error());
-}
-
-/// Runs a command in this thread's namespace; what it printed.
-#[track_caller]
-fn run(line: &str) -> String {
-    let mut words = line.split(' ');
-    let name = words.next().unwrap();
-    let output = Command::new(name)
-        .args(words)
-        .output()
-        .unwrap_or_else(|error| panic!("these tests need ip (iproute2) and ethtool: {name}: {error}"));
-    assert!(output.status.success(), "{line}: {}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).unwrap()
-}
-
-#[test]
-fn attaches_and_leaves_nothing_behind() {
-    enter_own_namespace();
-    run("ip link add ebpf0 type veth peer name ebpf1");
-    for (mode, shown) in [(AttachMode::Driver, " xdp "), (AttachMode::Skb, " xdpgeneric ")] {
-        let mut steer = load(Buffers::One);
-        steer.attach("ebpf0", mode).unwrap();
-        let link = run("ip -details link show dev ebpf0");
-        assert!(link.contains(shown), "{mode:?}: {link}");
-        assert!(link.contains("name steer"), "{link}");
-
-        // By link: what hangs on one can only go with it.
-        let mut second = load(Buffers::One);
-        for mode in [AttachMode::Driver, AttachMode::Skb] {
-            let error = second.attach("ebpf0", mode).unwrap_err();
-            let SteerError::Occupied { holder, .. } = &error else { panic!("{error}") };
-            assert!(holder.id.is_some(), "{error}");
-            assert_eq!(holder.name.as_deref(), Some("steer"), "{error}");
-            assert!(link.contains(&format!("prog/xdp id {}", holder.id.unwrap())), "{link}");
-        }
-        steer.detach();
-        second.attach("ebpf0", mode).unwrap();
-        drop(second);
-        let link = run("ip -details link show dev ebpf0");
-        assert!(!link.contains("xdp"), "{link}");
-    }
-}
-
-#[test]
-fn refusals_say_what_to_do() {
-    enter_own_namespace();
-    run("ip link add ebpf0 mtu 9000 type veth peer name ebpf1 mtu 9000");
-    let mut steer = load(Buffers::One);
-    let error = steer.attach("ebpf0", AttachMode::Driver).unwrap_err();
-    assert_eq!(
-        error.to_string(),
-        "the MTU of ebpf0 (9000), or of its peer if it is a veth, is too large for XDP in its driver: `ip link set dev ebpf0 \
-         mtu 1500`, on both ends of a veth, which takes at most 3506 (pages of 4096 octets)"
-    );
-    run("ip link set dev ebpf0 mtu 3507");
-    run("ip link set dev ebpf1 mtu 3507");
-    let error = steer.attach("ebpf0", AttachMode::Driver).unwrap_err();
-    assert!(matches!(error, SteerError::MtuTooLarge { mtu: Some(3507), .. }), "{error}");
-    let mut several = load(Buffers::Several);
-    several.attach("ebpf0", AttachMode::Driver).unwrap();
-    drop(several);
-    run("ip link set dev ebpf0 mtu 3506");
-    run("ip link set dev ebpf1 mtu 3506");
-    steer.attach("ebpf0", AttachMode::Driver).unwrap();
-    steer.detach();
-
-    let error = steer.attach("ebpf9", AttachMode::Driver).unwrap_err();
-    assert_eq!(error.to_string(), "there is no interface ebpf9 here: `ip -brief link` lists those there are");
-
-    // A bridge has no native XDP.
-    run("ip link add ebpf2 type bridge");
-    let error = steer.attach("ebpf2", AttachMode::Driver).unwrap_err();
-    assert!(matches!(error, SteerError::NoNativeXdp { .. }), "{error}");
-    steer.attach("ebpf2", AttachMode::Skb).unwrap();
-
-    // A veth with fewer receive queues than its peer has transmit queues.
-    run("ip link add ebpf3 numrxqueues 1 type veth peer name ebpf4 numtxqueues 2");
-    run("ethtool -L ebpf4 tx 2");
-    let error = load(Buffers::One).attach("ebpf3", AttachMode::Driver).unwrap_err();
-    assert!(matches!(error, SteerError::TooFewQueues { .. }), "{error}");
 }
