@@ -57,7 +57,7 @@ impl<A: Application> Endpoint<A> {
         let is_due = at_once || (acknowledge == Acknowledge::IfOwed && current.tcb.owes_ack());
         let mut sent = 0;
         let goes_on = loop {
-            // What was received in a small frame need not be answered by what fits one.
+            // What is sent may be longer than what came: a received frame may be a small one.
             let fits = |frame: &Frame| frame.capacity() >= self.mtu + LINK_HEADER;
             let has_room = frame.as_ref().is_some_and(fits) || !out.free.is_empty();
             let polled = if !alone && sent < most && has_room {

@@ -13,10 +13,10 @@ mod text;
 use super::*;
 use crate::device::Device;
 use crate::device::pair::{Faults, PairDevice, pair};
-use crate::proto::{Options, Segment, SeqNum, WireWindow};
+use crate::proto::{Flags, Options, Segment, SeqNum, WireWindow};
 use crate::service::BuiltIn;
-use crate::stats::Snapshot;
-use crate::wire::{Packet, TcpPacket};
+use crate::stats::{DropReason, Snapshot};
+use crate::wire::{self, Link, Packet, TcpPacket};
 
 const US: Mac = [2, 0, 0, 0, 0, 2];
 const THEM: Mac = [2, 0, 0, 0, 0, 1];
