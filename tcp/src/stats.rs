@@ -44,8 +44,9 @@ macro_rules! counters {
         counters { $($(#[doc = $doc:literal])+ $name:ident,)+ }
         drops { $($(#[doc = $drop_doc:literal])+ $variant:ident = $drop_name:ident,)+ }
     ) => {
-        /// One worker's counters.
+        /// One worker's counters, in cache lines of their own: what others read beside them need not wait for these.
         #[derive(Debug, Default)]
+        #[repr(align(128))]
         pub struct Counters {
             $($(#[doc = $doc])+ pub $name: Cell,)+
             $($(#[doc = $drop_doc])+ pub $drop_name: Cell,)+

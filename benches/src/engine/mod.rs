@@ -6,6 +6,7 @@ mod opener;
 mod responder;
 mod server;
 
+use std::thread;
 use std::time::Instant as Clock;
 
 pub use client::{Client, Family, Heard};
@@ -62,9 +63,13 @@ pub fn nanos_each(batches: &mut impl Batches, count: u64) -> f64 {
     nanos as f64 / done as f64
 }
 
-/// Workers on devices of their own, siblings, one for each application.
-fn workers<A: Application>(applications: Vec<A>, slots: usize) -> Vec<Worker<MemoryDevice, A>> {
-    let endpoint = |application| {
+/// Workers on devices of their own, siblings, each for an application. They are made on threads of their own, as `synmill serve` does it:
+/// what one writes is in no cache line of another's.
+fn workers<A: Application + Send>(
+    applications: Vec<impl FnOnce() -> A + Send>,
+    slots: usize,
+) -> Vec<Worker<MemoryDevice, A>> {
+    let parts = |application| {
         let config = Config {
             application,
             owned: Vec::new(),
@@ -77,12 +82,16 @@ fn workers<A: Application>(applications: Vec<A>, slots: usize) -> Vec<Worker<Mem
             piggyback: true,
             seed: SEED,
         };
-        Endpoint::new(config, Instant::ZERO, Default::default())
+        (Endpoint::new(config, Instant::ZERO, Default::default()), MemoryDevice::new(FRAMES, 2048))
     };
-    let mut endpoints: Vec<_> = applications.into_iter().map(endpoint).collect();
+    let (mut endpoints, devices): (Vec<_>, Vec<_>) = thread::scope(|scope| {
+        let makers: Vec<_> =
+            applications.into_iter().map(|application| scope.spawn(move || parts(application()))).collect();
+        makers.into_iter().map(|maker| maker.join().expect("a worker's parts")).unzip()
+    });
     let seats = join(&mut endpoints);
-    let worker = |(endpoint, seat)| Worker::new(MemoryDevice::new(FRAMES, 2048), endpoint, seat);
-    endpoints.into_iter().zip(seats).map(worker).collect()
+    let worker = |((endpoint, device), seat)| Worker::new(device, endpoint, seat);
+    endpoints.into_iter().zip(devices).zip(seats).map(worker).collect()
 }
 
 #[cfg(test)]

@@ -106,7 +106,7 @@ impl Opener {
         };
         assert!(desk.hand_in(trial), "the first trial");
         Self {
-            worker: workers(vec![Generator::new(setup, Instant::ZERO)], slots).remove(0),
+            worker: workers(vec![|| Generator::new(setup, Instant::ZERO)], slots).remove(0),
             server: Server::new(response, resident),
             desk,
             collector,

@@ -85,9 +85,16 @@ impl Responder {
     #[must_use]
     pub fn siblings(setup: Setup, clients: Vec<Client>) -> Vec<Self> {
         let service: BuiltIn = "http:64".parse().expect("a built-in service");
-        let listener = |address| Listener { address, port: 80, service: service.clone() };
         let any = [Address::v4([0; 4]), Address::v6([0; 16])];
-        let applications = clients.iter().map(|_| Listeners(any.map(listener).into())).collect();
+        let application = |service: BuiltIn| {
+            let listener = |address| Listener { address, port: 80, service: service.clone() };
+            Listeners(any.map(listener).into())
+        };
+        let applications = clients
+            .iter()
+            .map(|_| (service.clone(), &application))
+            .map(|(service, application)| move || application(service))
+            .collect();
         let responder = |(worker, client)| Self { worker, client, setup, next: 0, now: Instant::ZERO };
         workers(applications, setup.slots()).into_iter().zip(clients).map(responder).collect()
     }

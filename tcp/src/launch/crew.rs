@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io;
+use std::panic;
 use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
 
@@ -29,6 +30,42 @@ pub(super) struct Crew {
 /// What a thread says once, before it runs: the worker's number and its own, or why it does not run.
 type Hello = Result<(usize, u32), String>;
 
+/// Keeps this thread, a worker's, on a core.
+fn pin(number: usize, core: usize) -> Result<(), String> {
+    let is_pinned = core_affinity::set_for_current(CoreId { id: core });
+    if is_pinned { Ok(()) } else { Err(format!("worker {number} cannot be pinned to core {core}")) }
+}
+
+/// Makes a part of each worker on its core, all at once. So its memory is that of the node where it will be used, and what one worker
+/// writes to is in no cache line of another's: an allocator keeps what several threads ask for apart.
+///
+/// # Errors
+/// One line: which worker has no thread or not its core.
+pub(super) fn make_on<T: Send>(cores: &[usize], make: impl Fn(usize) -> T + Sync) -> Result<Vec<T>, String> {
+    let make = &make;
+    thread::scope(|scope| {
+        let makers: Vec<_> = cores
+            .iter()
+            .enumerate()
+            .map(|(number, &core)| {
+                thread::Builder::new()
+                    .spawn_scoped(scope, move || pin(number, core).map(|()| make(number)))
+                    .map_err(|error| no_thread(number, &error))
+            })
+            .collect();
+        // All of them are waited for, whatever becomes of the first.
+        let made: Vec<_> = makers
+            .into_iter()
+            .map(|maker| maker?.join().unwrap_or_else(|panic| panic::resume_unwind(panic)))
+            .collect();
+        made.into_iter().collect()
+    })
+}
+
+fn no_thread(number: usize, error: &io::Error) -> String {
+    format!("worker {number} has no thread: {error}")
+}
+
 impl Crew {
     /// Starts one thread for each job and waits until all of them run. If one does not, `stop` is called and the others are
     /// waited for.
@@ -42,9 +79,9 @@ impl Crew {
         for (number, job) in jobs.into_iter().enumerate() {
             let say = say.clone();
             let spawned = thread::Builder::new().name(format!("synmill-w{number}")).spawn(move || {
-                if !core_affinity::set_for_current(CoreId { id: job.core }) {
+                if let Err(line) = pin(number, job.core) {
                     // The listener is gone only when the start has failed already.
-                    let _ = say.send(Err(format!("worker {number} cannot be pinned to core {}", job.core)));
+                    let _ = say.send(Err(line));
                     return Ok(());
                 }
                 let _ = say.send(thread_id().map(|id| (number, id)).map_err(|error| error.to_string()));
@@ -54,7 +91,7 @@ impl Crew {
             match spawned {
                 Ok(thread) => crew.threads.push(thread),
                 Err(error) => {
-                    failure = Some(format!("worker {number} has no thread: {error}"));
+                    failure = Some(no_thread(number, &error));
                     break;
                 }
             }
@@ -157,6 +194,17 @@ mod tests {
             .map(|outcome| Job { core: core(), run: Box::new(|| outcome) })
             .into();
         assert_eq!(Crew::start(jobs, || ()).unwrap().join().unwrap_err(), "no room; no file");
+    }
+
+    #[test]
+    fn parts_are_made_on_their_cores_and_come_in_order() {
+        let cores = |_| core_affinity::get_core_ids().unwrap().iter().map(|core| core.id).collect::<Vec<_>>();
+        assert_eq!(
+            make_on(&[core(); 3], |number| (number, cores(()))).unwrap(),
+            [0, 1, 2].map(|number| (number, vec![core()]))
+        );
+        let line = make_on(&[core(), 1023], |number| number).unwrap_err();
+        assert!(line.contains("worker 1 cannot be pinned to core 1023"), "{line}");
     }
 
     #[test]

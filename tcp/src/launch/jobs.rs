@@ -2,10 +2,10 @@
 //! started.
 
 use std::io::{self, BufWriter};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
-use super::crew::{Job, Outcome};
+use super::crew::{self, Job, Outcome};
 use super::{Error, files, say};
 use crate::config::Rings;
 use crate::device::bundle::Bundle;
@@ -84,7 +84,7 @@ pub(super) struct Made {
 pub(super) fn make<A>(
     stage: &Stage<'_>,
     limits: &Limits,
-    mut application: impl FnMut(&Place) -> A,
+    application: impl FnMut(&Place) -> A + Send,
     devices: Vec<Vec<XdpDevice>>,
 ) -> Result<Made, Error>
 where
@@ -95,23 +95,27 @@ where
     let count = plan.workers.len();
     let devices: Vec<_> = devices.into_iter().map(Bundle::new).collect();
     let slots = limits.max_connections.div_ceil(count);
-    let mut endpoint = |(number, (device, counters)): (usize, (&Bundle<XdpDevice>, &Arc<Counters>))| {
+    let max_kept_frames: Vec<_> =
+        devices.iter().map(|device| device.members().len() * kept_frames(plan.buffers)).collect();
+    let application = Mutex::new(application);
+    let make_application = |place: &Place| application.lock().unwrap_or_else(PoisonError::into_inner)(place);
+    let endpoint = |number: usize| {
         let config = endpoint::Config {
-            application: application(&Place { number, slots, now: clock.now() }),
+            application: make_application(&Place { number, slots, now: clock.now() }),
             owned: plan.owned.clone(),
             mac: plan.mac,
             mtu: interface.mtu,
             max_connections: slots,
-            max_kept_frames: device.members().len() * kept_frames(plan.buffers),
+            max_kept_frames: max_kept_frames[number],
             time_wait: limits.time_wait,
             accept_partial_checksums: rings.accept_partial_checksums,
             piggyback: limits.piggyback,
             seed,
         };
-        Endpoint::new(config, clock.now(), Arc::clone(counters))
+        Endpoint::new(config, clock.now(), Arc::clone(&counters[number]))
     };
-    let mut endpoints: Vec<Endpoint<A>> =
-        devices.iter().zip(counters).enumerate().map(&mut endpoint).collect();
+    let cores: Vec<_> = plan.workers.iter().map(|place| place.core).collect();
+    let mut endpoints = crew::make_on(&cores, endpoint)?;
     let memory_bytes = endpoints.iter().map(Endpoint::memory_bytes).sum();
     let viewers = endpoints.iter().map(Endpoint::viewer).collect();
     let seats = worker::join(&mut endpoints);

@@ -80,7 +80,8 @@ where
         service: listener.service.clone(),
     };
     let addresses: Vec<_> = config.listeners().iter().map(|listener| listener.address).collect();
-    let application = |_: &_| Listeners(config.listeners().iter().map(listener).collect());
+    let answered = Listeners(config.listeners().iter().map(listener).collect());
+    let application = move |_: &_| answered.clone();
     let session = taken.start(rings, &limits, application, &addresses)?;
     let listeners: Vec<String> =
         config.listeners().iter().map(|listener| format!("{} {}", listener.address, listener.name)).collect();

@@ -137,7 +137,7 @@ impl Taken {
         mut self,
         rings: &Rings,
         limits: &Limits,
-        application: impl FnMut(&Place) -> A,
+        application: impl FnMut(&Place) -> A + Send,
         listeners: &[SocketAddr],
     ) -> Result<Session, Error> {
         let control = Arc::new(Control::default());
