@@ -28,6 +28,7 @@ pub mod device;
 pub mod endpoint;
 pub mod flow;
 pub mod generator;
+mod hint;
 pub mod interface;
 #[cfg(feature = "xdp")]
 pub mod launch;

@@ -37,6 +37,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::{Memo, Pending, Service, Taken, Then, pattern};
+use crate::hint::mostly;
+use crossbeam::utils::CachePadded;
 use request::{Reply, Request};
 
 /// The longest body: 4 GiB.
@@ -54,10 +56,10 @@ const _: () = assert!(Reply::ALL.len() <= 1 << REPLY_BITS);
 #[derive(Clone)]
 pub struct Http {
     body: Body,
-    /// The header section of each reply, by its number.
-    heads: Arc<[Box<[u8]>]>,
-    /// The last whole request, and its reply.
-    known: Box<RefCell<Known>>,
+    /// Of each reply, by its number.
+    starts: Arc<[Start]>,
+    /// The last whole request, and its reply. Written with each request: in lines of its own, away from what other workers read.
+    known: Box<CachePadded<RefCell<Known>>>,
 }
 
 /// A whole request that was read once, and its reply: the requests of a load test are alike, and need not be read byte by byte each
@@ -90,6 +92,18 @@ impl Known {
         }
     }
 }
+
+/// How the response of a reply begins. Mostly that is all of it.
+struct Start {
+    /// The header section, and the first bytes of the body.
+    text: Box<[u8]>,
+    head_len: u64,
+    /// Bytes of the whole response. Never zero.
+    len: u64,
+}
+
+/// Bytes of the body, at most, that stand behind the header section.
+const START_MAX: u64 = 1024;
 
 #[derive(Clone)]
 enum Body {
@@ -131,8 +145,8 @@ impl Http {
     }
 
     fn of(body: Body, size: u64) -> Self {
-        let heads = Reply::ALL.iter().map(|&reply| head(reply, size)).collect();
-        Self { body, heads, known: Box::new(RefCell::new(Known::NONE)) }
+        let starts = Reply::ALL.iter().map(|&reply| body.start(reply, size)).collect();
+        Self { body, starts, known: Box::new(CachePadded::new(RefCell::new(Known::NONE))) }
     }
 
     /// Where the body comes from: its size, or its file.
@@ -167,15 +181,31 @@ impl Http {
         state.unacked == 0 || (state.reply == reply && state.unacked + self.len(reply) <= RUN_MAX)
     }
 
-    /// Bytes of a whole response. Never zero.
+    /// Bytes of a whole response.
     #[inline]
     fn len(&self, reply: Reply) -> u64 {
-        let body = match &self.body {
-            _ if !reply.has_body() => 0,
-            Body::Pattern(size) => *size,
-            Body::File(_, bytes) => bytes.len() as u64,
-        };
-        self.heads[reply as usize].len() as u64 + body
+        self.starts[reply as usize].len
+    }
+}
+
+impl Body {
+    /// Writes its bytes from one on.
+    #[inline]
+    fn write(&self, from: u64, into: &mut [u8]) {
+        match self {
+            Self::Pattern(_) => pattern::fill(from, into),
+            Self::File(_, bytes) => into.copy_from_slice(&bytes[from as usize..][..into.len()]),
+        }
+    }
+
+    /// How the response with this body of `size` bytes begins.
+    fn start(&self, reply: Reply, size: u64) -> Start {
+        let head = head(reply, size);
+        let (head_len, size) = (head.len() as u64, if reply.has_body() { size } else { 0 });
+        let mut text = head;
+        text.resize(text.len() + size.min(START_MAX) as usize, 0);
+        self.write(0, &mut text[head_len as usize..]);
+        Start { text: text.into(), head_len, len: head_len + size }
     }
 }
 
@@ -186,7 +216,7 @@ impl fmt::Debug for Http {
 }
 
 /// The header section of a reply to a request for a body of `size` bytes.
-fn head(reply: Reply, size: u64) -> Box<[u8]> {
+fn head(reply: Reply, size: u64) -> Vec<u8> {
     let status = match reply {
         Reply::Get | Reply::Head | Reply::GetKeep | Reply::HeadKeep | Reply::GetClose | Reply::HeadClose => {
             "200 OK"
@@ -210,7 +240,6 @@ fn head(reply: Reply, size: u64) -> Box<[u8]> {
     };
     format!("HTTP/1.1 {status}\r\nServer: synmill\r\n{kind}Content-Length: {length}\r\n{connection}\r\n")
         .into_bytes()
-        .into()
 }
 
 /// The memo, unpacked.
@@ -289,8 +318,8 @@ impl Service for Http {
     #[inline]
     fn write(&self, memo: &Memo, at: u64, into: &mut [u8]) {
         let State { unacked, reply, .. } = State::unpack(*memo);
-        let head = &self.heads[reply as usize];
-        let len = self.len(reply);
+        let Start { text, head_len, len } = &self.starts[reply as usize];
+        let (len, start_len) = (*len, text.len() as u64);
         // The run ends where a response ends.
         let left = unacked - at;
         // Mostly there is one response, and this is its first byte.
@@ -298,18 +327,14 @@ impl Service for Http {
         let mut position = if to_end == 0 { 0 } else { len - to_end };
         let mut rest = into;
         while !rest.is_empty() {
-            let (end, in_head) =
-                if position < head.len() as u64 { (head.len() as u64, true) } else { (len, false) };
+            let in_start = position < start_len;
+            let end = if in_start { start_len } else { len };
             let n = usize::try_from(end - position).map_or(rest.len(), |left| left.min(rest.len()));
             let (part, after) = rest.split_at_mut(n);
-            if in_head {
-                part.copy_from_slice(&head[position as usize..][..n]);
+            if mostly(in_start) {
+                part.copy_from_slice(&text[position as usize..][..n]);
             } else {
-                let from = position - head.len() as u64;
-                match &self.body {
-                    Body::Pattern(_) => pattern::fill(from, part),
-                    Body::File(_, bytes) => part.copy_from_slice(&bytes[from as usize..][..n]),
-                }
+                self.body.write(position - head_len, part);
             }
             position = if position + n as u64 == len { 0 } else { position + n as u64 };
             rest = after;
