@@ -5,11 +5,14 @@
 //! that on its way; then RFC 9293, segment by segment. From the frame to the answer the passes are one function to the compiler: what they
 //! call at a place or two is `inline(always)`, or it would be called, and every time save and fetch what is in registers.
 
+use std::hint::cold_path;
+
 use super::connection::Current;
 use super::send::Acknowledge;
 use super::{Application, Endpoint, Outbox};
 use crate::device::{Burst, Frame};
 use crate::flow::{FlowKey, prefetch};
+use crate::hint::{mostly, seldom};
 use crate::proto::segment_arrives::refusal;
 use crate::proto::{Arrival, Disposition, Flags, State};
 use crate::stats::DropReason;
@@ -34,6 +37,8 @@ pub(super) struct Work {
     pub(super) hash: u64,
     /// The slot where the connection seems to be.
     pub(super) guess: Option<u32>,
+    /// Is it worth asking whether another worker has it?
+    pub(super) may_be_elsewhere: bool,
     pub(super) frame: Option<Frame>,
 }
 
@@ -65,17 +70,24 @@ impl<A: Application> Endpoint<A> {
                     work.frame = Some(frame);
                     segments += 1;
                 }
-                other => self.on_other(frame, other, handed, now, out),
+                other => {
+                    cold_path();
+                    self.on_other(frame, other, handed, now, out);
+                }
             }
         }
         for work in &mut all[..segments] {
             if opens(&work.packet) {
-                // Mostly its flow is in no table: one search of each is enough.
+                // Mostly its flow is in no table: one search of our own is enough, and mostly none of the others'.
                 work.guess = None;
-                self.table.prefetch_further(work.hash);
-                self.siblings.iter().for_each(|(_, lookup)| lookup.prefetch_further(work.hash));
+                self.table.prefetch_next_to_write(work.hash);
+                work.may_be_elsewhere = false;
+                for (_, lookup) in &self.siblings {
+                    work.may_be_elsewhere |= lookup.may_hold(work.hash);
+                }
                 continue;
             }
+            work.may_be_elsewhere = true;
             // The first with this fingerprint; whether it is the one is for the last pass to say.
             work.guess = self.table.find(work.hash, |_| true);
             if let Some(slot) = work.guess {
@@ -110,11 +122,11 @@ impl<A: Application> Endpoint<A> {
         out: &mut Outbox,
     ) -> Fate {
         let packet = &work.packet;
-        if packet.link.destination != self.mac {
+        if seldom(packet.link.destination != self.mac) {
             out.recycle.push(frame);
             return Fate::Dropped(DropReason::NotOurs);
         }
-        let found = work.guess.filter(|&slot| self.is(slot, &packet.key));
+        let found = work.guess.filter(|&slot| mostly(self.is(slot, &packet.key)));
         if let Some(slot) = found.or_else(|| self.find(&packet.key, work.hash)) {
             self.segment_counted(packet);
             let mut current = self.connections.get(slot);
@@ -122,13 +134,17 @@ impl<A: Application> Endpoint<A> {
             self.put_back(&current);
             return fate;
         }
-        if !handed && let Some(worker) = self.sibling_with(&packet.key, work.hash) {
+        if !handed
+            && seldom(work.may_be_elsewhere)
+            && let Some(worker) = self.sibling_with(&packet.key, work.hash)
+        {
+            cold_path();
             out.hand_over.push((worker, frame));
             return Fate::HandedOut;
         }
         self.segment_counted(packet);
         let listener = self.application.listener(&packet.key);
-        if listener.is_none() && !self.owns(&packet.key.local) {
+        if seldom(listener.is_none()) && !self.owns(&packet.key.local) {
             out.recycle.push(frame);
             return Fate::Dropped(DropReason::NotOurs);
         }
@@ -136,9 +152,11 @@ impl<A: Application> Endpoint<A> {
         match listener {
             // Section 3.10.7.2: a listener takes SYN, ignores RST, and refuses the rest. One that drains refuses SYN too.
             Some(listener)
-                if flags.has(Flags::SYN)
-                    && !flags.has_any(Flags::RST.with(Flags::ACK))
-                    && self.draining.is_none() =>
+                if mostly(
+                    flags.has(Flags::SYN)
+                        && !flags.has_any(Flags::RST.with(Flags::ACK))
+                        && self.draining.is_none(),
+                ) =>
             {
                 self.on_syn(now, listener, work, frame, out)
             }
@@ -153,7 +171,7 @@ impl<A: Application> Endpoint<A> {
 
     fn segment_counted(&self, packet: &TcpPacket) {
         self.counters.in_segs.add(1);
-        if packet.partial_checksum {
+        if seldom(packet.partial_checksum) {
             self.counters.in_partial_checksums.add(1);
         }
     }
@@ -191,7 +209,7 @@ impl<A: Application> Endpoint<A> {
         }
         match arrival.disposition {
             // All was said, and all was heard.
-            Disposition::Accepted if before == State::TimeWait => {
+            Disposition::Accepted if seldom(before == State::TimeWait) => {
                 out.recycle.push(frame);
                 return Fate::Absorbed;
             }
@@ -199,6 +217,7 @@ impl<A: Application> Endpoint<A> {
                 return self.on_accepted(current, before, &arrival, (work, frame), now, out);
             }
             Disposition::Drop(reason) => {
+                cold_path();
                 out.recycle.push(frame);
                 return Fate::Dropped(reason);
             }
@@ -210,9 +229,16 @@ impl<A: Application> Endpoint<A> {
                 out.recycle.push(frame);
                 return Fate::Absorbed;
             }
-            Disposition::Refuse => return self.refuse(work, frame, out),
-            Disposition::Reopen => return self.reopen(current, work, frame, now, out),
+            Disposition::Refuse => {
+                cold_path();
+                return self.refuse(work, frame, out);
+            }
+            Disposition::Reopen => {
+                cold_path();
+                return self.reopen(current, work, frame, now, out);
+            }
             Disposition::Acknowledge => {
+                cold_path();
                 if segment.text_len > 0 {
                     self.counters.in_duplicates.add(1);
                 }
@@ -220,6 +246,7 @@ impl<A: Application> Endpoint<A> {
                 self.send(current, &ack, Some(frame), millis, out);
             }
             Disposition::RepeatHandshake => {
+                cold_path();
                 let again = before == State::SynReceived;
                 let handshake = current.tcb.handshake();
                 let handshake = crate::proto::Outgoing { again, ..handshake };
@@ -238,9 +265,8 @@ impl<A: Application> Endpoint<A> {
     /// The peer's next hop may have changed: the way back is where its last good segment came from.
     #[inline]
     fn learn_next_hop(&mut self, current: &mut Current, link: &Link) {
-        let back = link.reversed();
-        if *self.paths.next_hop(current.next_hop) != back {
-            current.next_hop = self.paths.change(current.next_hop, &back);
+        if seldom(!self.paths.next_hop(current.next_hop).is_back_of(link)) {
+            current.next_hop = self.paths.change(current.next_hop, &link.reversed());
         }
     }
 
@@ -262,7 +288,7 @@ impl<A: Application> Endpoint<A> {
             let id = self.id(current);
             self.application.on_open(id, &mut current.memo, now);
         }
-        if arrival.syn_was_lost
+        if seldom(arrival.syn_was_lost)
             && let Some(number) = self.attach_record(current)
         {
             let mss = u32::from(current.tcb.mss());
@@ -271,7 +297,7 @@ impl<A: Application> Endpoint<A> {
         if arrival.acked > 0 {
             self.on_acked(current, arrival.acked, now, out);
         }
-        if arrival.is_duplicate_ack {
+        if seldom(arrival.is_duplicate_ack) {
             self.on_duplicate_ack(current);
         }
         let carried = arrival.text.is_some() || arrival.fin.is_some();

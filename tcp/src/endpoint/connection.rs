@@ -192,11 +192,10 @@ impl Connections {
     /// Is there a live connection in a slot whose address and port that vary are these, and what it shares with others?
     #[inline]
     pub(super) fn shared_of(&self, slot: u32, (address, port): (Address, u16)) -> Option<u16> {
-        let [high, low] = address.halves();
-        let numbers = self.slots.word(slot, 2);
-        let is_called =
-            self.slots.word(slot, 0) == high && self.slots.word(slot, 1) == low && numbers as u16 == port;
-        (is_called && self.state(slot) != State::Closed).then_some((numbers >> 16) as u16)
+        let address = address.halves();
+        let [high, low, numbers, .., rest] = self.slots.words(slot);
+        let is_called = [high, low] == address && numbers as u16 == port;
+        (is_called && Tcb::peek(rest).0 != State::Closed).then_some((numbers >> 16) as u16)
     }
 
     #[inline]

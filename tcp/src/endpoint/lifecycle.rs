@@ -1,11 +1,14 @@
 //! How connections begin and end: OPEN in both roles, the bounds and who gives way, the accounts. Knows slots, table and counters;
 //! never what is said over a connection.
 
+use std::hint::cold_path;
+
 use super::connection::{Connection, Current};
 use super::paths::Shared;
 use super::{Application, Endpoint, Fate, Open, OpenError, Outbox, Work};
 use crate::device::Frame;
 use crate::flow::FlowKey;
+use crate::hint::seldom;
 use crate::proto::{End, SeqNum, State, Tcb};
 use crate::stats::DropReason;
 use crate::time::Instant;
@@ -62,7 +65,7 @@ impl<A: Application> Endpoint<A> {
         frame: Frame,
         out: &mut Outbox,
     ) -> Fate {
-        if self.half_open_now >= self.max_half_open && !self.evict_half_open(now, out) {
+        if seldom(self.half_open_now >= self.max_half_open) && !self.evict_half_open(now, out) {
             out.recycle.push(frame);
             return Fate::Dropped(DropReason::SynBacklog);
         }
@@ -79,6 +82,7 @@ impl<A: Application> Endpoint<A> {
                 Fate::Answered
             }
             Err(reason) => {
+                cold_path();
                 out.recycle.push(frame);
                 Fate::Dropped(reason)
             }
@@ -122,7 +126,8 @@ impl<A: Application> Endpoint<A> {
         let shared = Shared { end: A::VARIES.split(&open.key)[1], role: open.role };
         let (shared, next_hop) = self.paths.take(&shared, &open.link).ok_or(DropReason::TooManyPaths)?;
         let full = self.table.len() == self.max_connections && !self.evict(now, out);
-        let Some(slot) = (if full { None } else { self.connections.take() }) else {
+        let Some(slot) = (if seldom(full) { None } else { self.connections.take() }) else {
+            cold_path();
             self.paths.put(shared, next_hop);
             return Err(DropReason::TableFull);
         };
@@ -146,7 +151,7 @@ impl<A: Application> Endpoint<A> {
     fn evict(&mut self, now: Instant, out: &mut Outbox) -> bool {
         if let Some(slot) = self.waiting.first() {
             let mut oldest = self.connections.get(slot);
-            self.forget(&mut oldest, now, out);
+            self.forget(&mut oldest, self.waiting.first_hash(), now, out);
             self.counters.ended_evicted_time_wait.add(1);
             self.look_ahead();
             return true;
@@ -154,11 +159,17 @@ impl<A: Application> Endpoint<A> {
         self.evict_half_open(now, out)
     }
 
-    /// Asks for the lines of those in TIME-WAIT that leave next.
+    /// Asks for the lines of those in TIME-WAIT that leave next, in the array and then in the index.
     pub(super) fn look_ahead(&mut self) {
-        if let Some(slot) = self.waiting.look_ahead(&self.connections) {
-            let key = self.key(&self.connections.get(slot));
-            self.table.prefetch_to_write(self.hasher.hash(&key));
+        let Self { waiting, connections, paths, hasher, table, .. } = self;
+        let near = waiting.look_ahead(connections, |slot| {
+            let current = connections.get(slot);
+            let hash = hasher.hash(&current.key(A::VARIES, paths.shared(current.shared).end));
+            table.prefetch_to_write(hash);
+            hash
+        });
+        if let Some(hash) = near {
+            table.prefetch_next_to_write(hash);
         }
     }
 
@@ -169,7 +180,7 @@ impl<A: Application> Endpoint<A> {
                 let mut oldest = self.connections.get(slot);
                 self.counters.attempt_fails.add(1);
                 self.tell_end(&oldest, End::TimedOut, now);
-                self.forget(&mut oldest, now, out);
+                self.forget(&mut oldest, None, now, out);
                 self.counters.ended_evicted_half_open.add(1);
                 return true;
             }
@@ -195,7 +206,7 @@ impl<A: Application> Endpoint<A> {
         self.half_open_now -= usize::from(before == State::SynReceived);
         if after == State::SynReceived {
             self.half_open_now += 1;
-            if self.half_open.len() == self.half_open.capacity() {
+            if seldom(self.half_open.len() == self.half_open.capacity()) {
                 self.half_open.pop_front();
             }
             self.half_open.push_back(current.slot);
@@ -247,14 +258,14 @@ impl<A: Application> Endpoint<A> {
             End::Unreachable => counters.ended_unreachable.add(1),
         }
         self.tell_end(current, end, now);
-        self.forget(current, now, out);
+        self.forget(current, None, now, out);
     }
 
-    /// Takes a connection out of everything. Its slot is free afterwards.
+    /// Takes a connection out of everything. Its slot is free afterwards. `hash` is that of its name, if it is known.
     #[inline(always)]
-    fn forget(&mut self, current: &mut Current, now: Instant, out: &mut Outbox) {
+    fn forget(&mut self, current: &mut Current, hash: Option<u64>, now: Instant, out: &mut Outbox) {
         let before = current.tcb.state();
-        let hash = self.hasher.hash(&self.key(current));
+        let hash = hash.unwrap_or_else(|| self.hasher.hash(&self.key(current)));
         let removed = self.table.remove(hash, current.slot);
         assert!(removed, "every connection is in the table");
         if before == State::TimeWait {

@@ -168,10 +168,10 @@ impl Lookup {
         self.index.prefetch(hash);
     }
 
-    /// See [`FlowIndex::prefetch_further`].
+    /// See [`FlowIndex::may_hold`].
     #[inline]
-    pub(super) fn prefetch_further(&self, hash: u64) {
-        self.index.prefetch_further(hash);
+    pub(super) fn may_hold(&self, hash: u64) -> bool {
+        self.index.may_hold(hash)
     }
 
     /// Has that endpoint a live connection of this name? A search costs some lines of its index; only who is found there, by 32

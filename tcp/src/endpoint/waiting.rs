@@ -8,6 +8,9 @@ use crate::time::Millis;
 const NONE: u32 = u32::MAX;
 /// How many of those that leave next are known: what waits longest has not been touched for long, so their lines are asked for.
 const AHEAD: usize = 8;
+/// Of these, the one whose line is here, and the one whose line in the index is.
+const HERE: usize = AHEAD / 2;
+const NEAR: usize = AHEAD / 4;
 
 /// The queue.
 pub(super) struct Waiting {
@@ -15,9 +18,18 @@ pub(super) struct Waiting {
     last: u32,
     /// When the first one's time is over.
     deadline: Millis,
-    /// The first ones in order, of which those asked for the earlier are here.
-    next: [u32; AHEAD],
+    /// The first ones in order, from `start` on and around the end.
+    next: [Next; AHEAD],
+    start: usize,
     known: usize,
+}
+
+/// One that leaves soon.
+#[derive(Clone, Copy)]
+struct Next {
+    slot: u32,
+    /// Of its name, once its line was here to be read.
+    hash: Option<u64>,
 }
 
 /// Neighbours as a memo.
@@ -35,7 +47,13 @@ const fn after(memo: Memo) -> u32 {
 
 impl Waiting {
     pub(super) const fn new() -> Self {
-        Self { first: NONE, last: NONE, deadline: Millis(0), next: [NONE; AHEAD], known: 0 }
+        let next = [Next { slot: NONE, hash: None }; AHEAD];
+        Self { first: NONE, last: NONE, deadline: Millis(0), next, start: 0, known: 0 }
+    }
+
+    #[inline]
+    const fn nth(&self, number: usize) -> usize {
+        (self.start + number) % AHEAD
     }
 
     /// The one that waits longest.
@@ -79,17 +97,28 @@ impl Waiting {
         } else {
             connections.set_memo(after, links(before, self::after(connections.memo(after))));
         }
-        if self.known > 0 && self.next[0] == current.slot {
-            self.next.copy_within(1.., 0);
+        if self.known > 0 && self.next[self.start].slot == current.slot {
+            self.start = self.nth(1);
             self.known -= 1;
         }
     }
 
-    /// Asks for the lines of those that leave next; the one whose own line is here by now, so that its line in the index can be asked
-    /// for.
+    /// The hash of the first one's name, if it is known by now.
     #[inline]
-    pub(super) fn look_ahead(&mut self, connections: &Connections) -> Option<u32> {
-        if self.known == 0 || self.next[0] != self.first {
+    pub(super) fn first_hash(&self) -> Option<u64> {
+        let first = &self.next[self.start];
+        if self.known > 0 && first.slot == self.first { first.hash } else { None }
+    }
+
+    /// Asks for the lines of those that leave next. One's line is here by now: `hash` finds what its name hashes to. Of another, that hash
+    /// has been known for some time, and comes back.
+    #[inline]
+    pub(super) fn look_ahead(
+        &mut self,
+        connections: &Connections,
+        hash: impl FnOnce(u32) -> u64,
+    ) -> Option<u64> {
+        if self.known == 0 || self.next[self.start].slot != self.first {
             // Somebody left who was not the first.
             self.known = 0;
         }
@@ -98,16 +127,24 @@ impl Waiting {
             if self.known == AHEAD {
                 break;
             }
-            let next =
-                if self.known == 0 { self.first } else { after(connections.memo(self.next[self.known - 1])) };
-            if next == NONE {
+            let slot = match self.known.checked_sub(1) {
+                None => self.first,
+                Some(last) => after(connections.memo(self.next[self.nth(last)].slot)),
+            };
+            if slot == NONE {
                 return None;
             }
-            connections.prefetch(next);
-            self.next[self.known] = next;
+            connections.prefetch(slot);
+            let at = self.nth(self.known);
+            self.next[at] = Next { slot, hash: None };
             self.known += 1;
         }
-        (self.known == AHEAD).then(|| self.next[AHEAD / 2])
+        if self.known < AHEAD {
+            return None;
+        }
+        let here = self.nth(HERE);
+        self.next[here].hash = Some(hash(self.next[here].slot));
+        self.next[self.nth(NEAR)].hash
     }
 }
 
@@ -139,12 +176,19 @@ mod tests {
         for round in 0..100 {
             let first = waiting.first().unwrap();
             assert_eq!(order.pop_front(), Some(first));
+            // It takes some rounds to know as many as it will, and some more for one to come so near.
+            let hashed = AHEAD - 2 + HERE;
+            assert_eq!(
+                waiting.first_hash(),
+                (round > hashed).then(|| u64::from(first) << 32),
+                "round {round}"
+            );
             let mut current = connections.get(first);
             waiting.remove(&current, &mut connections);
             connections.put(&mut current);
-            // It takes some rounds to know as many as it will.
-            let known = waiting.look_ahead(&connections);
-            assert_eq!(known, (round >= AHEAD - 2).then(|| order[AHEAD / 2]), "round {round}");
+            let near = waiting.look_ahead(&connections, |slot| u64::from(slot) << 32);
+            let is_known = round >= hashed - NEAR;
+            assert_eq!(near, is_known.then(|| u64::from(order[NEAR]) << 32), "round {round}");
             order.push_back(come(&mut waiting, &mut connections));
         }
     }

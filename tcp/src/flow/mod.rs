@@ -37,10 +37,10 @@ pub(crate) fn prefetch<T>(target: &T) {
 )]
 pub(crate) fn prefetch_to_write<T>(target: &T) {
     #[cfg(target_arch = "x86_64")]
-    // SAFETY: as a prefetch for reading.
+    // SAFETY: as a prefetch for reading. It is no access to memory, so the compiler may keep what it knows of it.
     unsafe {
-        let line = std::ptr::from_ref(target);
-        std::arch::asm!("prefetchw [{}]", in(reg) line, options(nostack, preserves_flags));
+        let line = std::ptr::from_ref(target).addr();
+        std::arch::asm!("prefetchw [{}]", in(reg) line, options(nomem, nostack, preserves_flags));
     }
     #[cfg(not(target_arch = "x86_64"))]
     let _ = target;

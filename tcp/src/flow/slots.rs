@@ -108,6 +108,13 @@ impl<const N: usize> Slots<N> {
         self.shelf.lines[slot as usize].0[word].load(Relaxed)
     }
 
+    /// All words of a record; who looks at some of them pays for these only.
+    #[must_use]
+    #[inline]
+    pub fn words(&self, slot: u32) -> [u64; N] {
+        load(&self.shelf.lines[slot as usize])
+    }
+
     /// A record. Only its writer changes it, and that is us.
     #[must_use]
     #[inline]

@@ -10,6 +10,7 @@ mod strays;
 
 use strays::Strays;
 
+use crate::hint::mostly;
 use crate::sync::{Arc, AtomicU64, Ordering::Acquire, Ordering::Relaxed, Ordering::Release};
 
 const ENTRIES: usize = 7;
@@ -36,7 +37,12 @@ impl Line {
     #[inline]
     fn read(&self) -> Fingerprints {
         let [a, b, c, d] = &self.fingerprints;
-        Fingerprints([a, b, c, d].map(|word| word.load(Acquire)))
+        Fingerprints([a.load(Acquire), b.load(Acquire), c.load(Acquire), d.load(Acquire)])
+    }
+
+    #[inline]
+    fn strays(&self) -> Strays {
+        Strays(half(self.fingerprints[ENTRIES / 2].load(Acquire), ENTRIES))
     }
 
     #[inline]
@@ -203,10 +209,10 @@ impl FlowIndex {
         self.lines.furthest.load(Acquire) as usize
     }
 
-    /// Lines that a search which began in this one goes on for.
+    /// Lines that a search goes on for which began in a line with these strays.
     #[inline]
-    fn reach(&self, home: &Fingerprints, wanted: u32) -> usize {
-        home.strays().reach(wanted, || self.furthest())
+    fn reach(&self, strays: Strays, wanted: u32) -> usize {
+        strays.reach(wanted, || self.furthest())
     }
 
     /// The place of the entry with this hash whose slot `is_it`.
@@ -214,21 +220,23 @@ impl FlowIndex {
     fn search(&self, hash: u64, mut is_it: impl FnMut(u32) -> bool) -> Option<(usize, usize, u32)> {
         let wanted = fingerprint(hash);
         let mut at = self.home(hash);
-        let home = self.lines[at].read();
-        let (mut fingerprints, mut left) = (home, None);
+        let mut line = &self.lines[at];
+        let mut fingerprints = line.read();
+        let strays = fingerprints.strays();
+        let mut left = None;
         loop {
-            let line = &self.lines[at];
             for position in fingerprints.equal(wanted) {
                 let slot = line.slot(position);
-                if is_it(slot) {
+                if mostly(is_it(slot)) {
                     return Some((at, position, slot));
                 }
             }
             // Mostly it is at home: then nobody asks for its strays.
-            let further = left.unwrap_or_else(|| self.reach(&home, wanted)).checked_sub(1)?;
+            let further = left.unwrap_or_else(|| self.reach(strays, wanted)).checked_sub(1)?;
             left = Some(further);
             at = self.next(at);
-            fingerprints = self.lines[at].read();
+            line = &self.lines[at];
+            fingerprints = line.read();
         }
     }
 
@@ -238,15 +246,19 @@ impl FlowIndex {
         super::prefetch(&self.lines[self.home(hash)]);
     }
 
-    /// Once that line is there: asks for those behind it that a search may look at, as far as it mostly goes.
+    /// Once that line is there: may a flow with this hash be in the table? If a search would go on behind that line, the next lines are
+    /// asked for.
     #[inline]
-    pub fn prefetch_further(&self, hash: u64) {
+    pub fn may_hold(&self, hash: u64) -> bool {
+        let wanted = fingerprint(hash);
         let mut at = self.home(hash);
-        let reach = self.reach(&self.lines[at].read(), fingerprint(hash));
+        let home = self.lines[at].read();
+        let reach = self.reach(home.strays(), wanted);
         for _ in 0..reach.min(PREFETCHED) {
             at = self.next(at);
             super::prefetch(&self.lines[at]);
         }
+        reach > 0 || home.equal(wanted).next().is_some()
     }
 
     /// The slot whose record `is_it`, of those with this hash as far as 32 bits of fingerprint tell: a stranger's is among them once in
@@ -308,10 +320,11 @@ impl FlowTable {
         super::prefetch_to_write(&self.index.lines[self.index.home(hash)]);
     }
 
-    /// See [`FlowIndex::prefetch_further`].
+    /// The same for the line behind it: every third flow or so is there. (To look whether this one is would take longer, as often as
+    /// the processor guesses wrong.)
     #[inline]
-    pub fn prefetch_further(&self, hash: u64) {
-        self.index.prefetch_further(hash);
+    pub fn prefetch_next_to_write(&self, hash: u64) {
+        super::prefetch_to_write(&self.index.lines[self.index.next(self.index.home(hash))]);
     }
 
     /// The slot with this fingerprint whose connection `is_it`.
@@ -343,7 +356,7 @@ impl FlowTable {
                 self.index.lines.furthest.store(distance as u64, Release);
             }
             let line = &self.index.lines[home];
-            line.set_strays(line.read().strays().with(fingerprint(hash), distance));
+            line.set_strays(line.strays().with(fingerprint(hash), distance));
         }
         self.index.lines[at].set(position, fingerprint(hash), slot);
         self.len += 1;
@@ -359,7 +372,7 @@ impl FlowTable {
         let home = self.index.home(hash);
         if home != found {
             let line = &self.index.lines[home];
-            line.set_strays(line.read().strays().without(fingerprint(hash)));
+            line.set_strays(line.strays().without(fingerprint(hash)));
         }
         self.len -= 1;
         true

@@ -53,6 +53,13 @@ impl Link {
     pub const fn reversed(self) -> Self {
         Self { destination: self.source, source: self.destination, tags: self.tags }
     }
+
+    /// Is this the other's way back?
+    #[must_use]
+    #[inline]
+    pub fn is_back_of(&self, other: &Self) -> bool {
+        self.destination == other.source && self.source == other.destination && self.tags == other.tags
+    }
 }
 
 /// A whole, checked TCP packet.
