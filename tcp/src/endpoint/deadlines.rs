@@ -4,6 +4,7 @@
 use super::connection::Current;
 use super::{Application, Endpoint, Outbox};
 use crate::flow::{Armed, Marked as _};
+use crate::hint::seldom;
 use crate::proto::{End, MIN_RTO_MS, State, Timeout, Timer};
 use crate::time::{Instant, Millis};
 
@@ -30,7 +31,7 @@ impl<A: Application> Endpoint<A> {
     #[inline]
     fn come_up(&mut self, current: &mut Current, deadline: Millis) {
         let slot = current.slot;
-        if !self.timers.arm(slot, &mut **current, deadline) {
+        if seldom(!self.timers.arm(slot, &mut **current, deadline)) {
             self.counters.timer_wheel_full.add(1);
         }
     }

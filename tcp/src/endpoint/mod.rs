@@ -32,6 +32,7 @@ use waiting::Waiting;
 
 use crate::device::{BURST, Burst, Frame};
 use crate::flow::{Address, FlowHasher, FlowKey, FlowTable, Share, SlotSet, Timers};
+use crate::hint::seldom;
 use crate::proto::{Environment, IsnSecret, State};
 use crate::service::{Pending, Then};
 use crate::stats::Counters;
@@ -358,7 +359,7 @@ impl<A: Application> Endpoint<A> {
     #[inline(always)]
     fn put_back(&mut self, current: &Current) {
         // A slot that was freed was written then, and may have another owner.
-        if current.tcb.state() == State::Closed {
+        if seldom(current.tcb.state() == State::Closed) {
             return;
         }
         match current.tcb.transfer() {
@@ -414,7 +415,7 @@ impl<A: Application> Endpoint<A> {
                 pending.bytes = u64::from(record.kept_bytes);
             }
         }
-        if self.draining.is_some() && pending.bytes == 0 && pending.then == Then::Wait {
+        if seldom(self.draining.is_some()) && pending.bytes == 0 && pending.then == Then::Wait {
             pending.then = Then::Close;
         }
         pending

@@ -3,8 +3,10 @@
 
 use std::collections::HashMap;
 use std::hash::Hash;
+use std::hint::cold_path;
 
 use crate::flow::{Address, SlotReader, Slots, Words};
+use crate::hint::{mostly, seldom};
 use crate::wire::Link;
 
 /// Values numbered while connections use them. Their number is bounded; what nobody uses any more makes room.
@@ -33,7 +35,7 @@ impl<T: Copy + Eq + Hash> Numbered<T> {
     #[inline]
     pub(super) fn take(&mut self, value: &T) -> Option<u16> {
         let number = match self.values.get(usize::from(self.last)) {
-            Some((last, users)) if last == value && *users > 0 => self.last,
+            Some((last, users)) if mostly(last == value && *users > 0) => self.last,
             _ => self.find(value)?,
         };
         self.values[usize::from(number)].1 += 1;
@@ -63,7 +65,7 @@ impl<T: Copy + Eq + Hash> Numbered<T> {
     pub(super) fn put(&mut self, number: u16) {
         let (value, users) = &mut self.values[usize::from(number)];
         *users -= 1;
-        if *users == 0 {
+        if seldom(*users == 0) {
             self.numbers.remove(value);
             self.unused.push(number);
         }
@@ -126,12 +128,13 @@ impl Paths {
         let number = self.shared.take(shared)?;
         match self.next_hops.take(next_hop) {
             Some(next_hop) => {
-                if self.shared.is_new(number) {
+                if seldom(self.shared.is_new(number)) {
                     self.published.set(number.into(), shared);
                 }
                 Some((number, next_hop))
             }
             None => {
+                cold_path();
                 self.shared.put(number);
                 None
             }

@@ -4,6 +4,7 @@ use super::connection::Current;
 use super::records::Piece;
 use super::{Application, Endpoint, Fate, Outbox, Work};
 use crate::device::Frame;
+use crate::hint::{mostly, seldom};
 use crate::proto::{Arrival, RECEIVE_WINDOW, Text};
 use crate::service::Taken;
 use crate::stats::DropReason;
@@ -111,7 +112,7 @@ impl<A: Application> Endpoint<A> {
         let start = work.packet.text_start;
         let mut received = match arrival.text {
             // What comes in order waits only behind text that the service has not taken.
-            Some(text) if text.seq == current.tcb.rcv_nxt() && self.held_bytes(current) == 0 => {
+            Some(text) if mostly(text.seq == current.tcb.rcv_nxt() && self.held_bytes(current) == 0) => {
                 self.receive_in_order(current, text, start, frame, now, out)
             }
             Some(text) => self.hold(current, text, start, frame, out),
@@ -136,12 +137,12 @@ impl<A: Application> Endpoint<A> {
         let tcb = &current.tcb;
         let early = tcb.transfer().and_then(|number| self.records.get(number).transfer.early_fin);
         let Some(fin) = arrival.fin.or(early) else { return };
-        if !tcb.state().may_receive() {
+        if seldom(!tcb.state().may_receive()) {
             return;
         }
         // Once for each that comes; one that waits behind missing text is no reason to acknowledge acknowledgements.
         received.must_acknowledge |= arrival.fin.is_some();
-        if fin != tcb.rcv_nxt() {
+        if seldom(fin != tcb.rcv_nxt()) {
             // Text before it is still missing. Without a record for it, the peer will send it again.
             if let Some(number) = self.attach_record(current) {
                 self.records.get_mut(number).transfer.early_fin = Some(fin);
@@ -198,7 +199,7 @@ impl<A: Application> Endpoint<A> {
         let start = text_start + text.skip;
         let bytes = &frame[usize::from(start)..][..usize::from(text.len)];
         match self.offer(current, bytes, now) {
-            Offered::Taken(taken) if taken == text.len => {
+            Offered::Taken(taken) if mostly(taken == text.len) => {
                 self.counters.in_bytes.add(u64::from(taken));
                 current.tcb.receive(u32::from(taken), now.millis());
                 Received { frame: Some(frame), must_acknowledge: false, fate: Fate::Absorbed }

@@ -1,10 +1,13 @@
 //! The sending half: what a connection may send now, written into frames. Knows frames and the outbox; never where they go.
 
+use std::hint::cold_path;
+
 use super::connection::Current;
 use super::records::Record;
 use super::{Application, Endpoint, Outbox, SEGMENTS_PER_VISIT};
 use crate::device::{Frame, LINK_HEADER};
 use crate::flow::FlowKey;
+use crate::hint::{mostly, seldom};
 use crate::proto::{End, Flags, Outgoing, Recovery, Segment, State, Stream};
 use crate::service::Then;
 use crate::time::{Instant, Millis};
@@ -39,7 +42,7 @@ impl<A: Application> Endpoint<A> {
         let resets = pending.then == Then::Reset && current.tcb.state().aborts_with_rst();
         // In answer to SYN,ACK, RST would end a handshake that the peer does not know to be complete: ACK goes first.
         let completes = before == State::SynSent && frame.is_some();
-        if resets && !completes {
+        if seldom(resets && !completes) {
             let reset = current.tcb.reset();
             self.send(current, &reset, frame, millis, out);
             self.state_changed(current, before, now);
@@ -47,18 +50,18 @@ impl<A: Application> Endpoint<A> {
             return true;
         }
         let stream = self.stream(current, pending.bytes, pending.then);
-        if current.tcb.wants_transfer(stream) {
+        if seldom(current.tcb.wants_transfer(stream)) {
             self.attach_record(current);
         }
         // In answer to a segment one goes in its own frame at once; the others take their turn.
         let most = if frame.is_some() { 1 } else { SEGMENTS_PER_VISIT };
         let at_once = acknowledge == Acknowledge::AtOnce;
-        let alone = resets || (frame.is_some() && self.acknowledges_alone(current, at_once, stream));
+        let alone = seldom(resets) || (frame.is_some() && self.acknowledges_alone(current, at_once, stream));
         let is_due = at_once || (acknowledge == Acknowledge::IfOwed && current.tcb.owes_ack());
         let mut sent = 0;
         let goes_on = loop {
             // What is sent may be longer than what came: a received frame may be a small one.
-            let fits = |frame: &Frame| frame.capacity() >= self.mtu + LINK_HEADER;
+            let fits = |frame: &Frame| mostly(frame.capacity() >= self.mtu + LINK_HEADER);
             let has_room = frame.as_ref().is_some_and(fits) || !out.free.is_empty();
             let polled = if !alone && sent < most && has_room {
                 let rides = self.rides(current, stream);
@@ -123,7 +126,7 @@ impl<A: Application> Endpoint<A> {
     /// Is there data or a FIN that was never sent, or a repair going on?
     fn may_send_more(&self, current: &Current, stream: Stream) -> bool {
         let tcb = &current.tcb;
-        let repairs = tcb.wants_resend() || tcb.transfer().is_some_and(|number| {
+        let repairs = seldom(tcb.wants_resend()) || tcb.transfer().is_some_and(|number| {
             matches!(self.records.get(number).transfer.recovery, Recovery::Timeout { next, recover } if next != recover)
         });
         repairs || (tcb.state().may_send() && (stream.bytes > u64::from(tcb.flight()) || stream.fin))
@@ -159,13 +162,14 @@ impl<A: Application> Endpoint<A> {
         let len = header_len + usize::from(segment.text_len);
         let answers = frame.is_some();
         let frame = match frame {
-            Some(frame) if frame.capacity() >= len => Some(frame),
+            Some(frame) if mostly(frame.capacity() >= len) => Some(frame),
             small => {
                 out.recycle.extend(small);
                 out.free.pop_if(|frame| frame.capacity() >= len)
             }
         };
         let Some(mut frame) = frame else {
+            cold_path();
             self.counters.no_free_frame.add(1);
             return;
         };
@@ -189,7 +193,7 @@ impl<A: Application> Endpoint<A> {
 
     fn count_sent(&self, outgoing: &Outgoing, segment: &Segment, answers: bool) {
         let counters = &self.counters;
-        if outgoing.again {
+        if seldom(outgoing.again) {
             counters.retrans_segs.add(1);
             if segment.flags.has(Flags::SYN) {
                 counters.retrans_syn.add(1);
@@ -198,7 +202,7 @@ impl<A: Application> Endpoint<A> {
             counters.out_segs.add(1);
             counters.out_bytes.add(u64::from(segment.text_len));
         }
-        if segment.flags.has(Flags::RST) {
+        if seldom(segment.flags.has(Flags::RST)) {
             counters.out_rsts.add(1);
         }
         if !answers {

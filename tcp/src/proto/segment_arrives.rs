@@ -3,9 +3,12 @@
 //! Text and FIN are only judged here: whether text finds a place is the endpoint's to say, and it reports back through
 //! [`Tcb::receive`] and [`Tcb::receive_fin`].
 
+use std::hint::cold_path;
+
 use super::tcb::{FIN_WAIT_2_MS, Flag};
 use super::timeouts::FIN_RETRIES;
 use super::{Flags, Segment, SeqNum, State, Tcb, Timer, Transfer, WireWindow};
+use crate::hint::{mostly, seldom};
 use crate::stats::DropReason;
 use crate::time::Millis;
 
@@ -131,7 +134,7 @@ impl Tcb {
         if self.state() == State::SynSent {
             return self.arrives_in_syn_sent(seg, environment, now);
         }
-        if self.state() == State::TimeWait && self.may_reopen(seg) {
+        if seldom(self.state() == State::TimeWait) && self.may_reopen(seg) {
             return Arrival::of(Disposition::Reopen);
         }
         let window = self.rcv_wnd(transfer.as_deref());
@@ -140,9 +143,10 @@ impl Tcb {
             .or_else(|| self.check_rst(seg))
             .or_else(|| self.check_syn(seg))
         {
+            cold_path();
             return Arrival::of(disposition);
         }
-        if !seg.flags.has(Flags::ACK) {
+        if seldom(!seg.flags.has(Flags::ACK)) {
             return Arrival::of(Disposition::Drop(DropReason::NoAck));
         }
         self.note_timestamp(seg);
@@ -220,7 +224,7 @@ impl Tcb {
             _ => seg.seq.is_within(nxt, window) || (seg.seq + (len - 1)).is_within(nxt, window),
         };
         // With the window shut, text is not acceptable, but a valid ACK, URG or RST still is (section 3.10.7.4).
-        if acceptable || (window == 0 && seg.seq == nxt) {
+        if mostly(acceptable || (window == 0 && seg.seq == nxt)) {
             return None;
         }
         if seg.flags.has(Flags::RST) {
@@ -240,7 +244,7 @@ impl Tcb {
 
     /// Second, the RST bit: only the very next number resets; others in the window get a challenge (RFC 5961 section 3.2).
     fn check_rst(&self, seg: &Segment) -> Option<Disposition> {
-        if !seg.flags.has(Flags::RST) {
+        if mostly(!seg.flags.has(Flags::RST)) {
             return None;
         }
         if seg.seq != self.rcv_nxt() {
@@ -252,7 +256,7 @@ impl Tcb {
 
     /// Fourth, the SYN bit: in the window it is wrong; the challenge lets a restarted peer reset us (RFC 5961 section 4.2).
     fn check_syn(&self, seg: &Segment) -> Option<Disposition> {
-        seg.flags.has(Flags::SYN).then_some(Disposition::Acknowledge)
+        seldom(seg.flags.has(Flags::SYN)).then_some(Disposition::Acknowledge)
     }
 
     /// RFC 7323 section 4.3: the timestamp to echo is that of the segment which the next acknowledgement answers.
@@ -279,14 +283,14 @@ impl Tcb {
         arrival: &mut Arrival,
     ) -> Option<Disposition> {
         if self.state() == State::SynReceived {
-            if seg.ack != self.snd_nxt() {
+            if seldom(seg.ack != self.snd_nxt()) {
                 return Some(refuse(seg).disposition);
             }
             arrival.syn_was_lost = self.establish(seg, now);
             self.take_window(seg);
             return None;
         }
-        if seg.ack.after(self.snd_nxt()) {
+        if seldom(seg.ack.after(self.snd_nxt())) {
             // It acknowledges what was never sent.
             return Some(Disposition::Acknowledge);
         }
@@ -308,7 +312,7 @@ impl Tcb {
     /// Our SYN is acknowledged: ESTABLISHED. Whether it had to go more than once.
     fn establish(&mut self, seg: &Segment, now: Millis) -> bool {
         let syn_was_lost = self.backoff() > 0;
-        if !self.sample_from_ack(None, seg, now) && syn_was_lost {
+        if !self.sample_from_ack(None, seg, now) && seldom(syn_was_lost) {
             self.expect_slow_peer();
         }
         self.set_snd_una(seg.ack);
@@ -333,7 +337,7 @@ impl Tcb {
         let fin_acked = is_all && self.state().fin_is_out();
         arrival.acked = acked - u32::from(fin_acked);
         let sampled = self.sample_from_ack(transfer.as_deref_mut(), seg, now);
-        if !sampled && self.backoff() > 0 && (is_all || transfer.is_some()) {
+        if seldom(!sampled && self.backoff() > 0) && (is_all || transfer.is_some()) {
             self.keep_backoff(transfer.as_deref_mut());
         }
         self.set_snd_una(seg.ack);
@@ -341,13 +345,16 @@ impl Tcb {
         let mss = u32::from(self.mss());
         let flight = self.flight();
         let resend = match transfer.as_deref_mut() {
-            Some(transfer) => transfer.on_ack(acked, seg.ack, flight, mss),
+            Some(transfer) => {
+                cold_path();
+                transfer.on_ack(acked, seg.ack, flight, mss)
+            }
             // Without a record, a repair after a timeout goes on segment by segment.
-            None => self.backoff() > 0 && !is_all,
+            None => seldom(self.backoff() > 0) && !is_all,
         };
         self.set_flag(Flag::Resend, resend);
         self.set_flag(Flag::Timed, false);
-        if is_all {
+        if mostly(is_all) {
             self.set_backoff(0);
             self.clear_timer();
         } else {

@@ -58,11 +58,17 @@ impl Sum {
     #[must_use]
     #[inline(always)]
     pub(super) fn bytes(self, bytes: &[u8]) -> Self {
-        let (steps, rest) = bytes.as_chunks::<8>();
+        let (words, rest) = bytes.as_chunks::<8>();
+        let (pairs, last) = words.as_chunks::<2>();
+        let wide = |word: &[u8; 8]| u128::from(u64::from_ne_bytes(*word));
         // Less than 2^13 carries gather above.
-        let mut sum = 0_u128;
-        for step in steps {
-            sum += u128::from(u64::from_ne_bytes(*step));
+        let mut sum = 0;
+        for [one, other] in pairs {
+            sum += wide(one);
+            sum += wide(other);
+        }
+        if let [word] = last {
+            sum += wide(word);
         }
         let (four, rest) = match rest.split_first_chunk::<4>() {
             Some((four, rest)) => (u32::from_ne_bytes(*four), rest),

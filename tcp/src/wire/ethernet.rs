@@ -1,7 +1,10 @@
 //! Ethernet II and VLAN tags. Knows the link header; never what it carries.
 
+use std::hint::cold_path;
+
 use super::ip::room;
 use super::{Link, Mac, Tag};
+use crate::hint::{mostly, seldom};
 use crate::stats::DropReason;
 
 /// EtherType of IPv4.
@@ -31,17 +34,20 @@ pub(super) const fn is_group(address: &Mac) -> bool {
 /// Reads the link header into `link`; the EtherType behind up to two tags, and the rest. A third tag's TPID comes back as EtherType.
 #[inline]
 pub(super) fn parse<'a>(frame: &'a [u8], link: &mut Link) -> Result<(u16, &'a [u8]), DropReason> {
-    let (header, rest) = frame.split_first_chunk::<HEADER_LEN>().ok_or(DropReason::Truncated)?;
+    let Some((header, rest)) = frame.split_first_chunk::<HEADER_LEN>() else {
+        cold_path();
+        return Err(DropReason::Truncated);
+    };
     let &[d0, d1, d2, d3, d4, d5, s0, s1, s2, s3, s4, s5, t0, t1] = header;
     link.destination = [d0, d1, d2, d3, d4, d5];
     link.source = [s0, s1, s2, s3, s4, s5];
     link.tags = [Tag::default(); 2];
     // An answer would go to the whole group.
-    if is_group(&link.source) {
+    if seldom(is_group(&link.source)) {
         return Err(DropReason::Martian);
     }
     let ether_type = u16::from_be_bytes([t0, t1]);
-    if is_tag(ether_type) { parse_tags(ether_type, rest, link) } else { Ok((ether_type, rest)) }
+    if seldom(is_tag(ether_type)) { parse_tags(ether_type, rest, link) } else { Ok((ether_type, rest)) }
 }
 
 #[inline]
@@ -75,7 +81,7 @@ const fn is_tagged(link: &Link) -> bool {
 /// Bytes of the link header, tags included.
 #[inline]
 pub(super) const fn header_len(link: &Link) -> usize {
-    if !is_tagged(link) {
+    if mostly(!is_tagged(link)) {
         return HEADER_LEN;
     }
     HEADER_LEN + TAG_LEN * ((link.tags[0].tpid != 0) as usize + (link.tags[1].tpid != 0) as usize)

@@ -1,8 +1,11 @@
 //! IPv4, RFC 791. Knows the header; never what it carries.
 
+use std::hint::cold_path;
+
 use super::checksum::Sum;
 use super::ip::{Datagram, u16_at, u32_at};
 use crate::flow::Address;
+use crate::hint::seldom;
 use crate::stats::DropReason;
 
 /// Bytes of a header without options.
@@ -21,25 +24,32 @@ pub(super) fn parse<'a>(
     start: usize,
     datagram: &mut Datagram<'a>,
 ) -> Result<(), DropReason> {
-    let header = bytes.first_chunk::<HEADER_LEN>().ok_or(DropReason::Truncated)?;
+    let Some(header) = bytes.first_chunk::<HEADER_LEN>() else {
+        cold_path();
+        return Err(DropReason::Truncated);
+    };
     let header_len = usize::from(header[0] & 0x0f) * 4;
     let total_len = usize::from(u16_at(header, 2));
-    if header[0] >> 4 != 4 || header_len < HEADER_LEN || total_len < header_len {
+    if seldom(header[0] >> 4 != 4 || header_len < HEADER_LEN || total_len < header_len) {
         return Err(DropReason::IpHeader);
     }
-    let (whole, payload) = bytes
-        .get(..total_len)
-        .and_then(|bytes| bytes.split_at_checked(header_len))
-        .ok_or(DropReason::Truncated)?;
+    let Some((whole, payload)) = bytes.get(..total_len).and_then(|bytes| bytes.split_at_checked(header_len))
+    else {
+        cold_path();
+        return Err(DropReason::Truncated);
+    };
     // Nearly every header is without options.
     let sum = match <&[u8; HEADER_LEN]>::try_from(whole) {
         Ok(header) => Sum::ZERO.bytes(header),
-        Err(_) => Sum::ZERO.bytes(whole),
+        Err(_) => {
+            cold_path();
+            Sum::ZERO.bytes(whole)
+        }
     };
-    if !sum.is_valid() {
+    if seldom(!sum.is_valid()) {
         return Err(DropReason::IpChecksum);
     }
-    if u16_at(header, 6) & FRAGMENT != 0 {
+    if seldom(u16_at(header, 6) & FRAGMENT != 0) {
         return Err(DropReason::Fragment);
     }
     let (source, destination) = (u32_at(header, 12), u32_at(header, 16));

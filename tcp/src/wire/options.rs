@@ -168,7 +168,34 @@ fn sack_len(options: &Options) -> usize {
     if options.sack.is_empty() { 0 } else { 4 + BLOCK * options.sack.as_slice().len() }
 }
 
+/// All that a SYN can offer, and no SACK blocks.
+fn emit_linux_syn(into: &mut [u8; LINUX_SYN_LEN], mss: u16, times: Timestamps, shift: u8) -> Sum {
+    let words = [
+        u32::from_be_bytes([MSS, 4, 0, 0]) | u32::from(mss),
+        u32::from_be_bytes([SACK_PERMITTED, 2, TIMESTAMPS, 10]),
+        times.value,
+        times.echo,
+        u32::from_be_bytes([NOP, WINDOW_SCALE, 3, shift]),
+    ];
+    for (into, word) in into.as_chunks_mut::<4>().0.iter_mut().zip(words) {
+        *into = word.to_be_bytes();
+    }
+    Sum::of(words.map(u64::from).iter().sum())
+}
+
 fn emit_any(into: &mut [u8], options: &Options) -> Sum {
+    if let Options {
+        mss: Some(mss),
+        timestamps: Some(times),
+        window_scale: Some(shift),
+        sack_permitted: true,
+        ..
+    } = *options
+        && let Ok(into) = <&mut [u8; LINUX_SYN_LEN]>::try_from(&mut *into)
+    {
+        return emit_linux_syn(into, mss, times, shift);
+    }
+
     let mut words = into.as_chunks_mut::<4>().0.iter_mut();
     let mut sum = 0;
     let mut put = |word: u32| {

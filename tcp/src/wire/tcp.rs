@@ -1,9 +1,12 @@
 //! The TCP header, RFC 9293 section 3.1. Knows its bytes and which of them no peer may send; never a connection's state.
 
+use std::hint::cold_path;
+
 use super::checksum::Sum;
 use super::ip::{self, Datagram, Family};
 use super::{Checks, Link, TcpPacket, ethernet, options};
 use crate::flow::FlowKey;
+use crate::hint::{mostly, seldom};
 use crate::proto::{Flags, Options, Segment, SeqNum, WireWindow};
 use crate::stats::DropReason;
 
@@ -22,24 +25,31 @@ pub(super) fn parse(
     packet: &mut TcpPacket,
 ) -> Result<(), DropReason> {
     // A segment to a group is for nobody (RFC 9293 section 3.9.2.3), neither in IP's terms nor in Ethernet's.
-    if ethernet::is_group(&packet.link.destination) || !datagram.is_between_hosts {
+    if seldom(ethernet::is_group(&packet.link.destination) || !datagram.is_between_hosts) {
         return Err(DropReason::Martian);
     }
     let bytes = datagram.payload;
-    let (header, rest) = bytes.split_first_chunk::<HEADER_LEN>().ok_or(DropReason::Truncated)?;
+    let Some((header, rest)) = bytes.split_first_chunk::<HEADER_LEN>() else {
+        cold_path();
+        return Err(DropReason::Truncated);
+    };
     let header_len = usize::from(header[12] >> 4) * 4;
-    let (options, text) = header_len
-        .checked_sub(HEADER_LEN)
-        .and_then(|options_len| rest.split_at_checked(options_len))
-        .ok_or(DropReason::TcpHeader)?;
+    // Too short is a length beyond any text.
+    let Some((options, text)) = rest.split_at_checked(header_len.wrapping_sub(HEADER_LEN)) else {
+        cold_path();
+        return Err(DropReason::TcpHeader);
+    };
 
     // An IP payload is at most 65,535 bytes long.
     let pseudo = Sum::pseudo_header(&datagram.source, &datagram.destination, ip::TCP, bytes.len() as u16);
     let is_valid = pseudo.bytes(bytes).is_valid();
-    packet.partial_checksum =
-        !is_valid && checks.accept_partial_checksums && pseudo.folded() == [header[16], header[17]];
-    if !is_valid && !packet.partial_checksum {
-        return Err(DropReason::TcpChecksum);
+    packet.partial_checksum = false;
+    if seldom(!is_valid) {
+        let is_partial = checks.accept_partial_checksums && pseudo.folded() == [header[16], header[17]];
+        if !is_partial {
+            return Err(DropReason::TcpChecksum);
+        }
+        packet.partial_checksum = true;
     }
 
     packet.key = FlowKey {
@@ -66,23 +76,33 @@ pub(super) fn parse(
 
 #[inline]
 pub(super) fn check_ports(key: &FlowKey) -> Result<(), DropReason> {
-    if key.local_port == 0 || key.remote_port == 0 {
+    if seldom(key.local_port == 0 || key.remote_port == 0) {
         return Err(DropReason::PortZero);
     }
-    if key.local_port == key.remote_port && key.local == key.remote {
+    if seldom(key.local_port == key.remote_port && key.local == key.remote) {
         return Err(DropReason::Land);
     }
     Ok(())
 }
 
+/// Which of the 64 combinations of control bits no peer may send, a bit each: none at all, SYN with FIN or RST, FIN without ACK.
+const FORBIDDEN: u64 = {
+    let (mut forbidden, mut bits) = (0, 0);
+    while bits <= CONTROL_BITS {
+        let flags = Flags(bits);
+        let syn_and_end = flags.has(Flags::SYN) && flags.has_any(Flags::FIN.with(Flags::RST));
+        if bits == 0 || syn_and_end || flags.has(Flags::FIN) && !flags.has(Flags::ACK) {
+            forbidden |= 1 << bits;
+        }
+        bits += 1;
+    }
+    forbidden
+};
+
 #[inline]
 const fn check_flags(flags: Flags) -> Result<(), DropReason> {
-    if flags.0 == 0 {
-        return Err(DropReason::FlagsNone);
-    }
-    let syn_and_end = flags.has(Flags::SYN) && flags.has_any(Flags::FIN.with(Flags::RST));
-    if syn_and_end || flags.has(Flags::FIN) && !flags.has(Flags::ACK) {
-        return Err(DropReason::FlagsInvalid);
+    if seldom(FORBIDDEN >> flags.0 & 1 != 0) {
+        return Err(if flags.0 == 0 { DropReason::FlagsNone } else { DropReason::FlagsInvalid });
     }
     Ok(())
 }
@@ -125,7 +145,7 @@ impl Layout {
         let length = header_len + text_len;
         let start = self.network + self.family.header_len();
         let fits = start + length <= frame.len() && start + length <= usize::from(u16::MAX);
-        assert!(fits, "no room for {text_len} bytes of text");
+        assert!(mostly(fits), "no room for {text_len} bytes of text");
         let ends = [&key.local, &key.remote];
         let (pseudo, rest) = ip::emit(frame, link, self.family, ends, ip::TCP, ip::HOP_LIMIT, length as u16);
 

@@ -4,7 +4,10 @@ mod output;
 
 pub use output::{Outgoing, Stream};
 
+use std::hint::cold_path;
+
 use super::{Rtt, Segment, SeqNum, Transfer, WireWindow};
+use crate::hint::seldom;
 use crate::time::Millis;
 
 /// The receive window in bytes: what a peer may have out to us.
@@ -518,7 +521,8 @@ impl Tcb {
     #[must_use]
     #[inline]
     pub const fn transfer(&self) -> Option<u32> {
-        if self.flag(Flag::Transfer) { Some(self.rtt) } else { None }
+        // What the others wait for, those with one have work enough not to notice.
+        if seldom(self.flag(Flag::Transfer)) { Some(self.rtt) } else { None }
     }
 
     /// Moves the round-trip times out into a new transfer record, and remembers its number.
@@ -537,7 +541,13 @@ impl Tcb {
     }
 
     pub(super) fn rtt(&self, transfer: Option<&Transfer>) -> Rtt {
-        transfer.map_or(Rtt::from_bits(self.rtt), |transfer| transfer.rtt)
+        match transfer {
+            None => Rtt::from_bits(self.rtt),
+            Some(transfer) => {
+                cold_path();
+                transfer.rtt
+            }
+        }
     }
 
     /// RFC 6298 (5.7): after a lost SYN, and without a sample, the timeout of data starts at 3 s.
@@ -557,6 +567,7 @@ impl Tcb {
 
     fn update_rtt(&mut self, transfer: Option<&mut Transfer>, update: impl FnOnce(&mut Rtt)) {
         if let Some(transfer) = transfer {
+            cold_path();
             update(&mut transfer.rtt);
         } else {
             let mut rtt = Rtt::from_bits(self.rtt);
@@ -569,7 +580,13 @@ impl Tcb {
     #[must_use]
     #[inline]
     pub fn rcv_wnd(&self, transfer: Option<&Transfer>) -> u32 {
-        RECEIVE_WINDOW - transfer.map_or(0, |transfer| transfer.held_bytes.min(RECEIVE_WINDOW))
+        match transfer {
+            None => RECEIVE_WINDOW,
+            Some(transfer) => {
+                cold_path();
+                RECEIVE_WINDOW - transfer.held_bytes.min(RECEIVE_WINDOW)
+            }
+        }
     }
 
     /// Learns what a SYN says: its options against ours, its window (never scaled, RFC 7323 section 2.2).
@@ -609,7 +626,7 @@ impl Tcb {
     pub fn ack_sent(&mut self) {
         if self.flag(Flag::AckPending) {
             self.set_flag(Flag::AckPending, false);
-            if self.timer().0 == Timer::DelayedAck {
+            if seldom(self.timer().0 == Timer::DelayedAck) {
                 self.clear_timer();
             }
         }

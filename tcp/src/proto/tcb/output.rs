@@ -1,7 +1,10 @@
 //! What a connection sends next, and how every header of it looks. Knows the control block and the stream's length; never its
 //! bytes.
 
+use std::hint::cold_path;
+
 use super::{Flag, RECEIVE_SCALE, State, Tcb};
+use crate::hint::seldom;
 use crate::proto::transfer::{INITIAL_WINDOW_SEGMENTS, Recovery};
 use crate::proto::{Flags, Options, Segment, SeqNum, Timestamps, Transfer, WireWindow};
 use crate::time::Millis;
@@ -48,6 +51,7 @@ impl Tcb {
         let window = self.rcv_wnd(transfer.as_deref());
         let scale = if !syn && self.flag(Flag::WindowScale) { RECEIVE_SCALE } else { 0 };
         if let Some(transfer) = transfer {
+            cold_path();
             transfer.advertised = window;
         }
         let mut segment = Segment {
@@ -103,7 +107,13 @@ impl Tcb {
     #[inline]
     fn send_limit(&self, transfer: Option<&Transfer>) -> u32 {
         let mss = u32::from(self.mss);
-        let allowance = transfer.map_or(INITIAL_WINDOW_SEGMENTS * mss, |transfer| transfer.allowance(mss));
+        let allowance = match transfer {
+            None => INITIAL_WINDOW_SEGMENTS * mss,
+            Some(transfer) => {
+                cold_path();
+                transfer.allowance(mss)
+            }
+        };
         allowance.min(self.snd_wnd())
     }
 
@@ -123,16 +133,17 @@ impl Tcb {
         now: Millis,
     ) -> Option<Outgoing> {
         let state = self.state();
-        if !state.may_send() && !state.fin_is_out() {
+        if seldom(!state.may_send() && !state.fin_is_out()) {
             return None;
         }
-        if self.flag(Flag::Resend) {
+        if seldom(self.flag(Flag::Resend)) {
             self.set_flag(Flag::Resend, false);
             if self.flight() > 0 {
                 return Some(self.cut(0, u32::from(self.mss), stream, true));
             }
         }
         if let Some(transfer) = transfer {
+            cold_path();
             if let Recovery::Timeout { recover, next } = transfer.recovery
                 && next.before(recover)
             {
@@ -184,7 +195,7 @@ impl Tcb {
         if waiting > 0 {
             let whole = u64::from(self.mss).min(waiting) as u32;
             // Silly windows are avoided by waiting for room for a whole segment, unless nothing is out that could bring it.
-            if room == 0 || (room < whole && flight > 0) {
+            if seldom(room == 0 || (room < whole && flight > 0)) {
                 if flight == 0 && self.snd_wnd() == 0 {
                     self.start_persist(transfer, now);
                 }
