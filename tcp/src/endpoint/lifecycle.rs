@@ -77,6 +77,7 @@ impl<A: Application> Endpoint<A> {
         match self.place(&open, work.hash, now, out) {
             Ok(place) => {
                 let mut current = self.begin(place, &open, tcb, now);
+                self.state_changed(&mut current, State::Closed, now);
                 self.counters.passive_opens.add(1);
                 self.shake_hands(&mut current, Some(frame), now, out);
                 Fate::Answered
@@ -105,6 +106,7 @@ impl<A: Application> Endpoint<A> {
             _ => OpenError::TableFull,
         })?;
         let mut current = self.begin(place, open, tcb, now);
+        self.state_changed(&mut current, State::Closed, now);
         self.counters.active_opens.add(1);
         self.shake_hands(&mut current, None, now, out);
         Ok(current.slot)
@@ -141,10 +143,8 @@ impl<A: Application> Endpoint<A> {
     fn begin(&mut self, place: Place, open: &Open, tcb: Tcb, now: Instant) -> Current {
         let Place { slot, shared, next_hop } = place;
         let connection = Connection::new(A::VARIES, &open.key, shared, next_hop, tcb, now);
-        let mut current = self.connections.start(slot, connection);
         self.counters.curr_connections.add(1);
-        self.state_changed(&mut current, State::Closed, now);
-        current
+        self.connections.start(slot, connection)
     }
 
     #[inline(always)]

@@ -30,7 +30,8 @@ impl FlowHasher {
         let [a, b, c, d] = self.seed;
         let local = key.local.halves();
         let remote = key.remote.halves();
-        let ports = u64::from(key.local_port) << 16 | u64::from(key.remote_port);
+        // Shifted by 16, the ports would be read as one word, which waits until both are written.
+        let ports = u64::from(key.local_port) << 32 | u64::from(key.remote_port);
         let first = fold(local[0] ^ a, local[1] ^ b);
         let second = fold(remote[0] ^ c, remote[1] ^ d);
         fold(fold(first ^ ports ^ c, second ^ a) ^ b, d)
