@@ -20,6 +20,8 @@ const LOAD_PERCENT: usize = 75;
 /// Lines behind the first that are asked for ahead of a search, if it may go on.
 const PREFETCHED: usize = 2;
 
+const FURTHER: usize = 2;
+
 /// Two fingerprints, or two slots, to a word, the even one in its lower half. In place of the eighth fingerprint stand the strays.
 /// A fingerprint of 0 is no entry.
 #[repr(C, align(64))]
@@ -324,7 +326,11 @@ impl FlowTable {
     /// the processor guesses wrong.)
     #[inline]
     pub fn prefetch_next_to_write(&self, hash: u64) {
-        super::prefetch_to_write(&self.index.lines[self.index.next(self.index.home(hash))]);
+        let mut at = self.index.home(hash);
+        for _ in 0..FURTHER {
+            at = self.index.next(at);
+            super::prefetch_to_write(&self.index.lines[at]);
+        }
     }
 
     /// The slot with this fingerprint whose connection `is_it`.
