@@ -161,7 +161,7 @@ fn set_and_fire(count: u64) -> (Duration, Duration) {
         let mut fired = 0;
         while fired < batch {
             now = now + 1;
-            while let Some((slot, _)) = timers.poll(now) {
+            while let Some((slot, _)) = timers.poll(now, |_| ()) {
                 marks[slot as usize] = Mark::default();
                 fired += 1;
             }

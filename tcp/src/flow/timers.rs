@@ -213,14 +213,17 @@ impl Timers {
         chunk.slots[0] = slot;
         chunk.len = 1;
         chunk.next = head;
+        if let Some(free) = self.chunks.get(self.free as usize) {
+            super::prefetch_to_write(free);
+        }
         self.heads[usize::from(bucket.0 - 1)] = number;
         self.len += 1;
         true
     }
 
-    /// The next entry that has come up by `now`, and the mark its connection bears if the entry is not stale. The caller
+    /// The next entry that has come up by `now` (`soon` is told of those that come up right after it), and the mark its connection bears if the entry is not stale. The caller
     /// clears that mark, and arms the connection again when its deadline is still to come.
-    pub fn poll(&mut self, now: Millis) -> Option<(u32, Armed)> {
+    pub fn poll(&mut self, now: Millis, mut soon: impl FnMut(u32)) -> Option<(u32, Armed)> {
         let elapsed = now.since(self.now_millis);
         self.now += u64::from(elapsed);
         if elapsed > 0 {
@@ -235,10 +238,10 @@ impl Timers {
                     self.len -= 1;
                     return Some((chunk.slots[chunk.len as usize], self.reading_bucket));
                 }
-                let emptied = self.reading;
-                self.reading = chunk.next;
+                let (emptied, next) = (self.reading, chunk.next);
                 chunk.next = self.free;
                 self.free = emptied;
+                self.read(next, &mut soon);
                 continue;
             }
             if self.len == 0 {
@@ -258,7 +261,19 @@ impl Timers {
                 return self.next_unseen();
             };
             self.reading_bucket = Armed(bucket as u8 + 1);
-            self.reading = std::mem::replace(&mut self.heads[bucket as usize], NO_CHUNK);
+            let first = std::mem::replace(&mut self.heads[bucket as usize], NO_CHUNK);
+            self.read(first, &mut soon);
+        }
+    }
+
+    /// Begins with a chunk, if there is one, and asks for the line of the one behind it.
+    #[inline]
+    fn read(&mut self, number: u32, soon: &mut impl FnMut(u32)) {
+        self.reading = number;
+        let Some(chunk) = self.chunks.get(number as usize) else { return };
+        chunk.slots[..chunk.len as usize].iter().rev().for_each(|slot| soon(*slot));
+        if let Some(next) = self.chunks.get(chunk.next as usize) {
+            super::prefetch_to_write(next);
         }
     }
 
@@ -348,7 +363,7 @@ mod tests {
         fn advance(&mut self, by_ms: u32) -> Vec<usize> {
             self.now = self.now + by_ms;
             let mut fired = Vec::new();
-            while let Some((slot, mark)) = self.timers.poll(self.now) {
+            while let Some((slot, mark)) = self.timers.poll(self.now, |_| ()) {
                 let slot = slot as usize;
                 if self.connections[slot].armed != mark {
                     continue;
