@@ -48,7 +48,9 @@ impl<A: Application> Endpoint<A> {
     pub fn on_tick(&mut self, now: Instant, out: &mut Outbox) {
         let millis = now.millis();
         for _ in 0..DEADLINES_PER_TURN {
-            let Some((slot, mark)) = self.timers.poll(millis, |soon| self.connections.prefetch(soon)) else { break };
+            let Some((slot, mark)) = self.timers.poll(millis, |soon| self.connections.prefetch(soon)) else {
+                break;
+            };
             if self.connections.armed(slot) != mark {
                 continue;
             }

@@ -24,7 +24,7 @@ use track::{GivenUp, Track};
 use tuples::Walk;
 
 use crate::endpoint::{Application, Id, Open, OpenError, Order, Varies};
-use crate::flow::{Armed, FlowKey, Marked as _, Share, Timers, table_of, prefetch_to_write};
+use crate::flow::{Armed, FlowKey, Marked as _, Share, Timers, prefetch_to_write, table_of};
 use crate::proto::End;
 use crate::service::{Memo, Pending, Taken};
 use crate::time::{Instant, Millis};
@@ -308,7 +308,8 @@ impl Generator {
     fn order_timed_out(&mut self, now: Instant) -> Option<Order> {
         let millis = now.millis();
         for _ in 0..SLOTS_PER_ORDER {
-            let (slot, mark) = self.timers.poll(millis, |soon| prefetch_to_write(&self.tracks[soon as usize]))?;
+            let (slot, mark) =
+                self.timers.poll(millis, |soon| prefetch_to_write(&self.tracks[soon as usize]))?;
             let track = &mut self.tracks[slot as usize];
             if track.armed() != mark {
                 continue;
