@@ -2,6 +2,7 @@
 //! connection that waits has no use for its memo, and keeps its neighbours there. Never why one leaves.
 
 use super::connection::{Connections, Current};
+use crate::hint::mostly;
 use crate::service::Memo;
 use crate::time::Millis;
 
@@ -18,7 +19,7 @@ pub(super) struct Waiting {
     last: u32,
     /// When the first one's time is over.
     deadline: Millis,
-    /// The first ones in order, from `start` on and around the end.
+    /// The first `known` ones in order, from `start` on and around the end.
     next: [Next; AHEAD],
     start: usize,
     known: usize,
@@ -97,17 +98,26 @@ impl Waiting {
         } else {
             connections.set_memo(after, links(before, self::after(connections.memo(after))));
         }
-        if self.known > 0 && self.next[self.start].slot == current.slot {
-            self.start = self.nth(1);
-            self.known -= 1;
+        self.forget(current.slot, before == NONE);
+    }
+
+    /// One that has left is not known any more, nor are those behind it: its slot may be another's in a moment.
+    #[inline]
+    fn forget(&mut self, slot: u32, was_first: bool) {
+        if mostly(was_first) {
+            if self.known > 0 {
+                self.start = self.nth(1);
+                self.known -= 1;
+            }
+        } else if let Some(place) = (0..self.known).find(|place| self.next[self.nth(*place)].slot == slot) {
+            self.known = place;
         }
     }
 
     /// The hash of the first one's name, if it is known by now.
     #[inline]
-    pub(super) fn first_hash(&self) -> Option<u64> {
-        let first = &self.next[self.start];
-        if self.known > 0 && first.slot == self.first { first.hash } else { None }
+    pub(super) const fn first_hash(&self) -> Option<u64> {
+        if self.known > 0 { self.next[self.start].hash } else { None }
     }
 
     /// Asks for the lines of those that leave next. One's line is here by now: `hash` finds what its name hashes to. Of another, that hash
@@ -118,10 +128,10 @@ impl Waiting {
         connections: &Connections,
         hash: impl FnOnce(u32) -> u64,
     ) -> Option<u64> {
-        if self.known == 0 || self.next[self.start].slot != self.first {
-            // Somebody left who was not the first.
-            self.known = 0;
-        }
+        debug_assert!(
+            self.known == 0 || self.next[self.start].slot == self.first,
+            "those known are the first"
+        );
         // One for the one that has left, and one more as long as fewer are known than could be.
         for _ in 0..2 {
             if self.known == AHEAD {
@@ -152,6 +162,8 @@ impl Waiting {
 mod tests {
     use std::collections::VecDeque;
 
+    use proptest::prelude::*;
+
     use super::*;
     use crate::endpoint::Varies;
     use crate::endpoint::connection::Connection;
@@ -159,15 +171,17 @@ mod tests {
     use crate::proto::Tcb;
     use crate::time::Instant;
 
+    fn some_connection() -> Connection {
+        Connection::new(Varies::Remote, &FlowKey::default(), 0, 0, Tcb::default(), Instant::ZERO)
+    }
+
     #[test]
     fn those_that_leave_next_are_known_while_others_leave_and_come() {
         let mut connections = Connections::new(64);
         let mut waiting = Waiting::new();
         let come = |waiting: &mut Waiting, connections: &mut Connections| {
             let slot = connections.take().unwrap();
-            let connection =
-                Connection::new(Varies::Remote, &FlowKey::default(), 0, 0, Tcb::default(), Instant::ZERO);
-            let mut current = connections.start(slot, connection);
+            let mut current = connections.start(slot, some_connection());
             waiting.push(&mut current, connections);
             connections.set(&current);
             slot
@@ -190,6 +204,47 @@ mod tests {
             let is_known = round >= hashed - NEAR;
             assert_eq!(near, is_known.then(|| u64::from(order[NEAR]) << 32), "round {round}");
             order.push_back(come(&mut waiting, &mut connections));
+        }
+    }
+
+    proptest! {
+        /// Whoever leaves, first or not, and whoever has the slot afterwards: what is known is always the first ones', and their own.
+        #[test]
+        fn those_known_are_the_first_whoever_leaves(steps in prop::collection::vec((0u8..4, any::<prop::sample::Index>()), 1..400)) {
+            let mut connections = Connections::new(32);
+            let mut waiting = Waiting::new();
+            let (mut order, mut lives) = (VecDeque::new(), [0u64; 32]);
+            for (what, which) in steps {
+                if what == 0 && order.len() < 32 || order.is_empty() {
+                    let slot = connections.take().unwrap();
+                    // Another name has another hash, in the same slot as well.
+                    lives[slot as usize] += 1;
+                    let mut current = connections.start(slot, some_connection());
+                    waiting.push(&mut current, &mut connections);
+                    connections.set(&current);
+                    order.push_back(slot);
+                } else {
+                    let place = if what < 3 { 0 } else { which.index(order.len()) };
+                    let slot = order.remove(place).unwrap();
+                    let mut current = connections.get(slot);
+                    waiting.remove(&current, &mut connections);
+                    // What a service may leave in a memo leads to no slot.
+                    current.memo = Memo::of(u64::MAX - 1);
+                    connections.set(&current);
+                    connections.put(&mut current);
+                    if what == 1 {
+                        let hash = |slot: u32| lives[slot as usize] << 32 | u64::from(slot);
+                        waiting.look_ahead(&connections, hash);
+                    }
+                }
+                prop_assert_eq!(waiting.first(), order.front().copied());
+                prop_assert!(waiting.known <= order.len());
+                for (place, first) in order.iter().enumerate().take(waiting.known) {
+                    let Next { slot, hash } = waiting.next[waiting.nth(place)];
+                    prop_assert_eq!(slot, *first);
+                    prop_assert!(hash.is_none_or(|hash| hash == lives[slot as usize] << 32 | u64::from(slot)));
+                }
+            }
         }
     }
 }

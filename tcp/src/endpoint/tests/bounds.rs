@@ -94,6 +94,55 @@ fn time_wait_gives_way_before_half_open() {
     assert!(Peer::new(7).knock(&mut bench).is_empty());
 }
 
+/// Those that wait are reset before their time in any order, their slots taken by others that speak or wait themselves, and the oldest
+/// give way: all in a table that has hardly room.
+#[test]
+fn who_leaves_time_wait_early_leaves_no_trail() {
+    let mut bench = Bench::new(Config { max_connections: 12, ..config("http:0") });
+    let (mut waiting, mut speaking) = (Vec::<Peer>::new(), Vec::<Peer>::new());
+    let reset = |bench: &mut Bench, peer: &Peer| {
+        let reset = Segment { seq: peer.nxt, flags: RST, ..Segment::default() };
+        bench.inject_from(&link(), &peer.key, &reset, &[]);
+    };
+    let mut random = 1_u64;
+    for number in 0..20_000 {
+        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        let which = (random >> 40) as usize;
+        match random >> 62 {
+            0 if !waiting.is_empty() => {
+                let peer = waiting.swap_remove(which % waiting.len());
+                reset(&mut bench, &peer);
+            }
+            1 => {
+                if speaking.len() == 3 {
+                    reset(&mut bench, &speaking.swap_remove(which % 3));
+                }
+                let mut peer = Peer::open(number, &mut bench);
+                peer.say(&mut bench, ACK, b"GET / HTTP/1.1\r\nHost: x\r\n");
+                speaking.push(peer);
+            }
+            2 if which.is_multiple_of(8) && !waiting.is_empty() => {
+                // Its FIN again, if it is still there: 2 MSL start again.
+                let mut peer = waiting[which % waiting.len()].clone();
+                peer.nxt = peer.nxt - 1;
+                bench.inject_from(&link(), &peer.key, &peer.segment(FIN_ACK), &[]);
+            }
+            _ => {
+                let mut peer = Peer::open(number, &mut bench);
+                peer.say(&mut bench, ACK, b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+                peer.say(&mut bench, FIN_ACK, &[]);
+                if waiting.len() == 12 {
+                    waiting.remove(0);
+                }
+                waiting.push(peer);
+            }
+        }
+    }
+    let counts = bench.counts();
+    assert!(counts.ended_evicted_time_wait > 1000 && counts.ended_reset_by_peer > 1000, "{counts:?}");
+    assert!(speaking.iter_mut().all(|peer| !peer.say(&mut bench, ACK, b"\r\n").is_empty()));
+}
+
 #[test]
 fn time_wait_reopens_with_numbers_beyond() {
     let mut bench = Bench::serving("close");
