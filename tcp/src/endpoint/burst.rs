@@ -80,7 +80,7 @@ impl<A: Application> Endpoint<A> {
             if opens(&work.packet) {
                 // Mostly its flow is in no table: one search of our own is enough, and mostly none of the others'.
                 work.guess = None;
-                self.table.prefetch_next_to_write(work.hash);
+                self.table.prefetch_further_to_write(work.hash);
                 work.may_be_elsewhere = false;
                 for (_, lookup) in &self.siblings {
                     work.may_be_elsewhere |= lookup.may_hold(work.hash);

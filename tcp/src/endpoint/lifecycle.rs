@@ -169,7 +169,7 @@ impl<A: Application> Endpoint<A> {
             hash
         });
         if let Some(hash) = near {
-            table.prefetch_next_to_write(hash);
+            table.prefetch_further_to_write(hash);
         }
     }
 

@@ -377,7 +377,9 @@ impl<A: Application> Endpoint<A> {
                 None => return,
                 Some(Order::Open(open)) => {
                     if let Some(key) = self.application.upcoming() {
-                        self.table.prefetch_to_write(self.hasher.hash(key));
+                        let hash = self.hasher.hash(key);
+                        self.table.prefetch_to_write(hash);
+                        self.table.prefetch_further_to_write(hash);
                     }
                     match self.open(now, &open, out) {
                         Ok(slot) => self.application.on_opened(Id { slot, role: open.role }, now),

@@ -20,6 +20,7 @@ const LOAD_PERCENT: usize = 75;
 /// Lines behind the first that are asked for ahead of a search, if it may go on.
 const PREFETCHED: usize = 2;
 
+/// Lines behind the first that are asked for, in any case, when a flow is entered or taken out.
 const FURTHER: usize = 2;
 
 /// Two fingerprints, or two slots, to a word, the even one in its lower half. In place of the eighth fingerprint stand the strays.
@@ -322,10 +323,10 @@ impl FlowTable {
         super::prefetch_to_write(&self.index.lines[self.index.home(hash)]);
     }
 
-    /// The same for the line behind it: every third flow or so is there. (To look whether this one is would take longer, as often as
-    /// the processor guesses wrong.)
+    /// The same for the lines behind it: every third flow or so is in the next one, and one in ten goes further. (To look whether this one
+    /// does would take longer, as often as the processor guesses wrong.)
     #[inline]
-    pub fn prefetch_next_to_write(&self, hash: u64) {
+    pub fn prefetch_further_to_write(&self, hash: u64) {
         let mut at = self.index.home(hash);
         for _ in 0..FURTHER {
             at = self.index.next(at);

@@ -221,8 +221,9 @@ impl Timers {
         true
     }
 
-    /// The next entry that has come up by `now` (`soon` is told of those that come up right after it), and the mark its connection bears if the entry is not stale. The caller
-    /// clears that mark, and arms the connection again when its deadline is still to come.
+    /// The next entry that has come up by `now`, and the mark its connection bears if the entry is not stale. The caller clears that mark,
+    /// and arms the connection again when its deadline is still to come. `soon` is told of the entries that come up with the next polls, this
+    /// one's too, before the first of them does.
     pub fn poll(&mut self, now: Millis, mut soon: impl FnMut(u32)) -> Option<(u32, Armed)> {
         let elapsed = now.since(self.now_millis);
         self.now += u64::from(elapsed);
@@ -266,7 +267,7 @@ impl Timers {
         }
     }
 
-    /// Begins with a chunk, if there is one, and asks for the line of the one behind it.
+    /// Begins with a chunk, if there is one: tells `soon` of its entries, and asks for the line of the one behind it.
     #[inline]
     fn read(&mut self, number: u32, soon: &mut impl FnMut(u32)) {
         self.reading = number;

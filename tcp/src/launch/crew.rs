@@ -36,8 +36,8 @@ fn pin(number: usize, core: usize) -> Result<(), String> {
     if is_pinned { Ok(()) } else { Err(format!("worker {number} cannot be pinned to core {core}")) }
 }
 
-/// Makes a part of each worker on its core, all at once. So its memory is that of the node where it will be used, and what one worker
-/// writes to is in no cache line of another's: an allocator keeps what several threads ask for apart.
+/// Makes a part of each worker on its core. So its memory is that of the node where it will be used; and allocators mostly keep what several
+/// threads ask for apart, so that what one worker writes to is in no cache line of another's.
 ///
 /// # Errors
 /// One line: which worker has no thread or not its core.
