@@ -49,6 +49,7 @@ pub(super) fn make_on<T: Send>(cores: &[usize], make: impl Fn(usize) -> T + Sync
             .enumerate()
             .map(|(number, &core)| {
                 thread::Builder::new()
+                    .name(format!("synmill-m{number}"))
                     .spawn_scoped(scope, move || pin(number, core).map(|()| make(number)))
                     .map_err(|error| no_thread(number, &error))
             })
