@@ -321,12 +321,14 @@ fn reflector_http() {
             assert_eq!((body.len(), status), (321, Some(0)), "{mode}");
             check_response(&said_to(&stage, address, REQUEST).unwrap(), 321);
         }
+        // Packets are answered in order: when this one is, all before it were. Its own FIN may come too late.
+        check_response(&said_to(&stage, server_addresses()[0], REQUEST).unwrap(), 321);
         let counts = stage.stop();
-        check_counts(&counts, &[("syns", 4), ("tx_ring_full", 0), ("rx_dropped", 0)]);
+        check_counts(&counts, &[("syns", 5), ("tx_ring_full", 0), ("rx_dropped", 0)]);
         let of = |name: &str| counts[name].as_u64().unwrap();
         assert_eq!(of("frames"), of("replies") + of("dropped"), "{counts}");
         // SYN,ACK; the response; the acknowledgement of the client's FIN.
-        assert!(of("replies") >= 12, "{counts}");
+        assert!(of("replies") >= 4 * 3 + 2, "{counts}");
     }
 }
 
