@@ -19,7 +19,8 @@
 //! - [`preflight`]: what is refused before anything is touched, and the plan otherwise.
 //! - [`config`]: what is asked for, checked; [`cli`] is its text.
 //! - [`report`]: what a run looks like, to people and to programs.
-//! - [`time`]: the clock's value, as everything but the worker's loop sees it; `sync`: atomics that a model checker can watch.
+//! - [`time`]: the clock's value, as everything but the worker's loop sees it; `sync`: atomics that a model checker can watch;
+//!   `hint`: which branches are seldom taken.
 
 pub mod cli;
 pub mod config;

@@ -63,8 +63,8 @@ pub fn nanos_each(batches: &mut impl Batches, count: u64) -> f64 {
     nanos as f64 / done as f64
 }
 
-/// Workers on devices of their own, siblings, each for an application. They are made on threads of their own, as `synmill serve` does it:
-/// what one writes is in no cache line of another's.
+/// Workers on devices of their own, siblings, each for an application. They are made on threads of their own, as `synmill serve` does it, so
+/// that what one writes is mostly in no cache line of another's.
 fn workers<A: Application + Send>(
     applications: Vec<impl FnOnce() -> A + Send>,
     slots: usize,

@@ -90,11 +90,11 @@ impl Responder {
             let listener = |address| Listener { address, port: 80, service: service.clone() };
             Listeners(any.map(listener).into())
         };
-        let applications = clients
-            .iter()
-            .map(|_| (service.clone(), &application))
-            .map(|(service, application)| move || application(service))
-            .collect();
+        let maker = |_| {
+            let service = service.clone();
+            move || application(service)
+        };
+        let applications = clients.iter().map(maker).collect();
         let responder = |(worker, client)| Self { worker, client, setup, next: 0, now: Instant::ZERO };
         workers(applications, setup.slots()).into_iter().zip(clients).map(responder).collect()
     }

@@ -138,7 +138,6 @@ impl<A: Application> Endpoint<A> {
             && seldom(work.may_be_elsewhere)
             && let Some(worker) = self.sibling_with(&packet.key, work.hash)
         {
-            cold_path();
             out.hand_over.push((worker, frame));
             return Fate::HandedOut;
         }

@@ -17,11 +17,8 @@ const ENTRIES: usize = 7;
 /// Entries are filled up to this share of a line on average: 5.5 of 7. At 88 % half of a connection's time went into long searches.
 const LOAD_PERCENT: usize = 75;
 
-/// Lines behind the first that are asked for ahead of a search, if it may go on.
+/// Lines behind the first that are asked for: in any case when a flow is entered or taken out, and ahead of a search if it may go on.
 const PREFETCHED: usize = 2;
-
-/// Lines behind the first that are asked for, in any case, when a flow is entered or taken out.
-const FURTHER: usize = 2;
 
 /// Two fingerprints, or two slots, to a word, the even one in its lower half. In place of the eighth fingerprint stand the strays.
 /// A fingerprint of 0 is no entry.
@@ -328,7 +325,7 @@ impl FlowTable {
     #[inline]
     pub fn prefetch_further_to_write(&self, hash: u64) {
         let mut at = self.index.home(hash);
-        for _ in 0..FURTHER {
+        for _ in 0..PREFETCHED {
             at = self.index.next(at);
             super::prefetch_to_write(&self.index.lines[at]);
         }

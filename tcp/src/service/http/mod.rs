@@ -36,9 +36,10 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crossbeam::utils::CachePadded;
+
 use super::{Memo, Pending, Service, Taken, Then, pattern};
 use crate::hint::mostly;
-use crossbeam::utils::CachePadded;
 use request::{Reply, Request};
 
 /// The longest body: 4 GiB.
@@ -200,9 +201,8 @@ impl Body {
 
     /// How the response with this body of `size` bytes begins.
     fn start(&self, reply: Reply, size: u64) -> Start {
-        let head = head(reply, size);
-        let (head_len, size) = (head.len() as u64, if reply.has_body() { size } else { 0 });
-        let mut text = head;
+        let mut text = head(reply, size);
+        let (head_len, size) = (text.len() as u64, if reply.has_body() { size } else { 0 });
         text.resize(text.len() + size.min(START_MAX) as usize, 0);
         self.write(0, &mut text[head_len as usize..]);
         Start { text: text.into(), head_len, len: head_len + size }
