@@ -46,6 +46,13 @@ impl Sum {
         Self(sum + carry as u64)
     }
 
+    /// With five 32-bit words more, given as the numbers that they are on the wire: their sum carries nothing out of 64 bits.
+    #[must_use]
+    #[inline]
+    pub(super) fn words(self, words: [u32; 5]) -> Self {
+        self.number(words.map(u64::from).iter().sum())
+    }
+
     /// With another sum.
     #[must_use]
     #[inline]
@@ -94,23 +101,27 @@ impl Sum {
     /// Folded to 16 bits, as on the wire. Never 0 unless nothing but zeros was added.
     #[inline]
     pub(super) const fn folded(self) -> [u8; 2] {
+        self.to_word().to_be_bytes()
+    }
+
+    #[inline]
+    const fn to_word(self) -> u16 {
         let (sum, carry) = (self.0 as u32).overflowing_add((self.0 >> 32) as u32);
         let sum = sum + carry as u32;
-        let (sum, carry) = (sum as u16).overflowing_add((sum >> 16) as u16);
-        (sum + carry as u16).to_be_bytes()
+        // The lower halves' carry goes to the upper ones.
+        (sum.wrapping_add(sum.rotate_left(16)) >> 16) as u16
     }
 
     /// What goes into the checksum field, as on the wire.
     #[inline]
     pub(super) const fn checksum(self) -> [u8; 2] {
-        let [high, low] = self.folded();
-        [!high, !low]
+        (!self.to_word()).to_be_bytes()
     }
 
     /// Is a sum that includes its checksum field right?
     #[inline]
     pub(super) const fn is_valid(self) -> bool {
-        matches!(self.folded(), [0xff, 0xff])
+        self.to_word() == 0xffff
     }
 }
 

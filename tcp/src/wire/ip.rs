@@ -110,10 +110,10 @@ pub(super) fn room<const N: usize>(frame: &mut [u8]) -> (&mut [u8; N], &mut [u8]
     frame.split_first_chunk_mut().expect("room for a header")
 }
 
-/// The number in two bytes of a header.
+/// A header without options, as the numbers that its words are.
 #[inline]
-pub(super) const fn u16_at<const N: usize>(header: &[u8; N], at: usize) -> u16 {
-    u16::from_be_bytes([header[at], header[at + 1]])
+pub(super) const fn words_of(header: &[u8; 20]) -> [u32; 5] {
+    [u32_at(header, 0), u32_at(header, 4), u32_at(header, 8), u32_at(header, 12), u32_at(header, 16)]
 }
 
 /// The number in four bytes of a header.

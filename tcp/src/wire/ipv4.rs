@@ -3,7 +3,7 @@
 use std::hint::cold_path;
 
 use super::checksum::Sum;
-use super::ip::{Datagram, u16_at, u32_at};
+use super::ip::{Datagram, words_of};
 use crate::flow::Address;
 use crate::hint::seldom;
 use crate::stats::DropReason;
@@ -28,9 +28,10 @@ pub(super) fn parse<'a>(
         cold_path();
         return Err(DropReason::Truncated);
     };
-    let header_len = usize::from(header[0] & 0x0f) * 4;
-    let total_len = usize::from(u16_at(header, 2));
-    if seldom(header[0] >> 4 != 4 || header_len < HEADER_LEN || total_len < header_len) {
+    let words @ [first, second, third, source, destination] = words_of(header);
+    let header_len = (first >> 24 & 0x0f) as usize * 4;
+    let total_len = usize::from(first as u16);
+    if seldom(first >> 28 != 4 || header_len < HEADER_LEN || total_len < header_len) {
         return Err(DropReason::IpHeader);
     }
     let Some((whole, payload)) = bytes.get(..total_len).and_then(|bytes| bytes.split_at_checked(header_len))
@@ -38,27 +39,22 @@ pub(super) fn parse<'a>(
         cold_path();
         return Err(DropReason::Truncated);
     };
-    // Nearly every header is without options.
-    let sum = match <&[u8; HEADER_LEN]>::try_from(whole) {
-        Ok(header) => Sum::ZERO.bytes(header),
-        Err(_) => {
-            cold_path();
-            Sum::ZERO.bytes(whole)
-        }
-    };
+    let mut sum = Sum::ZERO.words(words);
+    if seldom(header_len > HEADER_LEN) {
+        sum = sum.bytes(&whole[HEADER_LEN..]);
+    }
     if seldom(!sum.is_valid()) {
         return Err(DropReason::IpChecksum);
     }
-    if seldom(u16_at(header, 6) & FRAGMENT != 0) {
+    if seldom(second as u16 & FRAGMENT != 0) {
         return Err(DropReason::Fragment);
     }
-    let (source, destination) = (u32_at(header, 12), u32_at(header, 16));
     *datagram = Datagram {
         source: Address::v4_of(source),
         destination: Address::v4_of(destination),
         is_between_hosts: is_host(source) && is_host(destination),
-        protocol: header[9],
-        hop_limit: header[8],
+        protocol: (third >> 16) as u8,
+        hop_limit: (third >> 24) as u8,
         payload_start: start + header_len,
         payload,
     };
@@ -68,9 +64,8 @@ pub(super) fn parse<'a>(
 /// See [`super::ip::is_host`].
 #[inline]
 pub(super) const fn is_host(address: u32) -> bool {
-    let is_loopback = address >> 24 == 127;
-    let is_multicast = address >> 28 == 0b1110;
-    !is_loopback && !is_multicast && address != 0 && address != u32::MAX
+    // All but 0.0.0.0, 127/8, 224/4 and 255.255.255.255.
+    matches!(address, 1..0x7f00_0000 | 0x8000_0000..0xe000_0000 | 0xf000_0000..=0xffff_fffe)
 }
 
 /// Writes a header without options: DF set and identification 0, an atomic datagram (RFC 6864 section 4.1). Returns the pseudo-header's

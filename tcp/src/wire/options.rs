@@ -23,46 +23,48 @@ const BLOCK: usize = 8;
 /// The largest shift; a larger one counts as this (RFC 7323 section 2.3).
 const MAX_WINDOW_SCALE: u8 = 14;
 
-/// All options of a header. What belongs on a SYN only is ignored elsewhere; an MSS of 0 counts as none, as in Linux.
+/// All options of a header, and their sum. What belongs on a SYN only is ignored elsewhere; an MSS of 0 counts as none, as in Linux.
 #[inline(always)]
-pub(super) fn parse(bytes: &[u8], is_syn: bool, options: &mut Options) -> Result<(), DropReason> {
+pub(super) fn parse(bytes: &[u8], is_syn: bool, options: &mut Options) -> Result<Sum, DropReason> {
     options.clear();
     if bytes.is_empty() {
-        return Ok(());
+        return Ok(Sum::ZERO);
     }
     if let Ok(bytes) = <&[u8; COMMON_LEN]>::try_from(bytes)
         && ip::u32_at(bytes, 0) == COMMON
     {
-        options.timestamps = Some(Timestamps { value: ip::u32_at(bytes, 4), echo: ip::u32_at(bytes, 8) });
-        return Ok(());
+        let (value, echo) = (ip::u32_at(bytes, 4), ip::u32_at(bytes, 8));
+        options.timestamps = Some(Timestamps { value, echo });
+        return Ok(Sum::of(u64::from(COMMON) + u64::from(value) + u64::from(echo)));
     }
     if let Ok(bytes) = <&[u8; LINUX_SYN_LEN]>::try_from(bytes)
         && is_syn
-        && parse_linux_syn(bytes, options)
+        && let Some(sum) = parse_linux_syn(bytes, options)
     {
-        return Ok(());
+        return Ok(sum);
     }
-    parse_any(bytes, is_syn, options)
+    parse_any(bytes, is_syn, options)?;
+    Ok(Sum::ZERO.bytes(bytes))
 }
 
-/// The options of a SYN as Linux lays them out ([`Layout::emit`]), with a good shift and an MSS; false, with nothing read, if they are
-/// anything else.
+/// The options of a SYN as Linux lays them out ([`Layout::emit`]), with a good shift and an MSS, and their sum; none, with nothing
+/// read, if they are anything else.
 #[inline]
-fn parse_linux_syn(bytes: &[u8; LINUX_SYN_LEN], options: &mut Options) -> bool {
+fn parse_linux_syn(bytes: &[u8; LINUX_SYN_LEN], options: &mut Options) -> Option<Sum> {
     const MSS_OF_0: u32 = u32::from_be_bytes([MSS, 4, 0, 0]);
     const SHIFT_OF_0: u32 = u32::from_be_bytes([NOP, WINDOW_SCALE, 3, 0]);
-    let mss = ip::u32_at(bytes, 0).wrapping_sub(MSS_OF_0);
-    let shift = ip::u32_at(bytes, 16).wrapping_sub(SHIFT_OF_0);
+    let words @ [mss, kinds, value, echo, shift] = ip::words_of(bytes);
+    let (mss, shift) = (mss.wrapping_sub(MSS_OF_0), shift.wrapping_sub(SHIFT_OF_0));
     let is_one = (1..=0xffff).contains(&mss)
-        && ip::u32_at(bytes, 4) == u32::from_be_bytes([SACK_PERMITTED, 2, TIMESTAMPS, 10])
+        && kinds == u32::from_be_bytes([SACK_PERMITTED, 2, TIMESTAMPS, 10])
         && shift <= MAX_WINDOW_SCALE.into();
-    if is_one {
+    is_one.then(|| {
         options.mss = Some(mss as u16);
         options.sack_permitted = true;
-        options.timestamps = Some(Timestamps { value: ip::u32_at(bytes, 8), echo: ip::u32_at(bytes, 12) });
+        options.timestamps = Some(Timestamps { value, echo });
         options.window_scale = Some(shift as u8);
-    }
-    is_one
+        Sum::ZERO.words(words)
+    })
 }
 
 fn parse_any(mut bytes: &[u8], is_syn: bool, options: &mut Options) -> Result<(), DropReason> {
@@ -180,7 +182,7 @@ fn emit_linux_syn(into: &mut [u8; LINUX_SYN_LEN], mss: u16, times: Timestamps, s
     for (into, word) in into.as_chunks_mut::<4>().0.iter_mut().zip(words) {
         *into = word.to_be_bytes();
     }
-    Sum::of(words.map(u64::from).iter().sum())
+    Sum::ZERO.words(words)
 }
 
 fn emit_any(into: &mut [u8], options: &Options) -> Sum {
@@ -244,7 +246,9 @@ mod tests {
         // Whatever was there is gone.
         let mut options = Options { mss: Some(7), sack_permitted: true, ..Options::NONE };
         options.sack.push(SeqNum(1), SeqNum(2));
-        super::parse(bytes, is_syn, &mut options).map(|()| options)
+        let sum = super::parse(bytes, is_syn, &mut options)?;
+        assert_eq!(sum.folded(), Sum::ZERO.bytes(bytes).folded(), "the sum of {bytes:?}");
+        Ok(options)
     }
 
     fn padded(bytes: &[u8]) -> Vec<u8> {

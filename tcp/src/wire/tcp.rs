@@ -33,18 +33,31 @@ pub(super) fn parse(
         cold_path();
         return Err(DropReason::Truncated);
     };
-    let header_len = usize::from(header[12] >> 4) * 4;
+    let words @ [ports, seq, ack, state, last] = ip::words_of(header);
+    let header_len = (state >> 28) as usize * 4;
     // Too short is a length beyond any text.
     let Some((options, text)) = rest.split_at_checked(header_len.wrapping_sub(HEADER_LEN)) else {
         cold_path();
         return Err(DropReason::TcpHeader);
     };
+    let segment = &mut packet.segment;
+    segment.seq = SeqNum(seq);
+    segment.ack = SeqNum(ack);
+    segment.flags = Flags((state >> 16) as u8 & CONTROL_BITS);
+    segment.window = WireWindow(state as u16);
+    segment.urgent = last as u16;
+    segment.text_len = text.len() as u16;
+    let are_options = options::parse(options, segment.flags.has(Flags::SYN), &mut segment.options);
 
-    // An IP payload is at most 65,535 bytes long.
+    // Summed as it was read, word by word. An IP payload is at most 65,535 bytes long.
     let pseudo = Sum::pseudo_header(&datagram.source, &datagram.destination, ip::TCP, bytes.len() as u16);
-    let is_valid = pseudo.bytes(bytes).is_valid();
+    let of_options = are_options.unwrap_or_else(|_| Sum::ZERO.bytes(options));
+    let mut sum = pseudo.words(words).with(of_options);
+    if !text.is_empty() {
+        sum = sum.bytes(text);
+    }
     packet.partial_checksum = false;
-    if seldom(!is_valid) {
+    if seldom(!sum.is_valid()) {
         let is_partial = checks.accept_partial_checksums && pseudo.folded() == [header[16], header[17]];
         if !is_partial {
             return Err(DropReason::TcpChecksum);
@@ -55,20 +68,12 @@ pub(super) fn parse(
     packet.key = FlowKey {
         local: datagram.destination,
         remote: datagram.source,
-        local_port: ip::u16_at(header, 2),
-        remote_port: ip::u16_at(header, 0),
+        local_port: ports as u16,
+        remote_port: (ports >> 16) as u16,
     };
-    let flags = Flags(header[13] & CONTROL_BITS);
     check_ports(&packet.key)?;
-    check_flags(flags)?;
-    let segment = &mut packet.segment;
-    segment.seq = SeqNum(ip::u32_at(header, 4));
-    segment.ack = SeqNum(ip::u32_at(header, 8));
-    segment.flags = flags;
-    segment.window = WireWindow(ip::u16_at(header, 14));
-    segment.urgent = ip::u16_at(header, 18);
-    segment.text_len = text.len() as u16;
-    options::parse(options, flags.has(Flags::SYN), &mut segment.options)?;
+    check_flags(packet.segment.flags)?;
+    are_options?;
     // Link header, IP header and eight extension headers end below 20,000.
     packet.text_start = (datagram.payload_start + header_len) as u16;
     Ok(())
@@ -149,16 +154,15 @@ impl Layout {
         let ends = [&key.local, &key.remote];
         let (pseudo, rest) = ip::emit(frame, link, self.family, ends, ip::TCP, ip::HOP_LIMIT, length as u16);
 
-        // The header's words are summed while they are in hand: what was just written would have to be waited for. Sums of
-        // 32-bit numbers carry nothing out of 64 bits.
+        // The header's words are summed while they are in hand: what was just written would have to be waited for.
         let (header, rest) = ip::room::<HEADER_LEN>(rest);
         let (options, text) = rest.split_at_mut(self.options.len());
         let ports = u32::from(key.local_port) << 16 | u32::from(key.remote_port);
         let offset = header_len as u32 / 4;
         let flags = u32::from(segment.flags.0 & CONTROL_BITS);
         let state = offset << 28 | flags << 16 | u32::from(segment.window.0);
-        let words = [ports, segment.seq.0, segment.ack.0, state, segment.urgent.into()].map(u64::from);
-        let mut sum = pseudo.number(words.iter().sum()).with(self.options.emit(options, &segment.options));
+        let words = [ports, segment.seq.0, segment.ack.0, state, segment.urgent.into()];
+        let mut sum = pseudo.words(words).with(self.options.emit(options, &segment.options));
         if text_len > 0 {
             sum = sum.bytes(&text[..text_len]);
         }
