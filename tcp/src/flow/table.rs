@@ -1,48 +1,52 @@
 //! The index: from a flow's hash to the slot of its connection. Knows fingerprints and slot numbers; never what a slot holds.
 //!
-//! A line of 64 bytes has seven entries, their fingerprints together and their slots together, and what is known of its strays: the
+//! A line of 64 bytes has ten entries, their fingerprints together and their slots together, and what is known of its strays: the
 //! entries at home in this line that found their place in a later one. A search looks at all fingerprints of a line at once, and goes
 //! on only if what it looks for may be a stray, as far as the furthest of them. So an entry never moves once it is in, removal
 //! leaves no tombstones and writes to two lines at most, and another worker may search the index at any moment without a lock: it
-//! finds an entry for as long as it is there. (An entry in place of the strays would bring the eighth slot and cost all that.)
+//! finds an entry for as long as it is there.
 
 mod strays;
 
 use strays::Strays;
 
-use crate::hint::mostly;
+use crate::hint::{mostly, seldom};
 use crate::sync::{Arc, AtomicU64, Ordering::Acquire, Ordering::Relaxed, Ordering::Release};
 
-const ENTRIES: usize = 7;
-/// Entries are filled up to this share of a line on average: 5.5 of 7. At 88 % half of a connection's time went into long searches.
-const LOAD_PERCENT: usize = 75;
+const ENTRIES: usize = 10;
+/// Entries are filled up to this share of a line on average: 6.5 of 10. A search that goes on is one that the processor does not
+/// foresee: at 75 % of seven entries that took a tenth of a connection's time.
+const LOAD_PERCENT: usize = 55;
 
-/// Lines behind the first that are asked for: in any case when a flow is entered or taken out, and ahead of a search if it may go on.
+/// Lines behind the first that are asked for ahead of a search that may go on.
 const PREFETCHED: usize = 2;
 
-/// Two fingerprints, or two slots, to a word, the even one in its lower half. In place of the eighth fingerprint stand the strays.
-/// A fingerprint of 0 is no entry.
+/// Four fingerprints to a word and two slots, the first of them lowest. Behind the last fingerprint stand the strays. A fingerprint of 0
+/// is no entry.
 #[repr(C, align(64))]
 struct Line {
-    fingerprints: [AtomicU64; 4],
-    slots: [AtomicU64; 4],
+    fingerprints: [AtomicU64; 3],
+    slots: [AtomicU64; 5],
 }
 
 impl Line {
     fn new() -> Self {
-        let zeros = || std::array::from_fn(|_| AtomicU64::new(0));
-        Self { fingerprints: zeros(), slots: zeros() }
+        Self {
+            fingerprints: std::array::from_fn(|_| AtomicU64::new(0)),
+            slots: std::array::from_fn(|_| AtomicU64::new(0)),
+        }
     }
 
     #[inline]
     fn read(&self) -> Fingerprints {
-        let [a, b, c, d] = &self.fingerprints;
-        Fingerprints([a.load(Acquire), b.load(Acquire), c.load(Acquire), d.load(Acquire)])
+        let [a, b, c] = &self.fingerprints;
+        Fingerprints([a.load(Acquire), b.load(Acquire), c.load(Acquire)])
     }
 
     #[inline]
     fn strays(&self) -> Strays {
-        Strays(half(self.fingerprints[ENTRIES / 2].load(Acquire), ENTRIES))
+        let [.., last] = &self.fingerprints;
+        Strays(half(last.load(Acquire), 1))
     }
 
     #[inline]
@@ -52,61 +56,60 @@ impl Line {
 
     /// An entry's slot first, then its fingerprint: who finds this finds that.
     #[inline]
-    fn set(&self, position: usize, fingerprint: u32, slot: u32) {
+    fn set(&self, position: usize, fingerprint: u16, slot: u32) {
         let word = &self.slots[position / 2];
         word.store(with_half(word.load(Relaxed), position, slot), Relaxed);
         self.set_fingerprint(position, fingerprint);
     }
 
     #[inline]
-    fn set_fingerprint(&self, position: usize, fingerprint: u32) {
-        let word = &self.fingerprints[position / 2];
-        word.store(with_half(word.load(Relaxed), position, fingerprint), Release);
+    fn set_fingerprint(&self, position: usize, fingerprint: u16) {
+        let word = &self.fingerprints[position / 4];
+        word.store(with_quarter(word.load(Relaxed), position, fingerprint), Release);
     }
 
     fn set_strays(&self, strays: Strays) {
-        self.set_fingerprint(ENTRIES, strays.0);
+        let [.., last] = &self.fingerprints;
+        last.store(with_half(last.load(Relaxed), 1, strays.0), Release);
     }
 }
 
 /// A line's fingerprints and strays as they were read.
 #[derive(Clone, Copy, PartialEq, Eq)]
-struct Fingerprints([u64; 4]);
+struct Fingerprints([u64; 3]);
 
 impl Fingerprints {
-    /// Which of the seven are this one.
+    /// Which of the ten are this one.
     #[inline]
     #[cfg(target_arch = "x86_64")]
     #[allow(unsafe_code, reason = "the compiler wants to be told that this processor has SSE2")]
-    fn equal(&self, wanted: u32) -> Matches {
+    fn equal(&self, wanted: u16) -> Matches {
         use std::arch::x86_64::{
-            _mm_cmpeq_epi32, _mm_movemask_epi8, _mm_packs_epi16, _mm_packs_epi32, _mm_set_epi64x,
-            _mm_set1_epi32,
+            _mm_cmpeq_epi16, _mm_movemask_epi8, _mm_packs_epi16, _mm_set_epi64x, _mm_set1_epi16,
         };
-        let [a, b, c, d] = self.0.map(u64::cast_signed);
+        let [a, b, c] = self.0.map(u64::cast_signed);
         // SAFETY: numbers in and numbers out, and every x86-64 has SSE2.
-        let eight = unsafe {
-            let wanted = _mm_set1_epi32(wanted.cast_signed());
-            let lower = _mm_cmpeq_epi32(_mm_set_epi64x(b, a), wanted);
-            let upper = _mm_cmpeq_epi32(_mm_set_epi64x(d, c), wanted);
-            let halves = _mm_packs_epi32(lower, upper);
-            _mm_movemask_epi8(_mm_packs_epi16(halves, halves))
+        let sixteen = unsafe {
+            let wanted = _mm_set1_epi16(wanted.cast_signed());
+            let lower = _mm_cmpeq_epi16(_mm_set_epi64x(b, a), wanted);
+            let upper = _mm_cmpeq_epi16(_mm_set_epi64x(0, c), wanted);
+            _mm_movemask_epi8(_mm_packs_epi16(lower, upper))
         };
-        Matches(eight.cast_unsigned() & ALL)
+        Matches(sixteen.cast_unsigned() & ALL)
     }
 
-    /// Which of the seven are this one.
+    /// Which of the ten are this one.
     #[inline]
     #[cfg(not(target_arch = "x86_64"))]
-    fn equal(&self, wanted: u32) -> Matches {
-        let is_equal = |position: usize| half(self.0[position / 2], position) == wanted;
+    fn equal(&self, wanted: u16) -> Matches {
+        let is_equal = |position: usize| quarter(self.0[position / 4], position) == wanted;
         Matches((0..ENTRIES).fold(0, |found, position| found | u32::from(is_equal(position)) << position))
     }
 
     #[inline]
     fn strays(&self) -> Strays {
         let [.., last] = self.0;
-        Strays((last >> 32) as u32)
+        Strays(half(last, 1))
     }
 }
 
@@ -114,7 +117,7 @@ impl Fingerprints {
 #[derive(Clone, Copy)]
 struct Matches(u32);
 
-/// All seven.
+/// All ten.
 const ALL: u32 = (1 << ENTRIES) - 1;
 
 impl Iterator for Matches {
@@ -140,6 +143,17 @@ const fn half(word: u64, position: usize) -> u32 {
 const fn with_half(word: u64, position: usize, value: u32) -> u64 {
     let shift = 32 * (position % 2);
     word & !(0xffff_ffff << shift) | (value as u64) << shift
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+const fn quarter(word: u64, position: usize) -> u16 {
+    (word >> (16 * (position % 4))) as u16
+}
+
+#[inline]
+const fn with_quarter(word: u64, position: usize, value: u16) -> u64 {
+    let shift = 16 * (position % 4);
+    word & !(0xffff << shift) | (value as u64) << shift
 }
 
 #[cfg(not(feature = "model"))]
@@ -183,12 +197,12 @@ const fn lines_for(capacity: usize) -> usize {
     if lines < 2 { 2 } else { lines }
 }
 
-/// The low half of the hash, never 0.
+/// The lowest bits of the hash, never 0.
 #[inline]
-const fn fingerprint(hash: u64) -> u32 {
-    match hash as u32 {
+const fn fingerprint(hash: u64) -> u16 {
+    match hash as u16 {
         0 => 1,
-        low => low,
+        lowest => lowest,
     }
 }
 
@@ -211,8 +225,8 @@ impl FlowIndex {
 
     /// Lines that a search goes on for which began in a line with these strays.
     #[inline]
-    fn reach(&self, strays: Strays, wanted: u32) -> usize {
-        strays.reach(wanted, || self.furthest())
+    fn reach(&self, strays: Strays, hash: u64) -> usize {
+        strays.reach(hash, || self.furthest())
     }
 
     /// The place of the entry with this hash whose slot `is_it`.
@@ -232,7 +246,7 @@ impl FlowIndex {
                 }
             }
             // Mostly it is at home: then nobody asks for its strays.
-            let further = left.unwrap_or_else(|| self.reach(strays, wanted)).checked_sub(1)?;
+            let further = left.unwrap_or_else(|| self.reach(strays, hash)).checked_sub(1)?;
             left = Some(further);
             at = self.next(at);
             line = &self.lines[at];
@@ -250,19 +264,18 @@ impl FlowIndex {
     /// asked for.
     #[inline]
     pub fn may_hold(&self, hash: u64) -> bool {
-        let wanted = fingerprint(hash);
         let mut at = self.home(hash);
         let home = self.lines[at].read();
-        let reach = self.reach(home.strays(), wanted);
+        let reach = self.reach(home.strays(), hash);
         for _ in 0..reach.min(PREFETCHED) {
             at = self.next(at);
             super::prefetch(&self.lines[at]);
         }
-        reach > 0 || home.equal(wanted).next().is_some()
+        reach > 0 || home.equal(fingerprint(hash)).next().is_some()
     }
 
-    /// The slot whose record `is_it`, of those with this hash as far as 32 bits of fingerprint tell: a stranger's is among them once in
-    /// some 10^8 searches.
+    /// The slot whose record `is_it`, of those with this hash as far as fingerprints of 16 bits tell: a stranger's is among them once in
+    /// ten thousand searches.
     #[must_use]
     pub fn find(&self, hash: u64, is_it: impl FnMut(u32) -> bool) -> Option<u32> {
         self.search(hash, is_it).map(|(_, _, slot)| slot)
@@ -320,14 +333,15 @@ impl FlowTable {
         super::prefetch_to_write(&self.index.lines[self.index.home(hash)]);
     }
 
-    /// The same for the lines behind it: every third flow or so is in the next one, and one in ten goes further. (To look whether this one
-    /// does would take longer, as often as the processor guesses wrong.)
+    /// Once that line is there: the same for those behind it, if it has strays. (So it has no room, or had none.)
     #[inline]
     pub fn prefetch_further_to_write(&self, hash: u64) {
         let mut at = self.index.home(hash);
-        for _ in 0..PREFETCHED {
-            at = self.index.next(at);
-            super::prefetch_to_write(&self.index.lines[at]);
+        if seldom(self.index.lines[at].strays() != Strays::default()) {
+            for _ in 0..PREFETCHED {
+                at = self.index.next(at);
+                super::prefetch_to_write(&self.index.lines[at]);
+            }
         }
     }
 
@@ -360,7 +374,7 @@ impl FlowTable {
                 self.index.lines.furthest.store(distance as u64, Release);
             }
             let line = &self.index.lines[home];
-            line.set_strays(line.strays().with(fingerprint(hash), distance));
+            line.set_strays(line.strays().with(hash, distance));
         }
         self.index.lines[at].set(position, fingerprint(hash), slot);
         self.len += 1;
@@ -376,7 +390,7 @@ impl FlowTable {
         let home = self.index.home(hash);
         if home != found {
             let line = &self.index.lines[home];
-            line.set_strays(line.strays().without(fingerprint(hash)));
+            line.set_strays(line.strays().without(hash));
         }
         self.len -= 1;
         true
@@ -435,7 +449,7 @@ mod tests {
                     prop_assert!(table.remove(hash, slot));
                 }
             }
-            prop_assert!(table.index.lines.iter().all(|line| line.read() == Fingerprints([0; 4])));
+            prop_assert!(table.index.lines.iter().all(|line| line.read() == Fingerprints([0; 3])));
         }
     }
 }

@@ -47,11 +47,11 @@ impl Crowding {
             strays[home] += usize::from(distance > 0);
         }
         let (mut missing, mut longest) = (0, 0);
-        // A fingerprint that follows no rule either.
+        // A hash that follows no rule either.
         let mut random = Random(3);
         for (line, strays) in index.lines.iter().zip(strays) {
             assert_eq!(line.read().strays() == Strays::default(), strays == 0, "{:?}", line.read().strays());
-            let looked_at = index.reach(line.strays(), random.next() as u32) + 1;
+            let looked_at = index.reach(line.strays(), random.next()) + 1;
             missing += looked_at;
             longest = longest.max(looked_at);
         }
@@ -117,10 +117,10 @@ fn tuples_picked_for_a_seed_that_is_not_ours_are_like_any_others() {
     let known = FlowHasher::new(random.seed());
     let picked = [found_by_search(&unseeded), found_by_search(&known), found_by_algebra()];
 
-    // They do harm with the seed that they are for.
+    // They do harm with the seed that they are for: ten thousand fill a thousand lines in a row.
     for (keys, hasher) in picked.iter().zip([unseeded, known, unseeded]) {
         let crowding = Crowding::filled_with(&keys[..FLOWS / 10], &hasher);
-        assert!(crowding.longest > 1000, "{crowding:?}");
+        assert!(crowding.longest >= FLOWS / 10 / ENTRIES, "{crowding:?}");
     }
 
     let secrets: Vec<FlowHasher> = (0..4).map(|_| FlowHasher::new(random.seed())).collect();
@@ -138,7 +138,7 @@ fn tuples_picked_for_a_seed_that_is_not_ours_are_like_any_others() {
         for secret in &secrets {
             let crowding = Crowding::filled_with(keys, secret);
             assert!(
-                crowding.astray <= most_astray + most_astray / 10 && crowding.longest <= 2 * longest,
+                crowding.astray <= most_astray + FLOWS / 200 && crowding.longest <= 2 * longest,
                 "set {number}: {crowding:?}, and of random tuples {of_random:?}"
             );
         }
@@ -179,9 +179,9 @@ fn a_table_that_stays_full_gets_no_slower() {
         let has_grown = crowding.astray > settled.astray + settled.astray / 10
             || crowding.missing > settled.missing + settled.missing / 5;
         assert!(!has_grown, "round {round}: {seen:#?}");
-        // Lines that a search looks at: fewer than two, whether it finds an entry or that there is none, and never a hundred.
-        assert!(crowding.astray < FLOWS, "round {round}: {crowding:?}");
-        assert!(crowding.missing < 2 * table.index.lines.len(), "round {round}: {crowding:?}");
-        assert!(crowding.longest < 100, "round {round}: {crowding:?}");
+        // Lines that a search looks at: hardly ever more than one, whether it finds an entry or that there is none.
+        assert!(crowding.astray < FLOWS / 20, "round {round}: {crowding:?}");
+        assert!(crowding.missing < table.index.lines.len() * 21 / 20, "round {round}: {crowding:?}");
+        assert!(crowding.longest < 20, "round {round}: {crowding:?}");
     }
 }

@@ -20,16 +20,16 @@ const FURTHEST_MOST: u32 = 31;
 ///
 /// | bits | what |
 /// |---|---|
-/// | 0-19 | four tags: some bits of a stray's fingerprint, in no order |
+/// | 0-19 | four tags: some bits of a stray's hash that its fingerprint has not, in no order |
 /// | 20-26 | strays without a tag; what is too many to be counted stays so |
 /// | 27-31 | lines to the furthest, or more than are still here; the largest number stands for as far as any in the table |
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Strays(pub(super) u32);
 
-/// A fingerprint's tag, from 1 to 31, in the place of the first.
+/// The tag of a hash, from 1 to 31, in the place of the first. Of its bits neither the home line nor the fingerprint is made.
 #[inline]
-const fn tag(fingerprint: u32) -> u32 {
-    ((fingerprint as u64 * 31) >> 32) as u32 + 1
+const fn tag(hash: u64) -> u32 {
+    (((hash >> 16 & 0xffff) as u32 * 31) >> 16) + 1
 }
 
 impl Strays {
@@ -44,10 +44,10 @@ impl Strays {
         self.0 >> UNTAGGED_SHIFT & UNTAGGED_MOST
     }
 
-    /// Lines that a search for this fingerprint goes on for; `most` is as far as any stray in the table is from home.
+    /// Lines that a search for this hash goes on for; `most` is as far as any stray in the table is from home.
     #[inline]
-    pub(super) fn reach(self, fingerprint: u32, most: impl FnOnce() -> usize) -> usize {
-        if self.untagged() == 0 && self.equal(tag(fingerprint)) == 0 {
+    pub(super) fn reach(self, hash: u64, most: impl FnOnce() -> usize) -> usize {
+        if self.untagged() == 0 && self.equal(tag(hash)) == 0 {
             return 0;
         }
         match self.0 >> FURTHEST_SHIFT {
@@ -57,12 +57,12 @@ impl Strays {
     }
 
     /// One more, so many lines away.
-    pub(super) fn with(self, fingerprint: u32, distance: usize) -> Self {
+    pub(super) fn with(self, hash: u64, distance: usize) -> Self {
         let furthest = (self.0 >> FURTHEST_SHIFT).max(distance.min(FURTHEST_MOST as usize) as u32);
         let free = self.equal(0);
         let others = self.0 & !(FURTHEST_MOST << FURTHEST_SHIFT) | furthest << FURTHEST_SHIFT;
         Self(if free != 0 {
-            others | tag(fingerprint) << (free.trailing_zeros() + 1 - TAG_BITS)
+            others | tag(hash) << (free.trailing_zeros() + 1 - TAG_BITS)
         } else if self.untagged() < UNTAGGED_MOST {
             others + (1 << UNTAGGED_SHIFT)
         } else {
@@ -71,8 +71,8 @@ impl Strays {
     }
 
     /// One fewer. With the last one all that is known goes.
-    pub(super) fn without(self, fingerprint: u32) -> Self {
-        let found = self.equal(tag(fingerprint));
+    pub(super) fn without(self, hash: u64) -> Self {
+        let found = self.equal(tag(hash));
         let left = if found != 0 {
             let lowest = found.trailing_zeros() + 1 - TAG_BITS;
             self.0 & !(((1 << TAG_BITS) - 1) << lowest)
@@ -95,40 +95,40 @@ mod tests {
     fn a_few_are_told_from_all_others() {
         let mut strays = Strays::default();
         assert_eq!(strays.reach(7, || 99), 0);
-        let prints = [1 << 27, 2 << 27, 3 << 27, 4 << 27];
-        for (print, distance) in prints.into_iter().zip([1, 3, 2, 1]) {
-            strays = strays.with(print, distance);
+        let hashes = [1 << 27, 2 << 27, 3 << 27, 4 << 27];
+        for (hash, distance) in hashes.into_iter().zip([1, 3, 2, 1]) {
+            strays = strays.with(hash, distance);
         }
-        let reached = (0..32).filter(|print| strays.reach(print << 27, || 99) == 3).count();
+        let reached = (0..32).filter(|upper| strays.reach(upper << 27, || 99) == 3).count();
         assert!((4..=8).contains(&reached), "{reached}");
         // A fifth has no tag: nobody is told from it.
         let more = strays.with(5 << 27, 1000);
-        assert_eq!((0..32).filter(|print| more.reach(print << 27, || 99) == 99).count(), 32);
-        let rest = prints.into_iter().fold(more.without(5 << 27), Strays::without);
+        assert_eq!((0..32).filter(|upper| more.reach(upper << 27, || 99) == 99).count(), 32);
+        let rest = hashes.into_iter().fold(more.without(5 << 27), Strays::without);
         assert_eq!(rest, Strays::default());
     }
 
     proptest! {
         /// Whoever is there is reached, and when nobody is, nothing is known.
         #[test]
-        fn none_that_is_there_is_missed(steps in prop::collection::vec((0u32..12, 1usize..20), 1..400), most in 2usize..13) {
+        fn none_that_is_there_is_missed(steps in prop::collection::vec((0u64..12, 1usize..20), 1..400), most in 2usize..13) {
             let mut strays = Strays::default();
-            let mut there: Vec<(u32, usize)> = Vec::new();
+            let mut there: Vec<(u64, usize)> = Vec::new();
             for (number, distance) in steps {
-                let fingerprint = number << 28 | number;
-                match there.iter().position(|(other, _)| *other == fingerprint) {
+                let hash = number << 28 | number;
+                match there.iter().position(|(other, _)| *other == hash) {
                     Some(at) if there.len() >= most || distance % 3 == 0 => {
                         there.swap_remove(at);
-                        strays = strays.without(fingerprint);
+                        strays = strays.without(hash);
                     }
                     _ if there.len() < most => {
-                        there.push((fingerprint, distance));
-                        strays = strays.with(fingerprint, distance);
+                        there.push((hash, distance));
+                        strays = strays.with(hash, distance);
                     }
                     _ => {}
                 }
-                for (fingerprint, distance) in &there {
-                    prop_assert!(strays.reach(*fingerprint, || 20) >= *distance);
+                for (hash, distance) in &there {
+                    prop_assert!(strays.reach(*hash, || 20) >= *distance);
                 }
                 prop_assert!(!there.is_empty() || strays == Strays::default(), "{strays:?}");
             }
