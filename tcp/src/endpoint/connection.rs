@@ -72,6 +72,7 @@ impl Marked for Connection {
 }
 
 impl Connection {
+    #[inline(always)]
     pub(super) fn new(
         varies: Varies,
         key: &FlowKey,
@@ -244,7 +245,7 @@ impl Connections {
 
     /// A connection begins in a slot that was taken. The wheel's mark stays with the slot: an entry of the last owner may still be in
     /// the wheel.
-    #[inline]
+    #[inline(always)]
     pub(super) fn start(&self, slot: u32, connection: Connection) -> Current {
         let mut current = Current { slot, connection };
         current.set_armed(self.armed(slot));

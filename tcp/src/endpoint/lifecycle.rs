@@ -139,7 +139,7 @@ impl<A: Application> Endpoint<A> {
     }
 
     /// A connection begins in its place.
-    #[inline]
+    #[inline(always)]
     fn begin(&mut self, place: Place, open: &Open, tcb: Tcb, now: Instant) -> Current {
         let Place { slot, shared, next_hop } = place;
         let connection = Connection::new(A::VARIES, &open.key, shared, next_hop, tcb, now);

@@ -138,8 +138,9 @@ impl FlowKey {
     pub fn name<'a>(&self, into: &'a mut [u8; Self::NAME_MAX]) -> &'a [u8] {
         let ports = u32::from(self.local_port) << 16 | u32::from(self.remote_port);
         if let (Some(local), Some(remote)) = (self.local.v4_bits(), self.remote.v4_bits()) {
-            into[..4].copy_from_slice(&local.to_be_bytes());
-            into[4..8].copy_from_slice(&remote.to_be_bytes());
+            // In one piece: it is read as a word, which would wait for two.
+            let addresses = u64::from(local) << 32 | u64::from(remote);
+            into[..8].copy_from_slice(&addresses.to_be_bytes());
             into[8..12].copy_from_slice(&ports.to_be_bytes());
             return &into[..12];
         }
