@@ -132,7 +132,7 @@ impl Space {
 
     /// Combination `index` below [`Space::len`]: the connection's name, and the number of its target.
     #[must_use]
-    #[inline]
+    #[inline(always)]
     pub fn tuple(&self, index: u64) -> (FlowKey, u16) {
         let (index, target) =
             (index / self.targets.len() as u64, (index % self.targets.len() as u64) as usize);
