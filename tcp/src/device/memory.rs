@@ -63,9 +63,9 @@ impl MemoryDevice {
 impl Device for MemoryDevice {
     fn receive(&mut self, into: &mut Burst, limit: usize) -> usize {
         let count = limit.min(self.rx.len()).min(BURST);
-        into.extend(
-            self.rx.drain(..count).map(|(number, len)| self.region.take(number, HEADROOM, len as usize)),
-        );
+        let frames = self.rx.range(..count);
+        into.extend(frames.map(|&(number, len)| self.region.take(number, HEADROOM, len as usize)));
+        self.rx.drain(..count);
         count
     }
 
