@@ -86,7 +86,9 @@ impl<A: Application> Endpoint<A> {
         if resets || (goes_on && self.may_send_more(current, stream)) || current.tcb.owes_ack() {
             self.ready.insert(current.slot);
         }
-        out.recycle.extend(frame);
+        if let Some(unused) = frame {
+            out.recycle.push(unused);
+        }
         self.state_changed(current, before, now);
         self.release_if_idle(current, out);
         self.arm(current);
@@ -143,7 +145,8 @@ impl<A: Application> Endpoint<A> {
         out: &mut Outbox,
     ) {
         let key = self.key(current);
-        let local_mss = self.environment(&key.local).local_mss;
+        // Not by `environment`, which would hold on to all of `self`.
+        let local_mss = || self.environments[usize::from(!key.local.is_v4())].local_mss;
         let mut transfer = current.tcb.transfer().map(|number| &mut self.records.get_mut(number).transfer);
         if let Some(transfer) = transfer.as_deref_mut().filter(|_| outgoing.again) {
             transfer.retransmissions += 1;

@@ -27,7 +27,8 @@ pub use tcp::{Layout, emit, header_len};
 pub type Mac = [u8; 6];
 
 /// What stands in front of the network layer: Ethernet II and up to two VLAN tags.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, Hash)]
+#[expect(clippy::derived_hash_with_manual_eq, reason = "equal are those whose fields are")]
 pub struct Link {
     /// Destination address.
     pub destination: Mac,
@@ -46,6 +47,15 @@ pub struct Tag {
     pub tci: u16,
 }
 
+impl PartialEq for Link {
+    #[inline]
+    fn eq(&self, other: &Self) -> bool {
+        self.destination == other.destination && self.source == other.source && self.has_tags_of(other)
+    }
+}
+
+impl Eq for Link {}
+
 impl Link {
     /// The way back: addresses swapped, the same tags.
     #[must_use]
@@ -58,7 +68,19 @@ impl Link {
     #[must_use]
     #[inline]
     pub fn is_back_of(&self, other: &Self) -> bool {
-        self.destination == other.source && self.source == other.destination && self.tags == other.tags
+        self.destination == other.source && self.source == other.destination && self.has_tags_of(other)
+    }
+
+    /// Has it the other's tags? All are compared at once.
+    #[inline]
+    fn has_tags_of(&self, other: &Self) -> bool {
+        let word = |Self { tags: [outer, inner], .. }: &Self| {
+            u64::from(outer.tpid)
+                | u64::from(outer.tci) << 16
+                | u64::from(inner.tpid) << 32
+                | u64::from(inner.tci) << 48
+        };
+        word(self) == word(other)
     }
 }
 

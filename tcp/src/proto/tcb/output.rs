@@ -34,14 +34,15 @@ pub struct Stream {
 }
 
 impl Tcb {
-    /// A header around `outgoing`: acknowledgement, window and options as every segment of the connection carries them.
+    /// A header around `outgoing`: acknowledgement, window and options as every segment of the connection carries them. A SYN asks for
+    /// `local_mss`.
     #[must_use]
     #[inline(always)]
     pub fn segment(
         &self,
         outgoing: &Outgoing,
         transfer: Option<&mut Transfer>,
-        local_mss: u16,
+        local_mss: impl FnOnce() -> u16,
         now: Millis,
     ) -> Segment {
         let syn = outgoing.flags.has(Flags::SYN);
@@ -65,7 +66,7 @@ impl Tcb {
         };
         if syn {
             let options = &mut segment.options;
-            options.mss = Some(local_mss);
+            options.mss = Some(local_mss());
             options.window_scale = (offers_all || self.flag(Flag::WindowScale)).then_some(RECEIVE_SCALE);
             options.sack_permitted = offers_all || self.flag(Flag::Sack);
         }

@@ -11,7 +11,7 @@ const PEER: Options = Options {
 };
 
 fn header(world: &World, outgoing: &Outgoing) -> Segment {
-    world.tcb.segment(outgoing, None, ENVIRONMENT.local_mss, world.now)
+    world.tcb.segment(outgoing, None, || ENVIRONMENT.local_mss, world.now)
 }
 
 #[test]

@@ -186,7 +186,7 @@ fn the_window_told_is_what_is_free() {
         let transfer = world.transfer.as_mut().unwrap();
         transfer.held_bytes = held;
         let ack = world.tcb.bare_ack();
-        let segment = world.tcb.segment(&ack, Some(transfer), 1460, world.now);
+        let segment = world.tcb.segment(&ack, Some(transfer), || 1460, world.now);
         assert_eq!((transfer.advertised, segment.window.0), (told, wire));
     }
     // The shut window opens: the peer hears of it once there is room for a segment.
