@@ -377,9 +377,7 @@ impl<A: Application> Endpoint<A> {
                 None => return,
                 Some(Order::Open(open)) => {
                     if let Some(key) = self.application.upcoming() {
-                        let hash = self.hasher.hash(key);
-                        self.table.prefetch_to_write(hash);
-                        self.table.prefetch_further_to_write(hash);
+                        self.table.prefetch_to_write(self.hasher.hash(key));
                     }
                     match self.open(now, &open, out) {
                         Ok(slot) => self.application.on_opened(Id { slot, role: open.role }, now),
