@@ -174,7 +174,7 @@ impl Lookup {
         self.index.may_hold(hash)
     }
 
-    /// Has that endpoint a live connection of this name? A search costs some lines of its index; only who is found there, by 32
+    /// Has that endpoint a live connection of this name? A search costs some lines of its index; only who is found there, by 16
     /// bits of the hash, is looked at.
     #[must_use]
     pub fn has(&self, key: &FlowKey, hash: u64) -> bool {

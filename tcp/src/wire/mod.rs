@@ -50,7 +50,8 @@ pub struct Tag {
 impl PartialEq for Link {
     #[inline]
     fn eq(&self, other: &Self) -> bool {
-        self.destination == other.destination && self.source == other.source && self.has_tags_of(other)
+        let Self { destination, source, tags: _ } = self;
+        *destination == other.destination && *source == other.source && self.has_tags_of(other)
     }
 }
 

@@ -19,6 +19,19 @@ fn from_to(local: Address, remote: Address) -> Vec<u8> {
 }
 
 #[test]
+fn hosts_have_all_addresses_but_these() {
+    let number = |first: u8, rest: u8| u32::from_be_bytes([first, rest, rest, rest]);
+    for address in
+        [1, number(126, 255), number(128, 0), number(223, 255), number(240, 0), u32::MAX - 1, number(10, 0)]
+    {
+        assert!(ipv4::is_host(address), "{address:#x}");
+    }
+    for address in [0, number(127, 0), number(127, 255), number(224, 0), number(239, 255), u32::MAX] {
+        assert!(!ipv4::is_host(address), "{address:#x}");
+    }
+}
+
+#[test]
 fn hostile_packets_are_dropped_for_their_reason() {
     use DropReason as R;
     let (v4, v6) = (v4_key(), v6_key());
@@ -184,6 +197,24 @@ fn hostile_packets_are_dropped_for_their_reason() {
         ("FIN PSH URG", R::FlagsInvalid, flags(0x29)),
         ("all six", R::FlagsInvalid, flags(0x3f)),
         ("option length", R::TcpOptions, v4_frame(|frame| frame[V4 + 23] = 0)),
+        // Of several reasons the first: the sum tells whether the others mean anything.
+        ("checksum and option length", R::TcpChecksum, {
+            let mut frame = v4_frame(|_| ());
+            frame[V4 + 23] = 0;
+            frame
+        }),
+        ("port 0 and option length", R::PortZero, {
+            v4_frame(|frame| {
+                frame[V4..V4 + 2].fill(0);
+                frame[V4 + 23] = 0;
+            })
+        }),
+        ("no flags and option length", R::FlagsNone, {
+            v4_frame(|frame| {
+                frame[V4 + 13] = 0;
+                frame[V4 + 23] = 0;
+            })
+        }),
         // ARP
         ("ARP for another hardware", R::Malformed, arp(1, &[6])),
         ("ARP for another protocol", R::Malformed, arp(2, &[0x86, 0xdd])),

@@ -124,6 +124,24 @@ proptest! {
 }
 
 #[test]
+fn links_are_equal_in_all_their_parts() {
+    for tags in 0..3 {
+        let link = link(tags);
+        assert!(link == link && link.is_back_of(&link.reversed()));
+        let mut others = [link; 6];
+        others[0].destination[5] ^= 1;
+        others[1].source[0] ^= 2;
+        others[2].tags[0].tpid ^= 1;
+        others[3].tags[0].tci ^= 0x8000;
+        others[4].tags[1].tpid ^= 0x100;
+        others[5].tags[1].tci ^= 1;
+        for other in others {
+            assert!(link != other && !link.is_back_of(&other.reversed()), "{other:?}");
+        }
+    }
+}
+
+#[test]
 fn every_layout_of_options() {
     let timestamps = Some(Timestamps { value: 0x0102_0304, echo: 0xfffe_fdfc });
     for key in [v4_key(), v6_key()] {
