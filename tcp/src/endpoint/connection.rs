@@ -111,6 +111,16 @@ pub(super) struct Current {
     connection: Connection,
 }
 
+impl Current {
+    /// It is over: nothing of it is left but the wheel's mark, and its state is CLOSED.
+    #[inline]
+    pub(super) fn clear(&mut self) {
+        let armed = self.armed();
+        self.connection = Connection::default();
+        self.set_armed(armed);
+    }
+}
+
 impl Deref for Current {
     type Target = Connection;
 
@@ -254,9 +264,8 @@ impl Connections {
 
     /// The slot is free again.
     pub(super) fn put(&mut self, current: &mut Current) {
-        let armed = current.armed();
-        current.connection = Connection { memo: Memo::of(u64::from(self.free)), ..Connection::default() };
-        current.set_armed(armed);
+        current.clear();
+        current.memo = Memo::of(u64::from(self.free));
         self.free = current.slot + 1;
         self.set(current);
     }

@@ -65,9 +65,12 @@ impl<A: Application> Endpoint<A> {
         frame: Frame,
         out: &mut Outbox,
     ) -> Fate {
-        if seldom(self.half_open_now >= self.max_half_open) && !self.evict_half_open(now, out) {
-            out.recycle.push(frame);
-            return Fate::Dropped(DropReason::SynBacklog);
+        if seldom(self.half_open_now >= self.max_half_open) {
+            let Some(mut oldest) = self.evict_half_open(now, out) else {
+                out.recycle.push(frame);
+                return Fate::Dropped(DropReason::SynBacklog);
+            };
+            self.connections.put(&mut oldest);
         }
         let TcpPacket { link, key, segment, .. } = &work.packet;
         let clock = self.isn.isn(key.name(&mut [0; FlowKey::NAME_MAX]), now);
@@ -127,8 +130,8 @@ impl<A: Application> Endpoint<A> {
     fn place(&mut self, open: &Open, hash: u64, now: Instant, out: &mut Outbox) -> Result<Place, DropReason> {
         let shared = Shared { end: A::VARIES.split(&open.key)[1], role: open.role };
         let (shared, next_hop) = self.paths.take(&shared, &open.link).ok_or(DropReason::TooManyPaths)?;
-        let full = self.table.len() == self.max_connections && !self.evict(now, out);
-        let Some(slot) = (if seldom(full) { None } else { self.connections.take() }) else {
+        let is_full = self.table.len() == self.max_connections;
+        let Some(slot) = (if is_full { self.evict(now, out) } else { self.connections.take() }) else {
             cold_path();
             self.paths.put(shared, next_hop);
             return Err(DropReason::TableFull);
@@ -147,16 +150,18 @@ impl<A: Application> Endpoint<A> {
         self.connections.start(slot, connection)
     }
 
+    /// The slot of who gave way, for its next owner.
     #[inline(always)]
-    fn evict(&mut self, now: Instant, out: &mut Outbox) -> bool {
-        if let Some(slot) = self.waiting.first() {
-            let mut oldest = self.connections.get(slot);
-            self.forget(&mut oldest, self.waiting.first_hash(), now, out);
-            self.counters.ended_evicted_time_wait.add(1);
-            self.look_ahead();
-            return true;
-        }
-        self.evict_half_open(now, out)
+    fn evict(&mut self, now: Instant, out: &mut Outbox) -> Option<u32> {
+        let Some(slot) = self.waiting.first() else {
+            cold_path();
+            return self.evict_half_open(now, out).map(|oldest| oldest.slot);
+        };
+        let mut oldest = self.connections.get(slot);
+        self.take_out(&mut oldest, self.waiting.first_hash(), now, out);
+        self.counters.ended_evicted_time_wait.add(1);
+        self.look_ahead();
+        Some(slot)
     }
 
     /// Asks for the lines of those in TIME-WAIT that leave next, in the array and then in the index.
@@ -173,19 +178,20 @@ impl<A: Application> Endpoint<A> {
         }
     }
 
-    /// The oldest half-open connection gives way: under a flood a client that answers at once still gets through.
-    fn evict_half_open(&mut self, now: Instant, out: &mut Outbox) -> bool {
+    /// The oldest half-open connection gives way: under a flood a client that answers at once still gets through. What is
+    /// left of it still has its slot.
+    fn evict_half_open(&mut self, now: Instant, out: &mut Outbox) -> Option<Current> {
         while let Some(slot) = self.half_open.pop_front() {
             if self.connections.state(slot) == State::SynReceived {
                 let mut oldest = self.connections.get(slot);
                 self.counters.attempt_fails.add(1);
                 self.tell_end(&oldest, End::TimedOut, now);
-                self.forget(&mut oldest, None, now, out);
+                self.take_out(&mut oldest, None, now, out);
                 self.counters.ended_evicted_half_open.add(1);
-                return true;
+                return Some(oldest);
             }
         }
-        false
+        None
     }
 
     /// Keeps the gauges and the order of eviction after a change of state, and tells the application how our FIN fares.
@@ -258,12 +264,13 @@ impl<A: Application> Endpoint<A> {
             End::Unreachable => counters.ended_unreachable.add(1),
         }
         self.tell_end(current, end, now);
-        self.forget(current, None, now, out);
+        self.take_out(current, None, now, out);
+        self.connections.put(current);
     }
 
-    /// Takes a connection out of everything. Its slot is free afterwards. `hash` is that of its name, if it is known.
+    /// Takes a connection out of everything but its slot, which has no owner then. `hash` is that of its name, if it is known.
     #[inline(always)]
-    fn forget(&mut self, current: &mut Current, hash: Option<u64>, now: Instant, out: &mut Outbox) {
+    fn take_out(&mut self, current: &mut Current, hash: Option<u64>, now: Instant, out: &mut Outbox) {
         let before = current.tcb.state();
         let hash = hash.unwrap_or_else(|| self.hasher.hash(&self.key(current)));
         let removed = self.table.remove(hash, current.slot);
@@ -275,7 +282,7 @@ impl<A: Application> Endpoint<A> {
             self.records.put(number, &mut out.recycle);
         }
         self.paths.put(current.shared, current.next_hop);
-        self.connections.put(current);
+        current.clear();
         self.state_changed(current, before, now);
         self.counters.curr_connections.sub(1);
     }

@@ -5,7 +5,7 @@ use super::records::Piece;
 use super::{Application, Endpoint, Fate, Outbox, Work};
 use crate::device::Frame;
 use crate::hint::{mostly, seldom};
-use crate::proto::{Arrival, RECEIVE_WINDOW, Text};
+use crate::proto::{Arrival, Environment, RECEIVE_WINDOW, Text};
 use crate::service::Taken;
 use crate::stats::DropReason;
 use crate::time::Instant;
@@ -149,8 +149,8 @@ impl<A: Application> Endpoint<A> {
             }
             return;
         }
-        let local = self.key(current).local;
-        let time_wait_ms = self.environment(&local).time_wait_ms;
+        // The same for both families.
+        let [Environment { time_wait_ms, .. }, _] = self.environments;
         current.tcb.receive_fin(time_wait_ms, now.millis());
         // Also when it was the text before it that has come now.
         received.must_acknowledge = true;
