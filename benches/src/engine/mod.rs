@@ -104,7 +104,7 @@ mod tests {
             let mut responder = Responder::new(Setup { family, resident: 1000, spare: 8192 });
             responder.fill();
             for _ in 0..1000 {
-                assert_eq!(responder.batch(), 64);
+                assert_eq!(responder.batch(), synmill::device::BURST as u64);
             }
             let mut requests = Requests::new(&mut responder);
             for _ in 0..100 {

@@ -27,8 +27,8 @@ pub const RESPONSE: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 64\r\nConnectio
 const UNDER_WAY: u64 = 1024;
 /// Frames of the server's in a batch: three for each connection.
 const BATCH: usize = 3 * BURST;
-/// Time from one batch to the next: 64 connections at 6.4 million a second.
-const STEP: Duration = Duration::from_micros(10);
+/// Time from one batch to the next: 128 connections at 6.4 million a second.
+const STEP: Duration = Duration::from_micros(20);
 /// Longer than anything here takes, by the engine's time.
 const LONG: Duration = Duration::from_secs(3600);
 /// Batches between two looks at the meters.

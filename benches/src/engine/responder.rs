@@ -58,8 +58,8 @@ impl Setup {
 const WINDOW: u64 = 1024;
 /// Connections in one batch.
 const BATCH: u64 = BURST as u64;
-/// Time from one batch to the next: 64 connections at 6.4 million a second.
-const STEP: Duration = Duration::from_micros(10);
+/// Time from one batch to the next: 128 connections at 6.4 million a second.
+const STEP: Duration = Duration::from_micros(20);
 
 /// See the module.
 pub struct Responder {

@@ -13,7 +13,7 @@ use std::time::Duration;
 pub use umem::Frame;
 
 /// The most frames that one call of [`Device::receive`] hands out.
-pub const BURST: usize = 64;
+pub const BURST: usize = 128;
 
 /// Frames of a queue of an interface.
 pub const QUEUE_FRAMES: usize = 8192;

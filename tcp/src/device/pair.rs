@@ -412,7 +412,7 @@ impl Device for PairDevice {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::device::Frame;
+    use crate::device::{BURST, Frame};
     use proptest::prelude::*;
 
     /// Sends packets of 20 bytes that carry these numbers.
@@ -436,7 +436,7 @@ mod tests {
     fn drain(device: &mut PairDevice) -> Vec<u64> {
         let mut numbers = Vec::new();
         let mut burst = Burst::new();
-        while device.receive(&mut burst, crate::device::BURST) > 0 {
+        while device.receive(&mut burst, BURST) > 0 {
             numbers.extend(burst.iter().map(number));
             device.recycle(&mut burst);
         }
@@ -614,7 +614,7 @@ mod tests {
                 let (device, hand) = (&mut devices[usize::from(side)], &mut hands[usize::from(side)]);
                 let mut some = |count: usize| hand.drain(..count.min(hand.len())).collect::<Burst>();
                 match step {
-                    Step::Receive(limit) => prop_assert!(device.receive(hand, limit) <= limit.min(64)),
+                    Step::Receive(limit) => prop_assert!(device.receive(hand, limit) <= limit.min(BURST)),
                     Step::Recycle(count) => device.recycle(&mut some(count)),
                     Step::Alloc(limit) => prop_assert!(device.alloc(hand, limit) <= limit),
                     Step::Transmit(count) => {

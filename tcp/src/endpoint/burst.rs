@@ -2,7 +2,8 @@
 //! begins, keeps its text, or sends.
 //!
 //! It is passed over three times: parse and hash, with the index lines on their way; look the connection's line up, with
-//! that on its way; then RFC 9293, segment by segment. From the frame to the answer the passes are one function to the compiler: what they
+//! that on its way; then RFC 9293, segment by segment. SYNs for new connections come after all others: so what each kind goes through
+//! stays near the core, and which way it goes is foreseen. (A flow's segments stay in order, but for a SYN.) From the frame to the answer the passes are one function to the compiler: what they
 //! call at a place or two is `inline(always)`, or it would be called, and every time save and fetch what is in registers.
 
 use std::hint::cold_path;
@@ -10,7 +11,7 @@ use std::hint::cold_path;
 use super::connection::Current;
 use super::send::Acknowledge;
 use super::{Application, Endpoint, Outbox};
-use crate::device::{Burst, Frame};
+use crate::device::{BURST, Burst, Frame};
 use crate::flow::{FlowKey, prefetch};
 use crate::hint::{mostly, seldom};
 use crate::proto::segment_arrives::refusal;
@@ -28,6 +29,29 @@ pub(super) enum Fate {
     Absorbed,
     Dropped(DropReason),
     HandedOut,
+}
+
+/// Numbers of segments of a burst, in order.
+struct Numbers {
+    numbers: [u8; BURST],
+    len: usize,
+}
+
+const _: () = assert!(BURST <= 256, "a number is a byte");
+
+impl Numbers {
+    const NONE: Self = Self { numbers: [0; BURST], len: 0 };
+
+    #[inline]
+    fn push(&mut self, number: usize) {
+        self.numbers[self.len] = number as u8;
+        self.len += 1;
+    }
+
+    #[inline]
+    fn iter(&self) -> impl Iterator<Item = usize> {
+        self.numbers[..self.len].iter().map(|number| usize::from(*number))
+    }
 }
 
 /// A parsed segment between the passes. It stays where it was parsed to.
@@ -49,6 +73,7 @@ impl<A: Application> Endpoint<A> {
         seen.add(burst.len() as u64);
         let mut all = std::mem::take(&mut self.work);
         let mut segments = 0;
+        let (mut opening, mut others) = (Numbers::NONE, Numbers::NONE);
         for frame in burst.iter().take(HEADERS_AHEAD) {
             prefetch_headers(frame);
         }
@@ -62,8 +87,10 @@ impl<A: Application> Endpoint<A> {
                 Ok(None) => {
                     work.hash = self.hasher.hash(&work.packet.key);
                     if !opens(&work.packet) {
+                        others.push(segments);
                         self.table.prefetch(work.hash);
                     } else {
+                        opening.push(segments);
                         self.table.prefetch_to_write(work.hash);
                         self.siblings.iter().for_each(|(_, lookup)| lookup.prefetch(work.hash));
                     }
@@ -76,17 +103,18 @@ impl<A: Application> Endpoint<A> {
                 }
             }
         }
-        for work in &mut all[..segments] {
-            if opens(&work.packet) {
-                // Mostly its flow is in no table: one search of our own is enough, and mostly none of the others'.
-                work.guess = None;
-                self.table.prefetch_further_to_write(work.hash);
-                work.may_be_elsewhere = false;
-                for (_, lookup) in &self.siblings {
-                    work.may_be_elsewhere |= lookup.may_hold(work.hash);
-                }
-                continue;
+        for number in opening.iter() {
+            let work = &mut all[number];
+            // Mostly its flow is in no table: one search of our own is enough, and mostly none of the others'.
+            work.guess = None;
+            self.table.prefetch_further_to_write(work.hash);
+            work.may_be_elsewhere = false;
+            for (_, lookup) in &self.siblings {
+                work.may_be_elsewhere |= lookup.may_hold(work.hash);
             }
+        }
+        for number in others.iter() {
+            let work = &mut all[number];
             work.may_be_elsewhere = true;
             // The first with this fingerprint; whether it is the one is for the last pass to say.
             work.guess = self.table.find(work.hash, |_| true);
@@ -94,7 +122,8 @@ impl<A: Application> Endpoint<A> {
                 self.connections.prefetch(slot);
             }
         }
-        for work in &mut all[..segments] {
+        for number in others.iter().chain(opening.iter()) {
+            let work = &mut all[number];
             let Some(frame) = work.frame.take() else { continue };
             let fate = self.on_segment(now, work, frame, handed, out);
             self.count(&fate);

@@ -7,15 +7,16 @@ use std::io;
 use std::os::fd::RawFd;
 
 use super::open::set_option;
-use crate::device::BURST;
 
 /// `asm-generic/socket.h`, not in every libc.
 const SO_PREFER_BUSY_POLL: libc::c_int = 69;
 const SO_BUSY_POLL_BUDGET: libc::c_int = 70;
+/// Packets that a driver takes in one go, as in the kernel's `netdevice.h`.
+const NAPI_POLL_WEIGHT: u32 = 64;
 
 /// Lets our system calls drive the driver's receive queue.
 pub(super) fn prefer(fd: RawFd) -> io::Result<()> {
-    [(SO_PREFER_BUSY_POLL, 1), (libc::SO_BUSY_POLL, 20), (SO_BUSY_POLL_BUDGET, BURST as u32)]
+    [(SO_PREFER_BUSY_POLL, 1), (libc::SO_BUSY_POLL, 20), (SO_BUSY_POLL_BUDGET, NAPI_POLL_WEIGHT)]
         .into_iter()
         .try_for_each(|(option, value)| set_option(fd, libc::SOL_SOCKET, option, value))
 }

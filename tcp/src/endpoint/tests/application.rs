@@ -477,7 +477,7 @@ fn what_is_owed_goes_although_there_is_more_to_open_than_frames() {
         bytes
     });
     assert!(bench.inject_burst(&frames).is_empty(), "its turn comes");
-    bench.endpoint.application_mut().orders.extend((1..200).map(|number| order(ours(number))));
+    bench.endpoint.application_mut().orders.extend((1..400).map(|number| order(ours(number))));
     bench.endpoint.poll_application(bench.now, &mut bench.out);
     bench.endpoint.poll_transmit(bench.now, &mut bench.out);
     let sent: Vec<Reply> = bench.collect().iter().map(|bytes| reply(bytes)).collect();

@@ -11,8 +11,8 @@ mod siblings;
 mod text;
 
 use super::*;
-use crate::device::Device;
 use crate::device::pair::{Faults, PairDevice, pair};
+use crate::device::{BURST, Device};
 use crate::proto::{Flags, Options, Segment, SeqNum, WireWindow};
 use crate::service::BuiltIn;
 use crate::stats::{DropReason, Snapshot};
@@ -78,7 +78,7 @@ impl Bench {
 
 impl<A: Application> Bench<A> {
     fn new(config: Config<A>) -> Self {
-        let (device, ..) = pair(1, &Faults::NONE, 1024, 2048);
+        let (device, ..) = pair(1, &Faults::NONE, 2048, 2048);
         let now = Instant::from_nanos(10_000_000_000);
         let endpoint = Endpoint::new(config, now, Arc::default());
         let mut bench = Self { device, endpoint, out: Outbox::new(), now };
@@ -91,7 +91,8 @@ impl<A: Application> Bench<A> {
     }
 
     fn refill(&mut self) {
-        let wanted = 128 - self.out.free.len();
+        // As many as a worker has.
+        let wanted = 2 * BURST - self.out.free.len();
         self.device.alloc(&mut self.out.free, wanted);
     }
 
