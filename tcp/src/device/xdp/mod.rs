@@ -65,6 +65,8 @@ pub struct XdpDevice {
     /// Chunks that the longest packet takes.
     pieces: usize,
     tx_size: u32,
+    /// Kicks that it takes to have the answers to a burst sent.
+    kicks: u32,
     /// Chunks on the RX side, and as many as there should be.
     receiving: usize,
     receiving_wanted: usize,
@@ -105,7 +107,7 @@ impl XdpDevice {
     /// # Errors
     /// What the kernel refused, and how to have it granted.
     pub fn open(options: &XdpOptions) -> Result<Self, OpenError> {
-        let open::Opened { umem, index, descriptors, frame_size, rx, tx, fill, completion, facts } =
+        let open::Opened { umem, index, descriptors, frame_size, rx, tx, fill, completion, tx_budget, facts } =
             open::open(options)?;
         let region = Region::umem(&umem, &descriptors[0], descriptors.len(), frame_size, options.home);
         let longest = LINK_HEADER + options.mtu;
@@ -134,6 +136,7 @@ impl XdpDevice {
             descriptors: descriptors.into_boxed_slice(),
             scratch: [FrameDesc::default(); BURST],
             tx_size: options.tx_ring,
+            kicks: (BURST as u32).div_ceil(tx_budget),
             receiving: 0,
             sending: 0,
             counts: RingCounts::default(),
@@ -243,27 +246,32 @@ impl XdpDevice {
         self.sending += count;
     }
 
-    /// Makes the kernel send what it has not taken from the TX ring yet, if it wants to be told. One system call at most.
+    /// Makes the kernel send what it has not taken from the TX ring yet, if it wants to be told. One system call at most. Whether
+    /// the kernel stopped half-way.
     ///
     /// Without copying, a driver that has taken all may hand back what it sent only when it is woken again: done when frames are wanting.
-    fn kick(&mut self) {
+    fn kick(&mut self) -> bool {
         let starved = self.starved && self.facts.zero_copy;
         let waiting = self.sending > 0 && (starved || self.tx.nb_free_exact() < self.tx_size);
         if !waiting || !(self.facts.busy_poll || self.tx.needs_wakeup()) {
-            return;
+            return false;
         }
         // SAFETY: an empty message: the kernel reads no memory of ours.
         let sent = unsafe { libc::sendto(self.raw_fd(), ptr::null(), 0, libc::MSG_DONTWAIT, ptr::null(), 0) };
-        self.link_error = if sent >= 0 {
+        self.link_error = None;
+        if sent >= 0 {
             self.watchdog.kicked();
-            None
-        } else {
-            match io::Error::last_os_error().raw_os_error() {
-                // The kernel stopped half-way: more next time.
-                Some(libc::EAGAIN | libc::EBUSY | libc::ENOBUFS | libc::EINTR) => None,
-                errno => errno,
+            return false;
+        }
+        match io::Error::last_os_error().raw_os_error() {
+            // It has sent as many as it does at once.
+            Some(libc::EAGAIN) => true,
+            Some(libc::EBUSY | libc::ENOBUFS | libc::EINTR) => false,
+            errno => {
+                self.link_error = errno;
+                false
             }
-        };
+        }
     }
 
     /// Lets the driver look at the fill ring (and, when busy polling, at its queue).
@@ -431,7 +439,11 @@ impl Device for XdpDevice {
             }
         }
         self.submit(batch);
-        self.kick();
+        for _ in 0..self.kicks {
+            if !self.kick() {
+                break;
+            }
+        }
         self.refill();
         submitted
     }

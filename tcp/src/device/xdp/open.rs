@@ -14,12 +14,14 @@ use xsk_rs::config::{
 use xsk_rs::{CompQueue, FillQueue, FrameDesc, RxQueue, Socket, TxQueue, Umem};
 
 use super::{Facts, busy_poll};
-use crate::device::{Buffers, MAX_FRAME_SIZE, QUEUE_FRAMES};
+use crate::device::{BURST, Buffers, MAX_FRAME_SIZE, QUEUE_FRAMES};
 use crate::interface;
 use crate::preflight::{how_to_permit, max_mtu, one_buffer_mtu};
 
 /// `if_xdp.h`: how many packets one kick may send in copy mode. Not in older kernels, nor in every libc.
 const XDP_MAX_TX_SKB_BUDGET: libc::c_int = 9;
+/// `net/xdp/xsk.c`, `TX_BATCH_SIZE`: packets that a system call sends where that option is not known, before Linux 6.17.
+const TX_BUDGET_AT_FIRST: u32 = 32;
 
 /// How the driver is to move packets. There is no third: some drivers bind without being told and fail at the first send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -198,6 +200,8 @@ pub(super) struct Opened {
     pub(super) tx: TxQueue,
     pub(super) fill: FillQueue,
     pub(super) completion: CompQueue,
+    /// Packets that the kernel sends for one kick, at most.
+    pub(super) tx_budget: u32,
     pub(super) facts: Facts,
 }
 
@@ -257,8 +261,9 @@ pub(super) fn open(options: &XdpOptions) -> Result<Opened, OpenError> {
     let fd = rx.fd().as_raw_fd();
     let flags: u32 = get_option(fd, libc::SOL_XDP, libc::XDP_OPTIONS)
         .map_err(|source| kernel("read back its mode", source))?;
-    // Where it is not known, the kernel's own 32 stay.
-    let _ = set_option(fd, libc::SOL_XDP, XDP_MAX_TX_SKB_BUDGET, options.tx_ring.min(128));
+    let wanted = options.tx_ring.min(2 * BURST as u32);
+    let is_set = set_option(fd, libc::SOL_XDP, XDP_MAX_TX_SKB_BUDGET, wanted).is_ok();
+    let tx_budget = if is_set { wanted } else { TX_BUDGET_AT_FIRST };
     if options.busy_poll {
         busy_poll::prefer(fd).map_err(|source| {
             if source.raw_os_error() == Some(libc::EPERM) {
@@ -270,7 +275,18 @@ pub(super) fn open(options: &XdpOptions) -> Result<Opened, OpenError> {
     }
     let zero_copy = flags & libc::XDP_OPTIONS_ZEROCOPY != 0;
     let facts = Facts { zero_copy, huge_pages, busy_poll: options.busy_poll };
-    Ok(Opened { umem, index, descriptors, frame_size: frame_size as usize, rx, tx, fill, completion, facts })
+    Ok(Opened {
+        umem,
+        index,
+        descriptors,
+        frame_size: frame_size as usize,
+        rx,
+        tx,
+        fill,
+        completion,
+        tx_budget,
+        facts,
+    })
 }
 
 fn size(what: &'static str, given: u32) -> Result<QueueSize, OpenError> {
