@@ -3,8 +3,10 @@
 //!
 //! It is passed over three times: parse and hash, with the index lines on their way; look the connection's line up, with
 //! that on its way; then RFC 9293, segment by segment. SYNs for new connections come after all others: so what each kind goes through
-//! stays near the core, and which way it goes is foreseen. (A flow's segments stay in order, but for a SYN.) From the frame to the answer the passes are one function to the compiler: what they
-//! call at a place or two is `inline(always)`, or it would be called, and every time save and fetch what is in registers.
+//! stays near the core, and which way it goes is foreseen. (A flow's segments stay in order, but for a SYN.)
+//!
+//! From the frame to the answer the passes are one function to the compiler: what they call at a place or two is `inline(always)`, or it
+//! would be called, and every time save and fetch what is in registers.
 
 use std::hint::cold_path;
 
