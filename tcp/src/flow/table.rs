@@ -46,31 +46,31 @@ impl Line {
     #[inline]
     fn strays(&self) -> Strays {
         let [.., last] = &self.fingerprints;
-        Strays(half(last.load(Acquire), 1))
+        Strays(part::<32>(last.load(Acquire), 1) as u32)
     }
 
     #[inline]
     fn slot(&self, position: usize) -> u32 {
-        half(self.slots[position / 2].load(Relaxed), position)
+        part::<32>(self.slots[position / 2].load(Relaxed), position) as u32
     }
 
     /// An entry's slot first, then its fingerprint: who finds this finds that.
     #[inline]
     fn set(&self, position: usize, fingerprint: u16, slot: u32) {
         let word = &self.slots[position / 2];
-        word.store(with_half(word.load(Relaxed), position, slot), Relaxed);
+        word.store(with_part::<32>(word.load(Relaxed), position, slot.into()), Relaxed);
         self.set_fingerprint(position, fingerprint);
     }
 
     #[inline]
     fn set_fingerprint(&self, position: usize, fingerprint: u16) {
         let word = &self.fingerprints[position / 4];
-        word.store(with_quarter(word.load(Relaxed), position, fingerprint), Release);
+        word.store(with_part::<16>(word.load(Relaxed), position, fingerprint.into()), Release);
     }
 
     fn set_strays(&self, strays: Strays) {
         let [.., last] = &self.fingerprints;
-        last.store(with_half(last.load(Relaxed), 1, strays.0), Release);
+        last.store(with_part::<32>(last.load(Relaxed), 1, strays.0.into()), Release);
     }
 }
 
@@ -102,14 +102,14 @@ impl Fingerprints {
     #[inline]
     #[cfg(not(target_arch = "x86_64"))]
     fn equal(&self, wanted: u16) -> Matches {
-        let is_equal = |position: usize| quarter(self.0[position / 4], position) == wanted;
+        let is_equal = |position: usize| part::<16>(self.0[position / 4], position) == u64::from(wanted);
         Matches((0..ENTRIES).fold(0, |found, position| found | u32::from(is_equal(position)) << position))
     }
 
     #[inline]
     fn strays(&self) -> Strays {
         let [.., last] = self.0;
-        Strays(half(last, 1))
+        Strays(part::<32>(last, 1) as u32)
     }
 }
 
@@ -134,26 +134,17 @@ impl Iterator for Matches {
     }
 }
 
+/// The part of `BITS` bits at this position of a word, or of the words that it is one of; the first is lowest.
 #[inline]
-const fn half(word: u64, position: usize) -> u32 {
-    (word >> (32 * (position % 2))) as u32
+const fn part<const BITS: usize>(word: u64, position: usize) -> u64 {
+    word >> (BITS * position % 64) & (u64::MAX >> (64 - BITS))
 }
 
+/// A word with that part anew.
 #[inline]
-const fn with_half(word: u64, position: usize, value: u32) -> u64 {
-    let shift = 32 * (position % 2);
-    word & !(0xffff_ffff << shift) | (value as u64) << shift
-}
-
-#[cfg(not(target_arch = "x86_64"))]
-const fn quarter(word: u64, position: usize) -> u16 {
-    (word >> (16 * (position % 4))) as u16
-}
-
-#[inline]
-const fn with_quarter(word: u64, position: usize, value: u16) -> u64 {
-    let shift = 16 * (position % 4);
-    word & !(0xffff << shift) | (value as u64) << shift
+const fn with_part<const BITS: usize>(word: u64, position: usize, value: u64) -> u64 {
+    let (shift, mask) = (BITS * position % 64, u64::MAX >> (64 - BITS));
+    word & !(mask << shift) | value << shift
 }
 
 #[cfg(not(feature = "model"))]
