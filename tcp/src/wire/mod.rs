@@ -27,8 +27,7 @@ pub use tcp::{Layout, emit, header_len};
 pub type Mac = [u8; 6];
 
 /// What stands in front of the network layer: Ethernet II and up to two VLAN tags.
-#[derive(Clone, Copy, Debug, Default, Hash)]
-#[expect(clippy::derived_hash_with_manual_eq, reason = "equal are those whose fields are")]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Link {
     /// Destination address.
     pub destination: Mac,
@@ -46,16 +45,6 @@ pub struct Tag {
     /// Priority, drop eligibility and VLAN identifier.
     pub tci: u16,
 }
-
-impl PartialEq for Link {
-    #[inline]
-    fn eq(&self, other: &Self) -> bool {
-        let Self { destination, source, tags: _ } = self;
-        *destination == other.destination && *source == other.source && self.has_tags_of(other)
-    }
-}
-
-impl Eq for Link {}
 
 impl Link {
     /// The way back: addresses swapped, the same tags.
