@@ -4,14 +4,17 @@
 //! ACK. Checksums are verified and written, and the peer's frames are made and read outside the timed part. The responder's table is
 //! full: each new connection takes the place of the oldest in TIME-WAIT. `request` is a request and its response on a connection that
 //! stays, and no connection comes again before all others. `generator` is the other end, with 1024 connections under way beside those
-//! that stay. `workers` are engines on a core each that look into each other's indexes, both at work all the time.
+//! that stay. `floor` is what is left of the responder without TCP, layer by layer: answers alone, with an index, with records.
+//! `workers` are engines on a core each that look into each other's indexes, both at work all the time.
 
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::thread;
 
 use anyhow::{Context as _, Result};
-use synmill_benches::engine::{Batches, Dialogue, Family, Opener, Requests, Responder, Setup, nanos_each};
+use synmill_benches::engine::{
+    Batches, Dialogue, Family, Floor, Layer, Opener, Requests, Responder, Setup, nanos_each,
+};
 use synmill_benches::rows::{self, Options, Row};
 use synmill_benches::timing::{Rounds, is_room_for, pin, pin_to};
 
@@ -53,6 +56,18 @@ fn responder(extent: Extent, family: Family, resident: usize) -> Result<Vec<Row>
     rows.extend(both(&requests, &format!("request{suffix}/{resident}"), "request"));
     responder.check();
     Ok(rows)
+}
+
+fn floor(extent: Extent, layer: Layer, resident: usize) -> Result<Vec<Row>> {
+    let case = format!("floor-{}/{resident}", layer.name());
+    let setup = Setup::of(Family::V4, resident);
+    if !is_room_for(setup.memory_bytes(), &case)? {
+        return Ok(Vec::new());
+    }
+    let mut floor = Responder::of(Floor::new(layer, setup), setup.client(0), setup);
+    floor.fill();
+    floor.warm();
+    Ok(both(&extent.measure(&mut floor), &case, "connection").to_vec())
 }
 
 fn generator(extent: Extent, dialogue: Dialogue, resident: u64) -> Result<Vec<Row>> {
@@ -142,6 +157,13 @@ fn main() -> Result<()> {
     let mut rows = Vec::new();
     for resident in v4 {
         rows.extend(responder(extent, Family::V4, *resident)?);
+        rows.extend(floor(extent, Layer::Record, *resident)?);
+    }
+    // What these know does not grow, or little.
+    for layer in [Layer::Wire, Layer::Index] {
+        for resident in &v4[..2] {
+            rows.extend(floor(extent, layer, *resident)?);
+        }
     }
     for resident in v6 {
         rows.extend(responder(extent, Family::V6, *resident)?);

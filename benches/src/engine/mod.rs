@@ -2,6 +2,7 @@
 //! the engine's part takes; never what is made of the figures.
 
 mod client;
+mod floor;
 mod opener;
 mod responder;
 mod server;
@@ -10,8 +11,9 @@ use std::thread;
 use std::time::Instant as Clock;
 
 pub use client::{Client, Family, Heard};
+pub use floor::{Floor, Layer};
 pub use opener::{Dialogue, Opener, RESPONSE};
-pub use responder::{Requests, Responder, Setup};
+pub use responder::{Engine, Requests, Responder, Serving, Setup};
 
 use synmill::device::memory::MemoryDevice;
 use synmill::endpoint::{Application, Config, Endpoint};
@@ -112,6 +114,18 @@ mod tests {
             }
             responder.check();
             assert_eq!(responder.held(), 1000 + 8192, "TIME-WAIT has the room that is left");
+        }
+    }
+
+    #[test]
+    fn the_floor_answers_as_the_engine_does() {
+        let setup = Setup { family: Family::V4, resident: 1000, spare: 8192 };
+        for layer in Layer::ALL {
+            let mut floor = Responder::of(Floor::new(layer, setup), setup.client(0), setup);
+            floor.fill();
+            for _ in 0..1000 {
+                assert_eq!(floor.batch(), synmill::device::BURST as u64, "{layer:?}");
+            }
         }
     }
 

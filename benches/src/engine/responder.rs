@@ -32,7 +32,8 @@ impl Setup {
         Self { family, resident, spare: (resident / 16).clamp(8192, 65_536) }
     }
 
-    fn slots(self) -> usize {
+    /// All of it.
+    pub(super) const fn slots(self) -> usize {
         self.resident + self.spare
     }
 
@@ -48,7 +49,7 @@ impl Setup {
         // Tables grow in proportion: a small engine tells.
         let small = Self { resident: 1 << 16, spare: 0, ..self };
         let responder = Responder::new(small);
-        let each = (responder.worker.endpoint().memory_bytes() + responder.client.memory_bytes()) as f64
+        let each = (responder.engine.endpoint().memory_bytes() + responder.client.memory_bytes()) as f64
             / small.resident as f64;
         (each * (self.slots() + self.spare) as f64) as u64
     }
@@ -61,9 +62,32 @@ const BATCH: u64 = BURST as u64;
 /// Time from one batch to the next: 128 connections at 6.4 million a second.
 const STEP: Duration = Duration::from_micros(20);
 
+/// The engine of `synmill serve`.
+pub type Serving = Worker<MemoryDevice, Listeners<BuiltIn>>;
+
+/// What answers the client.
+pub trait Engine {
+    /// Where its frames come from and go to.
+    fn device(&mut self) -> &mut MemoryDevice;
+
+    /// Takes what waits, a burst at most, and answers it.
+    fn turn(&mut self, now: Instant);
+}
+
+impl Engine for Serving {
+    fn device(&mut self) -> &mut MemoryDevice {
+        self.device_mut()
+    }
+
+    #[inline]
+    fn turn(&mut self, now: Instant) {
+        Self::turn(self, now);
+    }
+}
+
 /// See the module.
-pub struct Responder {
-    worker: Worker<MemoryDevice, Listeners<BuiltIn>>,
+pub struct Responder<E = Serving> {
+    engine: E,
     client: Client,
     setup: Setup,
     /// The next connection to be opened.
@@ -71,7 +95,7 @@ pub struct Responder {
     now: Instant,
 }
 
-impl Responder {
+impl Responder<Serving> {
     /// Nothing is open yet.
     #[must_use]
     pub fn new(setup: Setup) -> Self {
@@ -95,8 +119,46 @@ impl Responder {
             move || application(service)
         };
         let applications = clients.iter().map(maker).collect();
-        let responder = |(worker, client)| Self { worker, client, setup, next: 0, now: Instant::ZERO };
+        let responder = |(engine, client)| Self::of(engine, client, setup);
         workers(applications, setup.slots()).into_iter().zip(clients).map(responder).collect()
+    }
+
+    /// The engine's counts.
+    #[must_use]
+    pub fn counts(&self) -> Snapshot {
+        self.engine.endpoint().counters().snapshot()
+    }
+
+    /// Connections in the table.
+    #[must_use]
+    pub fn held(&self) -> usize {
+        self.engine.endpoint().len()
+    }
+
+    /// The engine's connections, for other threads.
+    #[must_use]
+    pub fn viewer(&self) -> Viewer {
+        self.engine.endpoint().viewer()
+    }
+
+    /// Asserts that no connection was lost, and no segment repeated.
+    ///
+    /// # Panics
+    /// If one was.
+    pub fn check(&self) {
+        let counts = self.counts();
+        assert!(counts.laws().iter().all(Law::holds), "{:?}", counts.laws());
+        assert_eq!(counts.retrans_segs, 0, "the client loses nothing");
+        assert_eq!(counts.passive_opens, self.next, "every SYN opens a connection");
+        assert!(self.held() as u64 >= self.next.min(self.setup.resident as u64), "{} are left", self.held());
+    }
+}
+
+impl<E: Engine> Responder<E> {
+    /// Another engine, of the same room.
+    #[must_use]
+    pub const fn of(engine: E, client: Client, setup: Setup) -> Self {
+        Self { engine, client, setup, next: 0, now: Instant::ZERO }
     }
 
     /// The engine's part of a batch: turns until all that was put in is answered.
@@ -107,22 +169,22 @@ impl Responder {
 
     /// One turn, if anything waits.
     pub fn turn_once(&mut self) -> bool {
-        let waits = self.worker.device_mut().waiting() > 0;
+        let waits = self.engine.device().waiting() > 0;
         if waits {
-            self.worker.turn(self.now);
+            self.engine.turn(self.now);
         }
         waits
     }
 
     fn put(&mut self, write: impl FnOnce(&Client, Instant, &mut [u8]) -> usize) {
         let (client, now) = (&self.client, self.now);
-        assert!(self.worker.device_mut().deliver(|frame| write(client, now, frame)), "a frame for a batch");
+        assert!(self.engine.device().deliver(|frame| write(client, now, frame)), "a frame for a batch");
     }
 
     /// The client hears what the engine sent.
     fn hear(&mut self) {
         let client = &mut self.client;
-        self.worker.device_mut().collect(|packet| client.hear(packet));
+        self.engine.device().collect(|packet| client.hear(packet));
     }
 
     /// Opens the connections that stay, as many as fit into a batch, with `turns` for the engine's part; false when all are open.
@@ -157,40 +219,10 @@ impl Responder {
             self.batch();
         }
     }
-
-    /// The engine's counts.
-    #[must_use]
-    pub fn counts(&self) -> Snapshot {
-        self.worker.endpoint().counters().snapshot()
-    }
-
-    /// Connections in the table.
-    #[must_use]
-    pub fn held(&self) -> usize {
-        self.worker.endpoint().len()
-    }
-
-    /// The engine's connections, for other threads.
-    #[must_use]
-    pub fn viewer(&self) -> Viewer {
-        self.worker.endpoint().viewer()
-    }
-
-    /// Asserts that no connection was lost, and no segment repeated.
-    ///
-    /// # Panics
-    /// If one was.
-    pub fn check(&self) {
-        let counts = self.counts();
-        assert!(counts.laws().iter().all(Law::holds), "{:?}", counts.laws());
-        assert_eq!(counts.retrans_segs, 0, "the client loses nothing");
-        assert_eq!(counts.passive_opens, self.next, "every SYN opens a connection");
-        assert!(self.held() as u64 >= self.next.min(self.setup.resident as u64), "{} are left", self.held());
-    }
 }
 
 /// SYN, request and FIN of three connections in turn, of which each is at another stage.
-impl Batches for Responder {
+impl<E: Engine> Batches for Responder<E> {
     fn prepare(&mut self) {
         self.now = self.now + STEP;
         let first = self.setup.resident as u64;
