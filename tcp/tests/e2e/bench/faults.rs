@@ -293,8 +293,11 @@ fn checksums_that_the_peer_leaves_unfinished() {
     let options = LabOptions { checksum_offload: true, ..LabOptions::default() };
     let stage = Stage::with("bf-checksums", options);
     let server = KernelServer::start(&stage, "http:100");
-    let run = load(&stage, &["--workload", "http", "--timeout", "300ms"]).all_failed("connect_timed_out");
-    assert!(run.count("/drops/drop_tcp_checksum") >= run.started(), "{}", run.said);
+    let run = load(&stage, &["--workload", "http", "--timeout", "300ms"]);
+    // An unfinished checksum is right by chance once in 65,536 packets, and some hundred connections try three times.
+    assert!(run.failed("connect_timed_out") + 1 >= run.started() && run.started() > 50, "{}", run.said);
+    assert!(run.count("/drops/drop_tcp_checksum") >= run.failed("connect_timed_out"), "{}", run.said);
+    let run = run.fails_with(NOT_AS_ASKED, "connect timed out");
     for part in ["dropped       tcp checksum", "ethtool -K <peer> tx off", "--accept-partial-checksums"] {
         assert!(run.said.contains(part), "not said: {part}\n{}", run.said);
     }
