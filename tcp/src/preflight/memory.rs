@@ -11,8 +11,11 @@ use crate::report::grouped;
 pub(super) fn available_bytes() -> Option<u64> {
     let machine = fs::read_to_string("/proc/meminfo").ok().as_deref().and_then(parse_meminfo);
     let groups = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
-    machine.into_iter().chain(groups_leave(&groups, Path::new("/sys/fs/cgroup"))).min()
+    machine.into_iter().chain(ROOTS.iter().filter_map(|root| groups_leave(&groups, Path::new(root)))).min()
 }
+
+/// Where control groups are mounted by custom, and the same as the machine's first process sees it: `ip netns exec` mounts another /sys.
+const ROOTS: [&str; 2] = ["/sys/fs/cgroup", "/proc/1/root/sys/fs/cgroup"];
 
 /// `MemAvailable` of proc_meminfo(5), in bytes.
 fn parse_meminfo(text: &str) -> Option<u64> {
@@ -20,20 +23,48 @@ fn parse_meminfo(text: &str) -> Option<u64> {
     Some(value.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.saturating_mul(1024))
 }
 
-/// What the limits of a process's groups leave it, in bytes: those of version 2 (cgroups(7)), mounted at `root`.
+/// The files of a control group, by their version.
+struct Files {
+    limit: &'static str,
+    taken: &'static str,
+    /// The line of `memory.stat` with the cache of files that makes room when memory is asked for, groups inside included.
+    cache: &'static str,
+}
+
+/// cgroups(7); Linux, Documentation/admin-guide/cgroup-v2.rst.
+const V2: Files = Files { limit: "memory.max", taken: "memory.current", cache: "inactive_file " };
+/// Documentation/admin-guide/cgroup-v1/memory.rst. Without a limit it is one beyond all memory.
+const V1: Files =
+    Files { limit: "memory.limit_in_bytes", taken: "memory.usage_in_bytes", cache: "total_inactive_file " };
+
+/// What the limits of a process's groups leave it, in bytes: of both versions, mounted at `root`.
 fn groups_leave(groups: &str, root: &Path) -> Option<u64> {
-    let own = groups.lines().find_map(|line| line.strip_prefix("0::/"))?;
-    let own = root.join(own);
-    let leaves = |group: &Path| {
-        let read = |file: &str| fs::read_to_string(group.join(file)).ok();
-        let number = |file: &str| read(file)?.trim().parse::<u64>().ok();
-        // The group's cache of files makes room when memory is asked for.
-        let stat = read("memory.stat").unwrap_or_default();
-        let cache = stat.lines().find_map(|line| line.strip_prefix("inactive_file ")?.parse().ok());
-        let taken = number("memory.current")?.saturating_sub(cache.unwrap_or(0));
-        Some(number("memory.max")?.saturating_sub(taken))
+    let group = |line: &str| {
+        let (hierarchy, rest) = line.split_once(':')?;
+        let (controllers, path) = rest.split_once(":/")?;
+        if hierarchy == "0" {
+            return V2.leave(root, path);
+        }
+        let has_memory = controllers.split(',').any(|controller| controller == "memory");
+        if has_memory { V1.leave(&root.join("memory"), path) } else { None }
     };
-    own.ancestors().take_while(|group| group.starts_with(root)).filter_map(leaves).min()
+    groups.lines().filter_map(group).min()
+}
+
+impl Files {
+    /// What a group and those around it leave. One that is not to be seen (a container's own may stand for the root) is passed over.
+    fn leave(&self, root: &Path, path: &str) -> Option<u64> {
+        let leaves = |group: &Path| {
+            let read = |file: &str| fs::read_to_string(group.join(file)).ok();
+            let number = |file: &str| read(file)?.trim().parse::<u64>().ok();
+            let stat = read("memory.stat").unwrap_or_default();
+            let cache = stat.lines().find_map(|line| line.strip_prefix(self.cache)?.parse().ok());
+            let taken = number(self.taken)?.saturating_sub(cache.unwrap_or(0));
+            Some(number(self.limit)?.saturating_sub(taken))
+        };
+        let own = root.join(path);
+        own.ancestors().take_while(|group| group.starts_with(root)).filter_map(leaves).min()
+    }
 }
 
 /// What a run must have, as far as memory goes.
@@ -150,6 +181,27 @@ mod tests {
         write(&inner, "4000\n", "5000\n");
         assert_eq!(groups_leave("0::/outer/inner\n", &root), Some(0));
         assert_eq!(groups_leave("4:memory:/outer\n", &root), None);
+        fs::remove_dir_all(root).unwrap();
+    }
+
+    #[test]
+    fn groups_of_the_first_version_count_too() {
+        let root = std::env::temp_dir().join(format!("synmill-groups-v1-{}", std::process::id()));
+        let own = root.join("memory/own");
+        fs::create_dir_all(&own).unwrap();
+        let write = |folder: &Path, file: &str, text: &str| fs::write(folder.join(file), text).unwrap();
+        write(&own, "memory.limit_in_bytes", "9000\n");
+        write(&own, "memory.usage_in_bytes", "6000\n");
+        write(&own, "memory.stat", "inactive_file 1\ntotal_inactive_file 500\n");
+        let groups = "9:name=systemd:/own\n4:hugetlb,memory:/own\n0::/\n";
+        assert_eq!(groups_leave(groups, &root), Some(3500));
+        assert_eq!(groups_leave("4:cpu:/own\n", &root), None);
+        // A container sees its own group where the root is mounted, and its name outside.
+        let outside = "4:memory:/docker/0123/own\n";
+        assert_eq!(groups_leave(outside, &root), None);
+        write(&root.join("memory"), "memory.limit_in_bytes", "5000\n");
+        write(&root.join("memory"), "memory.usage_in_bytes", "4000\n");
+        assert_eq!(groups_leave(outside, &root), Some(1000));
         fs::remove_dir_all(root).unwrap();
     }
 
