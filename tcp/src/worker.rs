@@ -14,7 +14,7 @@ use crate::stats::DropReason;
 use crate::time::Instant;
 
 /// Frames that wait in a worker's inbox, at most.
-const INBOX: usize = 256;
+const INBOX: usize = 4 * BURST;
 /// Free frames at hand when a turn begins.
 const FREE: usize = 2 * BURST;
 /// How long a worker turns without work before it sleeps: longer than the pauses in 10,000 connections a second, because
@@ -340,11 +340,11 @@ mod tests {
         let inbox = Inbox::new(9022);
         for round in 0..3 {
             for number in 0..INBOX {
-                assert!(inbox.put(&vec![number as u8; 22 + 35 * number]), "round {round}");
+                assert!(inbox.put(&vec![number as u8; 22 + 17 * number]), "round {round}");
             }
             assert!(!inbox.put(&[0; 60]), "full");
             for number in 0..INBOX {
-                let whole = |bytes: &[u8]| bytes == vec![number as u8; 22 + 35 * number];
+                let whole = |bytes: &[u8]| bytes == vec![number as u8; 22 + 17 * number];
                 assert_eq!(inbox.take(whole), Some(true), "round {round}");
             }
             assert_eq!(inbox.take(<[u8]>::len), None);

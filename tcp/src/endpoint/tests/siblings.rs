@@ -105,16 +105,16 @@ fn a_full_inbox_is_a_counted_drop() {
     peer.nxt += 1;
     crew.send(0, &peer.key, &peer.segment(ACK), &[]);
     crew.turn();
-    // The owner has no turn while the other sees 400 of its segments.
-    for _ in 0..400 {
+    // The owner has no turn while the other sees 600 of its segments.
+    for _ in 0..600 {
         crew.send(1, &peer.key, &peer.segment(ACK), &[]);
         crew.workers[1].turn(crew.now);
     }
     let [_, second] = crew.counts();
-    assert_eq!((second.frames_handed_out, second.drop_hand_over_full), (256, 144));
+    assert_eq!((second.frames_handed_out, second.drop_hand_over_full), (512, 88));
     crew.turn();
     let [first, _] = crew.counts();
-    assert_eq!((first.frames_handed_in, first.curr_estab), (256, 1));
+    assert_eq!((first.frames_handed_in, first.curr_estab), (512, 1));
 }
 
 #[test]
