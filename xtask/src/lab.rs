@@ -11,6 +11,9 @@
 
 use std::collections::HashSet;
 use std::fs::File;
+use std::io::ErrorKind;
+use std::os::linux::net::SocketAddrExt as _;
+use std::os::unix::net::{SocketAddr, UnixListener};
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -45,6 +48,8 @@ const LINK_DEADLINE: Duration = Duration::from_secs(30);
 const END_DEADLINE: Duration = Duration::from_secs(8);
 /// Longest wait for them to go when killed.
 const KILL_DEADLINE: Duration = Duration::from_secs(5);
+/// Longest wait for a lab's name: a child that has not become its own program yet has it, too.
+const CLAIM_DEADLINE: Duration = Duration::from_secs(1);
 /// How often a condition is looked at.
 const POLL: Duration = Duration::from_millis(10);
 
@@ -108,6 +113,8 @@ enum Wire<'a> {
 pub struct Lab {
     prefix: String,
     keep: bool,
+    /// Held while the lab is used by who built it.
+    _claim: Option<UnixListener>,
 }
 
 impl Lab {
@@ -119,7 +126,7 @@ impl Lab {
     /// Builds the lab, and waits until its links run. What an earlier lab of this prefix left behind is removed first.
     ///
     /// # Errors
-    /// The command that failed, with what it said. Nothing is left behind.
+    /// Another process works in its own lab of this prefix; or the command that failed, with what it said. Nothing is left behind.
     pub fn up(prefix: &str, options: LabOptions) -> Result<Self> {
         Self::over(Wire::Veth, prefix, options)
     }
@@ -134,7 +141,7 @@ impl Lab {
     }
 
     fn over(wire: Wire<'_>, prefix: &str, options: LabOptions) -> Result<Self> {
-        let lab = Self { prefix: prefix.to_owned(), keep: false };
+        let lab = Self { prefix: prefix.to_owned(), keep: false, _claim: Some(claim(prefix)?) };
         lab.tear_down()?;
         lab.build(wire, options).with_context(|| format!("the lab `{prefix}` could not be built"))?;
         Ok(lab)
@@ -145,7 +152,7 @@ impl Lab {
     /// # Errors
     /// There is none.
     pub fn attach(prefix: &str) -> Result<Self> {
-        let lab = Self { prefix: prefix.to_owned(), keep: true };
+        let lab = Self::unclaimed(prefix, true);
         let present = namespaces()?;
         for side in Side::BOTH {
             if !present.contains(&lab.namespace(side)) {
@@ -165,7 +172,11 @@ impl Lab {
     /// # Errors
     /// The command that failed, with what it said.
     pub fn down(prefix: &str) -> Result<()> {
-        Self { prefix: prefix.to_owned(), keep: true }.tear_down()
+        Self::unclaimed(prefix, true).tear_down()
+    }
+
+    fn unclaimed(prefix: &str, keep: bool) -> Self {
+        Self { prefix: prefix.to_owned(), keep, _claim: None }
     }
 
     /// The name of an end's namespace.
@@ -310,6 +321,22 @@ impl Drop for Lab {
             && let Err(error) = self.tear_down()
         {
             eprintln!("the lab `{}` could not be removed: {error:#}", self.prefix);
+        }
+    }
+}
+
+/// The name of a lab as a socket's: the kernel gives it to one process at a time, and takes it back when that ends, however it ends.
+fn claim(prefix: &str) -> Result<UnixListener> {
+    let name = SocketAddr::from_abstract_name(format!("synmill-lab-{prefix}"))?;
+    let deadline = Instant::now() + CLAIM_DEADLINE;
+    loop {
+        match UnixListener::bind_addr(&name) {
+            Err(error) if error.kind() != ErrorKind::AddrInUse => {
+                return Err(error).with_context(|| format!("claiming the lab `{prefix}`"));
+            }
+            Err(_) if Instant::now() < deadline => thread::sleep(POLL),
+            Err(_) => bail!("another process works in the lab `{prefix}`: wait until it has ended"),
+            Ok(claim) => return Ok(claim),
         }
     }
 }

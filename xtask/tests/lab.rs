@@ -66,6 +66,17 @@ fn what_a_killed_run_left_behind_is_cleaned() {
     exchange(&lab, SERVER_V4);
 }
 
+#[test]
+fn a_lab_that_is_in_use_is_not_taken_away() {
+    require_root();
+    let lab = Lab::up("smlab-g", LabOptions::default()).unwrap();
+    let error = Lab::up("smlab-g", LabOptions::default()).unwrap_err().to_string();
+    assert_eq!(error, "another process works in the lab `smlab-g`: wait until it has ended");
+    exchange(&lab, SERVER_V4);
+    drop(lab);
+    Lab::up("smlab-g", LabOptions::default()).unwrap();
+}
+
 /// What a process says and how it ends when its lab is taken away, after its first line.
 fn outlive(prefix: &str, script: &str) -> (String, ExitStatus) {
     let lab = Lab::up(prefix, LabOptions::default()).unwrap();
