@@ -295,10 +295,10 @@ impl Service for Http {
 
     #[inline]
     fn on_acked(&self, memo: &mut Memo, bytes: u64) {
-        let mut state = State::unpack(*memo);
-        debug_assert!(bytes <= state.unacked, "more acknowledged than sent");
-        state.unacked = state.unacked.saturating_sub(bytes);
-        *memo = state.pack();
+        // They are the lowest bits.
+        let unacked = memo.get() & RUN_MAX;
+        debug_assert!(bytes <= unacked, "more acknowledged than sent");
+        *memo = Memo::of(memo.get() - bytes.min(unacked));
     }
 
     /// A request that is not complete gets no response.
