@@ -160,7 +160,7 @@ impl<A: Application> Endpoint<A> {
         let found = work.guess.filter(|&slot| mostly(self.is(slot, &packet.key)));
         if let Some(slot) = found.or_else(|| self.find(&packet.key, work.hash)) {
             self.segment_counted(packet);
-            let mut current = self.connections.get(slot);
+            let mut current = self.current(slot);
             let fate = self.on_connection_segment(now, &mut current, work, frame, out);
             self.put_back(&current);
             return fate;
@@ -315,7 +315,7 @@ impl<A: Application> Endpoint<A> {
         if matches!(before, State::SynSent | State::SynReceived) {
             self.counters.established.add(1);
             must_acknowledge |= before == State::SynSent;
-            let id = self.id(current);
+            let id = current.id();
             self.application.on_open(id, &mut current.memo, now);
         }
         if seldom(arrival.syn_was_lost)

@@ -2,7 +2,8 @@
 
 use std::ops::{Deref, DerefMut};
 
-use super::Varies;
+use super::paths::Paths;
+use super::{Id, Varies};
 use crate::flow::{Address, Armed, FlowKey, Marked, SlotReader, Slots, Words};
 use crate::proto::{State, Tcb};
 use crate::service::Memo;
@@ -108,10 +109,18 @@ fn seconds(now: Instant) -> u16 {
 #[derive(Debug)]
 pub(super) struct Current {
     pub(super) slot: u32,
+    /// Whose it is to the application: of what it shares with others.
+    role: u16,
     connection: Connection,
 }
 
 impl Current {
+    /// The connection as the application knows it.
+    #[inline]
+    pub(super) const fn id(&self) -> Id {
+        Id { slot: self.slot, role: self.role }
+    }
+
     /// It is over: nothing of it is left but the wheel's mark, and its state is CLOSED.
     #[inline]
     pub(super) fn clear(&mut self) {
@@ -182,10 +191,11 @@ impl Connections {
         self.slots.prefetch_to_write(slot);
     }
 
-    /// The connection in a slot, to be worked on.
+    /// The connection in a slot that was used before, to be worked on. (Of a free one the first role is told.)
     #[inline]
-    pub(super) fn get(&self, slot: u32) -> Current {
-        Current { slot, connection: self.slots.get(slot) }
+    pub(super) fn get(&self, slot: u32, paths: &Paths) -> Current {
+        let connection: Connection = self.slots.get(slot);
+        Current { slot, role: paths.shared(connection.shared).role, connection }
     }
 
     /// Work is done.
@@ -256,8 +266,8 @@ impl Connections {
     /// A connection begins in a slot that was taken. The wheel's mark stays with the slot: an entry of the last owner may still be in
     /// the wheel.
     #[inline(always)]
-    pub(super) fn start(&self, slot: u32, connection: Connection) -> Current {
-        let mut current = Current { slot, connection };
+    pub(super) fn start(&self, Id { slot, role }: Id, connection: Connection) -> Current {
+        let mut current = Current { slot, role, connection };
         current.set_armed(self.armed(slot));
         current
     }

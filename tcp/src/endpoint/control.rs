@@ -89,7 +89,7 @@ impl<A: Application> Endpoint<A> {
         let fate = if unreachable.link.destination != self.mac {
             Fate::Dropped(DropReason::NotOurs)
         } else if let Some(slot) = self.find(&unreachable.key, hash) {
-            let mut current = self.connections.get(slot);
+            let mut current = self.current(slot);
             self.on_connection_unreachable(&mut current, unreachable, now, out)
         } else if !handed && let Some(worker) = self.sibling_with(&unreachable.key, hash) {
             out.hand_over.push((worker, frame));

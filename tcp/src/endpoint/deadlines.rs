@@ -54,7 +54,7 @@ impl<A: Application> Endpoint<A> {
             if self.connections.armed(slot) != mark {
                 continue;
             }
-            let mut current = self.connections.get(slot);
+            let mut current = self.current(slot);
             current.set_armed(Armed::default());
             if out.free.is_empty() && current.tcb.timer().0 != Timer::Linger {
                 self.arm(&mut current);
@@ -74,7 +74,7 @@ impl<A: Application> Endpoint<A> {
         for _ in 0..DEADLINES_PER_TURN {
             let over = self.waiting.deadline().is_some_and(|at| at.is_due(now.millis()));
             let Some(slot) = self.waiting.first().filter(|_| over) else { return };
-            let mut current = self.connections.get(slot);
+            let mut current = self.current(slot);
             self.end(&mut current, End::Closed, now, out);
             self.look_ahead();
         }

@@ -5,7 +5,7 @@ use std::hint::cold_path;
 
 use super::connection::{Connection, Current};
 use super::paths::Shared;
-use super::{Application, Endpoint, Fate, Open, OpenError, Outbox, Work};
+use super::{Application, Endpoint, Fate, Id, Open, OpenError, Outbox, Work};
 use crate::device::Frame;
 use crate::flow::FlowKey;
 use crate::hint::seldom;
@@ -147,7 +147,7 @@ impl<A: Application> Endpoint<A> {
         let Place { slot, shared, next_hop } = place;
         let connection = Connection::new(A::VARIES, &open.key, shared, next_hop, tcb, now);
         self.counters.curr_connections.add(1);
-        self.connections.start(slot, connection)
+        self.connections.start(Id { slot, role: open.role }, connection)
     }
 
     /// The slot of who gave way, for its next owner.
@@ -157,7 +157,7 @@ impl<A: Application> Endpoint<A> {
             cold_path();
             return self.evict_half_open(now, out).map(|oldest| oldest.slot);
         };
-        let mut oldest = self.connections.get(slot);
+        let mut oldest = self.current(slot);
         self.take_out(&mut oldest, self.waiting.first_hash(), now, out);
         self.counters.ended_evicted_time_wait.add(1);
         self.look_ahead();
@@ -168,7 +168,7 @@ impl<A: Application> Endpoint<A> {
     pub(super) fn look_ahead(&mut self) {
         let Self { waiting, connections, paths, hasher, table, .. } = self;
         let near = waiting.look_ahead(connections, |slot| {
-            let current = connections.get(slot);
+            let current = connections.get(slot, paths);
             let hash = hasher.hash(&current.key(A::VARIES, paths.shared(current.shared).end));
             table.prefetch_to_write(hash);
             hash
@@ -183,7 +183,7 @@ impl<A: Application> Endpoint<A> {
     fn evict_half_open(&mut self, now: Instant, out: &mut Outbox) -> Option<Current> {
         while let Some(slot) = self.half_open.pop_front() {
             if self.connections.state(slot) == State::SynReceived {
-                let mut oldest = self.connections.get(slot);
+                let mut oldest = self.current(slot);
                 self.counters.attempt_fails.add(1);
                 self.tell_end(&oldest, End::TimedOut, now);
                 self.take_out(&mut oldest, None, now, out);
@@ -218,11 +218,11 @@ impl<A: Application> Endpoint<A> {
             self.half_open.push_back(current.slot);
         }
         if changed & is & State::FIN_WAS_SENT != 0 {
-            let id = self.id(current);
+            let id = current.id();
             self.application.on_fin_sent(id, now);
         }
         if changed & is & State::FIN_IS_ACKED != 0 {
-            let id = self.id(current);
+            let id = current.id();
             self.application.on_fin_acked(id, now);
         }
         if before == State::TimeWait {
@@ -231,7 +231,7 @@ impl<A: Application> Endpoint<A> {
         if after == State::TimeWait {
             self.counters.curr_time_wait.add(1);
             self.waiting.push(current, &mut self.connections);
-            self.application.on_end(self.id(current), End::Closed, now);
+            self.application.on_end(current.id(), End::Closed, now);
         }
     }
 
@@ -241,7 +241,7 @@ impl<A: Application> Endpoint<A> {
         if state == State::TimeWait {
             return;
         }
-        let id = self.id(current);
+        let id = current.id();
         if state == State::LastAck && end == End::Closed {
             self.application.on_fin_acked(id, now);
         }

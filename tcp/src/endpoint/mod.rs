@@ -349,10 +349,10 @@ impl<A: Application> Endpoint<A> {
         current.key(A::VARIES, self.paths.shared(current.shared).end)
     }
 
-    /// The connection as the application knows it.
+    /// The connection in a slot, to be worked on.
     #[inline]
-    fn id(&self, current: &Current) -> Id {
-        Id { slot: current.slot, role: self.paths.shared(current.shared).role }
+    fn current(&self, slot: u32) -> Current {
+        self.connections.get(slot, &self.paths)
     }
 
     /// The work on a connection is done.
@@ -399,7 +399,7 @@ impl<A: Application> Endpoint<A> {
             if before == State::Closed || before.is_half_open() || before == State::TimeWait {
                 continue;
             }
-            let mut current = self.connections.get(slot);
+            let mut current = self.current(slot);
             self.respond(&mut current, None, Acknowledge::IfOwed, before, now, out);
             self.put_back(&current);
         }
@@ -408,7 +408,7 @@ impl<A: Application> Endpoint<A> {
     /// What the connection has to send, and what follows.
     #[inline(always)]
     fn pending(&self, current: &Current) -> Pending {
-        let mut pending = self.application.pending(self.id(current), &current.memo);
+        let mut pending = self.application.pending(current.id(), &current.memo);
         if let Some(number) = current.tcb.transfer() {
             let record = self.records.get(number);
             if record.kept_bytes > 0 {

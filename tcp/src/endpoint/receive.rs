@@ -59,7 +59,7 @@ impl<A: Application> Endpoint<A> {
                 return;
             }
         }
-        let id = self.id(current);
+        let id = current.id();
         self.application.on_acked(id, &mut current.memo, u64::from(acked), now);
     }
 
@@ -170,13 +170,13 @@ impl<A: Application> Endpoint<A> {
         if !current.tcb.state().peer_has_closed() || self.held_bytes(current) > 0 {
             return;
         }
-        let id = self.id(current);
+        let id = current.id();
         self.application.on_peer_closed(id, &mut current.memo, now);
     }
 
     #[inline(always)]
     fn offer(&mut self, current: &mut Current, text: &[u8], now: Instant) -> Offered {
-        let id = self.id(current);
+        let id = current.id();
         match self.application.on_data(id, &mut current.memo, text, now) {
             Taken::Bytes(bytes) => Offered::Taken(bytes.min(text.len()) as u16),
             Taken::Echo if current.tcb.state().may_send() => Offered::Echo,

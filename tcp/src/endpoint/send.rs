@@ -190,7 +190,7 @@ impl<A: Application> Endpoint<A> {
         let record: Option<&Record> = current.tcb.transfer().map(|number| self.records.get(number));
         match record {
             Some(record) if record.kept_bytes > 0 => self.records.pieces.read(&record.kept, at, into),
-            _ => self.application.write(self.id(current), &current.memo, u64::from(at), into),
+            _ => self.application.write(current.id(), &current.memo, u64::from(at), into),
         }
     }
 

@@ -41,7 +41,7 @@ impl<A: Application> Endpoint<A> {
         if state == State::Closed || state == State::TimeWait {
             return;
         }
-        let mut current = self.connections.get(slot);
+        let mut current = self.current(slot);
         if state.aborts_with_rst() {
             let reset = current.tcb.reset();
             self.send(&mut current, &reset, None, now.millis(), out);

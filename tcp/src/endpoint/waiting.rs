@@ -165,11 +165,21 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::endpoint::Varies;
     use crate::endpoint::connection::Connection;
-    use crate::flow::FlowKey;
+    use crate::endpoint::paths::{Paths, Shared};
+    use crate::endpoint::{Id, Varies};
+    use crate::flow::{Address, FlowKey};
     use crate::proto::Tcb;
     use crate::time::Instant;
+    use crate::wire::Link;
+
+    /// With what all connections share.
+    fn paths() -> Paths {
+        let mut paths = Paths::new(32);
+        let shared = Shared { end: (Address::default(), 0), role: 0 };
+        assert_eq!(paths.take(&shared, &Link::default()), Some((0, 0)));
+        paths
+    }
 
     fn some_connection() -> Connection {
         Connection::new(Varies::Remote, &FlowKey::default(), 0, 0, Tcb::default(), Instant::ZERO)
@@ -177,11 +187,11 @@ mod tests {
 
     #[test]
     fn those_that_leave_next_are_known_while_others_leave_and_come() {
-        let mut connections = Connections::new(64);
+        let (mut connections, paths) = (Connections::new(64), paths());
         let mut waiting = Waiting::new();
         let come = |waiting: &mut Waiting, connections: &mut Connections| {
             let slot = connections.take().unwrap();
-            let mut current = connections.start(slot, some_connection());
+            let mut current = connections.start(Id { slot, role: 0 }, some_connection());
             waiting.push(&mut current, connections);
             connections.set(&current);
             slot
@@ -197,7 +207,7 @@ mod tests {
                 (round > hashed).then(|| u64::from(first) << 32),
                 "round {round}"
             );
-            let mut current = connections.get(first);
+            let mut current = connections.get(first, &paths);
             waiting.remove(&current, &mut connections);
             connections.put(&mut current);
             let near = waiting.look_ahead(&connections, |slot| u64::from(slot) << 32);
@@ -211,7 +221,7 @@ mod tests {
         /// Whoever leaves, first or not, and whoever has the slot afterwards: what is known is always the first ones', and their own.
         #[test]
         fn those_known_are_the_first_whoever_leaves(steps in prop::collection::vec((0u8..4, any::<prop::sample::Index>()), 1..400)) {
-            let mut connections = Connections::new(32);
+            let (mut connections, paths) = (Connections::new(32), paths());
             let mut waiting = Waiting::new();
             let (mut order, mut lives) = (VecDeque::new(), [0u64; 32]);
             for (what, which) in steps {
@@ -219,14 +229,14 @@ mod tests {
                     let slot = connections.take().unwrap();
                     // Another name has another hash, in the same slot as well.
                     lives[slot as usize] += 1;
-                    let mut current = connections.start(slot, some_connection());
+                    let mut current = connections.start(Id { slot, role: 0 }, some_connection());
                     waiting.push(&mut current, &mut connections);
                     connections.set(&current);
                     order.push_back(slot);
                 } else {
                     let place = if what < 3 { 0 } else { which.index(order.len()) };
                     let slot = order.remove(place).unwrap();
-                    let mut current = connections.get(slot);
+                    let mut current = connections.get(slot, &paths);
                     waiting.remove(&current, &mut connections);
                     // What a service may leave in a memo leads to no slot.
                     current.memo = Memo::of(u64::MAX - 1);
