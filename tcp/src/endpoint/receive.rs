@@ -5,7 +5,7 @@ use super::records::Piece;
 use super::{Application, Endpoint, Fate, Outbox, Work};
 use crate::device::Frame;
 use crate::hint::{mostly, seldom};
-use crate::proto::{Arrival, Environment, RECEIVE_WINDOW, Text};
+use crate::proto::{Arrival, Environment, RECEIVE_WINDOW, SeqNum, Text};
 use crate::service::Taken;
 use crate::stats::DropReason;
 use crate::time::Instant;
@@ -118,42 +118,38 @@ impl<A: Application> Endpoint<A> {
             Some(text) => self.hold(current, text, start, frame, out),
             None => Received { frame: Some(frame), must_acknowledge: false, fate: Fate::Absorbed },
         };
-        if arrival.text.is_some() {
-            received.must_acknowledge |= self.join_held(current, now);
-        }
-        received.must_acknowledge |= self.offer_held(current, now, out);
-        self.receive_fin(current, arrival, now, &mut received, out);
-        received
-    }
-
-    fn receive_fin(
-        &mut self,
-        current: &mut Current,
-        arrival: &Arrival,
-        now: Instant,
-        received: &mut Received,
-        out: &mut Outbox,
-    ) {
-        let tcb = &current.tcb;
-        let early = tcb.transfer().and_then(|number| self.records.get(number).transfer.early_fin);
-        let Some(fin) = arrival.fin.or(early) else { return };
-        if seldom(!tcb.state().may_receive()) {
-            return;
+        let mut fin = arrival.fin;
+        if let Some(number) = current.tcb.transfer() {
+            if arrival.text.is_some() {
+                received.must_acknowledge |= self.join_held(current, number, now);
+            }
+            received.must_acknowledge |= self.offer_held(current, number, now, out);
+            fin = fin.or(self.records.get(number).transfer.early_fin);
         }
         // Once for each that comes; one that waits behind missing text is no reason to acknowledge acknowledgements.
         received.must_acknowledge |= arrival.fin.is_some();
+        if let Some(fin) = fin {
+            received.must_acknowledge |= self.receive_fin(current, fin, now, out);
+        }
+        received
+    }
+
+    /// FIN, if its turn has come; whether it has.
+    fn receive_fin(&mut self, current: &mut Current, fin: SeqNum, now: Instant, out: &mut Outbox) -> bool {
+        let tcb = &current.tcb;
+        if seldom(!tcb.state().may_receive()) {
+            return false;
+        }
         if seldom(fin != tcb.rcv_nxt()) {
             // Text before it is still missing. Without a record for it, the peer will send it again.
             if let Some(number) = self.attach_record(current) {
                 self.records.get_mut(number).transfer.early_fin = Some(fin);
             }
-            return;
+            return false;
         }
         // The same for both families.
         let [Environment { time_wait_ms, .. }, _] = self.environments;
         current.tcb.receive_fin(time_wait_ms, now.millis());
-        // Also when it was the text before it that has come now.
-        received.must_acknowledge = true;
         if let Some(number) = current.tcb.transfer() {
             let (record, pieces) = self.records.split(number);
             record.transfer.early_fin = None;
@@ -163,6 +159,7 @@ impl<A: Application> Endpoint<A> {
             }
         }
         self.tell_peer_closed(current, now);
+        true
     }
 
     /// Tells the service that the peer has said all, once all of it was taken.
@@ -275,9 +272,8 @@ impl<A: Application> Endpoint<A> {
 
     /// Counts held text as received as far as it is in order by now. Whether the peer should hear at once: a hole was filled,
     /// or one is left (RFC 5681 section 4.2).
-    fn join_held(&mut self, current: &mut Current, now: Instant) -> bool {
+    fn join_held(&mut self, current: &mut Current, number: u32, now: Instant) -> bool {
         let tcb = &mut current.tcb;
-        let Some(number) = tcb.transfer() else { return false };
         let (record, pieces) = self.records.split(number);
         if record.held.is_empty() {
             return false;
@@ -300,8 +296,7 @@ impl<A: Application> Endpoint<A> {
     }
 
     /// Offers held text that is in order to the service; whether the peer should hear of the room that made.
-    fn offer_held(&mut self, current: &mut Current, now: Instant, out: &mut Outbox) -> bool {
-        let Some(number) = current.tcb.transfer() else { return false };
+    fn offer_held(&mut self, current: &mut Current, number: u32, now: Instant, out: &mut Outbox) -> bool {
         if self.records.get(number).held.is_empty() {
             return false;
         }

@@ -99,12 +99,12 @@ impl<A: Application> Endpoint<A> {
     /// close, and the peer has, and all its text was taken.
     fn stream(&self, current: &Current, bytes: u64, then: Then) -> Stream {
         let state = current.tcb.state();
-        let held =
-            current.tcb.transfer().is_some_and(|number| self.records.get(number).transfer.held_bytes > 0);
         let fin = state.fin_is_out()
             || match then {
                 Then::Close => true,
-                Then::CloseAfterPeer => !held && (state == State::CloseWait || self.draining.is_some()),
+                Then::CloseAfterPeer => {
+                    self.held_bytes(current) == 0 && (state == State::CloseWait || self.draining.is_some())
+                }
                 Then::Wait | Then::Reset => false,
             };
         Stream { bytes, fin }
@@ -147,18 +147,19 @@ impl<A: Application> Endpoint<A> {
         let key = self.key(current);
         // Not by `environment`, which would hold on to all of `self`.
         let local_mss = || self.environments[usize::from(!key.local.is_v4())].local_mss;
-        let mut transfer = current.tcb.transfer().map(|number| &mut self.records.get_mut(number).transfer);
-        if let Some(transfer) = transfer.as_deref_mut().filter(|_| outgoing.again) {
-            transfer.retransmissions += 1;
-        }
-        let mut segment = current.tcb.segment(outgoing, transfer, local_mss, now);
-        if let Some(number) = current.tcb.transfer()
-            && current.tcb.permits_sack()
-            && segment.text_len == 0
-        {
-            // Beside text there is no room for blocks: bare acknowledgements tell of what is missing.
-            segment.options.sack = self.records.sack_blocks(number, current.tcb.rcv_nxt());
-        }
+        let segment = match current.tcb.transfer() {
+            None => current.tcb.segment(outgoing, None, local_mss, now),
+            Some(number) => {
+                let transfer = &mut self.records.get_mut(number).transfer;
+                transfer.retransmissions += u32::from(outgoing.again);
+                let mut segment = current.tcb.segment(outgoing, Some(transfer), local_mss, now);
+                if current.tcb.permits_sack() && segment.text_len == 0 {
+                    // Beside text there is no room for blocks: bare acknowledgements tell of what is missing.
+                    segment.options.sack = self.records.sack_blocks(number, current.tcb.rcv_nxt());
+                }
+                segment
+            }
+        };
         let link = self.paths.next_hop(current.next_hop);
         let layout = wire::Layout::of(link, &key, &segment.options);
         let header_len = layout.header_len();
