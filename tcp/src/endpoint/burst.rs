@@ -313,6 +313,10 @@ impl<A: Application> Endpoint<A> {
     ) -> Fate {
         let mut must_acknowledge = arrival.must_acknowledge;
         if matches!(before, State::SynSent | State::SynReceived) {
+            if before == State::SynReceived {
+                // From here on the memo is the service's.
+                self.half_open.remove(current, &mut self.connections);
+            }
             self.counters.established.add(1);
             must_acknowledge |= before == State::SynSent;
             let id = current.id();

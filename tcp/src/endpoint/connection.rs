@@ -16,7 +16,7 @@ use crate::time::{Instant, Millis};
 /// |---|---|
 /// | 0, 1 | the address that varies: the peer's, or a generator's own |
 /// | 2 | its port; the other address, port and the role (numbered); the next hop (numbered); when it was opened, in s |
-/// | 3 | the service's memo; in TIME-WAIT its neighbours in the order of eviction; in a free slot the next free one |
+/// | 3 | the service's memo; in SYN-RECEIVED and TIME-WAIT its neighbours in the order of eviction; in a free slot the next free one |
 /// | 4-7 | the control block, and in its spare byte the timer wheel's mark |
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Connection {

@@ -65,7 +65,7 @@ impl<A: Application> Endpoint<A> {
         frame: Frame,
         out: &mut Outbox,
     ) -> Fate {
-        if seldom(self.half_open_now >= self.max_half_open) {
+        if seldom(self.half_open.len() >= self.max_half_open) {
             let Some(mut oldest) = self.evict_half_open(now, out) else {
                 out.recycle.push(frame);
                 return Fate::Dropped(DropReason::SynBacklog);
@@ -181,17 +181,12 @@ impl<A: Application> Endpoint<A> {
     /// The oldest half-open connection gives way: under a flood a client that answers at once still gets through. What is
     /// left of it still has its slot.
     fn evict_half_open(&mut self, now: Instant, out: &mut Outbox) -> Option<Current> {
-        while let Some(slot) = self.half_open.pop_front() {
-            if self.connections.state(slot) == State::SynReceived {
-                let mut oldest = self.current(slot);
-                self.counters.attempt_fails.add(1);
-                self.tell_end(&oldest, End::TimedOut, now);
-                self.take_out(&mut oldest, None, now, out);
-                self.counters.ended_evicted_half_open.add(1);
-                return Some(oldest);
-            }
-        }
-        None
+        let mut oldest = self.current(self.half_open.first()?);
+        self.counters.attempt_fails.add(1);
+        self.tell_end(&oldest, End::TimedOut, now);
+        self.take_out(&mut oldest, None, now, out);
+        self.counters.ended_evicted_half_open.add(1);
+        Some(oldest)
     }
 
     /// Keeps the gauges and the order of eviction after a change of state, and tells the application how our FIN fares.
@@ -209,13 +204,8 @@ impl<A: Application> Endpoint<A> {
         if changed & State::IS_OPEN != 0 {
             counters.curr_estab.turn(is & State::IS_OPEN != 0);
         }
-        self.half_open_now -= usize::from(before == State::SynReceived);
         if after == State::SynReceived {
-            self.half_open_now += 1;
-            if seldom(self.half_open.len() == self.half_open.capacity()) {
-                self.half_open.pop_front();
-            }
-            self.half_open.push_back(current.slot);
+            self.half_open.push(current, &mut self.connections);
         }
         if changed & is & State::FIN_WAS_SENT != 0 {
             let id = current.id();
@@ -275,8 +265,12 @@ impl<A: Application> Endpoint<A> {
         let hash = hash.unwrap_or_else(|| self.hasher.hash(&self.key(current)));
         let removed = self.table.remove(hash, current.slot);
         assert!(removed, "every connection is in the table");
-        if before == State::TimeWait {
-            self.waiting.remove(current, &mut self.connections);
+        match before {
+            State::TimeWait => self.waiting.remove(current, &mut self.connections),
+            State::SynReceived => {
+                self.half_open.remove(current, &mut self.connections);
+            }
+            _ => {}
         }
         if let Some(number) = current.tcb.transfer() {
             self.records.put(number, &mut out.recycle);

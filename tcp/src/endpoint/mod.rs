@@ -3,6 +3,7 @@
 
 mod application;
 mod burst;
+mod chain;
 mod connection;
 mod control;
 mod deadlines;
@@ -17,12 +18,12 @@ mod tests;
 mod view;
 mod waiting;
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
 pub use application::{Application, Id, Listener, Listeners, Open, Order, Varies};
 use burst::{Fate, Work};
+use chain::Chain;
 use connection::{Connections, Current};
 use paths::Paths;
 use records::Records;
@@ -147,13 +148,12 @@ impl Sizes {
 /// Bytes of memory for connections that an endpoint will take ([`Endpoint::memory_bytes`]), its application's apart.
 #[must_use]
 pub fn memory_needed(max_connections: usize, max_kept_frames: usize) -> usize {
-    let Sizes { capacity, max_half_open, records } = Sizes::of(max_connections);
+    let Sizes { capacity, records, .. } = Sizes::of(max_connections);
     FlowTable::bytes_for(capacity)
         + Connections::bytes_for(capacity)
         + Timers::bytes_for(capacity, Share::Half)
         + Records::bytes_for(records, max_kept_frames)
         + SlotSet::bytes_for(capacity)
-        + max_half_open * size_of::<u32>()
 }
 
 /// One core's TCP.
@@ -175,13 +175,11 @@ pub struct Endpoint<A> {
     paths: Paths,
     /// Connections with something to send.
     ready: SlotSet,
-    /// Connections in the order they became half-open; stale entries are skipped.
-    half_open: VecDeque<u32>,
+    /// Those in SYN-RECEIVED, and the most there may be.
+    half_open: Chain,
+    max_half_open: usize,
     /// Those in TIME-WAIT.
     waiting: Waiting,
-    /// Connections in SYN-RECEIVED, and the most there may be.
-    half_open_now: usize,
-    max_half_open: usize,
     max_connections: usize,
     siblings: Vec<(usize, Lookup)>,
     work: Box<[Work]>,
@@ -218,10 +216,9 @@ impl<A: Application> Endpoint<A> {
             records: Records::new(records, config.max_kept_frames),
             paths: Paths::new(capacity),
             ready: SlotSet::new(capacity),
-            half_open: VecDeque::with_capacity(max_half_open),
-            waiting: Waiting::new(),
-            half_open_now: 0,
+            half_open: Chain::EMPTY,
             max_half_open,
+            waiting: Waiting::new(),
             max_connections: capacity,
             siblings: Vec::new(),
             work: std::iter::repeat_with(Work::default).take(BURST).collect(),
@@ -240,7 +237,6 @@ impl<A: Application> Endpoint<A> {
             + self.timers.memory_bytes()
             + self.records.memory_bytes()
             + self.ready.memory_bytes()
-            + self.half_open.capacity() * size_of::<u32>()
     }
 
     /// Finds this endpoint's flows, for the other workers.

@@ -1,12 +1,11 @@
-//! TIME-WAIT in the order of its beginning, which is that of its end and of who gives way first. Knows who is next to whom: a
-//! connection that waits has no use for its memo, and keeps its neighbours there. Never why one leaves.
+//! TIME-WAIT in the order of its beginning, which is that of its end and of who gives way first. Knows whose time is over next, and asks
+//! for their lines ahead; never why one leaves.
 
+use super::chain::Chain;
 use super::connection::{Connections, Current};
 use crate::hint::mostly;
-use crate::service::Memo;
 use crate::time::Millis;
 
-const NONE: u32 = u32::MAX;
 /// How many of those that leave next are known: what waits longest has not been touched for long, so their lines are asked for.
 const AHEAD: usize = 8;
 /// Of these, the one whose line is here, and the one whose line in the index is.
@@ -15,8 +14,7 @@ const NEAR: usize = AHEAD / 4;
 
 /// The queue.
 pub(super) struct Waiting {
-    first: u32,
-    last: u32,
+    chain: Chain,
     /// When the first one's time is over.
     deadline: Millis,
     /// The first `known` ones in order, from `start` on and around the end.
@@ -33,23 +31,10 @@ struct Next {
     hash: Option<u64>,
 }
 
-/// Neighbours as a memo.
-const fn links(before: u32, after: u32) -> Memo {
-    Memo::of(before as u64 | (after as u64) << 32)
-}
-
-const fn before(memo: Memo) -> u32 {
-    memo.get() as u32
-}
-
-const fn after(memo: Memo) -> u32 {
-    (memo.get() >> 32) as u32
-}
-
 impl Waiting {
     pub(super) const fn new() -> Self {
-        let next = [Next { slot: NONE, hash: None }; AHEAD];
-        Self { first: NONE, last: NONE, deadline: Millis(0), next, start: 0, known: 0 }
+        let next = [Next { slot: 0, hash: None }; AHEAD];
+        Self { chain: Chain::EMPTY, deadline: Millis(0), next, start: 0, known: 0 }
     }
 
     #[inline]
@@ -60,7 +45,7 @@ impl Waiting {
     /// The one that waits longest.
     #[inline]
     pub(super) const fn first(&self) -> Option<u32> {
-        if self.first == NONE { None } else { Some(self.first) }
+        self.chain.first()
     }
 
     /// When its time is over.
@@ -71,34 +56,21 @@ impl Waiting {
 
     /// One begins to wait.
     pub(super) fn push(&mut self, current: &mut Current, connections: &mut Connections) {
-        let slot = current.slot;
-        current.memo = links(self.last, NONE);
-        if self.last == NONE {
-            self.first = slot;
+        self.chain.push(current, connections);
+        if self.chain.len() == 1 {
             self.deadline = current.tcb.timer().1;
-        } else {
-            connections.set_memo(self.last, links(before(connections.memo(self.last)), slot));
         }
-        self.last = slot;
     }
 
     /// One waits no longer.
-    pub(super) fn remove(&mut self, current: &Current, connections: &mut Connections) {
-        let (before, after) = (before(current.memo), after(current.memo));
-        if before == NONE {
-            self.first = after;
-            if after != NONE {
-                self.deadline = connections.deadline(after);
-            }
-        } else {
-            connections.set_memo(before, links(self::before(connections.memo(before)), after));
+    pub(super) fn remove(&mut self, current: &mut Current, connections: &mut Connections) {
+        let was_first = self.chain.remove(current, connections);
+        if mostly(was_first)
+            && let Some(first) = self.chain.first()
+        {
+            self.deadline = connections.deadline(first);
         }
-        if after == NONE {
-            self.last = before;
-        } else {
-            connections.set_memo(after, links(before, self::after(connections.memo(after))));
-        }
-        self.forget(current.slot, before == NONE);
+        self.forget(current.slot, was_first);
     }
 
     /// One that has left is not known any more, nor are those behind it: its slot may be another's in a moment.
@@ -129,7 +101,7 @@ impl Waiting {
         hash: impl FnOnce(u32) -> u64,
     ) -> Option<u64> {
         debug_assert!(
-            self.known == 0 || self.next[self.start].slot == self.first,
+            self.known == 0 || Some(self.next[self.start].slot) == self.first(),
             "those known are the first"
         );
         // One for the one that has left, and one more as long as fewer are known than could be.
@@ -138,12 +110,9 @@ impl Waiting {
                 break;
             }
             let slot = match self.known.checked_sub(1) {
-                None => self.first,
-                Some(last) => after(connections.memo(self.next[self.nth(last)].slot)),
-            };
-            if slot == NONE {
-                return None;
-            }
+                None => self.first(),
+                Some(last) => self.chain.after(self.next[self.nth(last)].slot, connections),
+            }?;
             connections.prefetch(slot);
             let at = self.nth(self.known);
             self.next[at] = Next { slot, hash: None };
@@ -170,6 +139,7 @@ mod tests {
     use crate::endpoint::{Id, Varies};
     use crate::flow::{Address, FlowKey};
     use crate::proto::Tcb;
+    use crate::service::Memo;
     use crate::time::Instant;
     use crate::wire::Link;
 
@@ -208,7 +178,7 @@ mod tests {
                 "round {round}"
             );
             let mut current = connections.get(first, &paths);
-            waiting.remove(&current, &mut connections);
+            waiting.remove(&mut current, &mut connections);
             connections.put(&mut current);
             let near = waiting.look_ahead(&connections, |slot| u64::from(slot) << 32);
             let is_known = round >= hashed - NEAR;
@@ -237,7 +207,7 @@ mod tests {
                     let place = if what < 3 { 0 } else { which.index(order.len()) };
                     let slot = order.remove(place).unwrap();
                     let mut current = connections.get(slot, &paths);
-                    waiting.remove(&current, &mut connections);
+                    waiting.remove(&mut current, &mut connections);
                     // What a service may leave in a memo leads to no slot.
                     current.memo = Memo::of(u64::MAX - 1);
                     connections.set(&current);

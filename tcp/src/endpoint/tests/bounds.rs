@@ -44,6 +44,66 @@ fn a_flood_of_syns_pushes_out_its_own_oldest() {
     assert!(Peer::open(5000, &mut bench).is_well(&mut bench));
 }
 
+/// SYN, and RST for what answers it: a handshake that is over at once.
+fn knock_and_reset(number: u16, bench: &mut Bench) {
+    let mut peer = Peer::new(number);
+    assert_eq!(peer.knock(bench).len(), 1);
+    let reset = Segment { seq: peer.nxt, flags: RST, ..Segment::default() };
+    bench.inject_from(&link(), &peer.key, &reset, &[]);
+}
+
+#[test]
+fn those_half_open_are_remembered_however_many_handshakes_end_beside_them() {
+    let mut bench = small(8);
+    Peer::new(0).knock(&mut bench);
+    for number in 1..1000 {
+        knock_and_reset(number, &mut bench);
+    }
+    let mut established: Vec<Peer> = (1000..1007).map(|number| Peer::open(number, &mut bench)).collect();
+    assert_eq!((bench.endpoint.len(), bench.counts().curr_half_open), (8, 1));
+    established.push(Peer::open(2000, &mut bench));
+    assert_eq!((bench.counts().ended_evicted_half_open, bench.counts().drop_table_full), (1, 0));
+    assert!(established.iter_mut().all(|peer| peer.is_well(&mut bench)));
+}
+
+#[test]
+fn the_oldest_of_many_half_open_gives_way_and_never_the_youngest() {
+    let mut bench = small(4096);
+    for number in 0..1023 {
+        Peer::new(number).knock(&mut bench);
+    }
+    for number in 2000..4000 {
+        Peer::open(number, &mut bench);
+    }
+    let mut slow = Peer::new(5000);
+    slow.knock(&mut bench);
+    // As many as there may be: each of these pushes one out.
+    for number in 5001..5500 {
+        assert_eq!(Peer::new(number).knock(&mut bench).len(), 1);
+    }
+    assert_eq!((bench.counts().curr_half_open, bench.counts().ended_evicted_half_open), (1024, 499));
+    slow.say(&mut bench, ACK, &[]);
+    assert!(slow.is_well(&mut bench));
+}
+
+#[test]
+fn who_takes_the_slot_of_one_that_ended_is_the_youngest() {
+    let mut bench = small(8);
+    let mut established: Vec<Peer> = (0..4).map(|number| Peer::open(number, &mut bench)).collect();
+    let gone = Peer::open(4, &mut bench);
+    let mut half_open: Vec<Peer> = (5..8).map(Peer::new).collect();
+    half_open.iter_mut().for_each(|peer| assert_eq!(peer.knock(&mut bench).len(), 1));
+    let reset = Segment { seq: gone.nxt, flags: RST, ..Segment::default() };
+    bench.inject_from(&link(), &gone.key, &reset, &[]);
+    let mut young = Peer::new(8);
+    young.knock(&mut bench);
+    Peer::new(9).knock(&mut bench);
+    assert_eq!(bench.counts().ended_evicted_half_open, 1);
+    young.say(&mut bench, ACK, &[]);
+    established.push(young);
+    assert!(established.iter_mut().all(|peer| peer.is_well(&mut bench)));
+}
+
 #[test]
 fn a_full_table_gives_up_what_peers_left_half_open_and_nothing_else() {
     let mut bench = small(8);
