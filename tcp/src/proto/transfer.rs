@@ -43,7 +43,7 @@ pub struct Transfer {
     pub duplicate_acks: u8,
     /// Is a loss being repaired?
     pub recovery: Recovery,
-    /// `recover` of the last repair: duplicates of numbers before it start no new one (RFC 6582 section 3.2 step 2).
+    /// `recover` of the last repair: only duplicates of a number beyond it start a new one (RFC 6582 section 3.2 step 2).
     pub last_recover: SeqNum,
     /// Bytes received in order that the service has not taken yet: the receive window is smaller by as much.
     pub held_bytes: u32,
@@ -65,7 +65,7 @@ impl Transfer {
             slow_start_threshold: MAX_WINDOW,
             duplicate_acks: 0,
             recovery: Recovery::Open,
-            last_recover: una,
+            last_recover: una - 1,
             held_bytes: 0,
             advertised: window,
             retransmissions: 0,
@@ -79,7 +79,7 @@ impl Transfer {
         self.duplicate_acks = 0;
         if una.after(self.last_recover) {
             // Or it would count as ahead again once half the sequence space lies between.
-            self.last_recover = una;
+            self.last_recover = una - 1;
         }
         match self.recovery {
             Recovery::Open => {
@@ -129,10 +129,12 @@ impl Transfer {
             Recovery::Timeout { .. } => false,
             Recovery::Open => {
                 self.duplicate_acks = self.duplicate_acks.saturating_add(1);
-                if self.duplicate_acks != DUPLICATE_THRESHOLD || una.before(self.last_recover) {
+                if self.duplicate_acks != DUPLICATE_THRESHOLD || !una.after(self.last_recover) {
                     return false;
                 }
-                self.halve(nxt - una, mss);
+                // Less what limited transmit has sent beyond the window.
+                self.halve((nxt - una).min(self.congestion_window), mss);
+                self.duplicate_acks = 0;
                 self.congestion_window = self.slow_start_threshold + u32::from(DUPLICATE_THRESHOLD) * mss;
                 self.recovery = Recovery::Fast { recover: nxt };
                 self.last_recover = nxt;
@@ -211,6 +213,7 @@ mod tests {
         assert_eq!(transfer.congestion_window, 2000);
     }
 
+    /// What went again without need comes back as duplicates of the last number of the repair.
     #[test]
     fn duplicates_of_what_was_just_repaired_start_nothing() {
         let mut transfer = transfer();
@@ -218,8 +221,22 @@ mod tests {
         transfer.on_ack(10_000, SeqNum(10_000), 0, MSS);
         assert_eq!(transfer.recovery, Recovery::Open);
         for _ in 0..5 {
-            assert!(!transfer.on_duplicate_ack(SeqNum(9000), SeqNum(12_000), MSS));
+            assert!(!transfer.on_duplicate_ack(SeqNum(10_000), SeqNum(17_000), MSS));
         }
+        transfer.on_ack(1000, SeqNum(11_000), 6000, MSS);
+        let third = [0; 3].map(|_| transfer.on_duplicate_ack(SeqNum(11_000), SeqNum(17_000), MSS));
+        assert_eq!(third, [false, false, true]);
+    }
+
+    #[test]
+    fn what_limited_transmit_sends_counts_in_no_window() {
+        let mut transfer = transfer();
+        for nxt in [10_000, 11_000] {
+            assert!(!transfer.on_duplicate_ack(SeqNum(0), SeqNum(nxt), MSS));
+        }
+        assert_eq!(transfer.allowance(MSS), 12_000);
+        assert!(transfer.on_duplicate_ack(SeqNum(0), SeqNum(12_000), MSS));
+        assert_eq!((transfer.slow_start_threshold, transfer.allowance(MSS)), (5000, 8000));
     }
 
     #[test]
