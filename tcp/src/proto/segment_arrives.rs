@@ -233,6 +233,8 @@ impl Tcb {
         // A SYN,ACK that crossed ours in a simultaneous open wants an ACK: SYN,ACK for SYN,ACK would never end.
         let is_old_syn = seg.flags.has(Flags::SYN) && !seg.flags.has(Flags::ACK) && seg.seq + 1 == nxt;
         if self.state() == State::SynReceived && is_old_syn {
+            // Karn's rule.
+            self.set_flag(Flag::Timed, false);
             return Some(Disposition::RepeatHandshake);
         }
         if self.state() == State::TimeWait && seg.flags.has(Flags::FIN) && seg.end() == nxt {
@@ -309,10 +311,10 @@ impl Tcb {
         None
     }
 
-    /// Our SYN is acknowledged: ESTABLISHED. Whether it had to go more than once.
+    /// Our SYN is acknowledged: ESTABLISHED. Whether it went more than once.
     fn establish(&mut self, seg: &Segment, now: Millis) -> bool {
-        let syn_was_lost = self.backoff() > 0;
-        if !self.sample_from_ack(None, seg, now) && seldom(syn_was_lost) {
+        let syn_was_lost = !self.flag(Flag::Timed);
+        if !self.sample_from_ack(None, seg, now) && seldom(self.backoff() > 0) {
             self.expect_slow_peer();
         }
         self.set_snd_una(seg.ack);
@@ -444,6 +446,8 @@ impl Tcb {
     pub fn on_duplicate_ack(&mut self, transfer: &mut Transfer) {
         if transfer.on_duplicate_ack(self.snd_una(), self.snd_nxt(), u32::from(self.mss())) {
             self.set_flag(Flag::Resend, true);
+            // Karn's rule.
+            self.set_flag(Flag::Timed, false);
         }
     }
 }

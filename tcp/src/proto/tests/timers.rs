@@ -83,6 +83,43 @@ fn round_trips_are_measured_by_the_timer_of_what_was_sent_once() {
 }
 
 #[test]
+fn no_round_trip_is_taken_from_what_duplicates_sent_again() {
+    let mut world = World::established(Role::Passive, 0, 0, Options { mss: Some(1000), ..Options::NONE });
+    world.attach();
+    let before = world.transfer.unwrap().rtt;
+    world.send(5000, false);
+    world.wait(150);
+    for _ in 0..3 {
+        let duplicate = world.peer(ACK);
+        assert!(world.arrive(&duplicate).is_duplicate_ack);
+        let transfer = world.transfer.as_mut().unwrap();
+        world.tcb.on_duplicate_ack(transfer);
+    }
+    assert!(world.send(5000, false).contains(&(0, 1000, ACK, true)));
+    world.wait(40);
+    assert_eq!(world.acknowledge(5000).acked, 5000);
+    assert_eq!(world.transfer.unwrap().rtt, before);
+}
+
+#[test]
+fn a_syn_that_comes_again_says_that_our_answer_may_be_lost() {
+    for again in [false, true] {
+        let mut world = World::half_open(Role::Passive, 0, 0, Options::NONE);
+        world.wait(900);
+        if again {
+            let syn = Segment { seq: world.irs, ack: SeqNum(0), ..world.peer(SYN) };
+            assert_eq!(world.arrive(&syn).disposition, Disposition::RepeatHandshake);
+        }
+        world.wait(50);
+        let ack = world.peer(ACK);
+        assert_eq!(world.arrive(&ack).syn_was_lost, again);
+        world.send(10, false);
+        // No sample: the timeout is the one that all begin with.
+        assert_eq!(world.timer().1 == 1000, again, "{:?}", world.timer());
+    }
+}
+
+#[test]
 fn round_trips_are_measured_by_timestamps_whatever_went_twice() {
     let options = Options { timestamps: Some(Timestamps { value: 1, echo: 0 }), ..Options::NONE };
     for again in [false, true] {
