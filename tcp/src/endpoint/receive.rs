@@ -141,9 +141,11 @@ impl<A: Application> Endpoint<A> {
             return false;
         }
         if seldom(fin != tcb.rcv_nxt()) {
-            // Text before it is still missing. Without a record for it, the peer will send it again.
+            // Text before it is still missing; or the stream has gone on beyond it, and it was a lie. Without a record, the peer will send
+            // it again.
+            let early = fin.after(tcb.rcv_nxt()).then_some(fin);
             if let Some(number) = self.attach_record(current) {
-                self.records.get_mut(number).transfer.early_fin = Some(fin);
+                self.records.get_mut(number).transfer.early_fin = early;
             }
             return false;
         }

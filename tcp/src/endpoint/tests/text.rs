@@ -138,6 +138,20 @@ fn a_fin_waits_for_the_text_before_it() {
 
 /// In FIN-WAIT-2 nothing else would send the acknowledgement: TIME-WAIT begins with it.
 #[test]
+fn a_fin_that_the_stream_has_passed_is_forgotten() {
+    let mut bench = Bench::serving("close");
+    let mut peer = Peer::open(0, &mut bench);
+    peer.say(&mut bench, ACK, &[]);
+    let lie = Segment { seq: peer.nxt + 100, ..peer.segment(FIN_ACK) };
+    bench.inject_from(&link(), &peer.key, &lie, &[]);
+    assert_eq!(bench.endpoint.records_in_use(), 1);
+    peer.say(&mut bench, ACK, &[1; 150]);
+    assert_eq!((bench.endpoint.records_in_use(), bench.counts().curr_time_wait), (0, 0));
+    peer.say(&mut bench, FIN_ACK, &[]);
+    assert_eq!(bench.counts().curr_time_wait, 1);
+}
+
+#[test]
 fn a_fin_that_came_before_its_text_is_acknowledged_with_it() {
     let mut bench = Bench::serving("close");
     let mut peer = Peer::open(0, &mut bench);
