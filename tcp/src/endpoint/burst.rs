@@ -180,7 +180,8 @@ impl<A: Application> Endpoint<A> {
         }
         let flags = packet.segment.flags;
         match listener {
-            // Section 3.10.7.2: a listener takes SYN, ignores RST, and refuses the rest. One that drains refuses SYN too.
+            // Section 3.10.7.2: a listener takes SYN, ignores RST and what has no ACK, and refuses the rest. One that drains refuses SYN
+            // too.
             Some(listener)
                 if mostly(
                     flags.has(Flags::SYN)
@@ -189,6 +190,10 @@ impl<A: Application> Endpoint<A> {
                 ) =>
             {
                 self.on_syn(now, listener, work, frame, out)
+            }
+            Some(_) if !flags.has_any(Flags::SYN.with(Flags::ACK).with(Flags::RST)) => {
+                out.recycle.push(frame);
+                Fate::Dropped(DropReason::NoAck)
             }
             _ => self.refuse(work, frame, out),
         }

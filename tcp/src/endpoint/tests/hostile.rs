@@ -87,11 +87,11 @@ fn each_segment_that_nobody_should_send() {
         None,
     );
     check(
-        "text without ACK to a listener -> RST",
+        "text without ACK to a listener",
         |_, key, seg| (key.local_port, seg.flags) = (9, Flags::PSH),
         b"x",
-        Some(RST_ACK),
         None,
+        drop(DropReason::NoAck),
     );
     check(
         "RST in the window -> ACK",
