@@ -44,14 +44,18 @@ impl<A: Application> Endpoint<A> {
         now: Instant,
         out: &mut Outbox,
     ) -> Fate {
-        let beyond = current.tcb.snd_nxt() + 0x1_0001;
         let listener = self.application.listener(&work.packet.key).filter(|_| self.draining.is_none());
+        let Some(listener) = listener else {
+            // Nobody would take it: the old connection stays, and says where it is.
+            let ack = current.tcb.bare_ack();
+            self.send(current, &ack, Some(frame), now.millis(), out);
+            return Fate::Answered;
+        };
+        let beyond = current.tcb.snd_nxt() + 0x1_0001;
         self.end(current, End::Closed, now, out);
-        self.counters.time_wait_reopened.add(1);
-        match listener {
-            Some(listener) => self.accept(now, listener, Some(beyond), work, frame, out),
-            None => self.refuse(work, frame, out),
-        }
+        let fate = self.accept(now, listener, Some(beyond), work, frame, out);
+        self.counters.time_wait_reopened.add(u64::from(matches!(fate, Fate::Answered)));
+        fate
     }
 
     /// Passive OPEN, unless half-open connections have their share; the initial number lies beyond `beyond`.

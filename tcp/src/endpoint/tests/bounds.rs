@@ -219,6 +219,18 @@ fn time_wait_reopens_with_numbers_beyond() {
 }
 
 #[test]
+fn time_wait_stays_if_nobody_takes_the_new_connection() {
+    let mut bench = Bench::serving("close");
+    let mut peer = Peer::open(0, &mut bench);
+    peer.say(&mut bench, FIN_ACK, &[]);
+    bench.endpoint.drain();
+    peer.nxt += 1;
+    assert_eq!(bench.inject_from(&link(), &peer.key, &peer.segment(SYN), &[])[0].flags(), ACK);
+    let counts = bench.counts();
+    assert_eq!((counts.curr_time_wait, counts.time_wait_reopened, counts.ended_closed), (1, 0, 0));
+}
+
+#[test]
 fn next_hops_of_connections_that_ended_make_room() {
     let mut bench = small(16);
     let mut peer = Peer::open(0, &mut bench);
