@@ -1,12 +1,15 @@
 //! The socket's file: made so that nobody else may ever come in, found by its process, removed at the end. Knows paths; never what is
 //! said through it.
 
+use std::ffi::CString;
 use std::fs::{self, DirBuilder, File, Permissions};
 use std::io::{self, ErrorKind};
 use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use socket2::{Domain, SockAddr, Socket, Type};
@@ -23,10 +26,33 @@ const PLACE: Duration = Duration::from_secs(5);
 pub struct Door {
     pub(super) listener: UnixListener,
     path: PathBuf,
+    place: Arc<Place>,
+}
+
+/// What of a door is in the file system, in a form that a signal handler can remove.
+#[derive(Debug)]
+pub struct Place {
+    path: CString,
     /// Device and inode: what another has put in its place is not ours to remove.
     file: (u64, u64),
     /// A folder that goes, too, when the file was the last in it.
-    folder: Option<PathBuf>,
+    folder: Option<CString>,
+}
+
+impl Place {
+    /// Removes it, if it is still ours. Three system calls and nothing else, so that a signal handler may call it.
+    pub fn clear(&self) {
+        let is_ours = rustix::fs::lstat(self.path.as_c_str())
+            .is_ok_and(|there| (there.st_dev, there.st_ino) == self.file);
+        if is_ours {
+            // Nobody can be told, and a socket that nobody listens at is taken for what it is.
+            let _ = rustix::fs::unlink(self.path.as_c_str());
+        }
+        if let Some(folder) = &self.folder {
+            // Fails while others are in it.
+            let _ = rustix::fs::rmdir(folder.as_c_str());
+        }
+    }
 }
 
 impl Door {
@@ -38,12 +64,13 @@ impl Door {
         let path = folder.join(format!("{}.sock", std::process::id()));
         make_folder(folder)?;
         remove_dead(folder);
-        let mut door = Self::at(&path).or_else(|line| {
+        Self::made(&path, Some(folder)).or_else(|line| {
             // The last of the others may just have taken the folder along.
-            if folder.exists() { Err(line) } else { make_folder(folder).and_then(|()| Self::at(&path)) }
-        })?;
-        door.folder = Some(folder.into());
-        Ok(door)
+            if folder.exists() {
+                return Err(line);
+            }
+            make_folder(folder).and_then(|()| Self::made(&path, Some(folder)))
+        })
     }
 
     /// At a path. A dead process's socket there is replaced.
@@ -51,6 +78,10 @@ impl Door {
     /// # Errors
     /// One line: what is wrong with the path.
     pub fn at(path: &Path) -> Result<Self, String> {
+        Self::made(path, None)
+    }
+
+    fn made(path: &Path, folder: Option<&Path>) -> Result<Self, String> {
         let refused = |error: io::Error| format!("making the socket {}: {}", path.display(), reason(&error));
         let listener = match listen(path) {
             Err(error) if error.kind() == ErrorKind::AddrInUse => {
@@ -70,7 +101,13 @@ impl Door {
         };
         let listener = listener.map_err(refused)?;
         let made = fs::symlink_metadata(path).map_err(refused)?;
-        Ok(Self { listener, path: path.into(), file: (made.dev(), made.ino()), folder: None })
+        let bytes = |path: &Path| CString::new(path.as_os_str().as_bytes()).map_err(io::Error::from);
+        let place = Place {
+            path: bytes(path).map_err(refused)?,
+            file: (made.dev(), made.ino()),
+            folder: folder.map(bytes).transpose().map_err(refused)?,
+        };
+        Ok(Self { listener, path: path.into(), place: Arc::new(place) })
     }
 
     /// Its file.
@@ -78,20 +115,17 @@ impl Door {
     pub fn path(&self) -> &Path {
         &self.path
     }
+
+    /// What a process that ends without dropping this has to remove.
+    #[must_use]
+    pub fn place(&self) -> Arc<Place> {
+        Arc::clone(&self.place)
+    }
 }
 
 impl Drop for Door {
     fn drop(&mut self) {
-        let is_ours =
-            fs::symlink_metadata(&self.path).is_ok_and(|there| (there.dev(), there.ino()) == self.file);
-        if is_ours {
-            // Nobody can be told, and a socket that nobody listens at is taken for what it is.
-            let _ = fs::remove_file(&self.path);
-        }
-        if let Some(folder) = &self.folder {
-            // Fails while others are in it.
-            let _ = fs::remove_dir(folder);
-        }
+        self.place.clear();
     }
 }
 

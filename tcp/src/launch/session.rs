@@ -100,6 +100,9 @@ impl Taken {
         signals: &mut Signals,
     ) -> Result<Self, Error> {
         let (door, no_door) = door(rings.control())?;
+        if let Some(door) = &door {
+            signals.remove_at_the_end(door.place());
+        }
         let Plan { mac, buffers, .. } = plan(&interface)?;
         let mut steer = Steer::load(mac, buffers, None)?;
         let ladder = Ladder { interface: &interface, mode: rings.mode, busy_poll: rings.busy_poll, plan };

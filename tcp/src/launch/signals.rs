@@ -1,27 +1,31 @@
-//! SIGINT, SIGTERM and SIGHUP as something to wait for. Knows signals; never what stopping means.
+//! SIGINT, SIGTERM and SIGHUP as something to wait for. Knows signals, and the file that must not outlive the process; never what
+//! stopping means.
 
 use std::ffi::c_int;
 use std::fs;
 use std::io::{self, Read};
 use std::os::unix::net::UnixStream;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use signal_hook::SigId;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::{flag, low_level};
 
+use crate::conns::door::Place;
+
 /// The process's exit status when a second signal ends it at once.
 const SECOND_SIGNAL: i32 = 1;
 
 /// The three signals, caught for as long as this lives; SIGHUP not if it is ignored, as nohup(1) has it. A second SIGINT or SIGTERM
-/// ends the process at once: the kernel then detaches the program and closes the sockets. A second SIGHUP does not: shell and
-/// kernel send one each when a terminal is closed.
+/// ends the process at once: the kernel then detaches the program and closes the sockets, and the handler removes the door's file. A
+/// second SIGHUP does not: shell and kernel send one each when a terminal is closed.
 #[derive(Debug)]
 pub(super) struct Signals {
     woken: UnixStream,
     caught: Arc<AtomicBool>,
+    door: Arc<OnceLock<Arc<Place>>>,
     ids: Vec<SigId>,
 }
 
@@ -29,20 +33,25 @@ impl Signals {
     pub(super) fn catch() -> io::Result<Self> {
         let (woken, wake) = UnixStream::pair()?;
         let caught = Arc::new(AtomicBool::new(false));
-        let mut signals = Self { woken, caught: Arc::clone(&caught), ids: Vec::new() };
+        let mut signals = Self { woken, caught: Arc::clone(&caught), door: Arc::default(), ids: Vec::new() };
         for signal in [SIGINT, SIGTERM, SIGHUP] {
             if signal == SIGHUP && is_ignored(signal) {
                 continue;
             }
             if signal != SIGHUP {
                 // In this order: the first signal finds the flag clear and sets it, the second finds it set.
-                let id = flag::register_conditional_shutdown(signal, SECOND_SIGNAL, Arc::clone(&caught))?;
-                signals.ids.push(id);
+                signals.ids.push(end_at_once(signal, Arc::clone(&caught), Arc::clone(&signals.door))?);
             }
             signals.ids.push(flag::register(signal, Arc::clone(&caught))?);
             signals.ids.push(low_level::pipe::register(signal, wake.try_clone()?)?);
         }
         Ok(signals)
+    }
+
+    /// Has a second signal remove this before the process ends; to be said once.
+    pub(super) fn remove_at_the_end(&self, door: Arc<Place>) {
+        let is_first = self.door.set(door).is_ok();
+        debug_assert!(is_first, "a process has one door");
     }
 
     /// Sleeps for `timeout` or until a signal comes; whether one has come so far.
@@ -55,6 +64,25 @@ impl Signals {
         }
         self.caught.load(Ordering::SeqCst)
     }
+}
+
+/// Has the signal end the process if one was `caught` before it, whatever its threads are doing.
+#[allow(
+    unsafe_code,
+    reason = "whoever registers an action of one's own promises that a signal handler may do it"
+)]
+fn end_at_once(signal: c_int, caught: Arc<AtomicBool>, door: Arc<OnceLock<Arc<Place>>>) -> io::Result<SigId> {
+    let action = move || {
+        if caught.load(Ordering::SeqCst) {
+            if let Some(door) = door.get() {
+                door.clear();
+            }
+            low_level::exit(SECOND_SIGNAL);
+        }
+    };
+    // SAFETY: the action reads two atomics, makes the system calls of `Place::clear`, and ends the process with _exit(2). It takes no
+    // lock, allocates nothing and cannot panic.
+    unsafe { low_level::register(signal, action) }
 }
 
 /// Does this process ignore it (`SigIgn` of proc_pid_status(5))?
@@ -75,9 +103,11 @@ impl Drop for Signals {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
     use std::process::{Command, Output};
 
     use super::*;
+    use crate::conns::door::Door;
 
     /// Set in the processes that get the signals.
     const CHILD: &str = "SYNMILL_TEST_SIGNALS";
@@ -101,8 +131,13 @@ mod tests {
     fn a_second_signal_ends_the_process_at_once() {
         if is_child() {
             let mut signals = Signals::catch().unwrap();
+            let folder = std::env::temp_dir().join(format!("synmill-signals-{}", std::process::id()));
+            let door = Door::in_folder(&folder).unwrap();
+            signals.remove_at_the_end(door.place());
+            println!("door {}", door.path().display());
             low_level::raise(SIGTERM).unwrap();
             assert!(signals.wait(Duration::from_secs(60)));
+            assert!(door.path().exists(), "the first signal removes nothing");
             println!("draining");
             // Whichever of them comes second.
             low_level::raise(SIGINT).unwrap();
@@ -112,6 +147,10 @@ mod tests {
         let (ended, said) = child("a_second_signal_ends_the_process_at_once", &["env"]);
         assert_eq!(ended.status.code(), Some(SECOND_SIGNAL), "{said}");
         assert!(said.contains("draining") && !said.contains("still there"), "{said}");
+        let door =
+            said.lines().find_map(|line| line.split_once("door ")).expect("it says where its door is").1;
+        let folder = Path::new(door).parent().unwrap();
+        assert!(!folder.exists(), "{} is left behind", folder.display());
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::io::{ErrorKind, Read as _};
 use std::net::TcpStream;
+use std::path::Path;
 
 use nix::sys::signal::Signal;
 use xtask::lab::CLIENT_INTERFACE;
@@ -118,10 +119,13 @@ fn a_new_connection_is_refused_while_draining() {
 fn a_second_sigterm_ends_at_once() {
     let stage = Stage::new("twice");
     let (server, _stream) = draining(&stage, "60s");
+    let socket = format!("/run/synmill/{}.sock", server.pid());
+    assert!(Path::new(&socket).exists());
     server.signal(Signal::SIGTERM);
     let (status, said) = server.end();
     assert_eq!(status.code(), Some(1), "{said}");
     assert!(!stage.is_attached(), "an XDP program is left on the interface");
+    assert!(!Path::new(&socket).exists(), "its socket is left behind");
 }
 
 #[test]
