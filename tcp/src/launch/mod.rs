@@ -13,12 +13,14 @@ mod signals;
 mod trial;
 
 use std::io::{self, Write as _};
+use std::time::Duration;
 
 pub use bench::bench;
 pub use serve::serve;
 
 use crate::cli::{Mode, ranges};
 use crate::interface;
+use crate::report::grouped;
 use crate::steer::SteerError;
 
 /// Why it did not run, or not to its end: one line.
@@ -55,6 +57,18 @@ fn show(text: &str) {
     let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
 }
 
+/// Why the end takes a while, for who waits for it: `open` connections may take so long to end. Nothing where there is none to wait for.
+fn stopping(drain: Duration, open: u64) -> Option<String> {
+    let plural = if open == 1 { "" } else { "s" };
+    (open > 0 && !drain.is_zero()).then(|| {
+        format!(
+            "stopping: up to {} s for {} open connection{plural} (--drain); a second signal ends at once, without a report",
+            drain.as_secs_f64(),
+            grouped(open)
+        )
+    })
+}
+
 /// A mode as the command line has it.
 fn name(mode: Mode) -> String {
     format!("{mode:?}").to_lowercase()
@@ -63,4 +77,20 @@ fn name(mode: Mode) -> String {
 /// Queues by number: `queue 0`, `queues 0-3`.
 fn queues(numbers: &[usize]) -> String {
     format!("queue{} {}", if numbers.len() == 1 { "" } else { "s" }, ranges(numbers))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stop_is_told_where_something_is_waited_for() {
+        let told = |ms, open| stopping(Duration::from_millis(ms), open);
+        assert_eq!(
+            told(5000, 1).unwrap(),
+            "stopping: up to 5 s for 1 open connection (--drain); a second signal ends at once, without a report"
+        );
+        assert!(told(1500, 6000).unwrap().starts_with("stopping: up to 1.5 s for 6,000 open connections ("));
+        assert_eq!((told(5000, 0), told(0, 6000)), (None, None));
+    }
 }

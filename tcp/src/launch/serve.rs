@@ -7,7 +7,7 @@ use super::files::Replacement;
 use super::jobs::Limits;
 use super::session::{Left, NAP, Session, Taken, check_captures};
 use super::signals::Signals;
-use super::{Error, say, show};
+use super::{Error, say, show, stopping};
 use crate::config::Config;
 use crate::endpoint::{Listener, Listeners};
 use crate::interface::Interface;
@@ -154,8 +154,12 @@ impl<S> Run<'_, S> {
             let time_is_up = self.config.duration().is_some_and(|duration| now >= duration);
             match deadline {
                 None if signalled || time_is_up => {
+                    let drain = self.config.drain();
+                    if let Some(line) = stopping(drain, report::held(&self.session.total())) {
+                        say(&line);
+                    }
                     self.session.set(Phase::Draining);
-                    deadline = Some(now + self.config.drain());
+                    deadline = Some(now + drain);
                 }
                 None if self.session.lost_one() => break,
                 None => {}

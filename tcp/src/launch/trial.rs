@@ -9,8 +9,8 @@ use std::time::Duration;
 use super::jobs::Clock;
 use super::search::{Next, Search};
 use super::session::{NAP, Session};
-use super::show;
 use super::signals::Signals;
+use super::{say, show, stopping};
 use crate::config::Bench;
 use crate::generator::Load;
 use crate::generator::desk::{Desk, Held, Trial};
@@ -19,8 +19,8 @@ use crate::generator::tally::Totals;
 use crate::generator::tuples::{self, Space};
 use crate::interface::{self, Statistics};
 use crate::report::bench::{Concurrency, Interval, Moment, Phase, Sampler, Step};
-use crate::report::grouped;
 use crate::report::hdr::Log;
+use crate::report::{grouped, held};
 use crate::stats::Snapshot;
 use crate::time::Instant;
 
@@ -201,6 +201,9 @@ impl Run<'_> {
             let left = until - self.clock.now();
             if self.signals.wait(nap.min(left)) && !self.signalled {
                 self.signalled = true;
+                if let Some(line) = stopping(trial.drain, held(&self.session.total())) {
+                    say(&line);
+                }
                 for desk in &self.desks {
                     desk.stop();
                 }

@@ -87,6 +87,13 @@ fn draining(stage: &Stage, drain: &str) -> (Server, TcpStream) {
     say(&stream, b"hello");
     server.signal(Signal::SIGTERM);
     assert_eq!(stream.read(&mut [0]).unwrap(), 0, "the drain begins with a FIN");
+    // Said before the workers are told.
+    until("the stop is told", LIMIT, || {
+        server
+            .said()
+            .lines()
+            .any(|line| line.starts_with("stopping: ") && line.contains(" for 1 open connection ("))
+    });
     (server, stream)
 }
 

@@ -302,6 +302,7 @@ fn a_signal_ends_it_in_order_and_a_second_one_at_once() {
     generator.until_said("1/20 s");
     generator.signal(Signal::SIGINT);
     generator.until_said("drain  ");
+    generator.until_said("stopping: up to 20 s for ");
     generator.signal(Signal::SIGTERM);
     let run = generator.end(&stage);
     assert_eq!(run.status.code(), Some(1), "{}", run.said);
