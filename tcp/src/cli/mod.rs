@@ -85,7 +85,7 @@ pub struct Rings {
     #[arg(long, help_heading = OUTPUT, value_name = "FILE")]
     pub json: Option<PathBuf>,
 
-    /// Write every frame received and sent to this file, as pcap; slow.
+    /// Write every frame received and sent to this file, as pcap, which can be read meanwhile; slow.
     /// Several workers write FILE.0, FILE.1 and so on
     #[arg(long, help_heading = OUTPUT, value_name = "FILE")]
     pub pcap: Option<PathBuf>,

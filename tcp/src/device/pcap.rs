@@ -15,7 +15,8 @@ const SNAP_LENGTH: u32 = 1 << 16;
 
 /// A device around a device: received frames, and frames given to [`Device::transmit`], go to a pcap file as well.
 ///
-/// Writing blocks, so this is for looking at an exchange, not for measuring one. The first error ends the capture, not the
+/// The file can be read while it is written: its header is there at once, and packets are from one [`Device::ring_counts`] to the
+/// next. Writing blocks, so this is for looking at an exchange, not for measuring one. The first error ends the capture, not the
 /// device; [`Capture::finish`] tells it.
 pub struct Capture<D> {
     device: D,
@@ -45,6 +46,7 @@ impl<D: Device> Capture<D> {
         header[16..20].copy_from_slice(&SNAP_LENGTH.to_le_bytes());
         header[20..].copy_from_slice(&ETHERNET.to_le_bytes());
         file.write_all(&header)?;
+        file.flush()?;
         Ok(Self { device, file: Box::new(file), clock: Box::new(clock), left: limit, outcome: Ok(()) })
     }
 
@@ -133,6 +135,10 @@ impl<D: Device> Device for Capture<D> {
     }
 
     fn ring_counts(&mut self) -> RingCounts {
+        // Asked for every 100 ms: often enough for who reads meanwhile and after a kill, and no packet pays for it.
+        if self.outcome.is_ok() {
+            self.outcome = self.file.flush();
+        }
         self.device.ring_counts()
     }
 
@@ -143,6 +149,7 @@ impl<D: Device> Device for Capture<D> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::BufWriter;
     use std::sync::{Arc, Mutex};
 
     use super::*;
@@ -232,6 +239,26 @@ mod tests {
         ours.finish().unwrap();
         let census = ours.census();
         assert_eq!(census.free + census.rings, 64);
+    }
+
+    #[test]
+    fn what_was_captured_can_be_read_while_it_goes_on() {
+        let file = Bounded::new(usize::MAX);
+        let (ours, _theirs, _) = pair(1, &Faults::NONE, 64, 2048);
+        let mut ours = Capture::new(ours, BufWriter::new(file.clone()), 100, || Duration::ZERO).unwrap();
+        assert_eq!(file.read(), [], "the header is there");
+        for round in 1..3 {
+            send(&mut ours, &[1]);
+            ours.ring_counts();
+            assert_eq!(file.read().len(), round);
+        }
+        // What cannot be written then is told at the end as well.
+        let full = Bounded::new(24);
+        let mut ours = Capture::new(ours, BufWriter::new(full.clone()), 100, || Duration::ZERO).unwrap();
+        send(&mut ours, &[1]);
+        ours.ring_counts();
+        assert_eq!(ours.finish().unwrap_err().kind(), io::ErrorKind::StorageFull);
+        assert_eq!(full.read(), []);
     }
 
     #[test]

@@ -134,11 +134,16 @@ fn the_pcap_file_holds_both_directions() {
     let path = file.to_str().unwrap();
     let server = Server::start(&stage, &["--listen=198.18.0.2:80=http:1024", "--pcap", path]);
     assert_eq!(curl(&stage, "http://198.18.0.2/").bytes, 1024);
+    // Without -Z it reads the file as a user who may not enter the build folder.
+    let read = || stage.ask(&["tcpdump", "-Z", "root", "-n", "-t", "-r", path]);
+    let parse = |said: &str| -> Vec<Packet> {
+        said.lines().filter_map(|line| Packet::parse(line, "198.18.0.2.80")).collect()
+    };
+    until("the capture can be read while it goes on", LIMIT, || outline(&parse(&read())) == REQUEST);
     let report = server.stop(&stage);
 
-    // Without -Z it reads the file as a user who may not enter the build folder.
-    let said = stage.ask(&["tcpdump", "-Z", "root", "-n", "-t", "-r", path]);
-    let packets: Vec<Packet> = said.lines().filter_map(|line| Packet::parse(line, "198.18.0.2.80")).collect();
+    let said = read();
+    let packets = parse(&said);
     assert_eq!(outline(&packets), REQUEST, "{said}");
     check_numbers(&packets);
     let count =
