@@ -9,8 +9,8 @@
 //! 198.18.0.0/15 is what RFC 2544 sets aside for benchmarks. Both ends are made inside their namespaces, so nothing of
 //! the lab is ever seen by the machine's own network. In a virtual machine two NICs take the veth pair's place, and its names.
 
-use std::collections::HashSet;
-use std::fs::File;
+use std::collections::{HashMap, HashSet};
+use std::fs::{self, File};
 use std::io::ErrorKind;
 use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::net::{SocketAddr, UnixListener};
@@ -50,6 +50,8 @@ const END_DEADLINE: Duration = Duration::from_secs(8);
 const KILL_DEADLINE: Duration = Duration::from_secs(5);
 /// Longest wait for a lab's name: a child that has not become its own program yet has it, too.
 const CLAIM_DEADLINE: Duration = Duration::from_secs(1);
+/// Letters of an ended process's command that are shown, at most.
+const COMMAND: usize = 60;
 /// How often a condition is looked at.
 const POLL: Duration = Duration::from_millis(10);
 
@@ -342,21 +344,32 @@ fn claim(prefix: &str) -> Result<UnixListener> {
 }
 
 /// Ends the processes that live in a namespace, and waits until they are gone: one that stays would keep the namespace's
-/// devices alive. They are asked first, so that they can remove what they have outside of it.
+/// devices alive. They are asked first, so that they can remove what they have outside of it. Who ran them is told of each.
 fn end_processes(namespace: &str) -> Result<()> {
     let mut asked = HashSet::new();
+    let mut commands = HashMap::new();
     let mut left = Vec::new();
     for (signal, limit) in [(Signal::SIGTERM, END_DEADLINE), (Signal::SIGKILL, KILL_DEADLINE)] {
         let deadline = Instant::now() + limit;
         while Instant::now() < deadline {
             left = processes(namespace)?;
+            commands.retain(|pid, command| {
+                let is_left = left.contains(pid);
+                if !is_left {
+                    eprintln!("ended: {command} (pid {pid})");
+                }
+                is_left
+            });
             if left.is_empty() {
                 return Ok(());
             }
             for &pid in &left {
                 // Once each: a second one hurries a process that is about to end. One that has ended is what was wanted.
                 if asked.insert((pid, signal)) {
-                    let _ = kill(pid, signal);
+                    let command = command(pid);
+                    if kill(pid, signal).is_ok() {
+                        commands.entry(pid).or_insert(command);
+                    }
                 }
             }
             thread::sleep(POLL);
@@ -364,6 +377,21 @@ fn end_processes(namespace: &str) -> Result<()> {
     }
     let left: Vec<String> = left.iter().map(Pid::to_string).collect();
     bail!("the processes {} do not leave the namespace {namespace}", left.join(" "));
+}
+
+/// A process's command as one would type it, shortened, without the folder its program is in.
+fn command(pid: Pid) -> String {
+    let text = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let mut words = text.split(|&byte| byte == 0).map(String::from_utf8_lossy);
+    let program = words.next().unwrap_or_default();
+    let mut line = program.rsplit('/').next().unwrap_or_default().to_owned();
+    words.for_each(|word| line = format!("{line} {word}"));
+    let printable = line.trim_end().chars().map(|c| if c.is_control() { '?' } else { c });
+    let mut short: String = printable.take(COMMAND).collect();
+    if line.trim_end().chars().count() > COMMAND {
+        short.push_str("...");
+    }
+    short
 }
 
 /// The processes that live in a namespace.

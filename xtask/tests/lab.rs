@@ -100,6 +100,42 @@ fn what_runs_in_it_may_tidy_up_before_it_goes() {
     assert_eq!((said.as_str(), status.signal()), ("", Some(9)), "one that does not listen is killed");
 }
 
+/// Set in the process that takes a lab down.
+const CHILD: &str = "SYNMILL_TEST_LAB_DOWN";
+
+#[test]
+fn what_is_ended_is_told() {
+    if std::env::var_os(CHILD).is_some() {
+        Lab::down("smlab-h").unwrap();
+        return;
+    }
+    require_root();
+    let lab = Lab::up("smlab-h", LabOptions::default()).unwrap();
+    let long = "x".repeat(100);
+    let script = "echo ready; read line";
+    let mut command = lab.exec(Side::Server, ["/bin/sh", "-c", script, &long]);
+    let mut running = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("sh starts");
+    let mut line = String::new();
+    BufReader::new(running.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    // Waiting would close it, and the shell would end by itself.
+    let _input = running.stdin.take();
+    let pid = running.id();
+    lab.keep();
+    let reaper = std::thread::spawn(move || running.wait().unwrap());
+    let down = || {
+        let program = std::env::current_exe().unwrap();
+        let arguments = ["--exact", "what_is_ended_is_told", "--nocapture"];
+        let output = Command::new(program).args(arguments).env(CHILD, "1").output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        let said = String::from_utf8(output.stderr).unwrap();
+        said.lines().filter(|line| line.starts_with("ended: ")).map(str::to_owned).collect::<Vec<_>>()
+    };
+    let told = format!("sh -c {script} {long}");
+    assert_eq!(down(), [format!("ended: {}... (pid {pid})", &told[..60])]);
+    reaper.join().unwrap();
+    assert!(down().is_empty(), "there was nothing left to end");
+}
+
 #[test]
 fn a_failure_half_way_leaves_nothing_and_names_the_command() {
     require_root();
