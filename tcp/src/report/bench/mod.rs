@@ -389,7 +389,7 @@ impl BenchReport {
             lost_syns: LostSyns::attribute(&trial, &nic),
             nic,
             counters: counts.counts().collect(),
-            cpu: CpuUse::between(&begin, &end, closed),
+            cpu: CpuUse::between(&begin, &end, totals.established_in_time, closed),
             accounts: Accounts { closed: laws.iter().all(|law| law.holds), laws },
             verdict: Outcome::default(),
             steps: measured.steps,

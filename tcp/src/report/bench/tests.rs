@@ -200,6 +200,20 @@ fn cpu_time_is_the_windows_and_includes_the_kernels_side() {
 }
 
 #[test]
+fn cpu_time_is_no_connections_where_none_was_established_or_no_tick_was_counted() {
+    let without = |change: fn(&mut Measured)| {
+        let mut measured = measured();
+        change(&mut measured);
+        let report = BenchReport::new(setup(), measured);
+        assert_eq!(report.cpu.ns_per_connection, None);
+        assert!(!report.table().contains("ns a connection"));
+    };
+    without(|measured| measured.totals.established_in_time = 0);
+    without(|measured| measured.end.cpu = measured.begin.cpu.clone());
+    without(|measured| measured.end.counts = measured.begin.counts);
+}
+
+#[test]
 fn latencies_are_microseconds_in_order() {
     let connect = BenchReport::new(setup(), measured()).latency_us.connect;
     let Latency { p50, p90, p99, p999, p9999, max, count } = connect;

@@ -15,8 +15,8 @@ pub struct CpuUse {
     pub cores: Vec<CoreUse>,
     /// The whole process.
     pub process: ProcessUse,
-    /// Busy time of the workers' cores, whoever used it, over the connections that closed in the window; nothing if
-    /// none did.
+    /// Busy time of the workers' cores, whoever used it, over the connections that closed in the window; nothing if none did, if none
+    /// was established, or if the time is too short for the clock's ticks.
     pub ns_per_connection: Option<f64>,
 }
 
@@ -45,8 +45,8 @@ pub struct ProcessUse {
 }
 
 impl CpuUse {
-    /// What was used between two moments in which `closed` connections closed.
-    pub(super) fn between(begin: &Moment, end: &Moment, closed: u64) -> Self {
+    /// What was used between two moments in which so many connections were established, and so many closed.
+    pub(super) fn between(begin: &Moment, end: &Moment, established: u64, closed: u64) -> Self {
         let window_s = end.at.saturating_sub(begin.at).as_secs_f64();
         let percent = |after: u64, before: u64| tenth(per_s(after.saturating_sub(before), window_s));
         let seconds = |after: u64, before: u64| after.saturating_sub(before) as f64 / TICKS_PER_S as f64;
@@ -59,6 +59,8 @@ impl CpuUse {
             idle_percent: percent(after.idle, before.idle),
         });
         let busy_s: f64 = pairs().map(|(after, before)| seconds(after.busy(), before.busy())).sum();
+        // Refused ones close, too, but what the cores did is not theirs.
+        let has_price = established > 0 && closed > 0 && busy_s > 0.0;
         let (after, before) = (end.cpu.process, begin.cpu.process);
         Self {
             window_s,
@@ -67,7 +69,7 @@ impl CpuUse {
                 user_s: seconds(after.user, before.user),
                 system_s: seconds(after.system, before.system),
             },
-            ns_per_connection: (closed > 0).then(|| (busy_s * 1e9 / closed as f64).round()),
+            ns_per_connection: has_price.then(|| (busy_s * 1e9 / closed as f64).round()),
         }
     }
 }
