@@ -68,6 +68,7 @@ fn pass_on(mut conversation: Conversation, json: bool, mut out: impl Write) -> R
             Ok(heard) => heard,
             Err(line) => {
                 // What was heard before is true all the same.
+                out.write_all(table.flush().as_bytes())?;
                 out.flush()?;
                 return Err(Failure::In(line));
             }
@@ -76,10 +77,13 @@ fn pass_on(mut conversation: Conversation, json: bool, mut out: impl Write) -> R
             Heard::Row(line) if json => out.write_all(line).and_then(|()| out.write_all(b"\n"))?,
             Heard::Row(line) => {
                 let row = serde_json::from_slice(line).map_err(|error| Failure::In(strange(&error)))?;
-                out.write_all(table.row(&row).as_bytes())?;
+                out.write_all(table.row(row).as_bytes())?;
             }
             // Nothing more for a while.
-            Heard::SignOfLife => out.flush()?,
+            Heard::SignOfLife => {
+                out.write_all(table.flush().as_bytes())?;
+                out.flush()?;
+            }
             Heard::End(totals) => {
                 if !json {
                     out.write_all(table.end(&totals).as_bytes())?;

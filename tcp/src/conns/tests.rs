@@ -185,7 +185,7 @@ fn all_that_is_there_is_listed_once() {
     assert_eq!(rows.len(), 305);
     let text = ask_whom(&folder, &Whom::Only, &Request::default(), false).unwrap();
     assert_eq!(text.lines().count(), 1 + 2 * 305 + 1);
-    assert!(text.ends_with("\n305 listed, 305 held (worker 0: 5, worker 1: 300)\n"), "{text}");
+    assert!(text.ends_with("\n305 listed of 305 in the table (worker 0: 5, worker 1: 300)\n"), "{text}");
 }
 
 #[test]
@@ -201,7 +201,7 @@ fn filters_are_the_endpoints_work() {
     assert_eq!(rows, expected(&some(), |view| request.wants(view)));
     assert!(!rows.is_empty() && rows.len() < 100, "{}", rows.len());
     let text = ask_whom(&folder, &Whom::Only, &request, false).unwrap();
-    let last = format!("{} listed, 305 held (worker 0: 5, worker 1: 300)", rows.len());
+    let last = format!("{} listed of 305 in the table (worker 0: 5, worker 1: 300)", rows.len());
     assert_eq!(text.lines().last(), Some(&last[..]));
 }
 
@@ -230,7 +230,7 @@ fn the_top_is_the_head_of_a_sorted_list() {
     }
     let request = Request { top: Some(Top { count: 2, sort: Sort::Age }), ..Request::default() };
     let text = ask_whom(&folder, &Whom::Only, &request, false).unwrap();
-    assert!(text.contains("\n2 listed of 305 that match, 305 held ("), "{text}");
+    assert!(text.contains("\n2 listed of 305 that match, 305 in the table ("), "{text}");
 }
 
 #[test]
@@ -239,7 +239,7 @@ fn an_endpoint_without_connections_has_an_empty_list() {
     let _server = serve(&folder, vec![Fixed(Vec::new()), Fixed(vec![None; 5000])], LONG);
     assert_eq!(ask(&folder, &Request::default()), []);
     let text = ask_whom(&folder, &Whom::Only, &Request::default(), false).unwrap();
-    assert_eq!(text, "0 listed, 0 held (worker 0: 0, worker 1: 0)\n");
+    assert_eq!(text, "0 listed of 0 in the table (worker 0: 0, worker 1: 0)\n");
 }
 
 /// Sends bytes, and reads what comes back to its end.

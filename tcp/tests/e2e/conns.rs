@@ -96,7 +96,7 @@ fn what_the_clients_have_is_listed_and_nothing_else() {
     let server = Server::start(&stage, &HOLD);
     let pid = server.pid();
     assert!(rows(pid, &[]).is_empty());
-    assert_eq!(table(pid, &[]), "0 listed, 0 held\n");
+    assert_eq!(table(pid, &[]), "0 listed of 0 in the table\n");
 
     let mut streams = open(&stage, &["198.18.0.2:9", "[fd00:18::2]:9"], 100);
     let all = until_listed(pid, &["--state", "established"], &held(&streams));
@@ -115,7 +115,7 @@ fn what_the_clients_have_is_listed_and_nothing_else() {
     assert!(rows(pid, &["--state", "time-wait,syn-received"]).is_empty());
     assert_eq!(pairs(&rows(pid, &["--top", "7", "--sort", "age"])).len(), 7);
     let text = table(pid, &["--top", "7"]);
-    assert!(text.ends_with("\n7 listed of 200 that match, 200 held\n"), "{text}");
+    assert!(text.ends_with("\n7 listed of 200 that match, 200 in the table\n"), "{text}");
     assert_eq!(text.lines().count(), 1 + 2 * 7 + 1, "{text}");
 
     // Who leaves is gone from the list.
@@ -223,7 +223,7 @@ fn the_lists_of_both_ends_mirror_each_other() {
         theirs.len() == COUNT
             && established(server.pid()) == theirs.into_iter().map(|(ours, peer)| (peer, ours)).collect()
     });
-    let ends = format!("\n5 listed of {0} that match, {0} held\n", "20,000");
+    let ends = format!("\n5 listed of {0} that match, {0} in the table\n", "20,000");
     for pid in [server.pid(), generator.pid()] {
         let text = table(pid, &["--top", "5", "--sort", "age"]);
         assert!(text.ends_with(&ends), "{text}");
@@ -244,7 +244,7 @@ fn the_connections_of_all_workers_are_listed() {
     let of = |worker: u64| rows.iter().filter(|row| row["worker"].as_u64() == Some(worker)).count();
     assert!(of(0) > 0 && of(1) > 0, "one worker has them all");
     let text = table(server.pid(), &[]);
-    let end = format!("\n100 listed, 100 held (worker 0: {}, worker 1: {})\n", of(0), of(1));
+    let end = format!("\n100 listed of 100 in the table (worker 0: {}, worker 1: {})\n", of(0), of(1));
     assert!(text.ends_with(&end), "{text}");
     drop(streams);
     server.stop(&stage);
@@ -295,7 +295,7 @@ fn the_socket_may_be_elsewhere_or_nowhere() {
     assert_eq!(fs::symlink_metadata(&path).unwrap().permissions().mode() & 0o7777, 0o600);
     assert!(!socket(server.pid()).exists());
     let output = run(Command::new(BINARY).args(["conns", "--socket", control]));
-    assert_eq!((output.status.code(), &output.stdout[..]), (Some(0), &b"0 listed, 0 held\n"[..]));
+    assert_eq!((output.status.code(), &output.stdout[..]), (Some(0), &b"0 listed of 0 in the table\n"[..]));
 
     // A second endpoint is refused the same place, before it touches anything.
     let places = [(control, "another endpoint's"), ("/nonexistent/s", "No such file"), (BINARY, "no socket")];
