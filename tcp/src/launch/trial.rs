@@ -118,9 +118,9 @@ impl Run<'_> {
             ));
         }
         while !self.signalled && self.trouble.is_none() {
-            let (rate, duration, what) = match search.next() {
-                Next::Try(rate) => (rate, short, "step"),
-                Next::Confirm(rate) => (rate, self.config.duration(), "confirmation"),
+            let (rate, duration, confirmation) = match search.next() {
+                Next::Try(rate) => (rate, short, false),
+                Next::Confirm(rate) => (rate, self.config.duration(), true),
                 Next::Done => break,
             };
             outcome = self.trial(Load::Rate(rate), duration);
@@ -129,6 +129,7 @@ impl Run<'_> {
             // What a signal has cut short shows nothing.
             let passed = few_lost && achieved >= REACHED * rate as f64 && !self.signalled;
             let verdict = if passed { "passed" } else { "failed" };
+            let what = if confirmation { "confirmation" } else { "step" };
             self.tell(&format!(
                 "search: {what} at {} /s: {} /s achieved, {} started, {} lost: {verdict}\n",
                 grouped(rate),
@@ -136,7 +137,7 @@ impl Run<'_> {
                 grouped(started),
                 grouped(lost)
             ));
-            steps.push(Step { rate, started, lost, achieved, passed });
+            steps.push(Step { rate, started, lost, achieved, passed, confirmation });
             search.done(passed);
         }
         (outcome, search.confirmed(), steps)

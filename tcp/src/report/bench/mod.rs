@@ -95,6 +95,8 @@ pub struct Step {
     pub achieved: f64,
     /// Whether so few were lost, and the rate was reached.
     pub passed: bool,
+    /// A trial of the whole duration, which confirms what shorter ones have found.
+    pub confirmation: bool,
 }
 
 /// Connections a second; an average over the window.

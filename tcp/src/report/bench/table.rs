@@ -256,11 +256,18 @@ impl BenchReport {
         }
         table.line("search", format!("{:>12}{:>14}{:>12}{:>16}", "rate/s", "started", "lost", "achieved/s"));
         for step in &self.steps[self.steps.len().saturating_sub(MOST_STEPS)..] {
-            let Step { rate: asked, started, lost, achieved, passed } = *step;
+            let Step { rate: asked, started, lost, achieved, passed, confirmation } = *step;
             let [asked, started, lost] = [asked, started, lost].map(grouped);
             let passed = if passed { "passed" } else { "failed" };
+            let confirmation = if confirmation { " (confirmation)" } else { "" };
             let achieved = rate(achieved);
-            table.line("", format!("{asked:>12}{started:>14}{lost:>12}{achieved:>16}   {passed}"));
+            let line = format!("{asked:>12}{started:>14}{lost:>12}{achieved:>16}   {passed}{confirmation}");
+            table.line("", line);
+        }
+        // A search ends with the first confirmation that passes.
+        if let Some(found) = self.steps.last().filter(|last| last.confirmation && last.passed) {
+            let loss = if found.lost == 0 { "without loss" } else { "within the loss allowed" };
+            table.line("", format!("highest rate {loss}: {}/s", grouped(found.rate)));
         }
     }
 
@@ -287,7 +294,7 @@ impl BenchReport {
 mod tests {
     use super::super::tests::{measured, setup, troubled};
     use super::*;
-    use crate::report::bench::CpuUse;
+    use crate::report::bench::{CpuUse, Measured};
 
     #[test]
     fn durations_have_three_digits_and_a_unit() {
@@ -348,7 +355,7 @@ mod tests {
     fn what_went_wrong_is_in_the_table() {
         let report = troubled();
         let table = report.table();
-        fits(&table, 46);
+        fits(&table, 47);
         for part in [
             "refused 300,000",
             "not started 70,000",
@@ -365,6 +372,34 @@ mod tests {
             "NOT as asked",
         ] {
             assert!(table.contains(part), "{part}: {table}");
+        }
+    }
+
+    #[test]
+    fn the_result_of_a_search_is_named_below_its_trials() {
+        let step = Step {
+            rate: 227_259,
+            started: 2_272_590,
+            lost: 0,
+            achieved: 227_258.9,
+            passed: true,
+            confirmation: false,
+        };
+        let confirmed = Step { confirmation: true, ..step };
+        let table = |steps: &[Step]| {
+            let table = BenchReport::new(setup(), Measured { steps: steps.to_vec(), ..measured() }).table();
+            fits(&table, 36);
+            table
+        };
+        let found = table(&[step, confirmed]);
+        assert_eq!(found.matches("passed\n").count(), 1, "{found}");
+        let end =
+            "         227,259   passed (confirmation)\n              highest rate without loss: 227,259/s\n";
+        assert!(found.contains(end), "{found}");
+        let allowed = table(&[step, Step { lost: 12, ..confirmed }]);
+        assert!(allowed.contains("highest rate within the loss allowed: 227,259/s\n"), "{allowed}");
+        for steps in [&[step][..], &[step, Step { passed: false, ..confirmed }]] {
+            assert!(!table(steps).contains("highest rate"), "{steps:?}");
         }
     }
 

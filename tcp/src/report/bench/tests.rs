@@ -152,6 +152,7 @@ pub(in super::super) fn troubled() -> BenchReport {
         lost,
         achieved: rate as f64 - lost as f64 / 10.0,
         passed: lost == 0,
+        confirmation: rate == 200_000,
     };
     measured.steps = vec![step(100_000, 0), step(400_000, 51_234), step(200_000, 0)];
     measured.ended_early = Some(Early::Signal);

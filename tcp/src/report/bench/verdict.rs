@@ -351,7 +351,8 @@ mod tests {
             change(&mut measured);
             BenchReport::new(Setup { load: search(), ..setup() }, measured)
         };
-        let step = Step { rate: 100, started: 100, lost: 0, achieved: 100.0, passed: true };
+        let step =
+            Step { rate: 100, started: 100, lost: 0, achieved: 100.0, passed: true, confirmation: false };
         let none = "the search found no rate: none passed its trial and its confirmation";
         // A trial that passed is no confirmation.
         for steps in [vec![], vec![step], vec![step, Step { passed: false, ..step }]] {

@@ -106,6 +106,7 @@ fn a_search_shows_its_steps_and_confirms_what_it_finds() {
     let is_found = steps.last().unwrap()["passed"] == Value::Bool(true);
     assert_eq!(run.status.code(), Some(if is_found { 0 } else { 3 }), "{}", run.said);
     assert!(!is_found || run.said.contains("search: confirmation at "), "{}", run.said);
+    assert_eq!(run.said.contains("\n              highest rate w"), is_found, "{}", run.said);
     assert_eq!(server.stop(&stage).count("passive_opens"), run.count("/counters/active_opens"));
 }
 
