@@ -6,6 +6,7 @@ mod serve;
 mod steering;
 
 use std::fs;
+use std::net::SocketAddr;
 
 use crate::cli::{Queues, ranges};
 use crate::config::Rings;
@@ -67,6 +68,8 @@ pub struct Machine {
     pub forwards: (bool, bool),
     /// Bytes of memory that this process may still take, if that is known.
     pub memory_bytes: Option<u64>,
+    /// Does the kernel refuse a server of its own TCP this address and port, because a socket has them?
+    pub is_in_use: fn(SocketAddr) -> bool,
 }
 
 /// What will be done.
@@ -119,6 +122,7 @@ impl Machine {
             reserved_ports: port_ranges(&setting("ipv4/ip_local_reserved_ports")),
             forwards: (forwards("ipv4/ip_forward"), forwards("ipv6/conf/all/forwarding")),
             memory_bytes: memory::available_bytes(),
+            is_in_use: serve::is_in_use,
         }
     }
 
@@ -391,6 +395,7 @@ mod tests {
             reserved_ports: vec![(40000, 40001)],
             forwards: (false, false),
             memory_bytes: Some(16_000_000_000),
+            is_in_use: |_| false,
         }
     }
 

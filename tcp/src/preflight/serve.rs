@@ -1,6 +1,9 @@
-//! The plan of `synmill serve`: whose addresses its listeners' are.
+//! The plan of `synmill serve`: whose addresses its listeners' are, and whether the kernel's TCP has their ports.
 
-use std::net::IpAddr;
+use std::io::{self, ErrorKind};
+use std::net::{IpAddr, SocketAddr};
+
+use socket2::{Domain, Socket, Type};
 
 use super::memory::Wanted;
 use super::{Machine, Plan};
@@ -16,12 +19,14 @@ impl Plan {
     /// One line: what is wrong and how to fix it.
     pub fn serve<S>(config: &Config<S>, interface: &Interface, machine: &Machine) -> Result<Self, String> {
         let mut plan = Self::new(&config.rings, interface, machine)?;
+        let here = interface.addresses.iter().map(|&(ip, _)| ip);
+        let kernels: Vec<IpAddr> = here.chain(interface.elsewhere.iter().map(|&(ip, _)| ip)).collect();
         for listener in config.listeners() {
             let ip = listener.address.ip();
             let whole = (Address::from(ip), if ip.is_ipv4() { 32 } else { 128 });
-            let kernel_has = interface.addresses.iter().any(|&(there, _)| there == ip)
-                || interface.elsewhere.iter().any(|&(there, _)| there == ip);
-            if !ip.is_unspecified() && !kernel_has && !plan.owned.contains(&whole) {
+            if ip.is_unspecified() || kernels.contains(&ip) {
+                check_free(listener.address, &kernels, machine.is_in_use)?;
+            } else if !plan.owned.contains(&whole) {
                 plan.owned.push(whole);
             }
         }
@@ -37,6 +42,44 @@ impl Plan {
         plan.notes.extend(notes(config, interface, machine, &plan.owned));
         Ok(plan)
     }
+}
+
+/// What is steered to us is taken from the kernel's sockets, and its connections would be reset. The unspecified address takes from
+/// those of all the kernel's addresses but loopback's, which no packet comes for.
+fn check_free(
+    address: SocketAddr,
+    kernels: &[IpAddr],
+    is_in_use: fn(SocketAddr) -> bool,
+) -> Result<(), String> {
+    let (ip, port) = (address.ip(), address.port());
+    let is_meant = |there: &IpAddr| {
+        *there == ip || ip.is_unspecified() && there.is_ipv4() == ip.is_ipv4() && !there.is_loopback()
+    };
+    if kernels.iter().filter(|there| is_meant(there)).any(|&there| is_in_use(SocketAddr::new(there, port))) {
+        return Err(format!(
+            "{address} is in use: a socket of the kernel's TCP has it (see `ss -tanp sport = :{port}`): stop its owner, or choose \
+             another port"
+        ));
+    }
+    Ok(())
+}
+
+/// Does the kernel refuse a server of its own TCP this address, because a socket has it? Other refusals say nothing of that.
+pub(super) fn is_in_use(address: SocketAddr) -> bool {
+    bind(address).is_err_and(|error| error.kind() == ErrorKind::AddrInUse)
+}
+
+/// Binds as servers do, so that connections in TIME-WAIT are not in the way, and lets go at once.
+fn bind(address: SocketAddr) -> io::Result<()> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+    socket.set_reuse_address(true)?;
+    // An IPv6 address may still be looked for on the link.
+    if address.is_ipv4() {
+        socket.set_freebind_v4(true)?;
+    } else {
+        socket.set_freebind_v6(true)?;
+    }
+    socket.bind(&address.into())
 }
 
 fn notes<S>(
@@ -82,6 +125,10 @@ fn notes<S>(
 
 #[cfg(test)]
 mod tests {
+    use std::net::TcpListener;
+    use std::thread;
+    use std::time::Duration;
+
     use super::super::port_ranges;
     use super::super::tests::{config, interface, machine, notes};
     use super::*;
@@ -93,6 +140,48 @@ mod tests {
         let plan = Plan::serve(&config, &interface(), &machine(4)).unwrap();
         let owned: Vec<String> = plan.owned.iter().map(|(address, _)| address.to_ip().to_string()).collect();
         assert_eq!(owned, ["198.18.0.9", "fd00:18::9"]);
+    }
+
+    #[test]
+    fn what_the_kernels_tcp_has_is_refused() {
+        let refused = |listen: &str, is_in_use: fn(SocketAddr) -> bool| {
+            let machine = Machine { is_in_use, ..machine(4) };
+            Plan::serve(&config(&format!("--listen {listen}")), &interface(), &machine).err()
+        };
+        let port_22: fn(SocketAddr) -> bool = |address| address.port() == 22;
+        for listen in ["198.18.0.2:22", "198.19.0.1:22", "0.0.0.0:22"] {
+            let line = refused(listen, port_22).expect(listen);
+            let words = format!(
+                "{listen} is in use: a socket of the kernel's TCP has it (see `ss -tanp sport = :22`): "
+            );
+            assert!(line.starts_with(&words), "{line}");
+        }
+        // Another port, an address that only we have, and a family that the kernel has no address of.
+        for listen in ["198.18.0.2:23", "198.18.0.9:22", "[::]:22"] {
+            assert_eq!(refused(listen, port_22), None, "{listen}");
+        }
+        let elsewhere: fn(SocketAddr) -> bool = |address| address.to_string() == "198.19.0.1:22";
+        assert_eq!(refused("198.18.0.2:22", elsewhere), None);
+        assert!(refused("0.0.0.0:22", elsewhere).is_some());
+    }
+
+    #[test]
+    fn the_kernel_tells_what_is_in_use() {
+        for ip in ["127.0.0.1", "::1"] {
+            // Without IPv6 there is nothing to be asked.
+            let Ok(listener) = TcpListener::bind((ip, 0)) else { continue };
+            let address = listener.local_addr().unwrap();
+            assert!(is_in_use(address), "{address}");
+            drop(listener);
+            // A process that another test is just starting may have it for a moment more.
+            let is_free = || {
+                thread::sleep(Duration::from_millis(5));
+                !is_in_use(address)
+            };
+            assert!((0..100).any(|_| is_free()), "{address}");
+        }
+        // What the kernel has no address for is free, as far as it is concerned.
+        assert!(!is_in_use("198.51.100.1:80".parse().unwrap()));
     }
 
     #[test]

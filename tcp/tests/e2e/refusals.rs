@@ -1,6 +1,7 @@
 //! Every way to be refused that a veth pair can produce: one line, what and how to fix it, and nothing attached.
 
 use std::fs;
+use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
@@ -125,6 +126,34 @@ fn an_interface_that_is_taken() {
     let server = Server::start(&stage, &["--listen", "198.18.0.2:80"]);
     option_refused(&stage, &["--listen", "198.18.0.2:81"], RUN_TIME, &[SERVER_INTERFACE, "XDP program"]);
     server.stop(&stage);
+}
+
+#[test]
+fn a_port_that_the_kernels_tcp_has() {
+    let stage = Stage::new("in-use");
+    for (kernel, listen) in [
+        (("198.18.0.2", 80), "198.18.0.2:80"),
+        (("0.0.0.0", 80), "198.18.0.2:80"),
+        (("::", 80), "0.0.0.0:80"),
+        (("fd00:18::2", 80), "[fd00:18::2]:80"),
+    ] {
+        let listener = stage.lab.inside(Side::Server, || TcpListener::bind(kernel).unwrap()).unwrap();
+        let parts = [listen, "in use", "ss -tanp sport = :80"];
+        serve_refused(&stage, &["--interface", SERVER_INTERFACE, "--listen", listen], RUN_TIME, &parts);
+        drop(listener);
+    }
+    assert!(!stage.is_attached());
+
+    // A server that has gone leaves a connection in TIME-WAIT, which is no reason to refuse.
+    let listener = stage.lab.inside(Side::Server, || TcpListener::bind(("198.18.0.2", 80)).unwrap()).unwrap();
+    let client = stage.lab.inside(Side::Client, || TcpStream::connect(("198.18.0.2", 80)).unwrap()).unwrap();
+    drop(listener.accept().unwrap());
+    drop((client, listener));
+    // On loopback a port may be the kernel's all along: no packet of the interface is for it.
+    let loopback = stage.lab.inside(Side::Server, || TcpListener::bind(("127.0.0.1", 81)).unwrap()).unwrap();
+    let server = Server::start(&stage, &["--listen", "198.18.0.2:80", "--listen", "0.0.0.0:81"]);
+    server.stop(&stage);
+    drop(loopback);
 }
 
 #[test]
