@@ -1,6 +1,7 @@
 //! Everything that can be refused before the machine is touched, and the plan when nothing is. Knows facts; changes nothing.
 
 mod bench;
+mod holder;
 mod memory;
 mod serve;
 mod steering;
@@ -18,6 +19,7 @@ use crate::interface::{self, Help, Interface};
 use crate::report::counted;
 use crate::wire::Mac;
 
+pub use self::holder::Holder;
 use self::steering::check_steering;
 pub use self::steering::is_asked_for;
 
@@ -70,6 +72,8 @@ pub struct Machine {
     pub memory_bytes: Option<u64>,
     /// Does the kernel refuse a server of its own TCP this address and port, because a socket has them?
     pub is_in_use: fn(SocketAddr) -> bool,
+    /// What there is to know of the XDP program with this identifier.
+    pub xdp_holder: fn(u32) -> Holder,
 }
 
 /// What will be done.
@@ -123,6 +127,10 @@ impl Machine {
             forwards: (forwards("ipv4/ip_forward"), forwards("ipv6/conf/all/forwarding")),
             memory_bytes: memory::available_bytes(),
             is_in_use: serve::is_in_use,
+            #[cfg(feature = "xdp")]
+            xdp_holder: crate::steer::holder,
+            #[cfg(not(feature = "xdp"))]
+            xdp_holder: |id| Holder { id: Some(id), ..Holder::default() },
         }
     }
 
@@ -165,9 +173,7 @@ impl Plan {
             ));
         }
         if let Some(id) = interface.xdp_program {
-            return Err(format!(
-                "{name} already has XDP program {id}: stop its owner, or ip link set {name} xdp off"
-            ));
+            return Err((machine.xdp_holder)(id).refuses(name));
         }
         let steering = check_steering(rings.steer(), interface)?;
         let queues = check_queues(rings.queues(), interface, &steering)?;
@@ -396,6 +402,7 @@ mod tests {
             forwards: (false, false),
             memory_bytes: Some(16_000_000_000),
             is_in_use: |_| false,
+            xdp_holder: |id| Holder { id: Some(id), name: None, is_linked: Some(false) },
         }
     }
 

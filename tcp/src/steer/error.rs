@@ -1,7 +1,6 @@
 //! Why the XDP program could not be loaded or attached: the kernel's numbers in words. Knows errno values and `ip link`; never maps.
 
 use std::error::Error;
-use std::fmt;
 use std::io;
 use std::process::Command;
 
@@ -10,8 +9,9 @@ use aya::programs::ProgramError;
 use serde::Deserialize;
 use thiserror::Error;
 
+use super::holder;
 use crate::device::Buffers;
-use crate::preflight::{how_to_permit, max_mtu};
+use crate::preflight::{Holder, how_to_permit, max_mtu};
 
 /// What went wrong, and how to mend it, in one line each.
 #[derive(Debug, Error)]
@@ -71,9 +71,7 @@ pub enum SteerError {
         interface: String,
     },
     /// EBUSY or EEXIST: one interface takes one XDP program, in one mode.
-    #[error(
-        "{interface} has an XDP program already, {holder}: stop the process that attached it, or `ip link set dev {interface} xdp off`"
-    )]
+    #[error("{}", holder.refuses(interface))]
     Occupied {
         /// The interface.
         interface: String,
@@ -167,8 +165,11 @@ impl SteerError {
         match errno(error) {
             Some(libc::EPERM) => Self::Permission { action: format!("attach to {interface}") },
             Some(libc::EBUSY | libc::EEXIST) => {
-                let holder = link_shown(&interface).and_then(|link| link.xdp);
-                Self::Occupied { holder: Holder::from(holder), interface }
+                let shown = link_shown(&interface).and_then(|link| link.xdp?.prog);
+                Self::Occupied {
+                    holder: shown.map_or_else(Holder::default, |prog| holder(prog.id)),
+                    interface,
+                }
             }
             Some(libc::ERANGE) => Self::MtuTooLarge { mtu: mtu(), interface },
             Some(libc::EOPNOTSUPP) => Self::NoNativeXdp { mtu: mtu(), interface },
@@ -188,33 +189,6 @@ fn raised(mtu: Option<u32>, words: &str) -> String {
     mtu.filter(|&mtu| mtu > 1500).map_or_else(String::new, |mtu| format!("{words} {mtu}"))
 }
 
-/// The XDP program that an interface has already.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Holder {
-    /// The kernel's number for it, as `bpftool prog` has it, if it can be found.
-    pub id: Option<u32>,
-    /// Its name, if it has one and it can be found.
-    pub name: Option<String>,
-}
-
-impl fmt::Display for Holder {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match (self.id, &self.name) {
-            (Some(id), Some(name)) => write!(f, "id {id}, name {name}"),
-            (Some(id), None) => write!(f, "id {id}, without a name"),
-            (None, _) => write!(f, "which one `ip -details link` may tell"),
-        }
-    }
-}
-
-impl From<Option<XdpShown>> for Holder {
-    fn from(shown: Option<XdpShown>) -> Self {
-        shown
-            .and_then(|xdp| xdp.prog)
-            .map_or_else(Self::default, |prog| Self { id: Some(prog.id), name: prog.name })
-    }
-}
-
 /// What `ip -json -details link` shows of an interface, as far as it explains a refusal.
 #[derive(Deserialize)]
 struct LinkShown {
@@ -230,7 +204,6 @@ struct XdpShown {
 #[derive(Deserialize)]
 struct ProgramShown {
     id: u32,
-    name: Option<String>,
 }
 
 /// Asks `ip`, which is there wherever interfaces are set up; without it the message only says less.

@@ -9,7 +9,7 @@ use std::os::fd::{AsRawFd as _, BorrowedFd};
 use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{HashMap, Map, MapData, PerCpuArray, XskMap};
 use aya::programs::xdp::XdpLinkId;
-use aya::programs::{TestRun as _, TestRunOptions, Xdp, XdpMode};
+use aya::programs::{TestRun as _, TestRunOptions, Xdp, XdpMode, loaded_links, loaded_programs};
 use aya::util::KernelVersion;
 use aya::{Ebpf, EbpfLoader};
 use synmill_xdp_ebpf::{
@@ -17,10 +17,11 @@ use synmill_xdp_ebpf::{
     Outcome, PROGRAM, PROGRAM_FRAGS, XSKS,
 };
 
-pub use error::{Holder, SteerError};
+pub use error::SteerError;
 
 use crate::device::Buffers;
 use crate::flow::Address;
+use crate::preflight::Holder;
 use crate::wire::Mac;
 
 /// The first kernel with `bpf_link` for XDP; an older one would leave the program behind after kill -9.
@@ -168,6 +169,27 @@ impl Steer {
         let result = program(&mut self.ebpf, self.program)?.test_run(options);
         Ok(result.map_err(SteerError::TestRun)?.return_value)
     }
+}
+
+/// What the kernel tells of the program with this identifier: nothing without CAP_SYS_ADMIN.
+#[must_use]
+pub fn holder(id: u32) -> Holder {
+    let program = loaded_programs().flatten().find(|program| program.id() == id);
+    let name = program.and_then(|program| program.name_as_str().map(str::to_owned));
+    Holder { id: Some(id), name: name.filter(|name| !name.is_empty()), is_linked: is_linked(id) }
+}
+
+/// Does the program hang on a link? Of a link that cannot be looked at it is not known.
+fn is_linked(id: u32) -> Option<bool> {
+    let mut is_known = true;
+    for link in loaded_links() {
+        match link {
+            Ok(link) if link.program_id() == id => return Some(true),
+            Ok(_) => {}
+            Err(_) => is_known = false,
+        }
+    }
+    is_known.then_some(false)
 }
 
 /// The XDP program of this name in an object.

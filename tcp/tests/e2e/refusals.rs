@@ -124,7 +124,8 @@ fn an_mtu_beyond_all_frames() {
 fn an_interface_that_is_taken() {
     let stage = Stage::new("taken");
     let server = Server::start(&stage, &["--listen", "198.18.0.2:80"]);
-    option_refused(&stage, &["--listen", "198.18.0.2:81"], RUN_TIME, &[SERVER_INTERFACE, "XDP program"]);
+    let parts = ["sms0 is taken by another synmill serve or bench", "XDP program", "`pgrep -a synmill`"];
+    option_refused(&stage, &["--listen", "198.18.0.2:81"], RUN_TIME, &parts);
     server.stop(&stage);
 }
 

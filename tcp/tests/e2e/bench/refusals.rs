@@ -237,7 +237,7 @@ fn too_few_tuples() {
 #[test]
 fn an_interface_that_is_taken() {
     let stage = Stage::new("b-taken");
-    let busy = ["XDP program", "ip link set smc0 xdp off"];
+    let busy = ["smc0 is taken by another synmill serve or bench", "XDP program", "`pgrep -a synmill`"];
     let argv = [BINARY, "serve", "--interface", CLIENT_INTERFACE, "--listen", "198.18.0.1:81"];
     let mut other = Process::spawn(&mut stage.client(&argv));
     until("the other is ready", LIMIT, || other.said().lines().any(|line| line.starts_with("ready")));
