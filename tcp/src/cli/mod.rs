@@ -7,7 +7,7 @@ mod serve;
 
 use std::ffi::OsString;
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -241,6 +241,12 @@ fn command(message: &str) -> String {
 }
 
 fn parse_address(text: &str) -> Result<SocketAddr, String> {
+    // Such a text may be another address as well: one without a port.
+    if let Some((ip, port)) = text.rsplit_once(':')
+        && let (Ok(ip), Ok(port @ 1..)) = (ip.parse::<Ipv6Addr>(), port.parse())
+    {
+        return Err(format!("an IPv6 address needs brackets: write {}", SocketAddr::new(ip.into(), port)));
+    }
     if let Ok(ip) = text.trim_matches(['[', ']']).parse::<IpAddr>() {
         return Err(format!("the port is missing: write {}", SocketAddr::new(ip, 80)));
     }

@@ -222,6 +222,13 @@ mod tests {
             ("--interface a-name-of-sixteen --listen 198.18.0.2:80", "as `ip link` shows it"),
             ("--interface t0 --listen 198.18.0.2", "the port is missing: write 198.18.0.2:80"),
             ("--interface t0 --listen [fd00:18::2]", "the port is missing: write [fd00:18::2]:80"),
+            ("--interface t0 --listen fd00:18::2", "the port is missing: write [fd00:18::2]:80"),
+            (
+                "--interface t0 --listen fd00:18::2:80",
+                "an IPv6 address needs brackets: write [fd00:18::2]:80",
+            ),
+            ("--interface t0 --listen :::8080=close", "an IPv6 address needs brackets: write [::]:8080"),
+            ("--interface t0 --listen fd00:18::2:a", "the port is missing: write [fd00:18::2:a]:80"),
             ("--interface t0 --listen fd00:18::2:x", "not an address and port: write"),
             ("--interface t0 --listen 198.18.0.2:65536", "a port from 1 to 65535"),
             ("--interface t0 --listen 198.18.0.2:0", "give a port from 1 to 65535"),

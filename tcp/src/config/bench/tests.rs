@@ -144,6 +144,7 @@ fn each_error_is_one_line_that_says_how_to_fix_it() {
         ("--rate 1 --source 198.18.0.0/24", "give another source"),
         ("--rate 1 --target 198.18.0.3:0", "give a port from 1 to 65535"),
         ("--rate 1 --target 198.18.0.3", "write 198.18.0.3:80"),
+        ("--rate 1 --target fd00:18::3:80", "an IPv6 address needs brackets: write [fd00:18::3]:80"),
         ("--rate 1 --target 224.0.0.1:80", "unicast"),
         ("--rate 1 --target 127.0.0.1:80", "loopback"),
         ("--rate 1 --target 0.0.0.0:80", "give a host's"),
