@@ -9,8 +9,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{
-    MAX_CONNECTIONS, MAX_DURATION, Rings, check_address, check_files, check_max_connections, check_time_wait,
-    check_within,
+    MAX_CONNECTIONS, MAX_DURATION, Rings, check_address, check_files, check_max_connections, check_named,
+    check_time_wait, check_within,
 };
 use crate::cli::{self, Prefix};
 use crate::generator::{CloseBy, Load};
@@ -99,6 +99,7 @@ impl Bench {
         let close_by = check_close(options.workload, options.close)?;
         let workload = workload(&options)?;
         let rings = Rings::new(options.rings)?;
+        check_named(&[("--hdr", options.hdr.as_ref())])?;
         check_files(&[("--json", rings.json()), ("--pcap", rings.pcap()), ("--hdr", options.hdr.as_ref())])?;
         let open_for = match workload {
             Workload::Hold => options.ramp + options.warmup + options.duration,

@@ -72,6 +72,7 @@ impl Rings {
             _ => None,
         };
         let (json, pcap) = (options.json.as_ref(), options.pcap.as_ref());
+        check_named(&[("--json", json), ("--pcap", pcap)])?;
         check_files(&[("--json", json), ("--pcap", pcap), ("--control", control)])?;
         Ok(Self {
             interface: options.interface,
@@ -201,6 +202,16 @@ fn check_workers(
         ));
     }
     Ok(())
+}
+
+/// No `-`: who writes it means standard output, and not a file of this name.
+fn check_named(files: &[(&str, Option<&PathBuf>)]) -> Result<(), String> {
+    match files.iter().find(|(_, file)| file.is_some_and(|file| file.as_os_str() == "-")) {
+        None => Ok(()),
+        Some((option, _)) => Err(format!(
+            "{option} - would be a file called `-`: give another name (standard output has the table)"
+        )),
+    }
 }
 
 /// No file twice.

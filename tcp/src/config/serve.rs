@@ -262,6 +262,8 @@ mod tests {
             (&format!("{listen} --duration 481h"), "at most 480h"),
             (&format!("{listen} --drain 99999999999999999h"), "500ms, 30s, 5m or 1h"),
             (&format!("{listen} --json a --pcap a"), "name the same file"),
+            (&format!("{listen} --json -"), "--json - would be a file called `-`: give another name"),
+            (&format!("{listen} --pcap -"), "--pcap - would be a file called `-`: give another name"),
             (&format!("{listen} --json a --control ./a"), "name the same file"),
             (&format!("{listen} --control="), "write a path, or `none`"),
             (&format!("{listen} --colour"), "--colour"),

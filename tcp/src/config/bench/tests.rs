@@ -179,6 +179,7 @@ fn each_error_is_one_line_that_says_how_to_fix_it() {
         ("--rate 1 --max-connections 0", "give from 1 to 100M"),
         ("--concurrency 100 --max-connections 99", "give from 100 to 100M"),
         ("--rate 1 --workers 3 --max-connections 2", "give from 3 to 100M"),
+        ("--rate 1 --hdr -", "--hdr - would be a file called `-`: give another name"),
         ("--rate 1 --hdr a --json a", "--json and --hdr name the same file"),
         ("--rate 1 --hdr a --json ./a", "--json and --hdr name the same file"),
         ("--rate 1 --hdr a --json src/../a", "--json and --hdr name the same file"),
