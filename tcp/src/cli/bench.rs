@@ -133,7 +133,9 @@ Examples:
   synmill bench --interface eth1 --target 192.0.2.1:7 --source 198.19.0.0/16 --concurrency 10K --workload request
   synmill bench --interface eth1 --target '[2001:db8::1]:80' --source 2001:db8:19::/64 --search --workload http
 
-Exit status: 0 done, 1 a failure at run time, 2 wrong usage, 3 the run is not what was asked for.";
+Exit status: 0 done, 1 a failure at run time, 2 wrong usage, 3 the run is not what was asked for: the rate was
+missed by more than 1 %, more than 1 % of the connections failed or were cut at the end, a search found no rate, a signal came,
+or the accounts do not close.";
 
 /// What a connection is for; what it needs besides is in the other options.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

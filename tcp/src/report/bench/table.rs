@@ -342,13 +342,26 @@ mod tests {
 
     #[test]
     fn few_failures_are_named_beside_the_verdict() {
-        let mut measured = measured();
-        measured.totals.closed -= 1_200;
-        measured.totals.reset_by_peer = 900;
-        measured.totals.cut = 300;
-        let table = BenchReport::new(setup(), measured).table();
-        let verdict = "all is as asked, and the accounts close; 1,200 of 2,000,000 connections failed: 900";
-        assert!(table.contains(verdict) && table.ends_with("reset by peer, 300 cut\n"), "{table}");
+        let check = |reset_by_peer: u64, cut: u64, verdict: &str| {
+            let mut measured = measured();
+            measured.totals.closed -= reset_by_peer + cut;
+            measured.totals.reset_by_peer = reset_by_peer;
+            measured.totals.cut = cut;
+            let table = BenchReport::new(setup(), measured).table();
+            let table = table.split_whitespace().collect::<Vec<_>>().join(" ");
+            let verdict = format!("all is as asked, and the accounts close; {verdict}");
+            assert!(table.ends_with(&verdict), "{verdict}: {table}");
+        };
+        check(
+            900,
+            300,
+            "1,200 of 2,000,000 connections failed: 900 reset by peer, 300 cut (within the 1 % that is let pass)",
+        );
+        check(
+            15_000,
+            16_000,
+            "31,000 of 2,000,000 connections failed: 15,000 reset by peer, 16,000 cut (1 % may fail, and 1 % be cut)",
+        );
     }
 
     #[test]
