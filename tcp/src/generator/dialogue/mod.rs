@@ -232,7 +232,8 @@ impl Script {
             return heard;
         }
         let mut rest = text;
-        while !rest.is_empty() {
+        // The first failure is the one to tell, wherever a piece of the stream ends.
+        while !rest.is_empty() && heard.bad.is_none() {
             if !self.is_due(progress) {
                 let bytes = self.workload == Workload::Request && (progress.done > 0 || self.hears_nothing());
                 fail(progress, &mut heard, if bytes { Bad::Oversized } else { Bad::Unasked });

@@ -179,6 +179,14 @@ fn responses_that_end_their_connection() {
 }
 
 #[test]
+fn what_follows_the_last_response_is_no_news_once_a_request_is_left_unanswered() {
+    let text = b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 1\r\n\r\nxHTTP/1.1 200 OK\r\n";
+    let want =
+        Outcome { first_byte: 1, started: 1, done: 1, bad: Some(Bad::Unanswered), ..Outcome::default() };
+    assert_eq!(hear_split(&get(2, None), text, false), want);
+}
+
+#[test]
 fn bad_responses() {
     let header = |line: &str| format!("HTTP/1.1 200 OK\r\n{line}\r\n\r\n");
     let chunked = |text: &str| format!("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{text}");
