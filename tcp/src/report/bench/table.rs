@@ -368,7 +368,7 @@ mod tests {
     fn what_went_wrong_is_in_the_table() {
         let report = troubled();
         let table = report.table();
-        fits(&table, 47);
+        fits(&table, 48);
         for part in [
             "refused 300,000",
             "not started 70,000",
