@@ -20,14 +20,17 @@ const LINES_HEIGHT: u32 = 380;
 const BAR_HEIGHT: u32 = 26;
 const AROUND_BARS: u32 = 90;
 const CHARACTER_WIDTH: usize = 8;
+/// Of the names beside lines.
+const NAMES: u32 = 160;
 /// Told apart by people who see few colours, too (Okabe and Ito).
-const COLOURS: [RGBColor; 6] = [
+const COLOURS: [RGBColor; 7] = [
     RGBColor(0, 114, 178),
     RGBColor(213, 94, 0),
     RGBColor(0, 158, 115),
     RGBColor(204, 121, 167),
     RGBColor(230, 159, 0),
     RGBColor(86, 180, 233),
+    BLACK,
 ];
 
 /// A name, and points by number.
@@ -132,6 +135,7 @@ fn draw_lines(area: &Area<'_>, title: &str, series: &[Series<'_>]) -> Result<()>
     let mut chart = ChartBuilder::on(area)
         .caption(title, ("sans-serif", 18))
         .margin(12)
+        .margin_right(NAMES)
         .x_label_area_size(36)
         .y_label_area_size(64)
         .build_cartesian_2d(numbers, 0.0..highest(points().map(|point| point.1)))
@@ -144,12 +148,10 @@ fn draw_lines(area: &Area<'_>, title: &str, series: &[Series<'_>]) -> Result<()>
         .y_label_formatter(&|value| mark(*value))
         .draw()
         .map_err(failed)?;
-    for ((name, points), colour) in series.iter().zip(COLOURS.iter().cycle()) {
+    for ((_, points), colour) in series.iter().zip(COLOURS.iter().cycle()) {
         chart
             .draw_series(LineSeries::new(points.iter().copied(), colour.stroke_width(2)).point_size(4))
-            .map_err(failed)?
-            .label(*name)
-            .legend(move |(x, y)| PathElement::new([(x, y), (x + 18, y)], colour.stroke_width(2)));
+            .map_err(failed)?;
         let above = TextStyle::from(("sans-serif", 13).into_font())
             .color(colour)
             .pos(Pos::new(HPos::Center, VPos::Bottom));
@@ -158,14 +160,15 @@ fn draw_lines(area: &Area<'_>, title: &str, series: &[Series<'_>]) -> Result<()>
             .map(|&point| EmptyElement::at(point) + Text::new(figure(point.1), (0, -6), above.clone()));
         chart.draw_series(shown).map_err(failed)?;
     }
-    chart
-        .configure_series_labels()
-        .position(SeriesLabelPosition::LowerRight)
-        .background_style(WHITE.mix(0.8))
-        .border_style(BLACK.mix(0.3))
-        .label_font(("sans-serif", 14))
-        .draw()
-        .map_err(failed)
+    // Beside the lines, where they hide none.
+    let left = area.dim_in_pixel().0 as i32 - NAMES as i32 + 12;
+    let middle = Pos::new(HPos::Left, VPos::Center);
+    let names = TextStyle::from(("sans-serif", 14).into_font()).pos(middle);
+    for (((name, _), colour), y) in series.iter().zip(COLOURS.iter().cycle()).zip((60..).step_by(20)) {
+        area.draw(&PathElement::new([(left, y), (left + 18, y)], colour.stroke_width(2))).map_err(failed)?;
+        area.draw(&Text::new(*name, (left + 24, y), names.clone())).map_err(failed)?;
+    }
+    Ok(())
 }
 
 fn draw_bars(area: &Area<'_>, title: &str, bars: &[(&str, f64)]) -> Result<()> {
