@@ -144,7 +144,7 @@ impl Lab {
 
     fn over(wire: Wire<'_>, prefix: &str, options: LabOptions) -> Result<Self> {
         let lab = Self { prefix: prefix.to_owned(), keep: false, _claim: Some(claim(prefix)?) };
-        lab.tear_down()?;
+        lab.tear_down(Told::Each)?;
         lab.build(wire, options).with_context(|| format!("the lab `{prefix}` could not be built"))?;
         Ok(lab)
     }
@@ -174,7 +174,7 @@ impl Lab {
     /// # Errors
     /// The command that failed, with what it said.
     pub fn down(prefix: &str) -> Result<()> {
-        Self::unclaimed(prefix, true).tear_down()
+        Self::unclaimed(prefix, true).tear_down(Told::Each)
     }
 
     fn unclaimed(prefix: &str, keep: bool) -> Self {
@@ -305,11 +305,11 @@ impl Lab {
     }
 
     /// Ends what runs in the namespaces and removes them; the veth pair goes with them, NICs come back to the first namespace.
-    fn tear_down(&self) -> Result<()> {
+    fn tear_down(&self, told: Told) -> Result<()> {
         let present = namespaces()?;
         for namespace in Side::BOTH.map(|side| self.namespace(side)) {
             if present.contains(&namespace) {
-                end_processes(&namespace)?;
+                end_processes(&namespace, told)?;
                 ip(&["netns", "delete", &namespace])?;
             }
         }
@@ -320,11 +320,20 @@ impl Lab {
 impl Drop for Lab {
     fn drop(&mut self) {
         if !self.keep
-            && let Err(error) = self.tear_down()
+            && let Err(error) = self.tear_down(Told::Nothing)
         {
             eprintln!("the lab `{}` could not be removed: {error:#}", self.prefix);
         }
     }
+}
+
+/// What is said of processes that are ended.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Told {
+    /// Someone else's: each is named.
+    Each,
+    /// Whoever built the lab knows what it has started there.
+    Nothing,
 }
 
 /// The name of a lab as a socket's: the kernel gives it to one process at a time, and takes it back when that ends, however it ends.
@@ -344,8 +353,8 @@ fn claim(prefix: &str) -> Result<UnixListener> {
 }
 
 /// Ends the processes that live in a namespace, and waits until they are gone: one that stays would keep the namespace's
-/// devices alive. They are asked first, so that they can remove what they have outside of it. Who ran them is told of each.
-fn end_processes(namespace: &str) -> Result<()> {
+/// devices alive. They are asked first, so that they can remove what they have outside of it.
+fn end_processes(namespace: &str, told: Told) -> Result<()> {
     let mut asked = HashSet::new();
     let mut commands = HashMap::new();
     let mut left = Vec::new();
@@ -355,7 +364,7 @@ fn end_processes(namespace: &str) -> Result<()> {
             left = processes(namespace)?;
             commands.retain(|pid, command| {
                 let is_left = left.contains(pid);
-                if !is_left {
+                if !is_left && told == Told::Each {
                     eprintln!("ended: {command} (pid {pid})");
                 }
                 is_left
