@@ -201,6 +201,21 @@ fn cpu_time_is_the_windows_and_includes_the_kernels_side() {
 }
 
 #[test]
+fn what_the_ticks_say_is_no_more_than_idleness_leaves() {
+    let mut measured = measured();
+    for (core, before) in measured.end.cpu.cores.iter_mut().zip(&measured.begin.cpu.cores) {
+        // Woken by each tick, and asleep for most of the time between two.
+        (core.user, core.system, core.interrupts) =
+            (before.user + 750, before.system + 250, before.interrupts);
+        core.idle = before.idle + 600;
+    }
+    let cpu = BenchReport::new(setup(), measured).cpu;
+    let core = &cpu.cores[0];
+    assert_eq!((core.user_percent, core.system_percent, core.idle_percent), (30.0, 10.0, 60.0));
+    assert_eq!(cpu.ns_per_connection, Some(4_000.0));
+}
+
+#[test]
 fn cpu_time_is_no_connections_where_none_was_established_or_no_tick_was_counted() {
     let without = |change: fn(&mut Measured)| {
         let mut measured = measured();

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::{Moment, per_s};
-use crate::report::cpu::TICKS_PER_S;
+use crate::report::cpu::{CoreTicks, TICKS_PER_S};
 use crate::report::tenth;
 
 /// CPU time.
@@ -44,27 +44,45 @@ pub struct ProcessUse {
     pub system_s: f64,
 }
 
+impl CoreUse {
+    /// Idleness is measured, and the rest counted by the tick: who sleeps and wakes with the ticks is in each of them. So the rest has no
+    /// more than idleness leaves.
+    fn between(before: &CoreTicks, after: &CoreTicks, window_s: f64) -> Self {
+        let percent = |after: u64, before: u64| per_s(after.saturating_sub(before), window_s);
+        let idle = percent(after.idle, before.idle);
+        let busy = percent(after.busy(), before.busy());
+        let left = (100.0 - idle).max(0.0);
+        let share = if busy > left { left / busy } else { 1.0 };
+        let of = |after: u64, before: u64| tenth(percent(after, before) * share);
+        Self {
+            core: after.core,
+            user_percent: of(after.user, before.user),
+            system_percent: of(after.system, before.system),
+            softirq_percent: of(after.interrupts, before.interrupts),
+            idle_percent: tenth(idle),
+        }
+    }
+
+    fn busy_percent(&self) -> f64 {
+        self.user_percent + self.system_percent + self.softirq_percent
+    }
+}
+
 impl CpuUse {
     /// What was used between two moments in which so many connections were established, and so many closed.
     pub(super) fn between(begin: &Moment, end: &Moment, established: u64, closed: u64) -> Self {
         let window_s = end.at.saturating_sub(begin.at).as_secs_f64();
-        let percent = |after: u64, before: u64| tenth(per_s(after.saturating_sub(before), window_s));
         let seconds = |after: u64, before: u64| after.saturating_sub(before) as f64 / TICKS_PER_S as f64;
         let pairs = || end.cpu.cores.iter().zip(&begin.cpu.cores);
-        let cores = pairs().map(|(after, before)| CoreUse {
-            core: after.core,
-            user_percent: percent(after.user, before.user),
-            system_percent: percent(after.system, before.system),
-            softirq_percent: percent(after.interrupts, before.interrupts),
-            idle_percent: percent(after.idle, before.idle),
-        });
-        let busy_s: f64 = pairs().map(|(after, before)| seconds(after.busy(), before.busy())).sum();
+        let cores: Vec<CoreUse> =
+            pairs().map(|(after, before)| CoreUse::between(before, after, window_s)).collect();
+        let busy_s: f64 = cores.iter().map(|core| core.busy_percent() / 100.0 * window_s).sum();
         // Refused ones close, too, but what the cores did is not theirs.
         let has_price = established > 0 && closed > 0 && busy_s > 0.0;
         let (after, before) = (end.cpu.process, begin.cpu.process);
         Self {
             window_s,
-            cores: cores.collect(),
+            cores,
             process: ProcessUse {
                 user_s: seconds(after.user, before.user),
                 system_s: seconds(after.system, before.system),
