@@ -33,6 +33,8 @@ pub struct CoreTicks {
     pub softirq: u64,
     /// Nothing, or nothing but waiting for a disk.
     pub idle: u64,
+    /// What a hypervisor gave to others.
+    pub steal: u64,
 }
 
 /// What all threads of this process used so far.
@@ -98,14 +100,14 @@ fn task_ticks(stat: &str) -> Option<ProcessTicks> {
     Some(ProcessTicks { user: fields.next()?.ok()?, system: fields.next()?.ok()? })
 }
 
-/// A core's line in proc_stat(5): user, nice, system, idle, iowait, irq, softirq. Guests' time is in the first two
+/// A core's line in proc_stat(5): user, nice, system, idle, iowait, irq, softirq, steal. Guests' time is in the first two
 /// already.
 fn core_ticks(stat: &str, core: usize) -> Option<CoreTicks> {
     let name = format!("cpu{core}");
     let mut lines = stat.lines().map(str::split_ascii_whitespace);
     let fields = lines.find_map(|mut fields| (fields.next() == Some(name.as_str())).then_some(fields))?;
     let ticks: Vec<u64> = fields.map_while(|field| field.parse().ok()).collect();
-    let &[user, nice, system, idle, iowait, irq, softirq, ..] = ticks.as_slice() else { return None };
+    let &[user, nice, system, idle, iowait, irq, softirq, steal, ..] = ticks.as_slice() else { return None };
     Some(CoreTicks {
         core,
         user: user + nice,
@@ -113,6 +115,7 @@ fn core_ticks(stat: &str, core: usize) -> Option<CoreTicks> {
         interrupts: irq + softirq,
         softirq,
         idle: idle + iowait,
+        steal,
     })
 }
 
@@ -126,7 +129,8 @@ mod tests {
         assert_eq!(task_ticks(stat), Some(ProcessTicks { user: 700, system: 50 }));
         assert_eq!(task_ticks("42 (x"), None);
         let stat = "cpu  1 2 3 4 5 6 7 8\ncpu1 11 12 13 14 15 16 17 18\ncpu10 1 1 1 1 1 1 99 1\ncpu3 1 2 3\n";
-        let one = CoreTicks { core: 1, user: 23, system: 13, interrupts: 33, softirq: 17, idle: 29 };
+        let one =
+            CoreTicks { core: 1, user: 23, system: 13, interrupts: 33, softirq: 17, idle: 29, steal: 18 };
         assert_eq!(core_ticks(stat, 1), Some(one));
         assert_eq!(core_ticks(stat, 10).map(|ticks| ticks.softirq), Some(99));
         assert_eq!((core_ticks(stat, 2), core_ticks(stat, 3)), (None, None));

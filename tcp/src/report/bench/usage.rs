@@ -45,15 +45,16 @@ pub struct ProcessUse {
 }
 
 impl CoreUse {
-    /// Idleness is measured, and the rest counted by the tick: who sleeps and wakes with the ticks is in each of them. So the rest has no
-    /// more than idleness leaves.
+    /// What the core was idle, and what a hypervisor took, is measured; the rest is looked at with each tick: who sleeps and wakes with
+    /// the ticks is in all of them, or in none. So the rest shares what those two leave, as the ticks have it.
     fn between(before: &CoreTicks, after: &CoreTicks, window_s: f64) -> Self {
         let percent = |after: u64, before: u64| per_s(after.saturating_sub(before), window_s);
         let idle = percent(after.idle, before.idle);
-        let busy = percent(after.busy(), before.busy());
-        let left = (100.0 - idle).max(0.0);
-        let share = if busy > left { left / busy } else { 1.0 };
-        let of = |after: u64, before: u64| tenth(percent(after, before) * share);
+        let left = (100.0 - idle - percent(after.steal, before.steal)).max(0.0);
+        let ticks = after.busy().saturating_sub(before.busy());
+        // In no tick at all, it is somebody's whom nothing is known of.
+        let share = if ticks == 0 { 0.0 } else { left / ticks as f64 };
+        let of = |after: u64, before: u64| tenth(after.saturating_sub(before) as f64 * share);
         Self {
             core: after.core,
             user_percent: of(after.user, before.user),
