@@ -12,13 +12,13 @@ use std::time::{Duration, Instant as Clock};
 use anyhow::{Context as _, Result};
 use criterion::{Bencher, Criterion};
 use std::hint::black_box;
-use synmill::flow::{Address, Armed, FlowHasher, FlowKey, FlowTable, Marked, Share, Timers};
-use synmill::proto::{Flags, Options as TcpOptions, Segment, SeqNum, Timestamps, WireWindow};
-use synmill::time::Millis;
-use synmill::wire::{self, Checks, Link, TcpPacket};
 use synmill_benches::engine::{ENGINE, PEER, SEED};
 use synmill_benches::rows::{self, Options, Row};
 use synmill_benches::timing::pin;
+use synmill_engine::flow::{Address, Armed, FlowHasher, FlowKey, FlowTable, Marked, Share, Timers};
+use synmill_engine::proto::{Flags, Options as TcpOptions, Segment, SeqNum, Timestamps, WireWindow};
+use synmill_engine::time::Millis;
+use synmill_engine::wire::{self, Checks, Link, TcpPacket};
 
 const BENCH: &str = "micro";
 /// Connections of the table, and of the wheel.

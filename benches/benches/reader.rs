@@ -9,11 +9,11 @@ use std::thread;
 
 use anyhow::{Result, bail};
 use core_affinity::CoreId;
-use synmill::endpoint::Viewer;
-use synmill::time::Instant;
 use synmill_benches::engine::{Batches as _, Family, Responder, Setup, nanos_each};
 use synmill_benches::rows::{self, Options, Row, median};
 use synmill_benches::timing::{is_room_for, pin_to};
+use synmill_engine::endpoint::Viewer;
+use synmill_engine::time::Instant;
 
 const BENCH: &str = "reader";
 

@@ -12,12 +12,12 @@ use smoltcp::iface::{Config, Interface, SocketSet};
 use smoltcp::phy::{self, Device, DeviceCapabilities, Medium};
 use smoltcp::socket::tcp::{Socket, SocketBuffer, State};
 use smoltcp::wire::{EthernetAddress, IpAddress, IpCidr};
-use synmill::time::Instant;
 use synmill_benches::engine::{
     Batches, Client, ENGINE, Family, PEER, RESPONSE, Responder, Setup, nanos_each,
 };
 use synmill_benches::rows::{self, Options, Row};
 use synmill_benches::timing::{Rounds, pin};
+use synmill_engine::time::Instant;
 
 const BENCH: &str = "smoltcp";
 /// As the client has it.

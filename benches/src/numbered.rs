@@ -5,7 +5,7 @@
 
 use std::net::SocketAddrV4;
 
-use synmill::wire::Mac;
+use synmill_engine::wire::Mac;
 
 /// Ethernet, IPv4 and TCP, none with options.
 pub const HEADERS: usize = 14 + 20 + 20;
@@ -138,7 +138,7 @@ const fn fold(sum: u32) -> u16 {
 
 #[cfg(test)]
 mod tests {
-    use synmill::wire::{Checks, Packet, parse};
+    use synmill_engine::wire::{Checks, Packet, parse};
 
     use super::*;
 

@@ -5,7 +5,7 @@
 //! that loses nothing needs to be content with, for as little work as can be: the ceiling that an endpoint is measured
 //! against.
 
-use synmill::proto::Flags;
+use synmill_engine::proto::Flags;
 
 /// Our initial sequence number, the same for every connection: so an acknowledgement of it alone is the handshake's
 /// last.

@@ -7,11 +7,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail};
 use clap::ValueEnum;
 use serde_json::{Value, json};
-use synmill::device::RingCounts;
-use synmill::device::xdp::{BindMode, XdpDevice, XdpOptions};
-use synmill::interface::{Interface, Link, link};
-use synmill::preflight::buffers;
-use synmill::steer::{AttachMode, Steer};
+use synmill::host::interface::{Interface, Link, link};
+use synmill::host::preflight::buffers;
+use synmill::host::program::{AttachMode, Steer};
+use synmill::host::rings::{BindMode, XdpDevice, XdpOptions};
+use synmill_engine::device::RingCounts;
 
 /// How long a driver may take to bring the carrier back after the program was attached.
 const CARRIER_BACK: Duration = Duration::from_secs(10);

@@ -11,10 +11,10 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, geteuid};
 use serde_json::Value;
-use synmill::flow::{Address, FlowKey};
-use synmill::proto::{Flags, Options, Segment, SeqNum, Timestamps, WireWindow};
-use synmill::wire::{Checks, Link, Packet, emit, header_len, parse};
 use synmill_benches::reflect::{Reflected, Reflector, Service};
+use synmill_engine::flow::{Address, FlowKey};
+use synmill_engine::proto::{Flags, Options, Segment, SeqNum, Timestamps, WireWindow};
+use synmill_engine::wire::{Checks, Link, Packet, emit, header_len, parse};
 use xtask::lab::{
     CLIENT_INTERFACE, CLIENT_V4, Lab, LabOptions, SERVER_INTERFACE, SERVER_V4, SERVER_V6, Side,
 };
@@ -371,7 +371,7 @@ fn keys() -> [FlowKey; 2] {
 const LINK: Link = Link {
     destination: [2, 0, 0, 0, 0, 2],
     source: [2, 0, 0, 0, 0, 1],
-    tags: [synmill::wire::Tag { tpid: 0, tci: 0 }; 2],
+    tags: [synmill_engine::wire::Tag { tpid: 0, tci: 0 }; 2],
 };
 
 fn segment(flags: Flags, seq: u32, ack: u32) -> Segment {

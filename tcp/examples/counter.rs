@@ -5,8 +5,8 @@
 
 use std::error::Error;
 
-use synmill::service::{Memo, Pending, Service, Taken, Then};
-use synmill::{cli, config::Config, launch};
+use synmill::engine::service::{Memo, Pending, Service, Taken, Then};
+use synmill::{face::cli, face::config::Config, host::launch};
 
 /// The answers are of one length, so that a position says which one it is in: seven digits and a line feed.
 const ANSWER: u64 = 8;

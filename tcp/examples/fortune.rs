@@ -5,8 +5,8 @@
 
 use std::error::Error;
 
-use synmill::service::{Memo, Pending, Service, Taken, Then};
-use synmill::{cli, config::Config, launch};
+use synmill::engine::service::{Memo, Pending, Service, Taken, Then};
+use synmill::{face::cli, face::config::Config, host::launch};
 
 /// The line. A connection's memo is the number of its bytes that the peer has acknowledged.
 #[derive(Clone)]

@@ -4,11 +4,11 @@ use std::io::Write as _;
 use std::path::Path;
 use std::process::ExitCode;
 
-use synmill::cli::{self, Command, Stop};
-use synmill::config::{Bench, Config, Conns};
-use synmill::conns::{self, client, door};
-use synmill::launch;
-use synmill::service::BuiltIn;
+use synmill::face::cli::{self, Command, Stop};
+use synmill::face::config::{Bench, Config, Conns};
+use synmill::face::conns::{self, client, door};
+use synmill::host::launch;
+use synmill_engine::service::BuiltIn;
 
 /// Exit statuses; a panic is 101.
 const FAILED: u8 = 1;

@@ -21,9 +21,6 @@ pub(crate) fn run(except_tests: bool) -> Result<()> {
 
     interrupt.run(&mut cargo(["fmt", "--all", "--check"]))?;
     interrupt.run(&mut cargo(["clippy", "--workspace", "--all-targets", "--", "--deny", "warnings"]))?;
-    // All that there is without rings, the simulations too; of these, the tests run in the workspace's own run.
-    let bare = ["clippy", "--package", "synmill", "--no-default-features", "--all-targets"];
-    interrupt.run(cargo(bare).args(["--", "--deny", "warnings"]))?;
     interrupt.run(cargo(["doc", "--workspace", "--no-deps"]).env("RUSTDOCFLAGS", "--deny warnings"))?;
     if !except_tests {
         test::tests(&interrupt)?;

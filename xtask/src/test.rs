@@ -16,11 +16,8 @@ pub(crate) fn run() -> Result<()> {
 /// The tests themselves, on a machine that has what they need.
 pub(crate) fn tests(interrupt: &Interrupt) -> Result<()> {
     ebpf::run(true)?;
-    // The protocol side stands alone: neither libxdp nor root. Its short tests only; the simulations run below.
-    interrupt.run(&mut cargo(["test", "--package", "synmill", "--no-default-features", "--lib"]))?;
     // What two threads touch, with atomics that a model checker watches.
-    let model =
-        ["test", "--package", "synmill", "--no-default-features", "--features", "model", "--test", "model"];
+    let model = ["test", "--package", "synmill-engine", "--features", "model", "--test", "model"];
     interrupt.run(&mut cargo(model))?;
     interrupt.run(&mut cargo(["test", "--workspace", "--no-fail-fast"]))
 }

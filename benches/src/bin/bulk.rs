@@ -11,15 +11,15 @@ use clap::{Args, Parser, Subcommand};
 use core_affinity::CoreId;
 use serde_json::{Value, json};
 use signal_hook::consts::{SIGINT, SIGTERM};
-use synmill::device::xdp::XdpDevice;
-use synmill::device::{BURST, Burst, Device as _, RingCounts};
-use synmill::interface::Interface;
-use synmill::interface::route::next_hop;
-use synmill::steer::Steer;
-use synmill::wire::{self, Checks};
+use synmill::host::interface::Interface;
+use synmill::host::interface::route::next_hop;
+use synmill::host::program::Steer;
+use synmill::host::rings::XdpDevice;
 use synmill_benches::check_cores;
 use synmill_benches::numbered::{self, Template};
 use synmill_benches::rings::{self, Mode, reach};
+use synmill_engine::device::{BURST, Burst, Device as _, RingCounts};
+use synmill_engine::wire::{self, Checks};
 
 /// The port that it is sent from.
 const FROM_PORT: u16 = 80;

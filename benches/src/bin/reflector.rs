@@ -12,12 +12,12 @@ use clap::{Parser, ValueEnum};
 use core_affinity::CoreId;
 use serde_json::json;
 use signal_hook::consts::{SIGINT, SIGTERM};
-use synmill::device::xdp::XdpDevice;
-use synmill::device::{BURST, Burst, Device as _, RingCounts};
-use synmill::interface::Interface;
+use synmill::host::interface::Interface;
+use synmill::host::rings::XdpDevice;
 use synmill_benches::check_cores;
 use synmill_benches::reflect::{Reflector, Service};
 use synmill_benches::rings::{self, Mode, reach};
+use synmill_engine::device::{BURST, Burst, Device as _, RingCounts};
 
 /// Turns without a frame before a worker sleeps: as many as an endpoint's worker.
 const SPINS: u32 = 2000;

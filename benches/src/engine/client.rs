@@ -1,10 +1,10 @@
 //! A client of many connections that never loses a packet: what it sends follows from a connection's number, but for one acknowledgement
 //! number each. Knows segments; never time beyond `now`.
 
-use synmill::flow::{Address, FlowKey};
-use synmill::proto::{Flags, Options, Segment, SeqNum, Timestamps, WireWindow};
-use synmill::time::Instant;
-use synmill::wire::{self, Link};
+use synmill_engine::flow::{Address, FlowKey};
+use synmill_engine::proto::{Flags, Options, Segment, SeqNum, Timestamps, WireWindow};
+use synmill_engine::time::Instant;
+use synmill_engine::wire::{self, Link};
 
 use super::{ENGINE, PEER};
 

@@ -1,12 +1,12 @@
 //! The least that any engine of this kind does for the same frames, layer by layer, of synmill's own parts. Knows packets, the index and
 //! records; never RFC 9293, timers or a service: it takes each segment for the one that was to come, and forgets what it was told.
 
-use synmill::device::memory::MemoryDevice;
-use synmill::device::{BURST, Burst, Device as _, Frame};
-use synmill::flow::{FlowHasher, FlowKey, FlowTable, Slots, Words};
-use synmill::proto::{Flags, Options, Segment, SeqNum, Timestamps, WireWindow};
-use synmill::time::Instant;
-use synmill::wire::{self, Checks, Layout, TcpPacket};
+use synmill_engine::device::memory::MemoryDevice;
+use synmill_engine::device::{BURST, Burst, Device as _, Frame};
+use synmill_engine::flow::{FlowHasher, FlowKey, FlowTable, Slots, Words};
+use synmill_engine::proto::{Flags, Options, Segment, SeqNum, Timestamps, WireWindow};
+use synmill_engine::time::Instant;
+use synmill_engine::wire::{self, Checks, Layout, TcpPacket};
 
 use super::responder::Engine;
 use super::{FRAMES, RESPONSE, SEED, Setup};
@@ -197,7 +197,7 @@ impl Engine for Floor {
         &mut self.device
     }
 
-    /// In the passes of an endpoint: see `synmill::endpoint`.
+    /// In the passes of an endpoint: see `synmill_engine::endpoint`.
     fn turn(&mut self, now: Instant) {
         let count = self.device.receive(&mut self.received, BURST);
         let mut all = std::mem::take(&mut self.work);

@@ -15,11 +15,11 @@ pub use floor::{Floor, Layer};
 pub use opener::{Dialogue, Opener, RESPONSE};
 pub use responder::{Engine, Requests, Responder, Serving, Setup};
 
-use synmill::device::memory::MemoryDevice;
-use synmill::endpoint::{Application, Config, Endpoint};
-use synmill::time::Instant;
-use synmill::wire::Mac;
-use synmill::worker::{Worker, join};
+use synmill_engine::device::memory::MemoryDevice;
+use synmill_engine::endpoint::{Application, Config, Endpoint};
+use synmill_engine::time::Instant;
+use synmill_engine::wire::Mac;
+use synmill_engine::worker::{Worker, join};
 
 /// The peer's Ethernet address, and the engine's.
 pub const PEER: Mac = [2, 0, 0, 0, 0, 1];
@@ -106,7 +106,7 @@ mod tests {
             let mut responder = Responder::new(Setup { family, resident: 1000, spare: 8192 });
             responder.fill();
             for _ in 0..1000 {
-                assert_eq!(responder.batch(), synmill::device::BURST as u64);
+                assert_eq!(responder.batch(), synmill_engine::device::BURST as u64);
             }
             let mut requests = Requests::new(&mut responder);
             for _ in 0..100 {
@@ -124,7 +124,7 @@ mod tests {
             let mut floor = Responder::of(Floor::new(layer, setup), setup.client(0), setup);
             floor.fill();
             for _ in 0..1000 {
-                assert_eq!(floor.batch(), synmill::device::BURST as u64, "{layer:?}");
+                assert_eq!(floor.batch(), synmill_engine::device::BURST as u64, "{layer:?}");
             }
         }
     }

@@ -4,17 +4,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use synmill::device::BURST;
-use synmill::device::memory::MemoryDevice;
-use synmill::flow::Address;
-use synmill::generator::desk::{Desk, Trial};
-use synmill::generator::dialogue::Script;
-use synmill::generator::meters::{Collector, meters};
-use synmill::generator::tuples::{Share, Space, Walk};
-use synmill::generator::{CloseBy, Generator, Load, Target};
-use synmill::time::Instant;
-use synmill::wire::Link;
-use synmill::worker::Worker;
+use synmill_engine::device::BURST;
+use synmill_engine::device::memory::MemoryDevice;
+use synmill_engine::flow::Address;
+use synmill_engine::generator::desk::{Desk, Trial};
+use synmill_engine::generator::dialogue::Script;
+use synmill_engine::generator::meters::{Collector, meters};
+use synmill_engine::generator::tuples::{Share, Space, Walk};
+use synmill_engine::generator::{CloseBy, Generator, Load, Target};
+use synmill_engine::time::Instant;
+use synmill_engine::wire::Link;
+use synmill_engine::worker::Worker;
 
 use super::server::Server;
 use super::{Batches, ENGINE, PEER, workers};
@@ -75,7 +75,7 @@ impl Opener {
         };
         let (recorder, collector) = meters(8);
         let slots = slots(resident) as usize;
-        let setup = synmill::generator::Setup {
+        let setup = synmill_engine::generator::Setup {
             targets: vec![Target {
                 script,
                 link: Link { destination: PEER, source: ENGINE, tags: Default::default() },

@@ -3,14 +3,14 @@
 
 use std::time::Duration;
 
-use synmill::device::BURST;
-use synmill::device::memory::MemoryDevice;
-use synmill::endpoint::{Listener, Listeners, Viewer};
-use synmill::flow::Address;
-use synmill::service::BuiltIn;
-use synmill::stats::{Law, Snapshot};
-use synmill::time::Instant;
-use synmill::worker::Worker;
+use synmill_engine::device::BURST;
+use synmill_engine::device::memory::MemoryDevice;
+use synmill_engine::endpoint::{Listener, Listeners, Viewer};
+use synmill_engine::flow::Address;
+use synmill_engine::service::BuiltIn;
+use synmill_engine::stats::{Law, Snapshot};
+use synmill_engine::time::Instant;
+use synmill_engine::worker::Worker;
 
 use super::{Batches, Client, Family, workers};
 

@@ -1,10 +1,10 @@
 //! A server of which each answer follows from the segment that it answers, and that never loses a packet. Knows segments; never
 //! time beyond `now`.
 
-use synmill::flow::FlowKey;
-use synmill::proto::{Flags, Options, Segment, SeqNum, Timestamps, WireWindow};
-use synmill::time::Instant;
-use synmill::wire::{self, Checks, Link, Packet};
+use synmill_engine::flow::FlowKey;
+use synmill_engine::proto::{Flags, Options, Segment, SeqNum, Timestamps, WireWindow};
+use synmill_engine::time::Instant;
+use synmill_engine::wire::{self, Checks, Link, Packet};
 
 use super::{ENGINE, PEER};
 

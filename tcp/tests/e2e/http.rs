@@ -4,7 +4,7 @@ use std::io::{Read as _, Write as _};
 use std::net::Shutdown;
 use std::thread;
 
-use synmill::service::pattern;
+use synmill_engine::service::pattern;
 
 use crate::client::{MIB, Text, connect, curl, digest, write_file};
 use crate::harness::{Server, Stage};

@@ -13,7 +13,7 @@ mod loss;
 mod neighbours;
 mod queues;
 mod refusals;
-#[path = "../../src/report/documented/schema.rs"]
+#[path = "../../src/face/report/documented/schema.rs"]
 mod schema;
 mod streams;
 mod vlan;

@@ -2,7 +2,6 @@
 //! moved. Needs root.
 //!
 //! `SYNMILL_EBPF_OBJECT` names another object than the committed one.
-#![cfg(feature = "xdp")]
 
 mod attach;
 
@@ -10,9 +9,9 @@ use std::collections::BTreeMap;
 use std::os::fd::{AsFd as _, FromRawFd as _, OwnedFd};
 use std::path::PathBuf;
 
-use synmill::device::Buffers;
-use synmill::flow::Address;
-use synmill::steer::{Steer, SteerError};
+use synmill::host::program::{Steer, SteerError};
+use synmill_engine::device::Buffers;
+use synmill_engine::flow::Address;
 use synmill_xdp_ebpf::Outcome::{self, *};
 
 const XDP_PASS: u32 = 2;

@@ -1,0 +1,458 @@
+//! The configuration of `synmill bench`.
+
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{
+    MAX_DURATION, Rings, check_address, check_files, check_max_connections, check_named, check_time_wait,
+    check_within,
+};
+use crate::face::cli::{self, Prefix};
+use synmill_engine::endpoint::MAX_CONNECTIONS;
+use synmill_engine::generator::{CloseBy, Load};
+use synmill_engine::service::{Invalid, parse_size, pattern};
+
+/// The most targets, and the most prefixes to connect from.
+pub const MAX_TARGETS: usize = 256;
+/// The highest rate that can be asked for, in connections a second. No interface carries as many.
+pub const MAX_RATE: u64 = 1_000_000_000;
+/// The most requests over one connection.
+pub const MAX_REQUESTS: u32 = 1_000_000_000;
+/// The longest payload, in bytes.
+pub const MAX_PAYLOAD: u64 = 16 << 20;
+/// The longest that a peer is waited for.
+pub const MAX_TIMEOUT: Duration = Duration::from_secs(3600);
+
+/// Bytes of a request when nothing else is said.
+const REQUEST_LEN: u64 = 64;
+/// Connections that there is room for beyond those meant to be open: those in TIME-WAIT, which go first when it is full.
+const ROOM: usize = 64_000;
+/// Connections that there is room for when nobody knows how many there will be.
+const ROOM_FOR_ANY: usize = 64_000;
+
+/// What a connection is for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Workload {
+    /// Open and close.
+    Connect,
+    /// Bytes there and back.
+    Request {
+        /// What is sent, at least a byte.
+        payload: Arc<[u8]>,
+        /// Bytes of the answer.
+        expect: u64,
+    },
+    /// HTTP/1.1.
+    Http {
+        /// What is asked for: begins with `/`, printable ASCII without spaces.
+        path: String,
+        /// The request's body; without one it is a GET, and otherwise a POST.
+        payload: Option<Arc<[u8]>>,
+        /// Bytes of the answer's body; `None` for as many as come.
+        expect: Option<u64>,
+    },
+    /// Open and stay open.
+    Hold,
+}
+
+/// What `synmill bench` is to do. The fields that could be wrong are private and checked.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Bench {
+    /// The interface's rings and who works at them.
+    pub rings: Rings,
+    /// Acknowledgement, text and FIN ride together where they may.
+    pub piggyback: bool,
+    targets: Vec<SocketAddr>,
+    sources: Vec<Prefix>,
+    source_ports: RangeInclusive<u16>,
+    load: Load,
+    search: Option<f64>,
+    workload: Workload,
+    requests: u32,
+    close_by: CloseBy,
+    ramp: Duration,
+    warmup: Duration,
+    duration: Duration,
+    drain: Duration,
+    timeout: Duration,
+    time_wait: Duration,
+    max_connections: usize,
+    hdr: Option<PathBuf>,
+}
+
+impl Bench {
+    /// Checks the options against each other, and reads the payload's file if there is one.
+    ///
+    /// # Errors
+    /// One line: what is wrong and how to fix it.
+    pub fn new(options: cli::Bench) -> Result<Self, String> {
+        let targets = check_targets(&options.target)?;
+        check_sources(&options.source)?;
+        check_pairs(&targets, &options.source)?;
+        let (load, search) = check_load(&options)?;
+        check_times(&options)?;
+        let requests = check_requests(&options)?;
+        let close_by = check_close(options.workload, options.close)?;
+        let workload = workload(&options)?;
+        let rings = Rings::new(options.rings)?;
+        check_named(&[("--hdr", options.hdr.as_ref())])?;
+        check_files(&[("--json", rings.json()), ("--pcap", rings.pcap()), ("--hdr", options.hdr.as_ref())])?;
+        let open_for = match workload {
+            Workload::Hold => options.ramp + options.warmup + options.duration,
+            _ => options.timeout,
+        };
+        let max_connections = options.max_connections.unwrap_or_else(|| room(load, open_for));
+        let least = match load {
+            Load::Concurrency(count) => count as usize,
+            Load::Rate(_) | Load::Max => 1,
+        };
+        check_max_connections(max_connections, least.max(rings.workers().unwrap_or(1)))?;
+        Ok(Self {
+            rings,
+            piggyback: !options.no_piggyback,
+            targets,
+            sources: options.source,
+            source_ports: options.source_ports,
+            load,
+            search,
+            workload,
+            requests,
+            close_by,
+            ramp: options.ramp,
+            warmup: options.warmup,
+            duration: options.duration,
+            drain: options.drain,
+            timeout: options.timeout,
+            time_wait: options.time_wait,
+            max_connections,
+            hdr: options.hdr,
+        })
+    }
+
+    /// Whom to connect to, in turn: at least one, no two alike, none of them in a source.
+    #[must_use]
+    pub fn targets(&self) -> &[SocketAddr] {
+        &self.targets
+    }
+
+    /// Where connections come from: at least one for each family of the targets, without overlaps.
+    #[must_use]
+    pub fn sources(&self) -> &[Prefix] {
+        &self.sources
+    }
+
+    /// The ports connections come from: at least one, never 0.
+    #[must_use]
+    pub const fn source_ports(&self) -> &RangeInclusive<u16> {
+        &self.source_ports
+    }
+
+    /// How many connections, and when; of a search its first step.
+    #[must_use]
+    pub const fn load(&self) -> Load {
+        self.load
+    }
+
+    /// For a search: the share of connections that may fail, from 0 to below 1. `None` for a single trial.
+    #[must_use]
+    pub const fn search(&self) -> Option<f64> {
+        self.search
+    }
+
+    /// What a connection is for.
+    #[must_use]
+    pub const fn workload(&self) -> &Workload {
+        &self.workload
+    }
+
+    /// Requests over each connection: 1 to [`MAX_REQUESTS`].
+    #[must_use]
+    pub const fn requests(&self) -> u32 {
+        self.requests
+    }
+
+    /// Who ends a connection.
+    #[must_use]
+    pub const fn close_by(&self) -> CloseBy {
+        self.close_by
+    }
+
+    /// How long the load rises, before the warm-up.
+    #[must_use]
+    pub const fn ramp(&self) -> Duration {
+        self.ramp
+    }
+
+    /// How long the load lasts before anything counts.
+    #[must_use]
+    pub const fn warmup(&self) -> Duration {
+        self.warmup
+    }
+
+    /// How long it counts: never zero.
+    #[must_use]
+    pub const fn duration(&self) -> Duration {
+        self.duration
+    }
+
+    /// How long open connections may take to end after that.
+    #[must_use]
+    pub const fn drain(&self) -> Duration {
+        self.drain
+    }
+
+    /// How long a handshake or an answer may take: never zero.
+    #[must_use]
+    pub const fn timeout(&self) -> Duration {
+        self.timeout
+    }
+
+    /// 2 MSL.
+    #[must_use]
+    pub const fn time_wait(&self) -> Duration {
+        self.time_wait
+    }
+
+    /// Connections held at once, all workers together: as given, or what the load needs.
+    #[must_use]
+    pub const fn max_connections(&self) -> usize {
+        self.max_connections
+    }
+
+    /// Where the latencies go.
+    #[must_use]
+    pub const fn hdr(&self) -> Option<&PathBuf> {
+        self.hdr.as_ref()
+    }
+}
+
+/// Connections held at once by a load whose connections are open for `open_for` at most.
+fn room(load: Load, open_for: Duration) -> usize {
+    let room = match load {
+        Load::Max => ROOM_FOR_ANY,
+        Load::Concurrency(count) => {
+            let count = count as usize;
+            count + ROOM.max(count / 4)
+        }
+        Load::Rate(rate) => {
+            let open = u128::from(rate) * open_for.as_millis() / 1000;
+            usize::try_from(open).map_or(usize::MAX, |open| open.saturating_add(ROOM))
+        }
+    };
+    room.min(MAX_CONNECTIONS)
+}
+
+fn check_targets(given: &[SocketAddr]) -> Result<Vec<SocketAddr>, String> {
+    if given.is_empty() || given.len() > MAX_TARGETS {
+        return Err(format!("{} targets: give from 1 to {MAX_TARGETS}", given.len()));
+    }
+    let mut targets = Vec::with_capacity(given.len());
+    for &target in given {
+        let target = check_address("--target", target)?;
+        if target.ip().is_unspecified() {
+            return Err(format!("--target {target}: an unspecified address is nobody's: give a host's"));
+        }
+        if targets.contains(&target) {
+            return Err(format!("--target {target} is given twice: give each address and port once"));
+        }
+        targets.push(target);
+    }
+    Ok(targets)
+}
+
+/// Addresses that no host has: the first address of a prefix, its length, what they are (RFC 6890).
+const NO_HOSTS: [(IpAddr, u8, &str); 7] = [
+    (IpAddr::V4(Ipv4Addr::UNSPECIFIED), 8, "unspecified"),
+    (IpAddr::V4(Ipv4Addr::new(127, 0, 0, 0)), 8, "loopback"),
+    (IpAddr::V4(Ipv4Addr::new(224, 0, 0, 0)), 4, "multicast"),
+    (IpAddr::V4(Ipv4Addr::BROADCAST), 32, "broadcast"),
+    (IpAddr::V6(Ipv6Addr::UNSPECIFIED), 128, "unspecified"),
+    (IpAddr::V6(Ipv6Addr::LOCALHOST), 128, "loopback"),
+    (IpAddr::V6(Ipv6Addr::new(0xff00, 0, 0, 0, 0, 0, 0, 0)), 8, "multicast"),
+];
+
+fn check_sources(sources: &[Prefix]) -> Result<(), String> {
+    if sources.is_empty() || sources.len() > MAX_TARGETS {
+        return Err(format!("{} sources: give from 1 to {MAX_TARGETS}", sources.len()));
+    }
+    for (number, source) in sources.iter().enumerate() {
+        for (address, len, what) in NO_HOSTS {
+            if source.overlaps(&Prefix::around(address, len)) {
+                return Err(format!(
+                    "--source {source}: {what} addresses are no host's: give unicast addresses that only synmill has"
+                ));
+            }
+        }
+        if let Some(other) = sources.iter().take(number).find(|other| other.overlaps(source)) {
+            return Err(format!("--source {other} and --source {source} overlap: give each address once"));
+        }
+    }
+    Ok(())
+}
+
+/// What targets and sources have to do with each other.
+fn check_pairs(targets: &[SocketAddr], sources: &[Prefix]) -> Result<(), String> {
+    for target in targets {
+        if let Some(source) = sources.iter().find(|source| source.contains(target.ip())) {
+            return Err(format!(
+                "--target {target} is in --source {source}, whose addresses only synmill has: give another source"
+            ));
+        }
+        if !sources.iter().any(|source| source.address().is_ipv4() == target.is_ipv4()) {
+            let example =
+                if target.is_ipv4() { "IPv4, such as 198.19.0.0/16" } else { "IPv6, such as fd00:19::/64" };
+            return Err(format!("--target {target} has no --source of its family: give one of {example}"));
+        }
+    }
+    Ok(())
+}
+
+fn check_load(options: &cli::Bench) -> Result<(Load, Option<f64>), String> {
+    if options.loss.is_some() && !options.search {
+        return Err("--loss without --search: give --search, or leave it out".into());
+    }
+    let loss = options.loss.unwrap_or(0.0);
+    if !(0.0..1.0).contains(&loss) {
+        return Err(format!("--loss {loss}: give a share from 0 to below 1, such as 0.001 or 0.1%"));
+    }
+    if options.search && options.workload == cli::Workload::Hold {
+        return Err("--search with --workload hold: connections that stay have no rate to find: \
+                    give --concurrency, or another workload"
+            .into());
+    }
+    match (options.rate, options.concurrency, options.search) {
+        (None, None, true) => Ok((Load::Max, Some(loss))),
+        (Some(Load::Rate(rate)), None, false) if !(1..=MAX_RATE).contains(&rate) => {
+            Err(format!("--rate {rate}: give from 1 to {}M a second, or max", MAX_RATE / 1_000_000))
+        }
+        (Some(load), None, false) => Ok((load, None)),
+        (None, Some(count), false) if !(1..=MAX_CONNECTIONS).contains(&count) => {
+            Err(format!("--concurrency {count}: give from 1 to {}M", MAX_CONNECTIONS / 1_000_000))
+        }
+        (None, Some(count), false) => Ok((Load::Concurrency(count as u64), None)),
+        _ => Err("give exactly one of --rate, --concurrency and --search".into()),
+    }
+}
+
+fn check_times(options: &cli::Bench) -> Result<(), String> {
+    check_time_wait(options.time_wait)?;
+    check_within("--timeout", options.timeout, MAX_TIMEOUT)?;
+    for (option, time) in [
+        ("--ramp", options.ramp),
+        ("--warmup", options.warmup),
+        ("--duration", options.duration),
+        ("--drain", options.drain),
+    ] {
+        check_within(option, time, MAX_DURATION)?;
+    }
+    let together = options.ramp + options.warmup + options.duration;
+    check_within("--ramp, --warmup and --duration together:", together, MAX_DURATION)?;
+    for (option, time) in [("--duration", options.duration), ("--timeout", options.timeout)] {
+        if time.is_zero() {
+            return Err(format!("{option} 0: give at least 1ms"));
+        }
+    }
+    Ok(())
+}
+
+fn check_requests(options: &cli::Bench) -> Result<u32, String> {
+    let requests = options.requests;
+    if requests > 1 && matches!(options.workload, cli::Workload::Connect | cli::Workload::Hold) {
+        return Err(means_nothing("--requests", options.workload, "request or http"));
+    }
+    match u32::try_from(requests) {
+        Ok(requests @ 1..=MAX_REQUESTS) => Ok(requests),
+        _ => Err(format!("--requests {requests}: give from 1 to {}M", MAX_REQUESTS / 1_000_000)),
+    }
+}
+
+/// An option that says nothing about this workload, and the workloads it is for.
+fn means_nothing(option: &str, workload: cli::Workload, others: &str) -> String {
+    let workload = format!("{workload:?}").to_lowercase();
+    format!("{option} means nothing to --workload {workload}: leave it out, or use --workload {others}")
+}
+
+fn check_close(workload: cli::Workload, close: Option<CloseBy>) -> Result<CloseBy, String> {
+    match (workload, close) {
+        (cli::Workload::Hold, Some(CloseBy::Peer)) => {
+            Err("--close peer with --workload hold: connections stay until we end them: give fin or rst"
+                .into())
+        }
+        (_, Some(close)) => Ok(close),
+        (cli::Workload::Http, None) => Ok(CloseBy::Peer),
+        (_, None) => Ok(CloseBy::Fin),
+    }
+}
+
+fn workload(options: &cli::Bench) -> Result<Workload, String> {
+    let is_http = options.workload == cli::Workload::Http;
+    let is_silent = matches!(options.workload, cli::Workload::Connect | cli::Workload::Hold);
+    let useless = [
+        ("--payload", options.payload.is_some() && is_silent, "request or http"),
+        ("--expect", options.expect.is_some() && is_silent, "request or http"),
+        ("--path", options.path.is_some() && !is_http, "http"),
+    ];
+    if let Some((option, _, others)) = useless.into_iter().find(|&(_, is_useless, _)| is_useless) {
+        return Err(means_nothing(option, options.workload, others));
+    }
+    let payload = options.payload.as_deref().map(payload).transpose()?;
+    Ok(match options.workload {
+        cli::Workload::Connect => Workload::Connect,
+        cli::Workload::Hold => Workload::Hold,
+        cli::Workload::Request => {
+            let payload = payload.unwrap_or_else(|| generated(REQUEST_LEN));
+            let expect = options.expect.unwrap_or(payload.len() as u64);
+            Workload::Request { payload, expect }
+        }
+        cli::Workload::Http => {
+            let path = options.path.clone().unwrap_or_else(|| "/".into());
+            if !path.starts_with('/') || !path.bytes().all(|byte| byte.is_ascii_graphic()) {
+                return Err(format!(
+                    "--path {path:?}: begin it with `/`, and write spaces and other than ASCII as %20 and so on"
+                ));
+            }
+            Workload::Http { path, payload, expect: options.expect }
+        }
+    })
+}
+
+/// So many bytes, or a file's content.
+fn payload(given: &Path) -> Result<Arc<[u8]>, String> {
+    let size = given.to_str().map(|text| parse_size("--payload", text, MAX_PAYLOAD));
+    let refuse = |what: &str| Err(format!("--payload {}: {what}", given.display()));
+    match size {
+        Some(Ok(0)) => refuse("nothing to send: give at least 1 byte, or leave it out"),
+        Some(Ok(size)) => Ok(generated(size)),
+        Some(Err(error @ Invalid::TooLarge { .. })) => Err(error.to_string()),
+        _ => match read(given) {
+            Err(error) => refuse(&format!("{error}: give a file, or a SIZE such as 512 or 64K")),
+            Ok(bytes) if bytes.is_empty() => refuse("the file is empty: give one that is not, or a SIZE"),
+            Ok(bytes) if bytes.len() as u64 > MAX_PAYLOAD => {
+                refuse(&format!("the file is too large: give one of at most {}M", MAX_PAYLOAD >> 20))
+            }
+            Ok(bytes) => Ok(bytes.into()),
+        },
+    }
+}
+
+/// The file's content, and no more of it than shows that it is too large.
+fn read(path: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    File::open(path)?.take(MAX_PAYLOAD + 1).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// The bytes that services send, too.
+fn generated(size: u64) -> Arc<[u8]> {
+    let mut bytes = vec![0; size as usize];
+    pattern::fill(0, &mut bytes);
+    bytes.into()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,192 @@
+//! What a run looks like: a line a second, a final table, a JSON file. Knows counters and CPU times; never where they
+//! come from.
+//!
+//! Here is what both commands' reports are made of; [`serve`] has the responder's, [`bench`](mod@bench) the generator's,
+//! [`hdr`] its log of latencies. docs/json.md has every path of the documents.
+
+pub mod bench;
+pub mod cpu;
+pub mod hdr;
+pub mod serve;
+
+use std::fs;
+
+use serde::{Serialize, Serializer};
+
+use synmill_engine::stats::Law;
+
+pub use cpu::Cpu;
+pub use serve::{Connections, Interval, Report, Sampler, held};
+
+/// Names and values in an order of their own, a map in JSON.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Named(pub Vec<(String, u64)>);
+
+impl Serialize for Named {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.iter().map(|(name, value)| (name, value)))
+    }
+}
+
+impl<N: Into<String>> FromIterator<(N, u64)> for Named {
+    fn from_iter<I: IntoIterator<Item = (N, u64)>>(pairs: I) -> Self {
+        Self(pairs.into_iter().map(|(name, value)| (name.into(), value)).collect())
+    }
+}
+
+/// The counters that tell of losses at the rings.
+const RINGS: [&str; 9] = [
+    "rx_ring_full",
+    "fill_ring_empty",
+    "rx_dropped",
+    "tx_invalid",
+    "tx_ring_full",
+    "busy_poll_stalls",
+    "tx_stalls",
+    "no_free_frame",
+    "no_transfer_record",
+];
+
+/// Counters that tell the present state: no rate can be made of them.
+fn is_gauge(name: &str) -> bool {
+    name.starts_with("curr_")
+}
+
+/// To one decimal.
+fn tenth(value: f64) -> f64 {
+    (value * 10.0).round() / 10.0
+}
+
+/// What has grown, and by how much.
+fn grown(
+    after: impl Iterator<Item = (&'static str, u64)>,
+    before: impl Iterator<Item = (&'static str, u64)>,
+) -> impl Iterator<Item = (&'static str, u64)> {
+    after
+        .zip(before)
+        .map(|((name, after), (_, before))| (name, after.saturating_sub(before)))
+        .filter(|&(_, count)| count > 0)
+}
+
+/// A number with its thousands set apart: `1,234,567`.
+#[must_use]
+pub fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
+    for (position, digit) in digits.chars().enumerate() {
+        if position > 0 && (digits.len() - position).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// How many of what: `1 queue`, `2 queues`.
+#[must_use]
+pub fn counted(number: usize, what: &str) -> String {
+    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
+}
+
+/// Where it ran.
+#[derive(Clone, Debug, Serialize)]
+pub struct Host {
+    /// The kernel's release.
+    pub kernel: String,
+    /// Cores that are online.
+    pub cpus: usize,
+    /// What the first of them calls itself; empty where it does not say.
+    pub cpu_model: String,
+}
+
+impl Host {
+    /// This machine.
+    #[must_use]
+    pub fn here() -> Self {
+        let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
+        let info = read("/proc/cpuinfo");
+        let model =
+            info.lines().find(|line| line.starts_with("model name")).and_then(|line| line.split_once(": "));
+        let numbered = |line: &&str| {
+            line.strip_prefix("cpu").is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
+        };
+        Self {
+            kernel: read("/proc/sys/kernel/osrelease").trim().into(),
+            cpus: read("/proc/stat").lines().filter(numbered).count(),
+            cpu_model: model.map_or_else(String::new, |(_, model)| model.into()),
+        }
+    }
+}
+
+/// What was run, and where.
+#[derive(Clone, Debug, Serialize)]
+pub struct Site {
+    /// The arguments, as given.
+    pub command: Vec<String>,
+    /// Where it ran.
+    pub host: Host,
+    /// The interface's name.
+    pub interface: String,
+    /// Its driver.
+    pub driver: String,
+    /// The mode in force.
+    pub mode: String,
+    /// The queues in use.
+    pub queues: Vec<usize>,
+    /// How many workers shared them.
+    pub workers: usize,
+}
+
+impl Site {
+    /// Mode, queues and workers, in words.
+    fn rings(&self) -> String {
+        let (queues, workers) = (counted(self.queues.len(), "queue"), counted(self.workers, "worker"));
+        format!("mode {}, {queues}, {workers}", self.mode)
+    }
+}
+
+/// One law in the report.
+#[derive(Clone, Debug, Serialize)]
+pub struct Verdict {
+    /// What it is about.
+    pub name: &'static str,
+    /// What came in.
+    pub left: u64,
+    /// Where it went.
+    pub right: u64,
+    /// Whether the two agree.
+    pub holds: bool,
+}
+
+impl From<Law> for Verdict {
+    fn from(law: Law) -> Self {
+        Self { name: law.name, left: law.left, right: law.right, holds: law.holds() }
+    }
+}
+
+/// The laws, and whether all hold.
+#[derive(Clone, Debug, Serialize)]
+pub struct Accounts {
+    /// All of them hold.
+    pub closed: bool,
+    /// Each of them.
+    pub laws: Vec<Verdict>,
+}
+
+#[cfg(test)]
+mod documented;
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_machine_says_what_it_is() {
+        let here = Host::here();
+        assert!(here.cpus >= 1 && !here.kernel.is_empty());
+    }
+
+    #[test]
+    fn thousands_are_set_apart() {
+        assert_eq!([0, 999, 1000, 1234567].map(grouped), ["0", "999", "1,000", "1,234,567"]);
+    }
+}

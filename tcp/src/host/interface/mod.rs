@@ -1,0 +1,304 @@
+//! What the kernel says about a network interface, and which groups it is a member of. Knows rtnetlink, ethtool and memberships; never
+//! packets or configuration.
+//!
+//! - [`route`]: where a packet to a target goes.
+//! - [`spread`]: what is set for a while so that packets come to certain queues.
+
+mod ethtool;
+mod netlink;
+pub mod route;
+pub mod spread;
+mod statistics;
+
+use std::io;
+use std::net::{IpAddr, Ipv6Addr, SocketAddrV6, UdpSocket};
+
+use netlink_packet_core::NLM_F_DUMP;
+use netlink_packet_route::RouteNetlinkMessage;
+use netlink_packet_route::link::{
+    InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkLayerType, LinkMessage, LinkXdp,
+};
+
+use self::netlink::{addresses, ask, link_message};
+use synmill_engine::wire::Mac;
+
+pub use self::ethtool::hash::{RssTable, rss};
+pub use self::ethtool::rules::Flow;
+pub use self::ethtool::{Help, Offloads, Queues, driver, queues, set_queues};
+pub use self::statistics::{Statistics, statistics};
+
+/// An interface at a moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Interface {
+    /// Its name.
+    pub name: String,
+    /// Its number in this network namespace.
+    pub index: u32,
+    /// Its Ethernet address; `None` for an interface without one.
+    pub mac: Option<Mac>,
+    /// The largest IP packet, in bytes.
+    pub mtu: usize,
+    /// Switched on (IFF_UP).
+    pub up: bool,
+    /// There is a carrier (IFF_LOWER_UP): the other end is there and on.
+    pub carrier: bool,
+    /// Its addresses, each with its prefix length in bits.
+    pub addresses: Vec<(IpAddr, u8)>,
+    /// The addresses of the host's other interfaces, each with its interface's name.
+    pub elsewhere: Vec<(IpAddr, String)>,
+    /// There are VLAN interfaces on top of it.
+    pub carries_vlans: bool,
+    /// What its driver does to packets before anyone sees them.
+    pub offloads: Offloads,
+    /// The active queues.
+    pub queues: Queues,
+    /// What the NIC can do about which queue gets a packet.
+    pub help: Help,
+    /// The driver's name as ethtool shows it; empty if it has none.
+    pub driver: String,
+    /// The identifier of the XDP program attached to it.
+    pub xdp_program: Option<u32>,
+}
+
+/// Why there are no facts.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// No interface has the name.
+    #[error("no interface {name} in this network namespace: there are {}", there.join(", "))]
+    Unknown {
+        /// The name asked for.
+        name: String,
+        /// The names there are.
+        there: Vec<String>,
+    },
+    /// The kernel did not answer, or not as expected.
+    #[error("asking the kernel about interfaces: {0}")]
+    Kernel(#[from] io::Error),
+}
+
+impl Interface {
+    /// The interface called `name`, as it is now.
+    ///
+    /// # Errors
+    /// [`Error::Unknown`] with the names there are, or what rtnetlink said.
+    pub fn find(name: &str) -> Result<Self, Error> {
+        let mut there = Vec::new();
+        let mut links = Vec::new();
+        for message in ask(RouteNetlinkMessage::GetLink(LinkMessage::default()), NLM_F_DUMP)? {
+            let RouteNetlinkMessage::NewLink(link) = message else { continue };
+            let Some(called) = netlink::name(&link).map(str::to_owned) else { continue };
+            there.push(called);
+            links.push(link);
+        }
+        let Some(place) = there.iter().position(|called| called == name) else {
+            return Err(Error::Unknown { name: name.into(), there });
+        };
+        let mut interface = Self::of(name, &links[place]);
+        interface.carries_vlans = links.iter().any(|link| is_vlan_on(link, interface.index));
+        for (index, address, prefix_len) in addresses()? {
+            if index == interface.index {
+                interface.addresses.push((address, prefix_len));
+            } else if let Some(other) = links.iter().position(|link| link.header.index == index) {
+                interface.elsewhere.push((address, there[other].clone()));
+            }
+        }
+        interface.read_again()?;
+        interface.help = ethtool::help(&ethtool::Nic(name.into()));
+        interface.driver = driver(name)?;
+        Ok(interface)
+    }
+
+    /// Reads again what changes when an XDP program is attached: the queues (virtio-net), and LRO, which does not go with one.
+    ///
+    /// # Errors
+    /// What the kernel said.
+    pub fn read_again(&mut self) -> io::Result<()> {
+        self.offloads = ethtool::offloads(&self.name)?;
+        self.queues = queues(&self.name, self.index)?;
+        Ok(())
+    }
+
+    /// The subnets that its addresses are in, each by its first address and its prefix length in bits: an address in one
+    /// of them is looked for on the link.
+    pub fn subnets(&self) -> impl Iterator<Item = (IpAddr, u8)> {
+        self.addresses.iter().map(|&(address, prefix_len)| (first_address(address, prefix_len), prefix_len))
+    }
+
+    /// One of which nothing is known yet.
+    fn unknown(name: &str) -> Self {
+        Self {
+            name: name.into(),
+            index: 0,
+            mac: None,
+            mtu: 0,
+            up: false,
+            carrier: false,
+            addresses: Vec::new(),
+            elsewhere: Vec::new(),
+            carries_vlans: false,
+            offloads: Offloads::default(),
+            queues: Queues { rx: 1, tx: 1 },
+            help: Help::default(),
+            driver: String::new(),
+            xdp_program: None,
+        }
+    }
+
+    /// What rtnetlink says of the link itself.
+    fn of(name: &str, link: &LinkMessage) -> Self {
+        let mut interface = Self {
+            index: link.header.index,
+            up: link.header.flags.contains(LinkFlags::Up),
+            carrier: link.header.flags.contains(LinkFlags::LowerUp),
+            ..Self::unknown(name)
+        };
+        for attribute in &link.attributes {
+            match attribute {
+                LinkAttribute::Address(bytes) if link.header.link_layer_type == LinkLayerType::Ether => {
+                    interface.mac = Mac::try_from(bytes.as_slice()).ok();
+                }
+                LinkAttribute::Mtu(mtu) => interface.mtu = *mtu as usize,
+                LinkAttribute::Xdp(attributes) => {
+                    interface.xdp_program = attributes.iter().find_map(|attribute| match attribute {
+                        LinkXdp::ProgId(id) if *id != 0 => Some(*id),
+                        _ => None,
+                    });
+                }
+                _ => {}
+            }
+        }
+        interface
+    }
+}
+
+/// The first address of the subnet of `prefix_len` bits that `address` is in.
+fn first_address(address: IpAddr, prefix_len: u8) -> IpAddr {
+    let host_bits = |width: u32| width.saturating_sub(prefix_len.into());
+    match address {
+        IpAddr::V4(address) => {
+            let mask = u32::MAX.checked_shl(host_bits(u32::BITS)).unwrap_or(0);
+            IpAddr::V4((address.to_bits() & mask).into())
+        }
+        IpAddr::V6(address) => {
+            let mask = u128::MAX.checked_shl(host_bits(u128::BITS)).unwrap_or(0);
+            IpAddr::V6((address.to_bits() & mask).into())
+        }
+    }
+}
+
+/// Is this link a VLAN interface on top of interface number `index`?
+fn is_vlan_on(link: &LinkMessage, index: u32) -> bool {
+    let is_vlan = |attribute: &LinkAttribute| match attribute {
+        LinkAttribute::LinkInfo(infos) => infos.contains(&LinkInfo::Kind(InfoKind::Vlan)),
+        _ => false,
+    };
+    link.attributes.contains(&LinkAttribute::Link(index)) && link.attributes.iter().any(is_vlan)
+}
+
+/// Whether an interface can carry packets at all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Link {
+    /// On, with a carrier.
+    Up,
+    /// On, without a carrier.
+    NoCarrier,
+    /// Switched off.
+    Down,
+    /// Not in this network namespace any more.
+    Gone,
+}
+
+/// The state of interface number `index`.
+///
+/// # Errors
+/// What rtnetlink said.
+pub fn link(index: u32) -> io::Result<Link> {
+    Ok(match link_message(index)?.map(|link| link.header.flags) {
+        None => Link::Gone,
+        Some(flags) if !flags.contains(LinkFlags::Up) => Link::Down,
+        Some(flags) if !flags.contains(LinkFlags::LowerUp) => Link::NoCarrier,
+        Some(_) => Link::Up,
+    })
+}
+
+/// The multicast group that is asked for the Ethernet address of `address` (RFC 4291 section 2.7.1).
+#[must_use]
+pub const fn solicited_node(address: Ipv6Addr) -> Ipv6Addr {
+    let [.., a, b, c] = address.octets();
+    Ipv6Addr::new(0xff02, 0, 0, 0, 0, 1, u16::from_be_bytes([0xff, a]), u16::from_be_bytes([b, c]))
+}
+
+/// Makes the host a member of `group`, of link scope, on interface number `index` for as long as the socket is open. The
+/// interface's filter then lets the group's frames in, and the kernel reports the membership to switches (RFC 3810).
+///
+/// # Errors
+/// What the kernel said: without IPv6 on the interface there is no membership.
+pub fn join(index: u32, group: Ipv6Addr) -> io::Result<UdpSocket> {
+    // Bound to the group itself: nothing that is sent to an address of the host's ends up here.
+    let socket = UdpSocket::bind(SocketAddrV6::new(group, 0, 0, index))?;
+    socket.join_multicast_v6(&group, index)?;
+    Ok(socket)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+
+    #[test]
+    fn the_loopback_interface_is_described() {
+        let lo = Interface::find("lo").unwrap();
+        assert_eq!((lo.index, lo.mac, lo.driver.as_str()), (1, None, ""));
+        assert!(lo.mtu >= 1500);
+        assert_eq!(lo.queues, Queues { rx: 1, tx: 1 });
+        if lo.up {
+            assert!(lo.addresses.contains(&(Ipv4Addr::LOCALHOST.into(), 8)));
+        }
+        assert!(lo.elsewhere.iter().all(|(address, name)| !address.is_loopback() && name != "lo"));
+        assert!(!lo.offloads.lro && !lo.carries_vlans);
+    }
+
+    #[test]
+    fn what_an_attachment_changes_is_read_again() {
+        let lo = Interface::find("lo").unwrap();
+        let offloads = Offloads { lro: true, ..lo.offloads };
+        let mut then = Interface { offloads, queues: Queues { rx: 7, tx: 7 }, ..lo.clone() };
+        then.read_again().unwrap();
+        assert_eq!(then, lo);
+    }
+
+    #[test]
+    fn a_link_is_there_or_gone() {
+        let lo = Interface::find("lo").unwrap();
+        assert_eq!(link(lo.index).unwrap(), if lo.up { Link::Up } else { Link::Down });
+        assert_eq!(link(0x7fff_fff0).unwrap(), Link::Gone);
+    }
+
+    #[test]
+    fn a_subnet_starts_at_its_first_address() {
+        let check = |address: &str, prefix_len, expected: &str| {
+            let address = address.parse().unwrap();
+            assert_eq!(first_address(address, prefix_len), expected.parse::<IpAddr>().unwrap());
+        };
+        check("198.18.0.77", 24, "198.18.0.0");
+        check("198.18.0.77", 26, "198.18.0.64");
+        check("198.18.0.77", 32, "198.18.0.77");
+        check("198.18.0.77", 0, "0.0.0.0");
+        check("fd00:18::77", 64, "fd00:18::");
+        check("fd00:18::77", 128, "fd00:18::77");
+        check("fd00:18::77", 0, "::");
+    }
+
+    #[test]
+    fn the_solicited_node_group_ends_like_the_address() {
+        let group = solicited_node("fd00:18::aabb:ccdd".parse().unwrap());
+        assert_eq!(group.to_string(), "ff02::1:ffbb:ccdd");
+    }
+
+    #[test]
+    fn an_unknown_interface_names_those_there_are() {
+        let error = Interface::find("synmill-none").unwrap_err().to_string();
+        assert!(error.contains("no interface synmill-none") && error.contains("lo"), "{error}");
+    }
+}
