@@ -15,7 +15,9 @@ use std::hint::black_box;
 use synmill_benches::engine::{ENGINE, PEER, SEED};
 use synmill_benches::rows::{self, Options, Row};
 use synmill_benches::timing::pin;
-use synmill_engine::flow::{Address, Armed, FlowHasher, FlowKey, FlowTable, Marked, Share, Timers};
+use synmill_engine::flow::{
+    Address, Armed, Deadlines, FlowHasher, FlowKey, FlowTable, Marked, Share, Timers,
+};
 use synmill_engine::proto::{Flags, Options as TcpOptions, Segment, SeqNum, Timestamps, WireWindow};
 use synmill_engine::time::Millis;
 use synmill_engine::wire::{self, Checks, Link, TcpPacket};
@@ -127,25 +129,46 @@ fn look_ups(criterion: &mut Criterion) {
     }
 }
 
-/// What a connection remembers of the wheel.
+/// A connection as the wheel sees it.
 #[derive(Clone, Copy, Default)]
-struct Mark(Armed);
+struct Mark {
+    armed: Armed,
+    deadline: Millis,
+}
 
 impl Marked for Mark {
     fn armed(&self) -> Armed {
-        self.0
+        self.armed
     }
 
     fn set_armed(&mut self, armed: Armed) {
-        self.0 = armed;
+        self.armed = armed;
     }
+}
+
+struct Marks(Vec<Mark>);
+
+impl Deadlines for Marks {
+    fn armed(&self, slot: u32) -> Armed {
+        self.0[slot as usize].armed
+    }
+
+    fn set_armed(&mut self, slot: u32, armed: Armed) {
+        self.0[slot as usize].armed = armed;
+    }
+
+    fn deadline(&self, slot: u32) -> Option<Millis> {
+        Some(self.0[slot as usize].deadline)
+    }
+
+    fn prefetch(&self, _slot: u32) {}
 }
 
 /// The time of `count` deadlines set, and of as many that come up, in a wheel of a million.
 fn set_and_fire(count: u64) -> (Duration, Duration) {
     let (mut set, mut fire) = (Duration::ZERO, Duration::ZERO);
     let mut timers = Timers::new(MANY as usize, Share::Half, Millis(0));
-    let mut marks = vec![Mark::default(); MANY as usize];
+    let mut marks = Marks(vec![Mark::default(); MANY as usize]);
     let (mut slot, mut now, mut left) = (0, Millis(0), count);
     while left > 0 {
         let batch = left.min(u64::from(MANY) / 2);
@@ -153,16 +176,18 @@ fn set_and_fire(count: u64) -> (Duration, Duration) {
         for number in 0..batch as u32 {
             // From 200 ms to a second, as retransmissions have it.
             let deadline = now + (200 + number % 800);
-            assert!(timers.arm(slot, &mut marks[slot as usize], deadline), "room for an entry a connection");
+            let mark = &mut marks.0[slot as usize];
+            mark.deadline = deadline;
+            timers.arm(slot, mark, deadline);
             slot = (slot + STRIDE) % MANY;
         }
         set += start.elapsed();
+        assert_eq!(timers.take_full(), 0, "room for an entry a connection");
         let start = Clock::now();
         let mut fired = 0;
         while fired < batch {
             now = now + 1;
-            while let Some((slot, _)) = timers.poll(now, |_| ()) {
-                marks[slot as usize] = Mark::default();
+            while timers.poll(now, &mut { usize::MAX }, &mut marks).is_some() {
                 fired += 1;
             }
         }

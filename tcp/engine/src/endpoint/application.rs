@@ -1,34 +1,43 @@
-//! What an endpoint works for: who may open connections to us, whom we open connections to, and what is said over them. Knows
-//! connections by number, their text, and the time; never segments or frames.
+//! The application that an endpoint works for: it accepts connections, opens them, and speaks over them.
 
-use super::OpenError;
 use crate::flow::{Address, FlowKey};
 use crate::proto::End;
 use crate::service::{Memo, Pending, Service, Taken};
 use crate::time::Instant;
 use crate::wire::Link;
 
+/// Why [`super::Endpoint::open`] opened nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OpenError {
+    /// A connection with this name exists.
+    Exists,
+    /// No slot is free.
+    TableFull,
+    /// Too many distinct addresses or next hops.
+    TooManyPaths,
+}
+
 /// A connection as its application sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Id {
-    /// Its number, below [`super::Config::max_connections`]; another connection may have it afterwards.
+    /// Its number, below [`super::Config::max_connections`]. A later connection may have the same number.
     pub slot: u32,
-    /// The number of the listener that accepted it, or the one that was given with the active OPEN.
+    /// The number of the listener that accepted it, or the number given with the active OPEN.
     pub role: u16,
 }
 
-/// Whose address and port differ from connection to connection. These stand in the connection's line; the others are shared by
-/// many and numbered.
+/// The end whose address and port differ from connection to connection. The connection's line holds them; many connections share
+/// the other end, which has a number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Varies {
-    /// The peer's: a responder's.
+    /// The peer's end: in a responder.
     Remote,
-    /// Ours: a generator's.
+    /// Our end: in a generator.
     Local,
 }
 
 impl Varies {
-    /// A name's two ends, address and port each: the one that varies, and the one that is shared.
+    /// Returns the two ends of a name, address and port each: the end that varies, then the shared one.
     #[inline]
     pub(super) const fn split(self, key: &FlowKey) -> [(Address, u16); 2] {
         let (local, remote) = ((key.local, key.local_port), (key.remote, key.remote_port));
@@ -38,7 +47,7 @@ impl Varies {
         }
     }
 
-    /// The name, from the end that varies and the one that is shared.
+    /// Returns the name with the end that varies, `own`, and the shared one.
     #[inline]
     pub(super) const fn join(self, own: (Address, u16), shared: (Address, u16)) -> FlowKey {
         let ((local, local_port), (remote, remote_port)) = match self {
@@ -49,14 +58,14 @@ impl Varies {
     }
 }
 
-/// What an application wants done.
+/// An application's order to its endpoint.
 #[derive(Clone, Copy, Debug)]
 pub enum Order {
-    /// Active OPEN; [`Application::on_opened`] or [`Application::on_not_opened`] says what came of it.
+    /// Active OPEN; [`Application::on_opened`] or [`Application::on_not_opened`] reports the outcome.
     Open(Open),
-    /// The connection in this slot has something new to say, or has changed its mind about closing.
+    /// The connection in this slot has something new to send, or now closes.
     Wake(u32),
-    /// The connection in this slot is over: the peer is told by RST where it knows of it, and the end is counted as given.
+    /// Abort of the connection in this slot: RST where the peer knows of the connection. The end is counted as given.
     Abort(u32, End),
 }
 
@@ -65,21 +74,21 @@ pub enum Order {
 pub struct Open {
     /// The connection's name.
     pub key: FlowKey,
-    /// From us to the next hop.
+    /// The link from us to the next hop.
     pub link: Link,
     /// See [`Id::role`].
     pub role: u16,
 }
 
-/// What an endpoint works for. One value for all connections of a worker.
+/// The application that an endpoint works for: one value for all connections of a worker.
 ///
-/// The first group of functions is a [`Service`]'s, told which connection it is about; [`Listeners`] is how a responder puts
-/// services behind addresses. The second group is for who opens connections: it says when, and hears what becomes of them.
+/// The first functions are those of a [`Service`], with the connection's [`Id`]; [`Listeners`] puts services behind addresses, as
+/// a responder does. The others are for an application that opens connections: it decides when, and learns how each fares.
 pub trait Application {
-    /// Whose address differs from connection to connection.
+    /// The end that differs from connection to connection.
     const VARIES: Varies = Varies::Remote;
 
-    /// Who takes a SYN for this name; `None` refuses it.
+    /// Returns the listener that takes a SYN for this name; `None` refuses it.
     fn listener(&self, key: &FlowKey) -> Option<u16>;
 
     /// The handshake is complete.
@@ -100,35 +109,34 @@ pub trait Application {
     /// See [`Service::write`].
     fn write(&self, id: Id, memo: &Memo, at: u64, into: &mut [u8]);
 
-    /// What is to be done next, if anything is due; asked until there is nothing. Without a frame (`has_frame`) nothing can be
-    /// opened, and who is aborted is not told.
+    /// Returns the next order, if one is due; the endpoint asks until there is none. Without a frame (`has_frame` is false)
+    /// nothing can be opened, and an abort sends no RST.
     fn poll(&mut self, now: Instant, has_frame: bool) -> Option<Order> {
         let _ = (now, has_frame);
         None
     }
 
-    /// The name of a connection that it will want opened a few [`Order::Open`] after the last, as far as it knows: what is known of that
-    /// name is asked for ahead.
+    /// Returns the name of a connection that it expects to open a few [`Order::Open`] later: the endpoint prefetches its index line.
     fn upcoming(&self) -> Option<&FlowKey> {
         None
     }
 
-    /// Bytes of memory that it takes for connections.
+    /// Returns how many bytes of memory it takes for connections.
     fn memory_bytes(&self) -> usize {
         0
     }
 
-    /// When [`Application::poll`] has something next, as far as that is known now.
+    /// Returns when [`Application::poll`] has its next order, as far as it knows.
     fn next_poll(&self) -> Option<Instant> {
         None
     }
 
-    /// Is its worker not to sleep, though nothing is due?
+    /// Must its worker stay awake, though nothing is due?
     fn stays_awake(&self) -> bool {
         false
     }
 
-    /// The last [`Order::Open`] is this connection: SYN goes out with this turn.
+    /// The last [`Order::Open`] opened this connection: its SYN goes out with this turn.
     fn on_opened(&mut self, id: Id, now: Instant) {
         let _ = (id, now);
     }
@@ -138,7 +146,7 @@ pub trait Application {
         let _ = (error, now);
     }
 
-    /// Our FIN has been sent for the first time.
+    /// Our FIN went out for the first time.
     fn on_fin_sent(&mut self, id: Id, now: Instant) {
         let _ = (id, now);
     }
@@ -148,24 +156,25 @@ pub trait Application {
         let _ = (id, now);
     }
 
-    /// The connection is over: both ends have closed (TIME-WAIT may follow, unheard), or it ended otherwise. Called once.
+    /// The connection is over: both ends have closed (TIME-WAIT may follow), or it ended otherwise. Called once.
     fn on_end(&mut self, id: Id, end: End, now: Instant) {
         let _ = (id, end, now);
     }
 }
 
-/// A port that accepts connections, and what is said over them.
+/// A port that accepts connections, and the service behind it.
 #[derive(Clone, Debug)]
 pub struct Listener<S> {
-    /// Its address; the unspecified address of a family stands for all addresses of that family.
+    /// Its address; the unspecified address of a family means all addresses of that family.
     pub address: Address,
     /// Its port.
     pub port: u16,
-    /// What is said over its connections.
+    /// The service for its connections.
     pub service: S,
 }
 
-/// A responder: services behind addresses. The first listener that fits has the connection, exact addresses before wildcards.
+/// A responder: services behind addresses. The first listener that matches takes the connection, exact addresses before
+/// wildcards.
 #[derive(Clone, Debug)]
 pub struct Listeners<S>(pub Vec<Listener<S>>);
 

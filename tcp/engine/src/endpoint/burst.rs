@@ -1,31 +1,32 @@
-//! The way of a burst: from received frames to what becomes of each. Knows segments, connections and the outbox; never how a connection
-//! begins, keeps its text, or sends.
+//! A burst's way through the endpoint: from received frames to what becomes of each.
 //!
-//! It is passed over three times: parse and hash, with the index lines on their way; look the connection's line up, with
-//! that on its way; then RFC 9293, segment by segment. SYNs for new connections come after all others: so what each kind goes through
-//! stays near the core, and which way it goes is foreseen. (A flow's segments stay in order, but for a SYN.)
+//! There are three passes. The first parses and hashes, and prefetches index lines. The second finds slots, and prefetches the lines of
+//! connections. The third applies RFC 9293, segment by segment. SYNs for new connections come last: the code of each kind stays in the
+//! cache, and its branches are predicted. A flow's segments stay in order, but for a SYN.
 //!
-//! From the frame to the answer the passes are one function to the compiler: what they call at a place or two is `inline(always)`, or it
-//! would be called, and every time save and fetch what is in registers.
+//! The passes are one function to the compiler. Functions that they call in one or two places are `inline(always)`: a call would save
+//! and restore registers each time.
 
 use std::hint::cold_path;
 
+use super::application::Application;
 use super::connection::Current;
+use super::core::Endpoint;
+use super::outbox::Outbox;
 use super::send::Acknowledge;
-use super::{Application, Endpoint, Outbox};
 use crate::device::{BURST, Burst, Frame};
 use crate::flow::{FlowKey, prefetch};
 use crate::hint::{mostly, seldom};
 use crate::proto::segment_arrives::refusal;
-use crate::proto::{Arrival, Disposition, Flags, State};
+use crate::proto::{Arrival, Disposition, Flags, Outgoing, State};
 use crate::stats::DropReason;
 use crate::time::Instant;
 use crate::wire::{self, Link, TcpPacket};
 
-/// How many frames before its turn a frame's headers are asked for: what came from another core takes that long.
+/// How many frames ahead the headers are prefetched: a cache line from another core takes that long.
 const HEADERS_AHEAD: usize = 8;
 
-/// What became of a received frame: exactly one of these is counted.
+/// The fate of a received frame: the endpoint counts exactly one for each.
 pub(super) enum Fate {
     Answered,
     Absorbed,
@@ -33,7 +34,7 @@ pub(super) enum Fate {
     HandedOut,
 }
 
-/// Numbers of segments of a burst, in order.
+/// Numbers of segments in a burst, in order.
 struct Numbers {
     numbers: [u8; BURST],
     len: usize,
@@ -56,20 +57,20 @@ impl Numbers {
     }
 }
 
-/// A parsed segment between the passes. It stays where it was parsed to.
+/// A parsed segment between the passes.
 #[derive(Default)]
 pub(super) struct Work {
     pub(super) packet: TcpPacket,
     pub(super) hash: u64,
-    /// The slot where the connection seems to be.
+    /// The slot that the index suggests.
     pub(super) guess: Option<u32>,
-    /// Is it worth asking whether another worker has it?
+    /// May another worker have the flow?
     pub(super) may_be_elsewhere: bool,
     pub(super) frame: Option<Frame>,
 }
 
 impl<A: Application> Endpoint<A> {
-    /// Takes a burst of received frames; `handed` when another worker saw them first and found their flow to be ours.
+    /// Handles a burst of received frames. `handed` is true for frames that another worker received and found to be ours.
     pub fn on_burst(&mut self, now: Instant, burst: &mut Burst, handed: bool, out: &mut Outbox) {
         let seen = if handed { &self.counters.frames_handed_in } else { &self.counters.in_frames };
         seen.add(burst.len() as u64);
@@ -107,7 +108,7 @@ impl<A: Application> Endpoint<A> {
         }
         for number in opening.iter() {
             let work = &mut all[number];
-            // Mostly its flow is in no table: one search of our own is enough, and mostly none of the others'.
+            // The flow of most SYNs is in no table: the last pass searches ours, and seldom those of the siblings.
             work.guess = None;
             self.table.prefetch_further_to_write(work.hash);
             work.may_be_elsewhere = false;
@@ -118,7 +119,7 @@ impl<A: Application> Endpoint<A> {
         for number in others.iter() {
             let work = &mut all[number];
             work.may_be_elsewhere = true;
-            // The first with this fingerprint; whether it is the one is for the last pass to say.
+            // The first slot with this fingerprint; the last pass compares the name.
             work.guess = self.table.find(work.hash, |_| true);
             if let Some(slot) = work.guess {
                 self.connections.prefetch(slot);
@@ -137,7 +138,7 @@ impl<A: Application> Endpoint<A> {
         match fate {
             Fate::Answered => self.counters.frames_answered.add(1),
             Fate::Absorbed => self.counters.frames_absorbed.add(1),
-            // The worker counts it when the other's inbox has taken it.
+            // The worker counts it once the other worker's inbox has taken it.
             Fate::HandedOut => {}
             Fate::Dropped(reason) => self.counters.drop_for(*reason),
         }
@@ -159,11 +160,9 @@ impl<A: Application> Endpoint<A> {
         }
         let found = work.guess.filter(|&slot| mostly(self.is(slot, &packet.key)));
         if let Some(slot) = found.or_else(|| self.find(&packet.key, work.hash)) {
-            self.segment_counted(packet);
-            let mut current = self.current(slot);
-            let fate = self.on_connection_segment(now, &mut current, work, frame, out);
-            self.put_back(&current);
-            return fate;
+            self.count_segment(packet);
+            let current = self.current(slot);
+            return self.on_connection_segment(now, current, work, frame, out);
         }
         if !handed
             && seldom(work.may_be_elsewhere)
@@ -172,7 +171,7 @@ impl<A: Application> Endpoint<A> {
             out.hand_over.push((worker, frame));
             return Fate::HandedOut;
         }
-        self.segment_counted(packet);
+        self.count_segment(packet);
         let listener = self.application.listener(&packet.key);
         if seldom(listener.is_none()) && !self.owns(&packet.key.local) {
             out.recycle.push(frame);
@@ -180,18 +179,16 @@ impl<A: Application> Endpoint<A> {
         }
         let flags = packet.segment.flags;
         match listener {
-            // Section 3.10.7.2: a listener takes SYN, ignores RST and what has no ACK, and refuses the rest. One that drains refuses SYN
-            // too.
+            // Section 3.10.7.2: a listener takes a SYN, drops an RST and a segment without ACK, and refuses the rest. While the endpoint
+            // drains, it refuses a SYN, too.
             Some(listener)
                 if mostly(
-                    flags.has(Flags::SYN)
-                        && !flags.has_any(Flags::RST.with(Flags::ACK))
-                        && self.draining.is_none(),
+                    flags.has(Flags::SYN) && !flags.has_any(Flags::RST_ACK) && self.draining.is_none(),
                 ) =>
             {
-                self.on_syn(now, listener, work, frame, out)
+                self.accept(now, listener, None, work, frame, out)
             }
-            Some(_) if !flags.has_any(Flags::SYN.with(Flags::ACK).with(Flags::RST)) => {
+            Some(_) if !flags.has_any(Flags::SYN_ACK.with(Flags::RST)) => {
                 out.recycle.push(frame);
                 Fate::Dropped(DropReason::NoAck)
             }
@@ -199,19 +196,19 @@ impl<A: Application> Endpoint<A> {
         }
     }
 
-    /// The worker that owns a flow, if another one does.
+    /// Returns the sibling that owns a flow, if one does.
     pub(super) fn sibling_with(&self, key: &FlowKey, hash: u64) -> Option<usize> {
         self.siblings.iter().find(|(_, lookup)| lookup.has(key, hash)).map(|(worker, _)| *worker)
     }
 
-    fn segment_counted(&self, packet: &TcpPacket) {
+    fn count_segment(&self, packet: &TcpPacket) {
         self.counters.in_segs.add(1);
         if seldom(packet.partial_checksum) {
             self.counters.in_partial_checksums.add(1);
         }
     }
 
-    /// RST for what belongs to no connection, section 3.10.7.1.
+    /// Answers a segment that belongs to no connection with RST, section 3.10.7.1.
     pub(super) fn refuse(&mut self, work: &Work, frame: Frame, out: &mut Outbox) -> Fate {
         let packet = &work.packet;
         let Some(reset) = refusal(&packet.segment) else {
@@ -222,12 +219,12 @@ impl<A: Application> Endpoint<A> {
         Fate::Answered
     }
 
-    /// A segment of a connection of ours: what RFC 9293 makes of it, what the service makes of that, and the answer.
+    /// Handles a segment of one of our connections: RFC 9293's judgement, the service's part, and the answer.
     #[inline(always)]
     fn on_connection_segment(
         &mut self,
         now: Instant,
-        current: &mut Current,
+        mut current: Current,
         work: &Work,
         frame: Frame,
         out: &mut Outbox,
@@ -237,15 +234,15 @@ impl<A: Application> Endpoint<A> {
         let (_, deadline) = current.tcb.timer();
         let environment = *self.environment(&work.packet.key.local);
         let segment = &work.packet.segment;
-        let transfer = current.tcb.transfer().map(|number| &mut self.records.get_mut(number).transfer);
-        let arrival = current.tcb.segment_arrives(transfer, segment, &environment, millis);
+        let arrival = self.records.tcp(&mut current.tcb).segment_arrives(segment, &environment, millis);
         if matches!(arrival.disposition, Disposition::Accepted | Disposition::RepeatHandshake) {
-            self.learn_next_hop(current, &work.packet.link);
+            self.learn_next_hop(&mut current, &work.packet.link);
         }
         match arrival.disposition {
-            // All was said, and all was heard.
+            // Both streams are complete.
             Disposition::Accepted if seldom(before == State::TimeWait) => {
                 out.recycle.push(frame);
+                self.put_back(current);
                 return Fate::Absorbed;
             }
             Disposition::Accepted => {
@@ -254,11 +251,12 @@ impl<A: Application> Endpoint<A> {
             Disposition::Drop(reason) => {
                 cold_path();
                 out.recycle.push(frame);
+                self.put_back(current);
                 return Fate::Dropped(reason);
             }
             Disposition::End(end) => {
                 if arrival.acked > 0 {
-                    self.on_acked(current, arrival.acked, now, out);
+                    self.on_acked(&mut current, arrival.acked, now, out);
                 }
                 self.end(current, end, now, out);
                 out.recycle.push(frame);
@@ -266,6 +264,7 @@ impl<A: Application> Endpoint<A> {
             }
             Disposition::Refuse => {
                 cold_path();
+                self.put_back(current);
                 return self.refuse(work, frame, out);
             }
             Disposition::Reopen => {
@@ -278,26 +277,26 @@ impl<A: Application> Endpoint<A> {
                     self.counters.in_duplicates.add(1);
                 }
                 let ack = current.tcb.bare_ack();
-                self.send(current, &ack, Some(frame), millis, out);
+                self.send(&mut current, &ack, Some(frame), millis, out);
             }
             Disposition::RepeatHandshake => {
                 cold_path();
                 let again = before == State::SynReceived;
-                let handshake = current.tcb.handshake();
-                let handshake = crate::proto::Outgoing { again, ..handshake };
-                self.send(current, &handshake, Some(frame), millis, out);
+                let handshake = Outgoing { again, ..current.tcb.handshake() };
+                self.send(&mut current, &handshake, Some(frame), millis, out);
             }
         }
         if before == State::TimeWait {
-            self.waits_anew(current, deadline);
+            self.waits_anew(&mut current, deadline);
         } else {
-            self.state_changed(current, before, now);
-            self.arm(current);
+            self.state_changed(&mut current, before, now);
+            self.arm(&mut current);
         }
+        self.put_back(current);
         Fate::Answered
     }
 
-    /// The peer's next hop may have changed: the way back is where its last good segment came from.
+    /// Learns the peer's next hop: answers go where its last good segment came from.
     #[inline]
     fn learn_next_hop(&mut self, current: &mut Current, link: &Link) {
         if seldom(!self.paths.next_hop(current.next_hop).is_back_of(link)) {
@@ -305,11 +304,11 @@ impl<A: Application> Endpoint<A> {
         }
     }
 
-    /// An acceptable segment: acknowledged bytes, text and FIN go to the service, and the service's answer goes out.
+    /// Handles an acceptable segment: acknowledged bytes, text and FIN go to the service, and the service's answer goes out.
     #[inline(always)]
     fn on_accepted(
         &mut self,
-        current: &mut Current,
+        mut current: Current,
         before: State,
         arrival: &Arrival,
         (work, frame): (&Work, Frame),
@@ -317,31 +316,29 @@ impl<A: Application> Endpoint<A> {
         out: &mut Outbox,
     ) -> Fate {
         let mut must_acknowledge = arrival.must_acknowledge;
-        if matches!(before, State::SynSent | State::SynReceived) {
+        if before.is_half_open() {
             if before == State::SynReceived {
                 // From here on the memo is the service's.
-                self.half_open.remove(current, &mut self.connections);
+                self.half_open.remove(&mut current, &mut self.connections);
             }
             self.counters.established.add(1);
             must_acknowledge |= before == State::SynSent;
             let id = current.id();
             self.application.on_open(id, &mut current.memo, now);
         }
-        if seldom(arrival.syn_was_lost)
-            && let Some(number) = self.attach_record(current)
-        {
-            let mss = u32::from(current.tcb.mss());
-            self.records.get_mut(number).transfer.congestion_window = mss;
+        if seldom(arrival.syn_was_lost) && self.attach_record(&mut current).is_some() {
+            self.records.tcp(&mut current.tcb).on_syn_lost();
         }
         if arrival.acked > 0 {
-            self.on_acked(current, arrival.acked, now, out);
+            self.on_acked(&mut current, arrival.acked, now, out);
         }
-        if seldom(arrival.is_duplicate_ack) {
-            self.on_duplicate_ack(current);
+        if seldom(arrival.is_duplicate_ack) && self.attach_record(&mut current).is_some() {
+            let starts = self.records.tcp(&mut current.tcb).on_duplicate_ack();
+            self.counters.retrans_fast.add(starts.into());
         }
         let carried = arrival.text.is_some() || arrival.fin.is_some();
-        let (frame, fate) = if carried || self.has_held_text(current) {
-            let received = self.receive(current, arrival, (work, frame), now, out);
+        let (frame, fate) = if carried || self.has_held_text(&current) {
+            let received = self.receive(&mut current, arrival, (work, frame), now, out);
             must_acknowledge |= received.must_acknowledge;
             (received.frame, received.fate)
         } else {
@@ -356,13 +353,13 @@ impl<A: Application> Endpoint<A> {
     }
 }
 
-/// Does it ask for a new connection?
+/// Does the packet ask for a new connection?
 #[inline]
 fn opens(packet: &TcpPacket) -> bool {
     packet.segment.flags.has(Flags::SYN) && !packet.segment.flags.has(Flags::ACK)
 }
 
-/// Asks for the two cache lines that a frame's headers are in.
+/// Prefetches the two cache lines of a frame's headers.
 #[inline]
 fn prefetch_headers(frame: &Frame) {
     for byte in [frame.first(), frame.get(64)].into_iter().flatten() {

@@ -1,5 +1,4 @@
-//! Connections in the order in which they came to a state. Knows who is next to whom: in such a state a connection has no use for its
-//! memo, and keeps its neighbours there. Never which state that is, nor why one leaves.
+//! Connections in the order in which they came to a state. In such a state no service uses the memo: it holds the neighbours.
 
 use super::connection::{Connections, Current};
 use crate::service::Memo;
@@ -7,14 +6,14 @@ use crate::service::Memo;
 /// No neighbour.
 const NONE: u32 = u32::MAX;
 
-/// A queue that one may leave from anywhere.
+/// A queue that a connection may leave from anywhere.
 pub(super) struct Chain {
     first: u32,
     last: u32,
     len: usize,
 }
 
-/// Neighbours as a memo.
+/// Returns the neighbours as a memo.
 const fn links(before: u32, after: u32) -> Memo {
     Memo::of(before as u64 | (after as u64) << 32)
 }
@@ -35,25 +34,25 @@ const fn some(slot: u32) -> Option<u32> {
 impl Chain {
     pub(super) const EMPTY: Self = Self { first: NONE, last: NONE, len: 0 };
 
-    /// How many are in it.
+    /// Returns how many connections it holds.
     #[inline]
     pub(super) const fn len(&self) -> usize {
         self.len
     }
 
-    /// The one that came first.
+    /// Returns the connection that came first.
     #[inline]
     pub(super) const fn first(&self) -> Option<u32> {
         some(self.first)
     }
 
-    /// The one that came after another that is in it.
+    /// Returns the connection that came after the one in `slot`.
     #[inline]
     pub(super) fn after(&self, slot: u32, connections: &Connections) -> Option<u32> {
         some(after(connections.memo(slot)))
     }
 
-    /// One comes, behind all others.
+    /// Adds a connection behind all others.
     #[inline]
     pub(super) fn push(&mut self, current: &mut Current, connections: &mut Connections) {
         let slot = current.slot;
@@ -67,7 +66,7 @@ impl Chain {
         self.len += 1;
     }
 
-    /// One leaves, and has an empty memo then. Whether it was the first.
+    /// Removes a connection and empties its memo. Returns whether it was the first.
     #[inline]
     pub(super) fn remove(&mut self, current: &mut Current, connections: &mut Connections) -> bool {
         let (before, after) = (before(current.memo), after(current.memo));

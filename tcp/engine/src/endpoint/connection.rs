@@ -1,28 +1,29 @@
-//! A connection's one cache line, and the array of them. Knows layout and free slots; never what happens on a connection.
+//! A connection's cache line, the array of these lines, and the one that the endpoint works on.
 
+use std::mem::ManuallyDrop;
 use std::ops::{Deref, DerefMut};
 
+use super::application::{Id, Varies};
 use super::paths::Paths;
-use super::{Id, Varies};
-use crate::flow::{Address, Armed, FlowKey, Marked, SlotReader, Slots, Words};
-use crate::proto::{State, Tcb};
+use crate::flow::{Address, Armed, Deadlines, FlowKey, Marked, SlotReader, Slots, Words};
+use crate::proto::{State, Tcb, Timer};
 use crate::service::Memo;
 use crate::sync::{Arc, AtomicU64, Ordering::Acquire, Ordering::Relaxed, Ordering::Release};
 use crate::time::{Instant, Millis};
 
-/// Everything about a connection that every segment needs: exactly one cache line, IPv4 and IPv6 alike.
+/// All that every segment of a connection needs: exactly one cache line, for IPv4 and IPv6.
 ///
 /// | word | what |
 /// |---|---|
-/// | 0, 1 | the address that varies: the peer's, or a generator's own |
-/// | 2 | its port; the other address, port and the role (numbered); the next hop (numbered); when it was opened, in s |
-/// | 3 | the service's memo; in SYN-RECEIVED and TIME-WAIT its neighbours in the order of eviction; in a free slot the next free one |
-/// | 4-7 | the control block, and in its spare byte the timer wheel's mark |
+/// | 0, 1 | the address of the end that varies: the peer's, or a generator's own |
+/// | 2 | its port; the number of the shared end and role; the number of the next hop; when it was opened, in s |
+/// | 3 | the service's memo; in SYN-RECEIVED and TIME-WAIT its neighbours in the order of eviction; in a free slot the next free slot |
+/// | 4-7 | the control block, with the timer wheel's mark in its spare byte |
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Connection {
     address: Address,
     port: u16,
-    /// The number of what it shares with others.
+    /// The number of its shared end and role.
     pub(super) shared: u16,
     pub(super) next_hop: u16,
     born_s: u16,
@@ -30,9 +31,10 @@ pub(super) struct Connection {
     pub(super) tcb: Tcb,
 }
 
-/// Where the memo stands among the words, and the control block.
+/// The places of the memo and of the control block's last two words.
 const MEMO: usize = 3;
-const TCB: usize = 4;
+const TIME: usize = 6;
+const REST: usize = 7;
 
 impl Words<8> for Connection {
     #[inline]
@@ -86,13 +88,14 @@ impl Connection {
         Self { address, port, shared, next_hop, born_s: seconds(now), memo: Memo::default(), tcb }
     }
 
-    /// The connection's name, given the address and port that it shares with others.
+    /// Returns the connection's name, given the shared end.
     #[inline]
     pub(super) const fn key(&self, varies: Varies, shared: (Address, u16)) -> FlowKey {
         varies.join((self.address, self.port), shared)
     }
 
-    /// Since it was opened, in seconds modulo 2^16: some 18 hours. Opened in the second after `now`, it is no age at all.
+    /// Returns the time since it was opened, in seconds modulo 2^16: some 18 hours. A connection opened just after `now` has the
+    /// age 0.
     pub(super) fn age_s(&self, now: Instant) -> u16 {
         match seconds(now).wrapping_sub(self.born_s) {
             u16::MAX => 0,
@@ -105,29 +108,47 @@ fn seconds(now: Instant) -> u16 {
     (now.as_nanos() / 1_000_000_000) as u16
 }
 
-/// The connection that is being worked on: a copy of its line. Who takes one writes it back.
+/// The connection that the endpoint works on: a copy of its line. [`Connections::set`] or [`Connections::vacate`] consumes it, so
+/// nothing uses it afterwards; a debug build panics where neither does.
 #[derive(Debug)]
 pub(super) struct Current {
     pub(super) slot: u32,
-    /// Whose it is to the application: of what it shares with others.
+    /// The application's number for it, see [`Id::role`].
     role: u16,
     connection: Connection,
+    unsettled: Unsettled,
+}
+
+#[derive(Debug)]
+struct Unsettled;
+
+#[cfg(debug_assertions)]
+impl Drop for Unsettled {
+    fn drop(&mut self) {
+        assert!(std::thread::panicking(), "a connection was taken out, and neither put back nor ended");
+    }
 }
 
 impl Current {
-    /// The connection as the application knows it.
+    /// Returns the connection as the application knows it.
     #[inline]
     pub(super) const fn id(&self) -> Id {
         Id { slot: self.slot, role: self.role }
     }
 
-    /// It is over: nothing of it is left but the wheel's mark, and its state is CLOSED.
-    #[inline]
-    pub(super) fn clear(&mut self) {
-        let armed = self.armed();
-        self.connection = Connection::default();
-        self.set_armed(armed);
+    /// Ends the work on the copy.
+    #[inline(always)]
+    fn settle(self) -> (u32, Connection) {
+        let _ = ManuallyDrop::new(self.unsettled);
+        (self.slot, self.connection)
     }
+}
+
+/// A slot without a connection. The wheel's mark stays with it: the wheel may still hold an entry of the last owner.
+#[must_use = "a slot that is neither used nor put back is lost"]
+pub(super) struct Vacant {
+    pub(super) slot: u32,
+    armed: Armed,
 }
 
 impl Deref for Current {
@@ -146,16 +167,16 @@ impl DerefMut for Current {
     }
 }
 
-/// All connections a worker can hold, allocated at the start.
+/// All connections of a worker, allocated at the start.
 pub(super) struct Connections {
     slots: Slots<8>,
-    /// The last slot given back, plus one; 0 for none.
+    /// The last slot put back, plus one; 0 for none.
     free: u32,
-    /// Slots never used before start here.
+    /// The first slot that was never used.
     fresh: Arc<AtomicU64>,
 }
 
-/// Another thread's view of them.
+/// Another thread's view of the connections.
 #[derive(Clone, Debug)]
 pub(super) struct ConnectionReader {
     pub(super) slots: SlotReader<8>,
@@ -163,7 +184,7 @@ pub(super) struct ConnectionReader {
 }
 
 impl ConnectionReader {
-    /// Slots ever used.
+    /// Returns how many slots were ever used.
     pub(super) fn used(&self) -> u32 {
         self.fresh.load(Acquire) as u32
     }
@@ -191,26 +212,42 @@ impl Connections {
         self.slots.prefetch_to_write(slot);
     }
 
-    /// The connection in a slot that was used before, to be worked on. (Of a free one the first role is told.)
+    /// Takes a copy of the live connection in a slot, to work on.
     #[inline]
     pub(super) fn get(&self, slot: u32, paths: &Paths) -> Current {
         let connection: Connection = self.slots.get(slot);
-        Current { slot, role: paths.shared(connection.shared).role, connection }
+        Current { slot, role: paths.shared(connection.shared).role, connection, unsettled: Unsettled }
     }
 
-    /// Work is done.
+    /// Returns the name of the connection in a slot.
     #[inline]
-    pub(super) fn set(&mut self, current: &Current) {
-        self.slots.set(current.slot, &current.connection);
+    pub(super) fn key(&self, slot: u32, varies: Varies, paths: &Paths) -> FlowKey {
+        let connection: Connection = self.slots.get(slot);
+        connection.key(varies, paths.shared(connection.shared).end)
     }
 
-    /// The same, with what else belongs to the same moment.
+    /// Writes the connection back.
     #[inline]
-    pub(super) fn set_with(&mut self, current: &Current, meanwhile: impl FnOnce()) {
-        self.slots.set_with(current.slot, &current.connection, meanwhile);
+    pub(super) fn set(&mut self, current: Current) {
+        let (slot, connection) = current.settle();
+        self.slots.set(slot, &connection);
     }
 
-    /// Is there a live connection in a slot whose address and port that vary are these, and what it shares with others?
+    /// Writes the connection back, and runs `meanwhile` inside the write section of the slot's sequence lock.
+    #[inline]
+    pub(super) fn set_with(&mut self, current: Current, meanwhile: impl FnOnce()) {
+        let (slot, connection) = current.settle();
+        self.slots.set_with(slot, &connection, meanwhile);
+    }
+
+    /// Ends the connection in a slot. The line stays as it is until the slot is put back or has its next owner.
+    #[inline]
+    pub(super) fn vacate(current: Current) -> Vacant {
+        let armed = current.armed();
+        Vacant { slot: current.settle().0, armed }
+    }
+
+    /// Returns the number of the shared end if a live connection in this slot has this varying end.
     #[inline]
     pub(super) fn shared_of(&self, slot: u32, (address, port): (Address, u16)) -> Option<u16> {
         let address = address.halves();
@@ -221,19 +258,13 @@ impl Connections {
 
     #[inline]
     pub(super) fn state(&self, slot: u32) -> State {
-        Tcb::peek(self.slots.word(slot, TCB + 3)).0
+        Tcb::peek(self.slots.word(slot, REST)).0
     }
 
-    /// The wheel's mark.
-    #[inline]
-    pub(super) fn armed(&self, slot: u32) -> Armed {
-        Armed(Tcb::peek(self.slots.word(slot, TCB + 3)).1)
-    }
-
-    /// See [`Tcb::timer`].
+    /// Returns the deadline of [`Tcb::timer`].
     #[inline]
     pub(super) fn deadline(&self, slot: u32) -> Millis {
-        Millis(self.slots.word(slot, TCB + 2) as u32)
+        Tcb::peek_deadline(self.slots.word(slot, TIME))
     }
 
     #[inline]
@@ -246,8 +277,8 @@ impl Connections {
         self.slots.set_words(slot, MEMO, [memo.get()]);
     }
 
-    /// A free slot, if there is one.
-    pub(super) fn take(&mut self) -> Option<u32> {
+    /// Returns a free slot, if there is one.
+    pub(super) fn take(&mut self) -> Option<Vacant> {
         let slot = if self.free != 0 {
             let slot = self.free - 1;
             self.free = self.memo(slot).get() as u32;
@@ -260,28 +291,52 @@ impl Connections {
             self.fresh.store(fresh + 1, Release);
             fresh as u32
         };
-        Some(slot)
+        Some(Vacant { slot, armed: self.armed(slot) })
     }
 
-    /// A connection begins in a slot that was taken. The wheel's mark stays with the slot: an entry of the last owner may still be in
-    /// the wheel.
+    /// Starts a connection in a vacant slot.
     #[inline(always)]
-    pub(super) fn start(&self, Id { slot, role }: Id, connection: Connection) -> Current {
-        let mut current = Current { slot, role, connection };
-        current.set_armed(self.armed(slot));
-        current
+    pub(super) fn start(Vacant { slot, armed }: Vacant, role: u16, mut connection: Connection) -> Current {
+        connection.set_armed(armed);
+        Current { slot, role, connection, unsettled: Unsettled }
     }
 
-    /// The slot is free again.
-    pub(super) fn put(&mut self, current: &mut Current) {
-        current.clear();
-        current.memo = Memo::of(u64::from(self.free));
-        self.free = current.slot + 1;
-        self.set(current);
+    /// Frees a slot.
+    pub(super) fn put(&mut self, Vacant { slot, armed }: Vacant) {
+        let mut connection = Connection { memo: Memo::of(u64::from(self.free)), ..Connection::default() };
+        connection.set_armed(armed);
+        self.slots.set(slot, &connection);
+        self.free = slot + 1;
     }
 
-    /// All slots ever used; those in CLOSED are free.
+    /// Returns how many slots were ever used; those in CLOSED are free.
     pub(super) fn used(&self) -> u32 {
         self.fresh.load(Relaxed) as u32
+    }
+}
+
+impl Deadlines for Connections {
+    #[inline]
+    fn armed(&self, slot: u32) -> Armed {
+        Armed(Tcb::peek(self.slots.word(slot, REST)).2)
+    }
+
+    #[inline]
+    fn set_armed(&mut self, slot: u32, armed: Armed) {
+        let rest = Tcb::with_spare(self.slots.word(slot, REST), armed.0);
+        self.slots.set_words(slot, REST, [rest]);
+    }
+
+    /// Returns the deadline, `None` in TIME-WAIT: connections there have an order of their own.
+    #[inline]
+    fn deadline(&self, slot: u32) -> Option<Millis> {
+        let (state, timer, _) = Tcb::peek(self.slots.word(slot, REST));
+        let has_one = timer != Timer::None && !matches!(state, State::Closed | State::TimeWait);
+        has_one.then(|| self.deadline(slot))
+    }
+
+    #[inline]
+    fn prefetch(&self, slot: u32) {
+        self.prefetch(slot);
     }
 }

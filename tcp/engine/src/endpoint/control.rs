@@ -1,8 +1,9 @@
-//! What is not TCP: ARP, neighbour discovery and echo for addresses of our own, and what ICMP says of connections. Knows who owns
-//! an address, and which connections still wait for their first answer; never a segment.
+//! Packets other than TCP: ARP, neighbour discovery and echo for owned addresses, and ICMP errors about connections.
 
-use super::connection::Current;
-use super::{Application, Endpoint, Fate, Outbox};
+use super::application::Application;
+use super::burst::Fate;
+use super::core::Endpoint;
+use super::outbox::Outbox;
 use crate::device::Frame;
 use crate::flow::Address;
 use crate::proto::{End, State};
@@ -14,7 +15,7 @@ use crate::wire::{self, Packet, Unreachable};
 const MAPPED_PREFIX_LEN: u8 = 96;
 
 impl<A: Application> Endpoint<A> {
-    /// What is no segment, or no good one.
+    /// Handles a frame that holds no segment, or a bad one.
     #[cold]
     pub(super) fn on_other(
         &mut self,
@@ -39,7 +40,8 @@ impl<A: Application> Endpoint<A> {
         }
     }
 
-    /// What is not TCP, or not well: ARP, neighbour discovery and echo, answered in the frame for addresses of our own.
+    /// Answers ARP, neighbour solicitations and echo requests for owned addresses in the received frame. Returns the frame's fate and the
+    /// length of the answer.
     fn on_control(&self, frame: &mut Frame, parsed: Result<Option<Packet>, DropReason>) -> (Fate, usize) {
         let room = frame.capacity();
         let len = frame.len();
@@ -76,7 +78,7 @@ impl<A: Application> Endpoint<A> {
         }
     }
 
-    /// A router says that a segment did not arrive; the worker that owns the segment's connection hears of it.
+    /// Handles a router's report that a segment did not arrive. Its connection may be another worker's.
     fn on_unreachable(
         &mut self,
         frame: Frame,
@@ -89,8 +91,7 @@ impl<A: Application> Endpoint<A> {
         let fate = if unreachable.link.destination != self.mac {
             Fate::Dropped(DropReason::NotOurs)
         } else if let Some(slot) = self.find(&unreachable.key, hash) {
-            let mut current = self.current(slot);
-            self.on_connection_unreachable(&mut current, unreachable, now, out)
+            self.on_connection_unreachable(slot, unreachable, now, out)
         } else if !handed && let Some(worker) = self.sibling_with(&unreachable.key, hash) {
             out.hand_over.push((worker, frame));
             return Fate::HandedOut;
@@ -101,25 +102,27 @@ impl<A: Application> Endpoint<A> {
         fate
     }
 
-    /// Believed about a segment in flight only (RFC 5927 section 4.1). It ends a connection whose SYN nobody has answered, as in
-    /// Linux, whatever the code; after that it is a soft error, and retransmission finds out (RFC 9293 section 3.9.2.2, RFC 5461).
+    /// Believes the report only about a segment in flight (RFC 5927 section 4.1). It ends a connection whose SYN has no answer yet,
+    /// whatever its code, as in Linux. Later it is a soft error: retransmission decides (RFC 9293 section 3.9.2.2, RFC 5461).
     fn on_connection_unreachable(
         &mut self,
-        current: &mut Current,
+        slot: u32,
         unreachable: &Unreachable,
         now: Instant,
         out: &mut Outbox,
     ) -> Fate {
-        let tcb = &current.tcb;
-        if !unreachable.seq.is_within(tcb.snd_una(), tcb.flight()) {
-            return Fate::Dropped(DropReason::IcmpOutOfWindow);
-        }
-        if tcb.state() == State::SynSent {
+        let current = self.current(slot);
+        let fate = if !unreachable.seq.is_within(current.tcb.snd_una(), current.tcb.flight()) {
+            Fate::Dropped(DropReason::IcmpOutOfWindow)
+        } else if current.tcb.state() == State::SynSent {
             self.end(current, End::Unreachable, now, out);
+            return Fate::Absorbed;
         } else {
             self.counters.in_soft_errors.add(1);
-        }
-        Fate::Absorbed
+            Fate::Absorbed
+        };
+        self.put_back(current);
+        fate
     }
 
     fn answered(&self, counter: &Cell, len: usize) -> (Fate, usize) {
@@ -130,7 +133,7 @@ impl<A: Application> Endpoint<A> {
         (Fate::Answered, len)
     }
 
-    /// Is it an address that only synmill has?
+    /// Does only synmill have this address?
     pub(super) fn owns(&self, address: &Address) -> bool {
         self.owned.iter().any(|&(prefix, len)| {
             prefix.shares_prefix(address, if prefix.is_v4() { MAPPED_PREFIX_LEN + len } else { len })

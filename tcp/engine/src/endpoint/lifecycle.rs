@@ -1,12 +1,15 @@
-//! How connections begin and end: OPEN in both roles, the bounds and who gives way, the accounts. Knows slots, table and counters;
-//! never what is said over a connection.
+//! How connections begin and end: OPEN in both roles, the bounds, eviction, and the accounts.
 
 use std::hint::cold_path;
 
-use super::connection::{Connection, Current};
+use super::application::Id;
+use super::application::{Application, Open, OpenError, Order};
+use super::burst::{Fate, Work};
+use super::connection::{Connection, Connections, Current, Vacant};
+use super::core::Endpoint;
+use super::outbox::Outbox;
 use super::paths::Shared;
-use super::{Application, Endpoint, Fate, Id, Open, OpenError, Outbox, Work};
-use crate::device::Frame;
+use crate::device::{BURST, Frame};
 use crate::flow::FlowKey;
 use crate::hint::seldom;
 use crate::proto::{End, SeqNum, State, Tcb};
@@ -14,31 +17,36 @@ use crate::stats::DropReason;
 use crate::time::Instant;
 use crate::wire::TcpPacket;
 
-/// Where a new connection will be, and what it shares with others there.
-#[derive(Clone, Copy)]
-struct Place {
-    slot: u32,
-    shared: u16,
-    next_hop: u16,
-}
+/// The most orders of the application that one turn carries out.
+const ORDERS_PER_TURN: usize = 2 * BURST;
 
 impl<A: Application> Endpoint<A> {
-    /// Section 3.10.7.2: a SYN for a listener opens a connection in SYN-RECEIVED.
-    pub(super) fn on_syn(
-        &mut self,
-        now: Instant,
-        listener: u16,
-        work: &Work,
-        frame: Frame,
-        out: &mut Outbox,
-    ) -> Fate {
-        self.accept(now, listener, None, work, frame, out)
+    /// Carries out the application's orders.
+    pub fn poll_application(&mut self, now: Instant, out: &mut Outbox) {
+        for _ in 0..ORDERS_PER_TURN {
+            // Ready connections send after this: a burst of frames stays for what they owe.
+            let kept = if self.ready.is_empty() { 0 } else { BURST };
+            match self.application.poll(now, out.free.len() > kept) {
+                None => return,
+                Some(Order::Open(open)) => {
+                    if let Some(key) = self.application.upcoming() {
+                        self.table.prefetch_to_write(self.hasher.hash(key));
+                    }
+                    match self.open(now, &open, out) {
+                        Ok(slot) => self.application.on_opened(Id { slot, role: open.role }, now),
+                        Err(error) => self.application.on_not_opened(error, now),
+                    }
+                }
+                Some(Order::Wake(slot)) => self.ready.insert(slot),
+                Some(Order::Abort(slot, end)) => self.abort_one(slot, end, now, out),
+            }
+        }
     }
 
-    /// A SYN that opens a new connection where an old one waits: its numbers start beyond the old one's.
+    /// Opens a new connection where an old one is in TIME-WAIT: its numbers start beyond the old one's.
     pub(super) fn reopen(
         &mut self,
-        current: &mut Current,
+        mut current: Current,
         work: &Work,
         frame: Frame,
         now: Instant,
@@ -46,9 +54,10 @@ impl<A: Application> Endpoint<A> {
     ) -> Fate {
         let listener = self.application.listener(&work.packet.key).filter(|_| self.draining.is_none());
         let Some(listener) = listener else {
-            // Nobody would take it: the old connection stays, and says where it is.
+            // Without a listener the old connection stays, and acknowledges.
             let ack = current.tcb.bare_ack();
-            self.send(current, &ack, Some(frame), now.millis(), out);
+            self.send(&mut current, &ack, Some(frame), now.millis(), out);
+            self.put_back(current);
             return Fate::Answered;
         };
         let beyond = current.tcb.snd_nxt() + 0x1_0001;
@@ -58,9 +67,10 @@ impl<A: Application> Endpoint<A> {
         fate
     }
 
-    /// Passive OPEN, unless half-open connections have their share; the initial number lies beyond `beyond`.
+    /// Passive OPEN for a SYN, section 3.10.7.2. The initial sequence number lies beyond `beyond`. When half-open connections have used
+    /// up their share, the oldest of them is evicted.
     #[inline(always)]
-    fn accept(
+    pub(super) fn accept(
         &mut self,
         now: Instant,
         listener: u16,
@@ -70,23 +80,21 @@ impl<A: Application> Endpoint<A> {
         out: &mut Outbox,
     ) -> Fate {
         if seldom(self.half_open.len() >= self.max_half_open) {
-            let Some(mut oldest) = self.evict_half_open(now, out) else {
+            let Some(oldest) = self.evict_half_open(now, out) else {
                 out.recycle.push(frame);
                 return Fate::Dropped(DropReason::SynBacklog);
             };
-            self.connections.put(&mut oldest);
+            self.connections.put(oldest);
         }
         let TcpPacket { link, key, segment, .. } = &work.packet;
         let clock = self.isn.isn(key.name(&mut [0; FlowKey::NAME_MAX]), now);
         let iss = beyond.filter(|beyond| beyond.after(clock)).unwrap_or(clock);
         let tcb = Tcb::accept(segment, iss, self.environment(&key.local).local_mss, now.millis());
         let open = Open { key: *key, link: link.reversed(), role: listener };
-        match self.place(&open, work.hash, now, out) {
-            Ok(place) => {
-                let mut current = self.begin(place, &open, tcb, now);
-                self.state_changed(&mut current, State::Closed, now);
+        match self.begin(&open, work.hash, tcb, now, out) {
+            Ok(current) => {
                 self.counters.passive_opens.add(1);
-                self.shake_hands(&mut current, Some(frame), now, out);
+                self.shake_hands(current, Some(frame), now, out);
                 Fate::Answered
             }
             Err(reason) => {
@@ -97,10 +105,10 @@ impl<A: Application> Endpoint<A> {
         }
     }
 
-    /// Active OPEN: SYN goes out with the next turn. The new connection's slot.
+    /// Active OPEN: the SYN goes out with the next turn. Returns the new connection's slot.
     ///
     /// # Errors
-    /// [`OpenError`], and nothing was opened.
+    /// [`OpenError`]; nothing was opened.
     pub fn open(&mut self, now: Instant, open: &Open, out: &mut Outbox) -> Result<u32, OpenError> {
         let hash = self.hasher.hash(&open.key);
         if self.find(&open.key, hash).is_some() {
@@ -108,72 +116,73 @@ impl<A: Application> Endpoint<A> {
         }
         let iss = self.isn.isn(open.key.name(&mut [0; FlowKey::NAME_MAX]), now);
         let tcb = Tcb::open(iss, now.millis());
-        let place = self.place(open, hash, now, out).map_err(|reason| match reason {
+        let current = self.begin(open, hash, tcb, now, out).map_err(|reason| match reason {
             DropReason::TooManyPaths => OpenError::TooManyPaths,
             _ => OpenError::TableFull,
         })?;
-        let mut current = self.begin(place, open, tcb, now);
-        self.state_changed(&mut current, State::Closed, now);
+        let slot = current.slot;
         self.counters.active_opens.add(1);
-        self.shake_hands(&mut current, None, now, out);
-        Ok(current.slot)
+        self.shake_hands(current, None, now, out);
+        Ok(slot)
     }
 
-    /// SYN or SYN,ACK goes out, and its timer runs.
+    /// Sends SYN or SYN,ACK and arms its timer.
     #[inline(always)]
-    fn shake_hands(&mut self, current: &mut Current, frame: Option<Frame>, now: Instant, out: &mut Outbox) {
+    fn shake_hands(&mut self, mut current: Current, frame: Option<Frame>, now: Instant, out: &mut Outbox) {
         let handshake = current.tcb.handshake();
-        self.send(current, &handshake, frame, now.millis(), out);
-        self.arm_handshake(current, now.millis());
+        self.send(&mut current, &handshake, frame, now.millis(), out);
+        self.arm_handshake(&mut current, now.millis());
         self.connections.set(current);
     }
 
-    /// Finds a place for a new connection, and enters it in the index. Makes room if it must: the oldest TIME-WAIT goes first, then
-    /// the oldest half-open connection; never an established one.
+    /// Begins a connection: finds a slot, enters it in the index, and counts it. A full table evicts the oldest connection in TIME-WAIT,
+    /// else the oldest half-open one; never an established one.
     #[inline(always)]
-    fn place(&mut self, open: &Open, hash: u64, now: Instant, out: &mut Outbox) -> Result<Place, DropReason> {
+    fn begin(
+        &mut self,
+        open: &Open,
+        hash: u64,
+        tcb: Tcb,
+        now: Instant,
+        out: &mut Outbox,
+    ) -> Result<Current, DropReason> {
         let shared = Shared { end: A::VARIES.split(&open.key)[1], role: open.role };
         let (shared, next_hop) = self.paths.take(&shared, &open.link).ok_or(DropReason::TooManyPaths)?;
         let is_full = self.table.len() == self.max_connections;
-        let Some(slot) = (if is_full { self.evict(now, out) } else { self.connections.take() }) else {
+        let Some(vacant) = (if is_full { self.evict(now, out) } else { self.connections.take() }) else {
             cold_path();
             self.paths.put(shared, next_hop);
             return Err(DropReason::TableFull);
         };
-        let entered = self.table.insert(hash, slot);
+        let entered = self.table.insert(hash, vacant.slot);
         assert_eq!(entered, Ok(()), "the table has a place for every slot");
-        Ok(Place { slot, shared, next_hop })
-    }
-
-    /// A connection begins in its place.
-    #[inline(always)]
-    fn begin(&mut self, place: Place, open: &Open, tcb: Tcb, now: Instant) -> Current {
-        let Place { slot, shared, next_hop } = place;
         let connection = Connection::new(A::VARIES, &open.key, shared, next_hop, tcb, now);
         self.counters.curr_connections.add(1);
-        self.connections.start(Id { slot, role: open.role }, connection)
+        let mut current = Connections::start(vacant, open.role, connection);
+        self.state_changed(&mut current, State::Closed, now);
+        Ok(current)
     }
 
-    /// The slot of who gave way, for its next owner.
+    /// Evicts a connection for a new one.
     #[inline(always)]
-    fn evict(&mut self, now: Instant, out: &mut Outbox) -> Option<u32> {
+    fn evict(&mut self, now: Instant, out: &mut Outbox) -> Option<Vacant> {
         let Some(slot) = self.waiting.first() else {
             cold_path();
-            return self.evict_half_open(now, out).map(|oldest| oldest.slot);
+            return self.evict_half_open(now, out);
         };
-        let mut oldest = self.current(slot);
-        self.take_out(&mut oldest, self.waiting.first_hash(), now, out);
+        let oldest = self.current(slot);
+        let vacant = self.take_out(oldest, self.waiting.first_hash(), out);
         self.counters.ended_evicted_time_wait.add(1);
         self.look_ahead();
-        Some(slot)
+        Some(vacant)
     }
 
-    /// Asks for the lines of those in TIME-WAIT that leave next, in the array and then in the index.
+    /// Prefetches the lines of the connections in TIME-WAIT that end next: their own lines, then their index lines.
     pub(super) fn look_ahead(&mut self) {
         let Self { waiting, connections, paths, hasher, table, .. } = self;
         let near = waiting.look_ahead(connections, |slot| {
-            let current = connections.get(slot, paths);
-            let hash = hasher.hash(&current.key(A::VARIES, paths.shared(current.shared).end));
+            let key = connections.key(slot, A::VARIES, paths);
+            let hash = hasher.hash(&key);
             table.prefetch_to_write(hash);
             hash
         });
@@ -182,23 +191,19 @@ impl<A: Application> Endpoint<A> {
         }
     }
 
-    /// The oldest half-open connection gives way: under a flood a client that answers at once still gets through. What is
-    /// left of it still has its slot.
-    fn evict_half_open(&mut self, now: Instant, out: &mut Outbox) -> Option<Current> {
-        let mut oldest = self.current(self.half_open.first()?);
+    /// Evicts the oldest half-open connection: under a flood, a client that answers at once still gets through.
+    fn evict_half_open(&mut self, now: Instant, out: &mut Outbox) -> Option<Vacant> {
+        let oldest = self.current(self.half_open.first()?);
         self.counters.attempt_fails.add(1);
         self.tell_end(&oldest, End::TimedOut, now);
-        self.take_out(&mut oldest, None, now, out);
+        let vacant = self.take_out(oldest, None, out);
         self.counters.ended_evicted_half_open.add(1);
-        Some(oldest)
+        Some(vacant)
     }
 
-    /// Keeps the gauges and the order of eviction after a change of state, and tells the application how our FIN fares.
-    pub(super) fn state_changed(&mut self, current: &mut Current, before: State, now: Instant) {
-        let after = current.tcb.state();
-        if before == after {
-            return;
-        }
+    /// Keeps the gauges after a change of state. Returns the facts that became true, as bits of [`State::traits`].
+    #[inline(always)]
+    fn count_change(&self, before: State, after: State) -> u8 {
         let (was, is) = (before.traits(), after.traits());
         let changed = was ^ is;
         let counters = &self.counters;
@@ -208,28 +213,37 @@ impl<A: Application> Endpoint<A> {
         if changed & State::IS_OPEN != 0 {
             counters.curr_estab.turn(is & State::IS_OPEN != 0);
         }
+        if before == State::TimeWait {
+            counters.curr_time_wait.sub(1);
+        }
+        changed & is
+    }
+
+    /// Keeps the gauges and the orders of eviction after a change of state, and reports the progress of our FIN to the application.
+    pub(super) fn state_changed(&mut self, current: &mut Current, before: State, now: Instant) {
+        let after = current.tcb.state();
+        if before == after {
+            return;
+        }
+        let became = self.count_change(before, after);
         if after == State::SynReceived {
             self.half_open.push(current, &mut self.connections);
         }
-        if changed & is & State::FIN_WAS_SENT != 0 {
-            let id = current.id();
+        let id = current.id();
+        if became & State::FIN_WAS_SENT != 0 {
             self.application.on_fin_sent(id, now);
         }
-        if changed & is & State::FIN_IS_ACKED != 0 {
-            let id = current.id();
+        if became & State::FIN_IS_ACKED != 0 {
             self.application.on_fin_acked(id, now);
-        }
-        if before == State::TimeWait {
-            self.counters.curr_time_wait.sub(1);
         }
         if after == State::TimeWait {
             self.counters.curr_time_wait.add(1);
             self.waiting.push(current, &mut self.connections);
-            self.application.on_end(current.id(), End::Closed, now);
+            self.application.on_end(id, End::Closed, now);
         }
     }
 
-    /// Tells the application that a connection is over, unless it heard so when TIME-WAIT began.
+    /// Reports the end of a connection to the application, unless TIME-WAIT has done so.
     fn tell_end(&mut self, current: &Current, end: End, now: Instant) {
         let state = current.tcb.state();
         if state == State::TimeWait {
@@ -243,7 +257,7 @@ impl<A: Application> Endpoint<A> {
     }
 
     /// Ends a connection and counts how.
-    pub(super) fn end(&mut self, current: &mut Current, end: End, now: Instant, out: &mut Outbox) {
+    pub(super) fn end(&mut self, current: Current, end: End, now: Instant, out: &mut Outbox) {
         let counters = &self.counters;
         match current.tcb.state() {
             State::SynSent | State::SynReceived => counters.attempt_fails.add(1),
@@ -257,22 +271,22 @@ impl<A: Application> Endpoint<A> {
             End::TimedOut => counters.ended_timed_out.add(1),
             End::Unreachable => counters.ended_unreachable.add(1),
         }
-        self.tell_end(current, end, now);
-        self.take_out(current, None, now, out);
-        self.connections.put(current);
+        self.tell_end(&current, end, now);
+        let vacant = self.take_out(current, None, out);
+        self.connections.put(vacant);
     }
 
-    /// Takes a connection out of everything but its slot, which has no owner then. `hash` is that of its name, if it is known.
+    /// Takes a connection out of the index and of all that refers to it. `hash` is that of its name, where it is known.
     #[inline(always)]
-    fn take_out(&mut self, current: &mut Current, hash: Option<u64>, now: Instant, out: &mut Outbox) {
+    fn take_out(&mut self, mut current: Current, hash: Option<u64>, out: &mut Outbox) -> Vacant {
         let before = current.tcb.state();
-        let hash = hash.unwrap_or_else(|| self.hasher.hash(&self.key(current)));
+        let hash = hash.unwrap_or_else(|| self.hasher.hash(&self.key(&current)));
         let removed = self.table.remove(hash, current.slot);
         assert!(removed, "every connection is in the table");
         match before {
-            State::TimeWait => self.waiting.remove(current, &mut self.connections),
+            State::TimeWait => self.waiting.remove(&mut current, &mut self.connections),
             State::SynReceived => {
-                self.half_open.remove(current, &mut self.connections);
+                self.half_open.remove(&mut current, &mut self.connections);
             }
             _ => {}
         }
@@ -280,8 +294,8 @@ impl<A: Application> Endpoint<A> {
             self.records.put(number, &mut out.recycle);
         }
         self.paths.put(current.shared, current.next_hop);
-        current.clear();
-        self.state_changed(current, before, now);
+        self.count_change(before, State::Closed);
         self.counters.curr_connections.sub(1);
+        Connections::vacate(current)
     }
 }

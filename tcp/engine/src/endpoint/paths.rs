@@ -1,5 +1,4 @@
-//! Numbers for what many connections share: an address and the role it plays, and the next hops. Knows tables of values
-//! and how many use them.
+//! Numbers for the values that many connections share: an end with its role, and a next hop.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -9,18 +8,18 @@ use crate::flow::{Address, SlotReader, Slots, Words};
 use crate::hint::{mostly, seldom};
 use crate::wire::Link;
 
-/// Values numbered while connections use them. Their number is bounded; what nobody uses any more makes room.
+/// Values that have a number while connections use them. Their count is bounded; a value without a user makes room.
 pub(super) struct Numbered<T> {
     values: Vec<(T, u32)>,
     numbers: HashMap<T, u16>,
-    /// Numbers whose value nobody uses.
+    /// Numbers whose value has no user.
     unused: Vec<u16>,
     most: usize,
     last: u16,
 }
 
 impl<T: Copy + Eq + Hash> Numbered<T> {
-    /// Room for `most` values at once, allocated now.
+    /// Returns room for `most` values at once, allocated now.
     pub(super) fn new(most: usize) -> Self {
         Self {
             values: Vec::with_capacity(most),
@@ -31,7 +30,7 @@ impl<T: Copy + Eq + Hash> Numbered<T> {
         }
     }
 
-    /// The value's number, for one more user; a new one while there is room.
+    /// Returns the value's number and adds a user; a new value needs room.
     #[inline]
     pub(super) fn take(&mut self, value: &T) -> Option<u16> {
         let number = match self.values.get(usize::from(self.last)) {
@@ -61,7 +60,7 @@ impl<T: Copy + Eq + Hash> Numbered<T> {
         Some(number)
     }
 
-    /// One user fewer.
+    /// Removes a user.
     pub(super) fn put(&mut self, number: u16) {
         let (value, users) = &mut self.values[usize::from(number)];
         *users -= 1;
@@ -71,7 +70,7 @@ impl<T: Copy + Eq + Hash> Numbered<T> {
         }
     }
 
-    /// Has it one user, as after its first [`Numbered::take`]?
+    /// Has the value one user, as after its first [`Numbered::take`]?
     fn is_new(&self, number: u16) -> bool {
         self.values[usize::from(number)].1 == 1
     }
@@ -82,7 +81,7 @@ impl<T: Copy + Eq + Hash> Numbered<T> {
     }
 }
 
-/// The end that does not vary, and the application's number for what its connections are.
+/// The end that many connections share, and the application's number for its connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Shared {
     /// Address and port.
@@ -101,28 +100,28 @@ impl Words<4> for Shared {
     }
 }
 
-/// What connections share.
+/// The values that connections share.
 pub(super) struct Paths {
     shared: Numbered<Shared>,
-    /// The same by number, for other threads.
+    /// The shared ends by number, for other threads.
     published: Slots<4>,
     next_hops: Numbered<Link>,
 }
 
 impl Paths {
-    /// For at most `connections`, of which each uses one of both.
+    /// Returns room for the values of `connections` connections.
     pub(super) fn new(connections: usize) -> Self {
-        // A new connection takes its numbers before the one that gives way to it puts its own back.
+        // A new connection takes its numbers before the connection that it evicts puts its own back.
         let most = (connections + 1).min(usize::from(u16::MAX));
         Self { shared: Numbered::new(most), published: Slots::new(most), next_hops: Numbered::new(most) }
     }
 
-    /// Another thread's view of what stands behind [`super::connection::Connection::shared`].
+    /// Returns the values behind [`super::connection::Connection::shared`], for other threads.
     pub(super) fn reader(&self) -> SlotReader<4> {
         self.published.reader()
     }
 
-    /// The numbers for a new connection's shared end and next hop, if there is room for both.
+    /// Returns the numbers of a new connection's shared end and next hop, if there is room for both.
     #[inline]
     pub(super) fn take(&mut self, shared: &Shared, next_hop: &Link) -> Option<(u16, u16)> {
         let number = self.shared.take(shared)?;
@@ -141,19 +140,19 @@ impl Paths {
         }
     }
 
-    /// What connections with this number share.
+    /// Returns the shared end with this number.
     #[inline]
     pub(super) fn shared(&self, number: u16) -> &Shared {
         self.shared.get(number)
     }
 
-    /// The next hop with this number.
+    /// Returns the next hop with this number.
     #[inline]
     pub(super) fn next_hop(&self, number: u16) -> &Link {
         self.next_hops.get(number)
     }
 
-    /// The number of a connection's next hop that has changed, if there is room.
+    /// Returns the number of a connection's changed next hop; the old number if there is no room.
     pub(super) fn change(&mut self, old: u16, next_hop: &Link) -> u16 {
         match self.next_hops.take(next_hop) {
             Some(number) => {
@@ -164,7 +163,7 @@ impl Paths {
         }
     }
 
-    /// A connection fewer.
+    /// Removes a connection's use of both.
     pub(super) fn put(&mut self, shared: u16, next_hop: u16) {
         self.shared.put(shared);
         self.next_hops.put(next_hop);

@@ -1,45 +1,54 @@
-//! The receiving half: text in and out of order to the service, and frames kept for later. Knows text and frames; never headers.
+//! The receiving half: text goes to the service in order, and frames are kept for later.
 
+use super::application::Application;
+use super::burst::{Fate, Work};
 use super::connection::Current;
+use super::core::Endpoint;
+use super::outbox::Outbox;
 use super::records::Piece;
-use super::{Application, Endpoint, Fate, Outbox, Work};
 use crate::device::Frame;
 use crate::hint::{mostly, seldom};
-use crate::proto::{Arrival, Environment, RECEIVE_WINDOW, SeqNum, Text};
+use crate::proto::{Arrival, Environment, FinArrival, RECEIVE_WINDOW, SeqNum, Text};
 use crate::service::Taken;
 use crate::stats::DropReason;
 use crate::time::Instant;
 
 /// What became of a segment's text.
 pub(super) struct Received {
-    /// The frame, unless it was kept.
+    /// The frame, unless it is kept.
     pub(super) frame: Option<Frame>,
-    /// The peer is to hear of it at once, and not only when the burst is done.
+    /// Must the acknowledgement go at once, and not after the burst?
     pub(super) must_acknowledge: bool,
     pub(super) fate: Fate,
 }
 
-/// What became of text that was offered to the service.
+impl Received {
+    const fn absorbed(frame: Option<Frame>, must_acknowledge: bool) -> Self {
+        Self { frame, must_acknowledge, fate: Fate::Absorbed }
+    }
+}
+
+/// The service's answer to text.
 enum Offered {
-    /// So many bytes were taken.
+    /// It has taken so many bytes.
     Taken(u16),
-    /// All of it goes back to the peer: the frame is to be kept.
+    /// It echoes all of it: the frame is kept.
     Echo,
 }
 
 impl<A: Application> Endpoint<A> {
-    /// Is text kept for the connection that the service has not taken, in order or not?
+    /// Does the connection keep text that the service has not taken, in order or not?
     pub(super) fn has_held_text(&self, current: &Current) -> bool {
         current.tcb.transfer().is_some_and(|number| !self.records.get(number).held.is_empty())
     }
 
-    /// Bytes received in order that the service has not taken.
+    /// Returns how many bytes received in order the service has not taken.
     pub(super) fn held_bytes(&self, current: &Current) -> u32 {
         let transfer = current.tcb.transfer();
         transfer.map_or(0, |number| self.records.get(number).transfer.held_bytes)
     }
 
-    /// The peer has acknowledged bytes of our stream.
+    /// Handles the acknowledgement of `acked` bytes of our stream.
     #[inline(always)]
     pub(super) fn on_acked(&mut self, current: &mut Current, acked: u32, now: Instant, out: &mut Outbox) {
         if let Some(number) = current.tcb.transfer() {
@@ -63,18 +72,7 @@ impl<A: Application> Endpoint<A> {
         self.application.on_acked(id, &mut current.memo, u64::from(acked), now);
     }
 
-    pub(super) fn on_duplicate_ack(&mut self, current: &mut Current) {
-        if let Some(number) = self.attach_record(current) {
-            let transfer = &mut self.records.get_mut(number).transfer;
-            let before = transfer.recovery;
-            current.tcb.on_duplicate_ack(transfer);
-            if transfer.recovery != before {
-                self.counters.retrans_fast.add(1);
-            }
-        }
-    }
-
-    /// The connection's second record, made now if it has none; `None` when the pool is empty.
+    /// Returns the number of the connection's transfer record, a new one if it has none; `None` when the pool is empty.
     pub(super) fn attach_record(&mut self, current: &mut Current) -> Option<u32> {
         if let Some(number) = current.tcb.transfer() {
             return Some(number);
@@ -88,7 +86,7 @@ impl<A: Application> Endpoint<A> {
         Some(number)
     }
 
-    /// Gives the second record back when it holds nothing. While there are plenty, an open connection keeps its congestion window.
+    /// Gives the transfer record back when it holds nothing. While there are plenty, an open connection keeps its congestion window.
     pub(super) fn release_if_idle(&mut self, current: &mut Current, out: &mut Outbox) {
         let tcb = &mut current.tcb;
         let Some(number) = tcb.transfer() else { return };
@@ -111,12 +109,12 @@ impl<A: Application> Endpoint<A> {
     ) -> Received {
         let start = work.packet.text_start;
         let mut received = match arrival.text {
-            // What comes in order waits only behind text that the service has not taken.
+            // Text in order waits only behind text that the service has not taken.
             Some(text) if mostly(text.seq == current.tcb.rcv_nxt() && self.held_bytes(current) == 0) => {
                 self.receive_in_order(current, text, start, frame, now, out)
             }
             Some(text) => self.hold(current, text, start, frame, out),
-            None => Received { frame: Some(frame), must_acknowledge: false, fate: Fate::Absorbed },
+            None => Received::absorbed(Some(frame), false),
         };
         let mut fin = arrival.fin;
         if let Some(number) = current.tcb.transfer() {
@@ -126,7 +124,7 @@ impl<A: Application> Endpoint<A> {
             received.must_acknowledge |= self.offer_held(current, number, now, out);
             fin = fin.or(self.records.get(number).transfer.early_fin);
         }
-        // Once for each that comes; one that waits behind missing text is no reason to acknowledge acknowledgements.
+        // A FIN is acknowledged each time it arrives. While it waits behind missing text, other segments bring no acknowledgement for it.
         received.must_acknowledge |= arrival.fin.is_some();
         if let Some(fin) = fin {
             received.must_acknowledge |= self.receive_fin(current, fin, now, out);
@@ -134,28 +132,20 @@ impl<A: Application> Endpoint<A> {
         received
     }
 
-    /// FIN, if its turn has come; whether it has.
+    /// Receives a FIN if its turn has come. Returns whether it has.
     fn receive_fin(&mut self, current: &mut Current, fin: SeqNum, now: Instant, out: &mut Outbox) -> bool {
-        let tcb = &current.tcb;
-        if seldom(!tcb.state().may_receive()) {
-            return false;
-        }
-        if seldom(fin != tcb.rcv_nxt()) {
-            // Text before it is still missing; or the stream has gone on beyond it, and it was a lie. Without a record, the peer will send
-            // it again.
-            let early = fin.after(tcb.rcv_nxt()).then_some(fin);
-            if let Some(number) = self.attach_record(current) {
-                self.records.get_mut(number).transfer.early_fin = early;
-            }
-            return false;
-        }
-        // The same for both families.
+        // Both families have the same time.
         let [Environment { time_wait_ms, .. }, _] = self.environments;
-        current.tcb.receive_fin(time_wait_ms, now.millis());
+        if current.tcb.state().may_receive() && seldom(fin.after(current.tcb.rcv_nxt())) {
+            self.attach_record(current);
+        }
+        let arrival = self.records.tcp(&mut current.tcb).receive_fin(fin, time_wait_ms, now.millis());
+        if arrival != FinArrival::Received {
+            return false;
+        }
         if let Some(number) = current.tcb.transfer() {
             let (record, pieces) = self.records.split(number);
-            record.transfer.early_fin = None;
-            // Nothing follows a FIN: what claims to is a lie.
+            // Text behind a FIN is a lie.
             while let Some(piece) = pieces.pop_last_after(&mut record.held, fin - 1) {
                 out.recycle.push(piece.frame);
             }
@@ -164,7 +154,7 @@ impl<A: Application> Endpoint<A> {
         true
     }
 
-    /// Tells the service that the peer has said all, once all of it was taken.
+    /// Reports to the service that the peer's stream is complete, once the service has taken all of it.
     fn tell_peer_closed(&mut self, current: &mut Current, now: Instant) {
         if !current.tcb.state().peer_has_closed() || self.held_bytes(current) > 0 {
             return;
@@ -184,7 +174,7 @@ impl<A: Application> Endpoint<A> {
         }
     }
 
-    /// Text in order with nothing before it that the service has not taken: straight to the service.
+    /// Offers text to the service that is next in order.
     #[inline(always)]
     fn receive_in_order(
         &mut self,
@@ -198,14 +188,12 @@ impl<A: Application> Endpoint<A> {
         let start = text_start + text.skip;
         let bytes = &frame[usize::from(start)..][..usize::from(text.len)];
         match self.offer(current, bytes, now) {
-            Offered::Taken(taken) if mostly(taken == text.len) => {
-                self.counters.in_bytes.add(u64::from(taken));
-                current.tcb.receive(u32::from(taken), now.millis());
-                Received { frame: Some(frame), must_acknowledge: false, fate: Fate::Absorbed }
-            }
             Offered::Taken(taken) => {
                 self.counters.in_bytes.add(u64::from(taken));
                 current.tcb.receive(u32::from(taken), now.millis());
+                if mostly(taken == text.len) {
+                    return Received::absorbed(Some(frame), false);
+                }
                 let rest =
                     Text { seq: text.seq + u32::from(taken), skip: text.skip + taken, len: text.len - taken };
                 self.hold(current, rest, text_start, frame, out)
@@ -215,7 +203,7 @@ impl<A: Application> Endpoint<A> {
                 match self.keep(current, piece) {
                     Ok(()) => {
                         current.tcb.receive(u32::from(text.len), now.millis());
-                        Received { frame: None, must_acknowledge: false, fate: Fate::Absorbed }
+                        Received::absorbed(None, false)
                     }
                     Err(piece) => self.hold(current, text, text_start, piece.frame, out),
                 }
@@ -223,7 +211,7 @@ impl<A: Application> Endpoint<A> {
         }
     }
 
-    /// Keeps text that goes back to the peer, unless enough of it waits already.
+    /// Keeps text that the service echoes, unless enough of it waits already.
     fn keep(&mut self, current: &mut Current, piece: Piece) -> Result<(), Piece> {
         let Some(number) = self.attach_record(current) else { return Err(piece) };
         let (record, pieces) = self.records.split(number);
@@ -237,7 +225,7 @@ impl<A: Application> Endpoint<A> {
         Ok(())
     }
 
-    /// Keeps text for later: it came out of order, or the service does not take it yet.
+    /// Keeps text for later: it is out of order, or the service does not take it yet.
     fn hold(
         &mut self,
         current: &mut Current,
@@ -255,7 +243,7 @@ impl<A: Application> Endpoint<A> {
         let (record, pieces) = self.records.split(number);
         let in_order = text.seq == current.tcb.rcv_nxt();
         if record.held.is_full() || pieces.is_exhausted() {
-            // What is next goes before what is ahead of a hole, or the hole would never be filled.
+            // Text in order replaces text behind a hole: otherwise nothing would ever fill the hole.
             let ahead = if in_order { pieces.pop_last_after(&mut record.held, text.seq) } else { None };
             let Some(ahead) = ahead else { return no_room(frame) };
             out.recycle.push(ahead.frame);
@@ -264,23 +252,22 @@ impl<A: Application> Endpoint<A> {
         record.latest = text.seq;
         if let Err(piece) = pieces.insert(&mut record.held, piece) {
             self.counters.in_duplicates.add(1);
-            return Received { frame: Some(piece.frame), must_acknowledge: true, fate: Fate::Absorbed };
+            return Received::absorbed(Some(piece.frame), true);
         }
         if !in_order {
             self.counters.in_out_of_order.add(1);
         }
-        Received { frame: None, must_acknowledge: true, fate: Fate::Absorbed }
+        Received::absorbed(None, true)
     }
 
-    /// Counts held text as received as far as it is in order by now. Whether the peer should hear at once: a hole was filled,
-    /// or one is left (RFC 5681 section 4.2).
+    /// Counts held text as received as far as it is in order by now. Returns whether the acknowledgement must go at once: a hole was
+    /// filled, or one is left (RFC 5681 section 4.2).
     fn join_held(&mut self, current: &mut Current, number: u32, now: Instant) -> bool {
-        let tcb = &mut current.tcb;
         let (record, pieces) = self.records.split(number);
         if record.held.is_empty() {
             return false;
         }
-        let mut nxt = tcb.rcv_nxt();
+        let mut nxt = current.tcb.rcv_nxt();
         for piece in pieces.iter(&record.held) {
             if piece.seq.after(nxt) {
                 break;
@@ -289,34 +276,29 @@ impl<A: Application> Endpoint<A> {
                 nxt = piece.end();
             }
         }
-        let bytes = nxt - tcb.rcv_nxt();
-        if bytes > 0 {
-            record.transfer.held_bytes += bytes;
-            tcb.receive(bytes, now.millis());
-        }
+        let bytes = nxt - current.tcb.rcv_nxt();
+        self.records.tcp(&mut current.tcb).receive_held(bytes, now.millis());
         true
     }
 
-    /// Offers held text that is in order to the service; whether the peer should hear of the room that made.
+    /// Offers held text in order to the service. Returns whether the peer should know of the room that this made.
     fn offer_held(&mut self, current: &mut Current, number: u32, now: Instant, out: &mut Outbox) -> bool {
         if self.records.get(number).held.is_empty() {
             return false;
         }
         loop {
+            let undelivered = self.records.tcp(&mut current.tcb).undelivered();
             let (record, pieces) = self.records.split(number);
-            let tcb = &current.tcb;
-            let delivered =
-                tcb.rcv_nxt() - u32::from(tcb.state().peer_has_closed()) - record.transfer.held_bytes;
             let Some(front) = pieces.front(&record.held) else { break };
-            if front.seq.after(delivered) || (record.transfer.held_bytes == 0 && front.seq == delivered) {
+            if front.seq.after(undelivered) || (record.transfer.held_bytes == 0 && front.seq == undelivered) {
                 break;
             }
-            if front.end().at_or_before(delivered) {
-                // Overlap: received twice in part, and all of it delivered since.
+            if front.end().at_or_before(undelivered) {
+                // An overlap: the service has taken these bytes from other pieces.
                 out.recycle.extend(pieces.pop(&mut record.held).map(|piece| piece.frame));
                 continue;
             }
-            let overlap = (delivered - front.seq) as u16;
+            let overlap = (undelivered - front.seq) as u16;
             front.trim(overlap);
             let Some(mut piece) = pieces.pop(&mut record.held) else { break };
             let len = piece.len;
@@ -339,21 +321,20 @@ impl<A: Application> Endpoint<A> {
                     }
                 },
             };
-            self.records.get_mut(number).transfer.held_bytes -= u32::from(taken);
+            self.records.tcp(&mut current.tcb).delivered(taken.into());
             if taken < len {
                 break;
             }
         }
         self.tell_peer_closed(current, now);
-        let tcb = &current.tcb;
-        tcb.owes_window_update(&self.records.get(number).transfer)
+        self.records.tcp(&mut current.tcb).owes_window_update()
     }
 
-    /// Text just taken from the front goes back there.
+    /// Puts a piece back to the front.
     fn hold_again(&mut self, number: u32, piece: Piece, out: &mut Outbox) {
         let (record, pieces) = self.records.split(number);
         if let Err(piece) = pieces.insert(&mut record.held, piece) {
-            // Covered by the next piece: that one is as good.
+            // The next piece covers it.
             out.recycle.push(piece.frame);
         }
     }

@@ -1,9 +1,9 @@
-//! The second records of connections that need one, and the received frames they keep: text that came out of order or that the
-//! service has not taken, and text that it sends back. Knows queues of frames; never why a frame is kept.
+//! Transfer records, and the received frames that they keep: text out of order, text that the service has not taken, and text
+//! that it echoes.
 
 use crate::device::{Burst, Frame};
 use crate::flow::{SlotReader, Slots, Words};
-use crate::proto::{Rtt, SackBlocks, SeqNum, Transfer};
+use crate::proto::{Rtt, SackBlocks, SeqNum, Tcb, Tcp, Transfer};
 
 const NONE: u32 = u32::MAX;
 /// The most frames one connection may keep in each of its queues.
@@ -13,7 +13,7 @@ pub(super) const FRAMES_PER_QUEUE: u32 = 64;
 #[derive(Debug)]
 pub(super) struct Piece {
     pub(super) frame: Frame,
-    /// The number of its first byte, where that matters.
+    /// The number of its first byte; unused for text that goes back.
     pub(super) seq: SeqNum,
     /// Where the text starts in the frame.
     pub(super) start: u16,
@@ -30,7 +30,7 @@ impl Piece {
         &self.frame[usize::from(self.start)..][..usize::from(self.len)]
     }
 
-    /// Forgets the first `bytes` bytes.
+    /// Removes the first `bytes` bytes.
     pub(super) fn trim(&mut self, bytes: u16) {
         self.seq += u32::from(bytes);
         self.start += bytes;
@@ -63,14 +63,14 @@ impl Queue {
     }
 }
 
-/// The second record.
+/// A connection's transfer record, with the frames that it keeps.
 pub(super) struct Record {
     pub(super) transfer: Transfer,
-    /// Received text that the service has not taken: in order of numbers, gaps and overlaps possible.
+    /// Received text that the service has not taken, in order of first numbers; gaps and overlaps are possible.
     pub(super) held: Queue,
-    /// The first number of the text that came last: its block is told first (RFC 2018 section 4).
+    /// The first number of the newest text: its SACK block goes first (RFC 2018 section 4).
     pub(super) latest: SeqNum,
-    /// Text that goes back to the peer, from the first unacknowledged byte on.
+    /// Text that the service echoes, from the first unacknowledged byte on.
     pub(super) kept: Queue,
     /// Bytes in `kept`.
     pub(super) kept_bytes: u32,
@@ -82,9 +82,9 @@ impl Record {
     }
 }
 
-/// What other threads are told of a second record.
+/// The summary of a transfer record that other threads read.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Told {
+pub(super) struct Summary {
     pub(super) rtt: Rtt,
     pub(super) congestion_window: u32,
     pub(super) slow_start_threshold: u32,
@@ -92,7 +92,7 @@ pub(super) struct Told {
     pub(super) held_bytes: u32,
 }
 
-impl Words<4> for Told {
+impl Words<4> for Summary {
     fn to_words(&self) -> [u64; 4] {
         let pair = |low: u32, high: u32| u64::from(low) | u64::from(high) << 32;
         [
@@ -114,7 +114,7 @@ impl Words<4> for Told {
     }
 }
 
-/// The pool of pieces: as many as frames may be kept at all.
+/// The pool of pieces: its size is the bound on kept frames.
 pub(super) struct Pieces {
     nodes: Box<[Node]>,
     free: u32,
@@ -159,7 +159,7 @@ impl Pieces {
         Ok(())
     }
 
-    /// Inserts in order of numbers; what is covered whole by one piece already there is handed back.
+    /// Inserts a piece in order of numbers. Returns the piece if one that is there covers it whole, or if the pool is empty.
     pub(super) fn insert(&mut self, queue: &mut Queue, piece: Piece) -> Result<(), Piece> {
         let (mut before, mut at) = (NONE, queue.head);
         while at != NONE {
@@ -240,6 +240,20 @@ impl Pieces {
         })
     }
 
+    /// Returns the SACK blocks of the pieces beyond `nxt`, the block with the `latest` text first.
+    pub(super) fn sack_blocks(&self, held: &Queue, nxt: SeqNum, latest: SeqNum) -> SackBlocks {
+        SackBlocks::of_held(self.iter(held).map(|piece| (piece.seq, piece.end())), nxt, latest)
+    }
+
+    /// Takes every frame out of a record.
+    fn release(&mut self, record: &mut Record, frames: &mut Burst) {
+        for queue in [&mut record.held, &mut record.kept] {
+            while let Some(piece) = self.pop(queue) {
+                frames.push(piece.frame);
+            }
+        }
+    }
+
     /// Copies `into.len()` bytes from position `at` of a queue's bytes.
     pub(super) fn read(&self, queue: &Queue, at: u32, mut into: &mut [u8]) {
         let mut skip = at as usize;
@@ -260,11 +274,11 @@ impl Pieces {
     }
 }
 
-/// All second records a worker can give out.
+/// All transfer records of a worker.
 pub(super) struct Records {
     records: Box<[Record]>,
-    /// The same by number, as far as other threads are told.
-    told: Slots<4>,
+    /// The summaries that other threads read, by number.
+    summaries: Slots<4>,
     free: Vec<u32>,
     pub(super) pieces: Pieces,
 }
@@ -281,13 +295,13 @@ impl Records {
         };
         Self {
             records: std::iter::repeat_with(record).take(records).collect(),
-            told: Slots::new(records),
+            summaries: Slots::new(records),
             free: (0..records as u32).rev().collect(),
             pieces: Pieces::new(frames),
         }
     }
 
-    /// Bytes of memory that so many records and frames take.
+    /// Returns how many bytes of memory these records and frames take.
     pub(super) fn bytes_for(records: usize, frames: usize) -> usize {
         records * (size_of::<Record>() + size_of::<u32>())
             + Slots::<4>::bytes_for(records)
@@ -296,7 +310,7 @@ impl Records {
 
     pub(super) fn memory_bytes(&self) -> usize {
         size_of_val(&*self.records)
-            + self.told.memory_bytes()
+            + self.summaries.memory_bytes()
             + size_of_val(&*self.pieces.nodes)
             + self.free.capacity() * size_of::<u32>()
     }
@@ -310,14 +324,10 @@ impl Records {
         self.free.pop()
     }
 
-    /// Frees a record; the frames it kept go to `frames`.
+    /// Frees a record. The frames that it kept go to `frames`.
     pub(super) fn put(&mut self, number: u32, frames: &mut Burst) {
         let record = &mut self.records[number as usize];
-        for queue in [&mut record.held, &mut record.kept] {
-            while let Some(piece) = self.pieces.pop(queue) {
-                frames.push(piece.frame);
-            }
-        }
+        self.pieces.release(record, frames);
         record.kept_bytes = 0;
         self.free.push(number);
     }
@@ -325,76 +335,55 @@ impl Records {
     /// Takes every frame out of every record.
     pub(super) fn release(&mut self, frames: &mut Burst) {
         for record in &mut self.records {
-            for queue in [&mut record.held, &mut record.kept] {
-                while let Some(piece) = self.pieces.pop(queue) {
-                    frames.push(piece.frame);
-                }
-            }
+            self.pieces.release(record, frames);
         }
     }
 
-    /// Starts a record anew.
+    /// Starts a record that was taken.
     pub(super) fn start(&mut self, number: u32, transfer: Transfer) {
         self.records[number as usize].transfer = transfer;
     }
 
-    /// Another thread's view.
+    /// Returns the summaries, for other threads.
     pub(super) fn reader(&self) -> SlotReader<4> {
-        self.told.reader()
+        self.summaries.reader()
     }
 
-    /// Tells other threads how a record is now.
-    pub(super) fn tell(&mut self, number: u32) {
+    /// Publishes the summary of a record.
+    pub(super) fn publish(&mut self, number: u32) {
         let transfer = &self.records[number as usize].transfer;
-        let told = Told {
+        let summary = Summary {
             rtt: transfer.rtt,
             congestion_window: transfer.congestion_window,
             slow_start_threshold: transfer.slow_start_threshold,
             retransmissions: transfer.retransmissions,
             held_bytes: transfer.held_bytes,
         };
-        self.told.set(number, &told);
+        self.summaries.set(number, &summary);
+    }
+
+    /// Joins a control block and its transfer record.
+    #[inline(always)]
+    pub(super) fn tcp<'a>(&'a mut self, tcb: &'a mut Tcb) -> Tcp<'a> {
+        let transfer = tcb.transfer().map(|number| &mut self.records[number as usize].transfer);
+        Tcp::new(tcb, transfer)
     }
 
     pub(super) fn get(&self, number: u32) -> &Record {
         &self.records[number as usize]
     }
 
-    pub(super) fn get_mut(&mut self, number: u32) -> &mut Record {
-        &mut self.records[number as usize]
-    }
-
-    /// What a record holds beyond `nxt`, as blocks: the one with the latest text first.
-    pub(super) fn sack_blocks(&self, number: u32, nxt: SeqNum) -> SackBlocks {
-        let record = &self.records[number as usize];
-        let mut rest = SackBlocks::NONE;
-        let mut blocks = SackBlocks::NONE;
-        let mut pieces = self.pieces.iter(&record.held).filter(|piece| piece.seq.after(nxt)).peekable();
-        while let Some(first) = pieces.next() {
-            let (start, mut end) = (first.seq, first.end());
-            while let Some(next) = pieces.next_if(|next| next.seq.at_or_before(end)) {
-                end = if next.end().after(end) { next.end() } else { end };
-            }
-            let newest = record.latest.at_or_after(start) && record.latest.before(end);
-            if newest { &mut blocks } else { &mut rest }.push(start, end);
-        }
-        for (start, end) in rest.as_slice() {
-            blocks.push(*start, *end);
-        }
-        blocks
-    }
-
-    /// A record and the pool its queues live in.
+    /// Returns a record and the pool of its queues.
     pub(super) fn split(&mut self, number: u32) -> (&mut Record, &mut Pieces) {
         (&mut self.records[number as usize], &mut self.pieces)
     }
 
-    /// Frames kept in all records.
+    /// Returns how many frames all records keep.
     pub(super) fn frames(&self) -> usize {
         self.pieces.in_use
     }
 
-    /// Records in use.
+    /// Returns how many records are in use.
     pub(super) fn in_use(&self) -> usize {
         self.records.len() - self.free.len()
     }

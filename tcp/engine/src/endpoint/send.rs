@@ -1,36 +1,55 @@
-//! The sending half: what a connection may send now, written into frames. Knows frames and the outbox; never where they go.
+//! The sending half: writes what a connection may send now into frames.
 
 use std::hint::cold_path;
 
+use super::application::Application;
 use super::connection::Current;
+use super::core::Endpoint;
+use super::outbox::Outbox;
 use super::records::Record;
-use super::{Application, Endpoint, Outbox, SEGMENTS_PER_VISIT};
 use crate::device::{Frame, LINK_HEADER};
 use crate::flow::FlowKey;
 use crate::hint::{mostly, seldom};
-use crate::proto::{End, Flags, Outgoing, Recovery, Segment, State, Stream};
+use crate::proto::{End, Flags, Outgoing, SackBlocks, Segment, State, Stream, Tcp};
 use crate::service::Then;
 use crate::time::{Instant, Millis};
 use crate::wire::{self, Link};
 
-/// When an acknowledgement goes that nothing carries.
+/// Segments that one connection may send before the next has its turn.
+const SEGMENTS_PER_VISIT: usize = 16;
+
+/// When an acknowledgement goes that has no segment to ride on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Acknowledge {
     /// Now.
     AtOnce,
     /// Now, if one is owed.
     IfOwed,
-    /// When all segments of the burst have been looked at, if one is owed then: one for all of them (RFC 9293 section 3.8.6.3, MUST-59).
+    /// After the whole burst is processed, if one is owed then: one for all its segments (RFC 9293 section 3.8.6.3, MUST-59).
     AfterBurst,
 }
 
 impl<A: Application> Endpoint<A> {
-    /// Sends what the connection may send now, the first segment in `frame`, the received one; an acknowledgement alone if one
-    /// is due and nothing else goes. Whether anything was sent. `before` is the state before the event that led here.
+    /// Sends what connections have ready, each a little in turn, while there are free frames.
+    pub fn poll_transmit(&mut self, now: Instant, out: &mut Outbox) {
+        while !out.free.is_empty() {
+            let Some(slot) = self.ready.take() else { return };
+            let before = self.connections.state(slot);
+            // The slot may be free by now, or have another owner. In TIME-WAIT both streams are complete.
+            if before == State::Closed || before.is_half_open() || before == State::TimeWait {
+                continue;
+            }
+            let current = self.current(slot);
+            self.respond(current, None, Acknowledge::IfOwed, before, now, out);
+        }
+    }
+
+    /// Sends what the connection may send now, the first segment in `frame`, the received one; or an acknowledgement alone if one is due
+    /// and has nothing to ride on. Returns whether anything was sent. `before` is the state before the event that led here.
     #[inline(always)]
     pub(super) fn respond(
         &mut self,
-        current: &mut Current,
+        mut current: Current,
         mut frame: Option<Frame>,
         acknowledge: Acknowledge,
         before: State,
@@ -38,36 +57,35 @@ impl<A: Application> Endpoint<A> {
         out: &mut Outbox,
     ) -> bool {
         let millis = now.millis();
-        let pending = self.pending(current);
+        let pending = self.pending(&current);
         let resets = pending.then == Then::Reset && current.tcb.state().aborts_with_rst();
-        // In answer to SYN,ACK, RST would end a handshake that the peer does not know to be complete: ACK goes first.
+        // An RST in answer to SYN,ACK would end a handshake that the peer does not know to be complete: the ACK goes first.
         let completes = before == State::SynSent && frame.is_some();
         if seldom(resets && !completes) {
             let reset = current.tcb.reset();
-            self.send(current, &reset, frame, millis, out);
-            self.state_changed(current, before, now);
+            self.send(&mut current, &reset, frame, millis, out);
+            self.state_changed(&mut current, before, now);
             self.end(current, End::ResetByUs, now, out);
             return true;
         }
-        let stream = self.stream(current, pending.bytes, pending.then);
-        if seldom(current.tcb.wants_transfer(stream)) {
-            self.attach_record(current);
+        let stream = self.stream(&current, pending.bytes, pending.then);
+        if seldom(self.records.tcp(&mut current.tcb).wants_transfer(stream)) {
+            self.attach_record(&mut current);
         }
-        // In answer to a segment one goes in its own frame at once; the others take their turn.
+        // The answer to a segment goes in its own frame at once; further segments take their turn.
         let most = if frame.is_some() { 1 } else { SEGMENTS_PER_VISIT };
         let at_once = acknowledge == Acknowledge::AtOnce;
-        let alone = seldom(resets) || (frame.is_some() && self.acknowledges_alone(current, at_once, stream));
+        let alone =
+            seldom(resets) || (frame.is_some() && self.acknowledges_alone(&mut current, at_once, stream));
         let is_due = at_once || (acknowledge == Acknowledge::IfOwed && current.tcb.owes_ack());
         let mut sent = 0;
         let goes_on = loop {
-            // What is sent may be longer than what came: a received frame may be a small one.
+            // The answer may be longer than the received segment, whose frame may be a small one.
             let fits = |frame: &Frame| mostly(frame.capacity() >= self.mtu + LINK_HEADER);
             let has_room = frame.as_ref().is_some_and(fits) || !out.free.is_empty();
             let polled = if !alone && sent < most && has_room {
-                let rides = self.rides(current, stream);
-                let transfer =
-                    current.tcb.transfer().map(|number| &mut self.records.get_mut(number).transfer);
-                current.tcb.poll_segment(transfer, rides, millis)
+                let rides = self.rides(&current, stream);
+                self.records.tcp(&mut current.tcb).poll_segment(rides, millis)
             } else {
                 None
             };
@@ -77,26 +95,27 @@ impl<A: Application> Endpoint<A> {
                 break goes_on;
             }
             let outgoing = polled.unwrap_or_else(|| current.tcb.bare_ack());
-            self.send(current, &outgoing, frame.take(), millis, out);
+            self.send(&mut current, &outgoing, frame.take(), millis, out);
             sent += 1;
             if is_last {
                 break goes_on;
             }
         };
-        if resets || (goes_on && self.may_send_more(current, stream)) || current.tcb.owes_ack() {
+        if resets || (goes_on && self.may_send_more(&mut current, stream)) || current.tcb.owes_ack() {
             self.ready.insert(current.slot);
         }
         if let Some(unused) = frame {
             out.recycle.push(unused);
         }
-        self.state_changed(current, before, now);
-        self.release_if_idle(current, out);
-        self.arm(current);
+        self.state_changed(&mut current, before, now);
+        self.release_if_idle(&mut current, out);
+        self.arm(&mut current);
+        self.put_back(current);
         sent > 0
     }
 
-    /// The service's stream as TCP sees it. FIN follows when the service has closed; or when it only waited for the peer to
-    /// close, and the peer has, and all its text was taken.
+    /// Returns the service's stream as TCP sees it. FIN follows when the service has closed, or when it only waited for the peer to
+    /// close, and the peer has, with all its text delivered.
     fn stream(&self, current: &Current, bytes: u64, then: Then) -> Stream {
         let state = current.tcb.state();
         let fin = state.fin_is_out()
@@ -110,28 +129,22 @@ impl<A: Application> Endpoint<A> {
         Stream { bytes, fin }
     }
 
-    /// Does the acknowledgement go by itself, ahead of what there is to say? Even one that could have waited, if something would
-    /// otherwise carry it.
-    fn acknowledges_alone(&self, current: &Current, at_once: bool, stream: Stream) -> bool {
+    /// Does the acknowledgement go alone, ahead of text? Without piggybacking, even one does that could have waited for text.
+    fn acknowledges_alone(&mut self, current: &mut Current, at_once: bool, stream: Stream) -> bool {
         let tcb = &current.tcb;
-        !self.piggyback
-            && (at_once || (tcb.ack_is_pending() && (tcb.owes_ack() || self.may_send_more(current, stream))))
+        let (is_pending, is_owed) = (tcb.ack_is_pending(), tcb.owes_ack());
+        !self.piggyback && (at_once || (is_pending && (is_owed || self.may_send_more(current, stream))))
     }
 
-    /// What of the stream may ride in one segment: all of it, or FIN only behind the last text.
+    /// Returns what of the stream may ride in one segment: text and FIN, or without piggybacking one after the other.
     fn rides(&self, current: &Current, stream: Stream) -> Stream {
         let tcb = &current.tcb;
         let waits = !self.piggyback && !tcb.state().fin_is_out() && stream.bytes > u64::from(tcb.flight());
         Stream { fin: stream.fin && !waits, ..stream }
     }
 
-    /// Is there data or a FIN that was never sent, or a repair going on?
-    fn may_send_more(&self, current: &Current, stream: Stream) -> bool {
-        let tcb = &current.tcb;
-        let repairs = seldom(tcb.wants_resend()) || tcb.transfer().is_some_and(|number| {
-            matches!(self.records.get(number).transfer.recovery, Recovery::Timeout { next, recover } if next != recover)
-        });
-        repairs || (tcb.state().may_send() && (stream.bytes > u64::from(tcb.flight()) || stream.fin))
+    fn may_send_more(&mut self, current: &mut Current, stream: Stream) -> bool {
+        self.records.tcp(&mut current.tcb).may_send_more(stream)
     }
 
     /// Writes a segment of a connection into `frame`, or into a free one, and puts it into the outbox.
@@ -145,19 +158,15 @@ impl<A: Application> Endpoint<A> {
         out: &mut Outbox,
     ) {
         let key = self.key(current);
-        // Not by `environment`, which would hold on to all of `self`.
+        // Not `environment`, which would borrow all of `self`.
         let local_mss = || self.environments[usize::from(!key.local.is_v4())].local_mss;
         let segment = match current.tcb.transfer() {
-            None => current.tcb.segment(outgoing, None, local_mss, now),
+            None => Tcp::new(&mut current.tcb, None).segment(outgoing, local_mss, || SackBlocks::NONE, now),
             Some(number) => {
-                let transfer = &mut self.records.get_mut(number).transfer;
-                transfer.retransmissions += u32::from(outgoing.again);
-                let mut segment = current.tcb.segment(outgoing, Some(transfer), local_mss, now);
-                if current.tcb.permits_sack() && segment.text_len == 0 {
-                    // Beside text there is no room for blocks: bare acknowledgements tell of what is missing.
-                    segment.options.sack = self.records.sack_blocks(number, current.tcb.rcv_nxt());
-                }
-                segment
+                let nxt = current.tcb.rcv_nxt();
+                let (Record { transfer, held, latest, .. }, pieces) = self.records.split(number);
+                let sack = || pieces.sack_blocks(held, nxt, *latest);
+                Tcp::new(&mut current.tcb, Some(transfer)).segment(outgoing, local_mss, sack, now)
             }
         };
         let link = self.paths.next_hop(current.next_hop);

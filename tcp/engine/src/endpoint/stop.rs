@@ -1,16 +1,21 @@
-//! The way down: drain, abort, release. Knows when; never why.
+//! The end of an endpoint: drain, abort, release.
 
-use super::{Application, DRAIN_PER_TURN, Endpoint, Outbox};
+use super::application::Application;
+use super::core::Endpoint;
+use super::outbox::Outbox;
 use crate::proto::{End, State};
 use crate::time::Instant;
 
+/// Connections woken in one turn while the endpoint drains.
+const DRAIN_PER_TURN: u32 = 1024;
+
 impl<A: Application> Endpoint<A> {
-    /// Takes no more connections, and closes each as soon as its service has said what was asked of it.
+    /// Accepts no more connections, and closes each one when its service has sent what was asked for.
     pub fn drain(&mut self) {
         self.draining = Some(0);
     }
 
-    /// Wakes every connection once, a part of them a turn, so that it sees that the endpoint drains.
+    /// Wakes every connection once, some in each turn, so that it learns that the endpoint drains.
     pub(super) fn drain_some(&mut self) {
         let Some(next) = self.draining else { return };
         let end = next.saturating_add(DRAIN_PER_TURN).min(self.connections.used());
@@ -22,7 +27,7 @@ impl<A: Application> Endpoint<A> {
         self.draining = Some(end);
     }
 
-    /// Resets what is left but TIME-WAIT, as many connections as there are free frames; whether all are done.
+    /// Resets the connections that are left, but for those in TIME-WAIT, one for each free frame. Returns whether all are done.
     pub fn abort(&mut self, now: Instant, out: &mut Outbox) -> bool {
         while self.aborted < self.connections.used() {
             if out.free.is_empty() {
@@ -46,10 +51,10 @@ impl<A: Application> Endpoint<A> {
             let reset = current.tcb.reset();
             self.send(&mut current, &reset, None, now.millis(), out);
         }
-        self.end(&mut current, end, now, out);
+        self.end(current, end, now, out);
     }
 
-    /// Gives back every received frame that was kept: the end of all connections.
+    /// Gives back every received frame that was kept, after the end of all connections.
     pub fn release(&mut self, out: &mut Outbox) {
         self.records.release(&mut out.recycle);
     }

@@ -1,17 +1,16 @@
-//! A live connection as another thread sees it, read from its owner's memory without stopping the owner. Knows how a record is read;
-//! never how one is written.
+//! A live connection as another thread sees it: read from its worker's memory without stopping the worker.
 
 use std::time::Duration;
 
-use super::Varies;
+use super::application::Varies;
 use super::connection::{Connection, ConnectionReader};
 use super::paths::Shared;
-use super::records::Told;
+use super::records::Summary;
 use crate::flow::{FlowIndex, FlowKey, SlotReader};
 use crate::proto::{RECEIVE_WINDOW, SeqNum, State, Timer};
 use crate::time::Instant;
 
-/// What a connection was at one moment: all of it from the same moment.
+/// A connection at one moment: all values are from the same moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct View {
     /// Its number, see [`super::Id::slot`].
@@ -48,17 +47,18 @@ pub struct View {
     pub timer: Timer,
     /// Milliseconds until the running timer is due; 0 when it is, or when none runs.
     pub timer_ms: u32,
-    /// Smoothed round-trip time and its variation (RFC 6298) in microseconds, once there was a sample. Measured in milliseconds.
+    /// Smoothed round-trip time and its variation (RFC 6298) in microseconds, `None` before the first sample. Samples are whole
+    /// milliseconds.
     pub rtt_us: Option<[u32; 2]>,
     /// The retransmission timeout now, in milliseconds.
     pub rto_ms: u32,
-    /// Retransmissions in a row without an answer.
+    /// Retransmissions in a row that found no answer.
     pub backoff: u8,
-    /// Segments sent again in all, as far as that is remembered: with its second record a connection forgets.
+    /// Segments retransmitted. A connection without a transfer record knows only those in a row.
     pub retransmissions: u32,
-    /// Congestion window and slow start threshold in bytes, for a connection that needed its own.
+    /// Congestion window and slow start threshold in bytes, `None` without a transfer record.
     pub congestion: Option<[u32; 2]>,
-    /// Since it was opened, in whole seconds modulo 2^16: some 18 hours.
+    /// The time since it was opened, in whole seconds modulo 2^16: some 18 hours.
     pub age: Duration,
 }
 
@@ -72,13 +72,13 @@ pub struct Viewer {
 }
 
 impl Viewer {
-    /// Slots ever used; a connection's number is below it.
+    /// Returns how many slots were ever used. The number of each connection is below it.
     #[must_use]
     pub fn slots(&self) -> u32 {
         self.connections.used()
     }
 
-    /// The connection in a slot, if there is one. `now` is the endpoints' clock.
+    /// Returns the connection in a slot, if there is one. `now` is the endpoint's clock.
     #[must_use]
     pub fn view(&self, slot: u32, now: Instant) -> Option<View> {
         loop {
@@ -88,14 +88,14 @@ impl Viewer {
             }
             let (shared, _) = self.shared.read::<Shared>(connection.shared.into());
             let transfer = connection.tcb.transfer().map(|number| self.transfers.read(number).0);
-            // Both numbers belong to the connection as long as it is as it was.
+            // Both numbers are the connection's as long as its line has not changed.
             if self.connections.slots.is_still(slot, moment) {
                 return Some(self.show(slot, &connection, &shared, transfer, now));
             }
         }
     }
 
-    /// Is the live connection in a slot called so?
+    /// Is this the slot of a live connection with this name?
     fn is(&self, slot: u32, key: &FlowKey) -> bool {
         loop {
             let (connection, moment) = self.connections.slots.read::<Connection>(slot);
@@ -114,7 +114,7 @@ impl Viewer {
         slot: u32,
         connection: &Connection,
         shared: &Shared,
-        transfer: Option<Told>,
+        transfer: Option<Summary>,
         now: Instant,
     ) -> View {
         let tcb = &connection.tcb;
@@ -174,8 +174,8 @@ impl Lookup {
         self.index.may_hold(hash)
     }
 
-    /// Has that endpoint a live connection of this name? A search costs some lines of its index; only who is found there, by 16
-    /// bits of the hash, is looked at.
+    /// Has that endpoint a live connection with this name? The search reads some lines of its index, and a connection's line only
+    /// where 16 bits of the hash match.
     #[must_use]
     pub fn has(&self, key: &FlowKey, hash: u64) -> bool {
         self.index.find(hash, |slot| self.viewer.is(slot, key)).is_some()

@@ -1,33 +1,33 @@
-//! TIME-WAIT in the order of its beginning, which is that of its end and of who gives way first. Knows whose time is over next, and asks
-//! for their lines ahead; never why one leaves.
+//! TIME-WAIT in the order of its beginning, which is also the order of its end and of eviction. The lines of the connections that end
+//! next are prefetched.
 
 use super::chain::Chain;
 use super::connection::{Connections, Current};
 use crate::hint::mostly;
 use crate::time::Millis;
 
-/// How many of those that leave next are known: what waits longest has not been touched for long, so their lines are asked for.
+/// How many connections ahead are known. Nobody has touched the oldest ones for long, so their lines need a prefetch.
 const AHEAD: usize = 8;
-/// Of these, the one whose line is here, and the one whose line in the index is.
+/// The places among these where the connection's line has arrived, and where the index line has.
 const HERE: usize = AHEAD / 2;
 const NEAR: usize = AHEAD / 4;
 
 /// The queue.
 pub(super) struct Waiting {
     chain: Chain,
-    /// When the first one's time is over.
+    /// When the first connection's 2 MSL are over.
     deadline: Millis,
-    /// The first `known` ones in order, from `start` on and around the end.
+    /// A ring with the first `known` connections in order, from `start` on.
     next: [Next; AHEAD],
     start: usize,
     known: usize,
 }
 
-/// One that leaves soon.
+/// A connection that ends soon.
 #[derive(Clone, Copy)]
 struct Next {
     slot: u32,
-    /// Of its name, once its line was here to be read.
+    /// The hash of its name, known once its line has arrived.
     hash: Option<u64>,
 }
 
@@ -42,19 +42,19 @@ impl Waiting {
         (self.start + number) % AHEAD
     }
 
-    /// The one that waits longest.
+    /// Returns the connection that waits longest.
     #[inline]
     pub(super) const fn first(&self) -> Option<u32> {
         self.chain.first()
     }
 
-    /// When its time is over.
+    /// Returns when the first connection's 2 MSL are over.
     #[inline]
     pub(super) fn deadline(&self) -> Option<Millis> {
         self.first().map(|_| self.deadline)
     }
 
-    /// One begins to wait.
+    /// Adds a connection.
     pub(super) fn push(&mut self, current: &mut Current, connections: &mut Connections) {
         self.chain.push(current, connections);
         if self.chain.len() == 1 {
@@ -62,7 +62,7 @@ impl Waiting {
         }
     }
 
-    /// One waits no longer.
+    /// Removes a connection.
     pub(super) fn remove(&mut self, current: &mut Current, connections: &mut Connections) {
         let was_first = self.chain.remove(current, connections);
         if mostly(was_first)
@@ -73,7 +73,7 @@ impl Waiting {
         self.forget(current.slot, was_first);
     }
 
-    /// One that has left is not known any more, nor are those behind it: its slot may be another's in a moment.
+    /// Forgets a removed connection and those known behind it: its slot may have another owner soon.
     #[inline]
     fn forget(&mut self, slot: u32, was_first: bool) {
         if mostly(was_first) {
@@ -86,14 +86,14 @@ impl Waiting {
         }
     }
 
-    /// The hash of the first one's name, if it is known by now.
+    /// Returns the hash of the first connection's name, if it is known.
     #[inline]
     pub(super) const fn first_hash(&self) -> Option<u64> {
         if self.known > 0 { self.next[self.start].hash } else { None }
     }
 
-    /// Asks for the lines of those that leave next. One's line is here by now: `hash` finds what its name hashes to. Of another, that hash
-    /// has been known for some time, and comes back.
+    /// Prefetches the lines of the connections that end next. `hash` returns the hash for a slot whose line has arrived. Returns the hash of
+    /// a connection whose index line has arrived.
     #[inline]
     pub(super) fn look_ahead(
         &mut self,
@@ -104,7 +104,7 @@ impl Waiting {
             self.known == 0 || Some(self.next[self.start].slot) == self.first(),
             "those known are the first"
         );
-        // One for the one that has left, and one more as long as fewer are known than could be.
+        // One replaces the connection that has left; one more while fewer are known than could be.
         for _ in 0..2 {
             if self.known == AHEAD {
                 break;
@@ -134,16 +134,16 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::endpoint::application::Varies;
     use crate::endpoint::connection::Connection;
     use crate::endpoint::paths::{Paths, Shared};
-    use crate::endpoint::{Id, Varies};
     use crate::flow::{Address, FlowKey};
     use crate::proto::Tcb;
     use crate::service::Memo;
     use crate::time::Instant;
     use crate::wire::Link;
 
-    /// With what all connections share.
+    /// Returns paths with the end and next hop that all connections share.
     fn paths() -> Paths {
         let mut paths = Paths::new(32);
         let shared = Shared { end: (Address::default(), 0), role: 0 };
@@ -160,10 +160,10 @@ mod tests {
         let (mut connections, paths) = (Connections::new(64), paths());
         let mut waiting = Waiting::new();
         let come = |waiting: &mut Waiting, connections: &mut Connections| {
-            let slot = connections.take().unwrap();
-            let mut current = connections.start(Id { slot, role: 0 }, some_connection());
+            let mut current = Connections::start(connections.take().unwrap(), 0, some_connection());
+            let slot = current.slot;
             waiting.push(&mut current, connections);
-            connections.set(&current);
+            connections.set(current);
             slot
         };
         let mut order: VecDeque<u32> = (0..32).map(|_| come(&mut waiting, &mut connections)).collect();
@@ -179,7 +179,7 @@ mod tests {
             );
             let mut current = connections.get(first, &paths);
             waiting.remove(&mut current, &mut connections);
-            connections.put(&mut current);
+            connections.put(Connections::vacate(current));
             let near = waiting.look_ahead(&connections, |slot| u64::from(slot) << 32);
             let is_known = round >= hashed - NEAR;
             assert_eq!(near, is_known.then(|| u64::from(order[NEAR]) << 32), "round {round}");
@@ -196,12 +196,13 @@ mod tests {
             let (mut order, mut lives) = (VecDeque::new(), [0u64; 32]);
             for (what, which) in steps {
                 if what == 0 && order.len() < 32 || order.is_empty() {
-                    let slot = connections.take().unwrap();
+                    let mut current =
+                        Connections::start(connections.take().unwrap(), 0, some_connection());
+                    let slot = current.slot;
                     // Another name has another hash, in the same slot as well.
                     lives[slot as usize] += 1;
-                    let mut current = connections.start(Id { slot, role: 0 }, some_connection());
                     waiting.push(&mut current, &mut connections);
-                    connections.set(&current);
+                    connections.set(current);
                     order.push_back(slot);
                 } else {
                     let place = if what < 3 { 0 } else { which.index(order.len()) };
@@ -210,8 +211,9 @@ mod tests {
                     waiting.remove(&mut current, &mut connections);
                     // What a service may leave in a memo leads to no slot.
                     current.memo = Memo::of(u64::MAX - 1);
-                    connections.set(&current);
-                    connections.put(&mut current);
+                    connections.set(current);
+                    let current = connections.get(slot, &paths);
+                    connections.put(Connections::vacate(current));
                     if what == 1 {
                         let hash = |slot: u32| lives[slot as usize] << 32 | u64::from(slot);
                         waiting.look_ahead(&connections, hash);

@@ -1,50 +1,64 @@
-//! Which connection has a deadline when. Knows slots and milliseconds; never what a deadline is for.
+//! The timer wheel: which connection has a deadline when.
 //!
-//! Two rings of buckets: 128 of 4 ms, and behind them 127 of 512 ms. Timers are lazy: a connection's deadline is its own, and
-//! the wheel holds an entry that comes up no later. A deadline that moves later costs nothing: when its entry comes up early,
-//! it is armed again. The connection remembers in one byte which bucket holds its entry ([`Armed`]); an entry that comes up
-//! from another bucket is stale and dropped.
+//! It has two rings of buckets: 128 of 4 ms, and behind them 127 of 512 ms. Timers are lazy: each connection keeps its own
+//! deadline, and the wheel holds an entry that comes up no later. A deadline that moves later costs nothing: its entry comes up
+//! early, and the wheel arms the connection again. One byte in the connection names the bucket of its entry ([`Armed`]). An
+//! entry that comes up from another bucket is stale, and the wheel drops it.
 //!
-//! The wheel has room for so many entries as are likely ([`Share`]). When it is full, deadlines that find no room are found by going
-//! through all slots, some in each millisecond, until all have an entry again.
+//! The wheel has room for as many entries as are likely ([`Share`]). A deadline that finds no room is found by a sweep over all
+//! slots, some of them in each millisecond, until every deadline has an entry again.
+
+use std::hint::cold_path;
 
 use crate::time::Millis;
 
 const FINE_MS_LOG2: u32 = 2;
 const COARSE_MS_LOG2: u32 = 9;
 const BUCKETS: u64 = 128;
-/// One coarse bucket fewer, so that a bucket's number plus one fits a byte.
+/// One bucket fewer than the fine ring has, so that a bucket's number plus one fits a byte.
 const COARSE_BUCKETS: u64 = 127;
 const HEADS: usize = (BUCKETS + COARSE_BUCKETS) as usize;
 const CHUNK: usize = 14;
 const NO_CHUNK: u32 = u32::MAX;
-/// Up to so many slots the wheel has room for a stale entry each.
+/// Up to this number of slots, the wheel has room for one stale entry each.
 const SMALL: usize = 1 << 20;
-/// Slots looked at with each poll while some have no entry, and in each millisecond: a few percent of a core's time, and a hundred
-/// million slots in 12 s.
+/// Slots that the sweep looks at with each series of polls, and in each millisecond: a few percent of a core's time, and 100 M slots in
+/// 12 s.
 const SEEN_PER_POLL: u32 = 256;
 const SEEN_PER_MS: u32 = 8192;
 
-/// How many of the slots have a deadline at once.
+/// The share of the slots that has a deadline at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Share {
-    /// Half of them at most, where there are many: most connections of a large table are idle and have none.
+    /// At most half of them, where there are many: most connections of a large table are idle.
     Half,
     /// All of them.
     All,
 }
 
-/// Which bucket holds a connection's entry: 0 for none, else the bucket's number plus one.
+/// The wheel's mark in a connection: 0 without an entry, else the number of the entry's bucket plus one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(transparent)]
 pub struct Armed(pub u8);
 
-/// What has a deadline, as far as the wheel goes: it keeps one byte for it.
+/// A connection's copy of the wheel's mark.
 pub trait Marked {
-    /// Where its entry is.
+    /// Returns the mark.
     fn armed(&self) -> Armed;
-    /// Remembers where.
+    /// Sets the mark.
     fn set_armed(&mut self, armed: Armed);
+}
+
+/// The connections that a wheel serves, by slot.
+pub trait Deadlines {
+    /// Returns the wheel's mark of the connection in `slot`.
+    fn armed(&self, slot: u32) -> Armed;
+    /// Sets the wheel's mark of the connection in `slot`.
+    fn set_armed(&mut self, slot: u32, armed: Armed);
+    /// Returns the deadline of the connection in `slot`, `None` where it has none or the wheel does not keep it.
+    fn deadline(&self, slot: u32) -> Option<Millis>;
+    /// Prefetches the connection in `slot`: the wheel soon looks at it.
+    fn prefetch(&self, slot: u32);
 }
 
 /// Entries of a bucket, one cache line of them.
@@ -59,28 +73,29 @@ struct Chunk {
 /// The wheel. All its memory is allocated at the start.
 #[derive(Debug)]
 pub struct Timers {
-    /// The present, in milliseconds since the first; grows without wrapping.
+    /// The present in milliseconds since the wheel was made; it does not wrap.
     now: u64,
     now_millis: Millis,
-    /// Buckets before these ticks were emptied.
+    /// The buckets before these ticks are empty.
     fine_done: u64,
     coarse_done: u64,
     heads: [u32; HEADS],
     chunks: Box<[Chunk]>,
     free: u32,
-    /// The chain that is being read, and the bucket it came from.
+    /// The chain of entries that have come up, and its bucket.
     reading: u32,
     reading_bucket: Armed,
     /// Entries, stale ones included.
     len: usize,
-    /// All slots that may be armed, how many of them are still to be looked at, which was the last, and how many were since the
-    /// last poll that found nothing.
+    /// The sweep: all slots, how many of them are left, the last one, and how many it saw since a poll found nothing.
     slots: u32,
     unseen: u32,
     at: u32,
     seen: u32,
-    /// Those that may still be looked at in this millisecond.
+    /// Slots that the sweep may still look at in this millisecond.
     left_now: u32,
+    /// Deadlines that found no room since [`Timers::take_full`].
+    full: u64,
 }
 
 fn chunks_for(capacity: usize, share: Share) -> usize {
@@ -88,25 +103,25 @@ fn chunks_for(capacity: usize, share: Share) -> usize {
         Share::Half => capacity / 2,
         Share::All => capacity + capacity / 8,
     };
-    // A chunk is begun in each bucket and in the chain being read.
+    // Each bucket and the chain that is read may have a chunk that is not full.
     (capacity.min(SMALL) + live).div_ceil(CHUNK) + HEADS + 2
 }
 
 impl Timers {
-    /// For `capacity` connections, from `now` on.
+    /// Returns a wheel for `capacity` connections that starts at `now`.
     #[must_use]
     pub fn new(capacity: usize, share: Share, now: Millis) -> Self {
         Self::with_chunks(capacity, chunks_for(capacity, share), now)
     }
 
-    /// Bytes of memory that a wheel for so many connections takes.
+    /// Returns how many bytes of memory a wheel for `capacity` connections takes.
     #[must_use]
     pub fn bytes_for(capacity: usize, share: Share) -> usize {
         chunks_for(capacity, share) * size_of::<Chunk>()
     }
 
     fn with_chunks(slots: usize, count: usize, now: Millis) -> Self {
-        let chunks = super::table_of(count, |number| Chunk {
+        let chunks = super::memory::table_of(count, |number| Chunk {
             slots: [0; CHUNK],
             len: 0,
             next: if number + 1 < count { number as u32 + 1 } else { NO_CHUNK },
@@ -127,42 +142,54 @@ impl Timers {
             at: 0,
             seen: 0,
             left_now: SEEN_PER_MS,
+            full: 0,
         }
     }
 
-    /// Bytes of memory.
+    /// Returns how many bytes of memory the wheel takes.
     #[must_use]
     pub fn memory_bytes(&self) -> usize {
         size_of_val(&*self.chunks)
     }
 
-    /// When it was polled last.
+    /// Returns the time of the last poll.
     #[must_use]
     pub const fn now(&self) -> Millis {
         self.now_millis
     }
 
-    /// Makes sure that an entry for the connection in `slot` comes up at or before `deadline`, and tells it where. False when the
-    /// wheel is full: then the connection has no entry, and comes up when all slots are gone through.
+    /// Returns how many deadlines found no room since the last call.
+    pub const fn take_full(&mut self) -> u64 {
+        std::mem::replace(&mut self.full, 0)
+    }
+
+    /// Makes sure that an entry for the connection in `slot` comes up at or before `deadline`. In a full wheel the sweep finds the
+    /// deadline instead.
     #[inline]
-    pub fn arm(&mut self, slot: u32, connection: &mut impl Marked, deadline: Millis) -> bool {
+    pub fn arm(&mut self, slot: u32, connection: &mut impl Marked, deadline: Millis) {
         let wanted = self.bucket_for(deadline);
         let armed = connection.armed();
         if armed.0 != 0 && self.comes_up(armed) <= self.comes_up(wanted) {
-            return true;
+            return;
         }
-        if !self.push(wanted, slot) {
-            // A later entry that is there would come up too late.
-            connection.set_armed(Armed::default());
-            self.unseen = self.slots;
-            return false;
-        }
-        connection.set_armed(wanted);
-        true
+        // A later entry that is there would come up too late: without room, the connection has no valid one.
+        connection.set_armed(self.enter(slot, wanted));
     }
 
-    /// The latest bucket that still comes up in time: a fine one once its last millisecond has passed, so that the deadline
-    /// is due; a coarse one when its first begins, so that the entry can still move to a fine one.
+    /// Enters a slot in a bucket. Returns the mark of its connection.
+    #[inline]
+    fn enter(&mut self, slot: u32, bucket: Armed) -> Armed {
+        if self.push(bucket, slot) {
+            return bucket;
+        }
+        cold_path();
+        self.unseen = self.slots;
+        self.full += 1;
+        Armed::default()
+    }
+
+    /// Returns the latest bucket that comes up in time. A fine bucket comes up after its last millisecond, when the deadline is due;
+    /// a coarse one with its first, so that the entry can still move to a fine one.
     #[inline]
     fn bucket_for(&self, deadline: Millis) -> Armed {
         let ahead = i64::from(deadline.0.wrapping_sub(self.now_millis.0) as i32).max(0) as u64;
@@ -179,7 +206,7 @@ impl Timers {
         Armed((BUCKETS + coarse % COARSE_BUCKETS) as u8 + 1)
     }
 
-    /// When a bucket will be emptied, in milliseconds.
+    /// Returns when a bucket comes up, in milliseconds since the wheel was made.
     #[inline]
     fn comes_up(&self, bucket: Armed) -> u64 {
         let number = u64::from(bucket.0 - 1);
@@ -214,23 +241,50 @@ impl Timers {
         chunk.len = 1;
         chunk.next = head;
         if let Some(free) = self.chunks.get(self.free as usize) {
-            super::prefetch_to_write(free);
+            super::prefetch::prefetch_to_write(free);
         }
         self.heads[usize::from(bucket.0 - 1)] = number;
         self.len += 1;
         true
     }
 
-    /// The next entry that has come up by `now`, and the mark its connection bears if the entry is not stale. The caller clears that mark,
-    /// and arms the connection again when its deadline is still to come. `soon` is told of the entries that come up with the next polls, this
-    /// one's too, before the first of them does.
-    pub fn poll(&mut self, now: Millis, mut soon: impl FnMut(u32)) -> Option<(u32, Armed)> {
+    /// Returns the next slot whose deadline is due at `now`, and takes its connection out of the wheel. Looks at no more than
+    /// `looks` entries, and takes their number off `looks`.
+    pub fn poll(
+        &mut self,
+        now: Millis,
+        looks: &mut usize,
+        connections: &mut (impl Deadlines + ?Sized),
+    ) -> Option<u32> {
         let elapsed = now.since(self.now_millis);
         self.now += u64::from(elapsed);
         if elapsed > 0 {
             self.now_millis = now;
             self.left_now = SEEN_PER_MS;
         }
+        while *looks > 0 {
+            let (slot, mark) = self.next_entry(connections)?;
+            *looks -= 1;
+            if connections.armed(slot) != mark {
+                continue;
+            }
+            let deadline = connections.deadline(slot);
+            let still = match deadline {
+                Some(deadline) if !deadline.is_due(now) => self.enter(slot, self.bucket_for(deadline)),
+                _ => Armed::default(),
+            };
+            if still != mark {
+                connections.set_armed(slot, still);
+            }
+            if deadline.is_some_and(|deadline| deadline.is_due(now)) {
+                return Some(slot);
+            }
+        }
+        None
+    }
+
+    /// Returns the next entry that has come up, and the mark of its connection if the entry is not stale.
+    fn next_entry(&mut self, connections: &(impl Deadlines + ?Sized)) -> Option<(u32, Armed)> {
         loop {
             if self.reading != NO_CHUNK {
                 let chunk = &mut self.chunks[self.reading as usize];
@@ -242,7 +296,7 @@ impl Timers {
                 let (emptied, next) = (self.reading, chunk.next);
                 chunk.next = self.free;
                 self.free = emptied;
-                self.read(next, &mut soon);
+                self.read(next, connections);
                 continue;
             }
             if self.len == 0 {
@@ -263,23 +317,22 @@ impl Timers {
             };
             self.reading_bucket = Armed(bucket as u8 + 1);
             let first = std::mem::replace(&mut self.heads[bucket as usize], NO_CHUNK);
-            self.read(first, &mut soon);
+            self.read(first, connections);
         }
     }
 
-    /// Begins with a chunk, if there is one: tells `soon` of its entries, and asks for the line of the one behind it.
+    /// Begins to read a chunk, if there is one: prefetches its connections and the chunk behind it.
     #[inline]
-    fn read(&mut self, number: u32, soon: &mut impl FnMut(u32)) {
+    fn read(&mut self, number: u32, connections: &(impl Deadlines + ?Sized)) {
         self.reading = number;
         let Some(chunk) = self.chunks.get(number as usize) else { return };
-        chunk.slots[..chunk.len as usize].iter().rev().for_each(|slot| soon(*slot));
+        chunk.slots[..chunk.len as usize].iter().rev().for_each(|slot| connections.prefetch(*slot));
         if let Some(next) = self.chunks.get(chunk.next as usize) {
-            super::prefetch_to_write(next);
+            super::prefetch::prefetch_to_write(next);
         }
     }
 
-    /// While deadlines are without an entry: the next slot to look at, some with each poll. Its connection bears this mark if it has
-    /// no entry.
+    /// Returns the sweep's next slot while deadlines are without an entry, and the mark of a connection without one.
     #[inline]
     fn next_unseen(&mut self) -> Option<(u32, Armed)> {
         if self.unseen == 0 {
@@ -296,7 +349,7 @@ impl Timers {
         Some((self.at, Armed::default()))
     }
 
-    /// When the wheel next wants to be polled, if it holds anything: at the latest so many milliseconds from the last poll.
+    /// Returns in how many milliseconds from the last poll the next one is wanted, at the latest; `None` for an empty wheel.
     #[must_use]
     pub fn next_poll_ms(&self) -> Option<u32> {
         if self.reading != NO_CHUNK || self.unseen > 0 {
@@ -315,7 +368,7 @@ mod tests {
 
     use super::*;
 
-    /// A connection as far as the wheel goes, and what it expects of it.
+    /// A connection as the wheel sees it.
     #[derive(Clone, Default)]
     struct Connection {
         armed: Armed,
@@ -332,12 +385,28 @@ mod tests {
         }
     }
 
+    impl Deadlines for [Connection] {
+        fn armed(&self, slot: u32) -> Armed {
+            self[slot as usize].armed
+        }
+
+        fn set_armed(&mut self, slot: u32, armed: Armed) {
+            self[slot as usize].armed = armed;
+        }
+
+        fn deadline(&self, slot: u32) -> Option<Millis> {
+            self[slot as usize].deadline
+        }
+
+        fn prefetch(&self, _slot: u32) {}
+    }
+
     struct Harness {
         timers: Timers,
         connections: Vec<Connection>,
         now: Millis,
         /// Deadlines that found no room.
-        full: usize,
+        full: u64,
     }
 
     impl Harness {
@@ -353,32 +422,18 @@ mod tests {
         fn set(&mut self, slot: usize, in_ms: u32) {
             let deadline = self.now + in_ms;
             self.connections[slot].deadline = Some(deadline);
-            self.arm(slot, deadline);
-        }
-
-        fn arm(&mut self, slot: usize, deadline: Millis) {
-            self.full += usize::from(!self.timers.arm(slot as u32, &mut self.connections[slot], deadline));
+            self.timers.arm(slot as u32, &mut self.connections[slot], deadline);
         }
 
         /// Polls as an endpoint does; the slots whose deadline was found due.
         fn advance(&mut self, by_ms: u32) -> Vec<usize> {
             self.now = self.now + by_ms;
             let mut fired = Vec::new();
-            while let Some((slot, mark)) = self.timers.poll(self.now, |_| ()) {
-                let slot = slot as usize;
-                if self.connections[slot].armed != mark {
-                    continue;
-                }
-                self.connections[slot].armed = Armed::default();
-                match self.connections[slot].deadline {
-                    Some(deadline) if deadline.is_due(self.now) => {
-                        self.connections[slot].deadline = None;
-                        fired.push(slot);
-                    }
-                    Some(deadline) => self.arm(slot, deadline),
-                    None => {}
-                }
+            while let Some(slot) = self.timers.poll(self.now, &mut { usize::MAX }, &mut *self.connections) {
+                self.connections[slot as usize].deadline = None;
+                fired.push(slot as usize);
             }
+            self.full += self.timers.take_full();
             fired
         }
     }

@@ -24,7 +24,7 @@ use track::{GivenUp, Track};
 use tuples::Walk;
 
 use crate::endpoint::{Application, Id, Open, OpenError, Order, Varies};
-use crate::flow::{Armed, FlowKey, Marked as _, Share, Timers, prefetch_to_write, table_of};
+use crate::flow::{FlowKey, Share, Timers, table_of};
 use crate::proto::End;
 use crate::service::{Memo, Pending, Taken};
 use crate::time::{Instant, Millis};
@@ -306,22 +306,8 @@ impl Generator {
 
     /// The next connection that waited too long.
     fn order_timed_out(&mut self, now: Instant) -> Option<Order> {
-        let millis = now.millis();
-        for _ in 0..SLOTS_PER_ORDER {
-            let (slot, mark) =
-                self.timers.poll(millis, |soon| prefetch_to_write(&self.tracks[soon as usize]))?;
-            let track = &mut self.tracks[slot as usize];
-            if track.armed() != mark {
-                continue;
-            }
-            track.set_armed(Armed::default());
-            match track.deadline().filter(|_| track.is_live()) {
-                Some(deadline) if deadline.is_due(millis) => return Some(Order::Abort(slot, End::TimedOut)),
-                Some(deadline) => self.arm(slot, deadline),
-                None => {}
-            }
-        }
-        None
+        let slot = self.timers.poll(now.millis(), &mut { SLOTS_PER_ORDER }, &mut *self.tracks)?;
+        Some(Order::Abort(slot, End::TimedOut))
     }
 
     /// The next live connection from `from` on, if one is near; and where to look next.
@@ -358,7 +344,7 @@ impl Generator {
 
     fn arm(&mut self, slot: u32, deadline: Millis) {
         // Without room in the wheel the connection is found all the same, later.
-        let _ = self.timers.arm(slot, &mut self.tracks[slot as usize], deadline);
+        self.timers.arm(slot, &mut self.tracks[slot as usize], deadline);
     }
 
     /// From now on the connection has the whole time again; or all time, while it holds.

@@ -1,7 +1,7 @@
 //! What the generator remembers of a connection: one cache line, by slot. Knows times and marks; never what they lead to.
 
 use super::dialogue::Progress;
-use crate::flow::{Armed, Marked};
+use crate::flow::{Armed, Deadlines, Marked, prefetch_to_write};
 use crate::time::{Instant, Millis};
 
 /// Why a connection was given up by us.
@@ -132,5 +132,24 @@ impl Marked for Track {
 
     fn set_armed(&mut self, armed: Armed) {
         self.armed = armed.0;
+    }
+}
+
+impl Deadlines for [Track] {
+    fn armed(&self, slot: u32) -> Armed {
+        self[slot as usize].armed()
+    }
+
+    fn set_armed(&mut self, slot: u32, armed: Armed) {
+        self[slot as usize].set_armed(armed);
+    }
+
+    fn deadline(&self, slot: u32) -> Option<Millis> {
+        let track = &self[slot as usize];
+        track.deadline().filter(|_| track.is_live())
+    }
+
+    fn prefetch(&self, slot: u32) {
+        prefetch_to_write(&self[slot as usize]);
     }
 }

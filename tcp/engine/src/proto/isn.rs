@@ -5,27 +5,27 @@ use siphasher::sip::SipHasher24;
 use super::SeqNum;
 use crate::time::Instant;
 
-/// The secret of RFC 6528's function F: chosen at start, told to nobody.
+/// The secret of RFC 6528's function F, chosen at the start.
 #[derive(Clone, Copy)]
 pub struct IsnSecret {
     hasher: SipHasher24,
 }
 
 impl IsnSecret {
-    /// From 128 random bits.
+    /// Returns the secret made of 128 random bits.
     #[must_use]
     pub fn new(key: [u64; 2]) -> Self {
         Self { hasher: SipHasher24::new_with_keys(key[0], key[1]) }
     }
 
-    /// From an endpoint's seed, whose other uses it does not betray.
+    /// Returns the secret made of an endpoint's seed. Its numbers tell nothing of the seed's other uses.
     #[must_use]
     pub fn from_seed(seed: &[u64; 4]) -> Self {
         Self::new([seed[0].rotate_left(32) ^ seed[2], !seed[1] ^ seed[3].rotate_left(16)])
     }
 
-    /// `ISN = M + F(localip, localport, remoteip, remoteport, secret)`; M moves once in 4 us (RFC 9293 section 3.4.1). `connection` is
-    /// its name, as bytes that no other name has.
+    /// `ISN = M + F(localip, localport, remoteip, remoteport, secret)`; M is a clock of 4 us a tick (RFC 9293 section 3.4.1).
+    /// `connection` is the connection's name as bytes, unique to it.
     #[must_use]
     #[inline]
     pub fn isn(&self, connection: &[u8], now: Instant) -> SeqNum {

@@ -1,16 +1,20 @@
-//! TCP itself, RFC 9293, as pure functions over a control block. Knows sequence numbers, segments and `now` as an argument;
-//! never bytes, frames, addresses, tables, allocation or clocks.
+//! TCP itself, RFC 9293, as pure functions over a control block, with `now` as an argument.
 //!
-//! - [`Tcb`]: the variables of one connection, and [`Tcb::poll_segment`]: what it sends next.
+//! - [`Tcb`]: the variables of one connection. [`Transfer`]: congestion control and loss recovery, for connections that need
+//!   them. [`Tcp`]: both, borrowed together.
 //! - [`segment_arrives`]: section 3.10.7; [`user_calls`]: sections 3.10.1 to 3.10.5; [`timeouts`]: section 3.10.8.
-//! - [`Transfer`]: congestion control and recovery, for connections that need them; [`Rtt`]: RFC 6298.
+//! - [`Tcp::poll_segment`]: what a connection sends next. [`Rtt`]: RFC 6298.
 
 mod isn;
+mod output;
 mod rtt;
+mod sack;
 mod segment;
 pub mod segment_arrives;
 mod seq;
+mod state;
 mod tcb;
+mod tcp;
 #[cfg(test)]
 mod tests;
 pub mod timeouts;
@@ -18,10 +22,15 @@ mod transfer;
 pub mod user_calls;
 
 pub use isn::IsnSecret;
+pub use output::{Outgoing, Stream};
 pub use rtt::{MIN_RTO_MS, Rtt};
-pub use segment::{Flags, Options, SackBlocks, Segment, Timestamps, WireWindow};
-pub use segment_arrives::{Arrival, Disposition, End, Environment, Text};
+pub use sack::SackBlocks;
+pub use segment::{Flags, Options, Segment, Timestamps, WireWindow};
+pub use segment_arrives::{Arrival, Disposition, Environment, Text};
 pub use seq::SeqNum;
-pub use tcb::{Outgoing, RECEIVE_WINDOW, State, Stream, Tcb, Timer};
+pub use state::{End, State, Timer};
+pub use tcb::{RECEIVE_WINDOW, Tcb};
+pub use tcp::Tcp;
 pub use timeouts::Timeout;
 pub use transfer::{Recovery, Transfer};
+pub use user_calls::FinArrival;

@@ -1,14 +1,14 @@
-//! Round-trip time and the retransmission timeout, RFC 6298. Knows milliseconds.
+//! Round-trip time and the retransmission timeout, RFC 6298, in milliseconds.
 
-/// Before the first sample: RFC 6298 (2.1).
+/// The timeout before the first sample: RFC 6298 (2.1).
 pub(super) const INITIAL_RTO_MS: u32 = 1000;
-/// Linux's TCP_RTO_MIN; RFC 6298 (2.4) says 1 s, and RFC 8961 allows less.
+/// The shortest timeout: Linux's TCP_RTO_MIN. RFC 6298 (2.4) says 1 s, and RFC 8961 allows less.
 pub const MIN_RTO_MS: u32 = 200;
-/// Linux's TCP_RTO_MAX; RFC 6298 (2.5) asks for at least 60 s.
+/// The longest timeout: Linux's TCP_RTO_MAX. RFC 6298 (2.5) asks for at least 60 s.
 pub(super) const MAX_RTO_MS: u32 = 120_000;
 
 /// The smoothed round-trip time and its variation, in eighths and quarters of a millisecond as RFC 6298's gains suggest.
-/// A smoothed time of 0 means that nothing was measured yet.
+/// A smoothed time of 0 means that there was no sample yet.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Rtt {
     srtt_eighths: u16,
@@ -16,20 +16,20 @@ pub struct Rtt {
 }
 
 impl Rtt {
-    /// Nothing measured.
+    /// No sample yet.
     pub const NONE: Self = Self { srtt_eighths: 0, rttvar_quarters: 0 };
 
-    /// What stands in for a first sample after a lost SYN: a timeout of 3 s, RFC 6298 (5.7).
+    /// The stand-in for a first sample after a lost SYN: a timeout of 3 s, RFC 6298 (5.7).
     pub const AFTER_LOST_SYN: Self = Self { srtt_eighths: 8 * 1000, rttvar_quarters: 2000 };
 
-    /// Packed into 32 bits, for a connection's line.
+    /// Returns the value packed into 32 bits, for the control block.
     #[must_use]
     #[inline]
     pub const fn to_bits(self) -> u32 {
         (self.srtt_eighths as u32) << 16 | self.rttvar_quarters as u32
     }
 
-    /// The inverse of [`Rtt::to_bits`].
+    /// Returns the value that [`Rtt::to_bits`] packed.
     #[must_use]
     #[inline]
     pub const fn from_bits(bits: u32) -> Self {
@@ -52,21 +52,14 @@ impl Rtt {
         self.srtt_eighths = (srtt - srtt / 8 + sample).clamp(1, 0xffff) as u16;
     }
 
-    /// Keeps the timeout at what `backoff` doublings have made of it: new samples bring it down, nothing else (RFC 6298 section 5,
-    /// its last note).
+    /// Keeps the timeout as `backoff` doublings have made it: only new samples bring it down (RFC 6298 section 5, last note).
     pub fn keep(&mut self, backoff: u8) {
         let rto = self.rto_ms(backoff);
         self.srtt_eighths = self.srtt_eighths.max(8);
         self.rttvar_quarters = (rto - u32::from(self.srtt_eighths) / 8).min(0xffff) as u16;
     }
 
-    /// The smoothed round-trip time in milliseconds, once there was a sample.
-    #[must_use]
-    pub const fn smoothed_ms(self) -> Option<u32> {
-        if self.srtt_eighths == 0 { None } else { Some(self.srtt_eighths as u32 / 8) }
-    }
-
-    /// The smoothed time and its variation in microseconds, once there was a sample.
+    /// Returns the smoothed time and its variation in microseconds, `None` before the first sample.
     #[must_use]
     pub const fn micros(self) -> Option<[u32; 2]> {
         if self.srtt_eighths == 0 {
@@ -76,7 +69,7 @@ impl Rtt {
         }
     }
 
-    /// The timeout in milliseconds after `backoff` doublings: RFC 6298 (2.3) to (2.5) and (5.5).
+    /// Returns the timeout in milliseconds after `backoff` doublings: RFC 6298 (2.3) to (2.5) and (5.5).
     #[must_use]
     #[inline]
     pub fn rto_ms(self, backoff: u8) -> u32 {
@@ -98,7 +91,7 @@ mod tests {
         let mut rtt = Rtt::NONE;
         assert_eq!(rtt.rto_ms(0), INITIAL_RTO_MS);
         rtt.sample(100);
-        assert_eq!(rtt.smoothed_ms(), Some(100));
+        assert_eq!(rtt.micros(), Some([100_000, 50_000]));
         // R + max(G, 4 * R/2), RFC 6298 (2.2).
         assert_eq!(rtt.rto_ms(0), 300);
     }
@@ -109,7 +102,7 @@ mod tests {
         for _ in 0..200 {
             rtt.sample(20);
         }
-        assert_eq!(rtt.smoothed_ms(), Some(20));
+        assert_eq!(rtt.micros().map(|[smoothed, _]| smoothed), Some(20_000));
         assert_eq!(rtt.rto_ms(0), MIN_RTO_MS);
     }
 

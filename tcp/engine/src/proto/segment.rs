@@ -1,8 +1,8 @@
-//! A segment's header as a value, RFC 9293 section 3.1, in either direction. Its text stays where it is; only the length is here.
+//! A segment's header as a value, RFC 9293 section 3.1, in either direction. The text stays in its frame: only its length is here.
 
 use std::fmt;
 
-use super::SeqNum;
+use super::{SackBlocks, SeqNum};
 
 /// The control bits, RFC 9293 section 3.1.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
@@ -23,6 +23,15 @@ impl Flags {
     /// The urgent pointer means something.
     pub const URG: Self = Self(0x20);
 
+    /// The answer to a SYN.
+    pub const SYN_ACK: Self = Self::SYN.with(Self::ACK);
+    /// FIN, which rides on an acknowledgement.
+    pub const FIN_ACK: Self = Self::FIN.with(Self::ACK);
+    /// RST with an acknowledgement.
+    pub const RST_ACK: Self = Self::RST.with(Self::ACK);
+    /// Text that ends a write.
+    pub const PSH_ACK: Self = Self::PSH.with(Self::ACK);
+
     /// Are all of `flags` set?
     #[must_use]
     #[inline]
@@ -37,7 +46,7 @@ impl Flags {
         self.0 & flags.0 != 0
     }
 
-    /// These and `flags` too.
+    /// Returns these and `flags` too.
     #[must_use]
     #[inline]
     pub const fn with(self, flags: Self) -> Self {
@@ -46,7 +55,7 @@ impl Flags {
 }
 
 impl fmt::Debug for Flags {
-    /// As tcpdump shows them: `S`, `S.`, `P.`, `F.`, `R`.
+    /// Writes the flags as tcpdump shows them: `S`, `S.`, `P.`, `F.`, `R`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (flag, letter) in [
             (Self::FIN, "F"),
@@ -70,7 +79,7 @@ impl fmt::Debug for Flags {
 pub struct WireWindow(pub u16);
 
 impl WireWindow {
-    /// In bytes, under a shift of `scale` bits.
+    /// Returns the window in bytes, under a shift of `scale` bits.
     #[must_use]
     #[inline]
     pub const fn bytes(self, scale: u8) -> u32 {
@@ -87,57 +96,7 @@ pub struct Timestamps {
     pub echo: u32,
 }
 
-/// Blocks of numbers received beyond the acknowledgement, RFC 2018 section 3: each its first number and the one after its last.
-#[derive(Clone, Copy, Default)]
-pub struct SackBlocks {
-    blocks: [(SeqNum, SeqNum); Self::MOST],
-    len: u8,
-}
-
-impl PartialEq for SackBlocks {
-    fn eq(&self, other: &Self) -> bool {
-        self.as_slice() == other.as_slice()
-    }
-}
-
-impl Eq for SackBlocks {}
-
-impl fmt::Debug for SackBlocks {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_list().entries(self.as_slice()).finish()
-    }
-}
-
-impl SackBlocks {
-    /// As many as fit beside timestamps.
-    pub const MOST: usize = 3;
-    /// None.
-    pub const NONE: Self = Self { blocks: [(SeqNum(0), SeqNum(0)); Self::MOST], len: 0 };
-
-    /// The blocks.
-    #[must_use]
-    #[inline]
-    pub fn as_slice(&self) -> &[(SeqNum, SeqNum)] {
-        &self.blocks[..usize::from(self.len)]
-    }
-
-    /// Is there none?
-    #[must_use]
-    #[inline]
-    pub const fn is_empty(&self) -> bool {
-        self.len == 0
-    }
-
-    /// Adds one, as long as there is room.
-    pub fn push(&mut self, start: SeqNum, end: SeqNum) {
-        if let Some(block) = self.blocks.get_mut(usize::from(self.len)) {
-            *block = (start, end);
-            self.len += 1;
-        }
-    }
-}
-
-/// The options that synmill knows. Unknown ones are skipped on receipt.
+/// The options that synmill knows. The receiver skips all others.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Options {
     /// Maximum segment size in bytes, on SYN only (RFC 9293 section 3.7.1).
@@ -153,20 +112,20 @@ pub struct Options {
 }
 
 impl Options {
-    /// Are they what nearly every segment but the SYN carries: timestamps, or none?
+    /// Are these the options of nearly every segment but the SYN: timestamps, or none?
     #[inline]
     pub(crate) const fn are_common(&self) -> bool {
         self.mss.is_none() && self.window_scale.is_none() && !self.sack_permitted && self.sack.is_empty()
     }
 
-    /// Takes all options away. Old SACK blocks stay where they are and count no more.
+    /// Removes all options. Old SACK blocks stay in memory and do not count.
     #[inline]
     pub const fn clear(&mut self) {
         self.mss = None;
         self.window_scale = None;
         self.sack_permitted = false;
         self.timestamps = None;
-        self.sack.len = 0;
+        self.sack.clear();
     }
 
     /// No option.
@@ -190,8 +149,6 @@ pub struct Segment {
     pub flags: Flags,
     /// SEG.WND, unscaled.
     pub window: WireWindow,
-    /// SEG.UP; means something only with [`Flags::URG`].
-    pub urgent: u16,
     /// Bytes of text.
     pub text_len: u16,
     /// The options.
@@ -199,7 +156,7 @@ pub struct Segment {
 }
 
 impl Segment {
-    /// SEG.LEN: sequence numbers the segment takes, SYN and FIN counted (RFC 9293 section 3.3.1).
+    /// Returns SEG.LEN: how many sequence numbers the segment takes, SYN and FIN included (RFC 9293 section 3.3.1).
     #[must_use]
     #[inline]
     pub const fn len(&self) -> u32 {
@@ -213,7 +170,7 @@ impl Segment {
         self.len() == 0
     }
 
-    /// The number after the segment's last one.
+    /// Returns the number after the segment's last one.
     #[must_use]
     #[inline]
     pub fn end(&self) -> SeqNum {

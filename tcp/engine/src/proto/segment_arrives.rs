@@ -1,22 +1,24 @@
 //! SEGMENT ARRIVES, RFC 9293 section 3.10.7: what a segment means to a connection, check by check in the RFC's order.
 //!
-//! Text and FIN are only judged here: whether text finds a place is the endpoint's to say, and it reports back through
-//! [`Tcb::receive`] and [`Tcb::receive_fin`].
+//! The checks only judge text and FIN. The endpoint finds a place for text and reports through [`Tcb::receive`] and
+//! [`Tcp::receive_fin`].
 
 use std::hint::cold_path;
 
-use super::tcb::{FIN_WAIT_2_MS, Flag};
-use super::timeouts::FIN_RETRIES;
-use super::{Flags, Segment, SeqNum, State, Tcb, Timer, Transfer, WireWindow};
+use super::tcb::{FIN_WAIT_2_MS, Flag, Tcb};
+use super::tcp::Tcp;
+use super::timeouts::{DATA_RETRIES, FIN_RETRIES};
+use super::{End, Flags, Rtt, Segment, SeqNum, State, Timer};
 use crate::hint::{mostly, seldom};
 use crate::stats::DropReason;
 use crate::time::Millis;
 
-/// Doublings of a probe's interval that an answer leaves standing: the interval stays near its ceiling, and as many as
-/// [`super::timeouts::DATA_RETRIES`] less these may go unanswered.
+/// Doublings of a probe's interval that remain after an answer: the interval stays near its ceiling, and [`DATA_RETRIES`] less
+/// these may find no answer.
 const PROBE_BACKOFF: u8 = 9;
+const _: () = assert!(PROBE_BACKOFF < DATA_RETRIES, "a peer that answers has probes left");
 
-/// What one end fixes for all its connections.
+/// What an endpoint fixes for all its connections of one family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Environment {
     /// The largest text that fits our MTU without options, in bytes.
@@ -25,31 +27,16 @@ pub struct Environment {
     pub time_wait_ms: u32,
 }
 
-/// How a connection ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum End {
-    /// Both FINs were acknowledged.
-    Closed,
-    /// The peer sent RST; before ESTABLISHED that is a refusal.
-    ResetByPeer,
-    /// We sent RST.
-    ResetByUs,
-    /// The peer stopped answering.
-    TimedOut,
-    /// The peer never answered, and a router said that it cannot be reached.
-    Unreachable,
-}
-
 /// What becomes of the segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Disposition {
-    /// It is acceptable: what it acknowledges is taken, text and FIN wait to be received.
+    /// It is acceptable: its acknowledgement is taken, its text and FIN wait to be received.
     Accepted,
-    /// It is not acceptable, and is answered with an acknowledgement of what is.
+    /// It is not acceptable: the answer is an acknowledgement.
     Acknowledge,
-    /// It is an old SYN of this very handshake: SYN,ACK goes again.
+    /// It is an old SYN of this very handshake: SYN,ACK is retransmitted.
     RepeatHandshake,
-    /// It is answered with RST, see [`refusal`]; the connection stays as it is.
+    /// The answer is an RST, see [`refusal`]; the connection stays as it is.
     Refuse,
     /// It ends the connection.
     End(End),
@@ -59,34 +46,33 @@ pub enum Disposition {
     Drop(DropReason),
 }
 
-/// Text that lies in the window: `len` bytes that start `skip` bytes into the segment's text, at number `seq`.
+/// Text that lies in the window: `len` bytes from `skip` bytes into the segment's text, the first with number `seq`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Text {
     /// The number of its first byte.
     pub seq: SeqNum,
-    /// Bytes of the segment's text before it, received earlier.
+    /// Bytes of the segment's text before it: received earlier.
     pub skip: u16,
     /// Bytes.
     pub len: u16,
 }
 
-/// A segment, judged.
+/// The judgement on a segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Arrival {
     /// What becomes of it.
     pub disposition: Disposition,
     /// Bytes of our stream that it acknowledges for the first time.
     pub acked: u32,
-    /// The third of three equal acknowledgements repairs a loss: this may be one (RFC 5681 section 2).
+    /// Is this a duplicate acknowledgement (RFC 5681 section 2)? The third starts a fast retransmit.
     pub is_duplicate_ack: bool,
-    /// The handshake is complete, and our SYN or SYN,ACK went more than once: the first window is one segment (RFC 5681
-    /// section 3.1).
+    /// The handshake is complete, and we retransmitted our SYN or SYN,ACK: see [`Tcp::on_syn_lost`].
     pub syn_was_lost: bool,
-    /// It carries text, none of which can be taken: the peer is told what can.
+    /// It carries text, all of it outside the window: an acknowledgement tells the peer what lies inside.
     pub must_acknowledge: bool,
     /// Text to be received.
     pub text: Option<Text>,
-    /// The number of a FIN to be received once all text before it is.
+    /// The number of a FIN to be received after all text before it.
     pub fin: Option<SeqNum>,
 }
 
@@ -104,7 +90,7 @@ impl Arrival {
     }
 }
 
-/// The RST for a segment that belongs to no connection, section 3.10.7.1; none for an RST.
+/// Returns the RST for a segment that belongs to no connection, section 3.10.7.1; `None` for an RST.
 #[must_use]
 pub fn refusal(seg: &Segment) -> Option<Segment> {
     if seg.flags.has(Flags::RST) {
@@ -112,7 +98,7 @@ pub fn refusal(seg: &Segment) -> Option<Segment> {
     } else if seg.flags.has(Flags::ACK) {
         Some(Segment { seq: seg.ack, flags: Flags::RST, ..Segment::default() })
     } else {
-        Some(Segment { ack: seg.end(), flags: Flags::RST.with(Flags::ACK), ..Segment::default() })
+        Some(Segment { ack: seg.end(), flags: Flags::RST_ACK, ..Segment::default() })
     }
 }
 
@@ -121,27 +107,22 @@ fn refuse(seg: &Segment) -> Arrival {
     Arrival::of(if is_rst { Disposition::Drop(DropReason::NoConnection) } else { Disposition::Refuse })
 }
 
-impl Tcb {
-    /// Section 3.10.7.3 and 3.10.7.4, for a segment of this connection. `transfer` is the connection's record, if it has one.
+impl Tcp<'_> {
+    /// Judges a segment of this connection and takes its acknowledgement: sections 3.10.7.3 and 3.10.7.4.
     #[inline(always)]
-    pub fn segment_arrives(
-        &mut self,
-        transfer: Option<&mut Transfer>,
-        seg: &Segment,
-        environment: &Environment,
-        now: Millis,
-    ) -> Arrival {
-        if self.state() == State::SynSent {
+    pub fn segment_arrives(&mut self, seg: &Segment, environment: &Environment, now: Millis) -> Arrival {
+        if self.tcb.state() == State::SynSent {
             return self.arrives_in_syn_sent(seg, environment, now);
         }
-        if seldom(self.state() == State::TimeWait) && self.may_reopen(seg) {
+        if seldom(self.tcb.state() == State::TimeWait) && self.tcb.may_reopen(seg) {
             return Arrival::of(Disposition::Reopen);
         }
-        let window = self.rcv_wnd(transfer.as_deref());
-        if let Some(disposition) = self
+        let window = self.rcv_wnd();
+        let tcb = &mut *self.tcb;
+        if let Some(disposition) = tcb
             .check_sequence(seg, window, environment, now)
-            .or_else(|| self.check_rst(seg))
-            .or_else(|| self.check_syn(seg))
+            .or_else(|| tcb.check_rst(seg))
+            .or_else(|| check_syn(seg))
         {
             cold_path();
             return Arrival::of(disposition);
@@ -149,12 +130,12 @@ impl Tcb {
         if seldom(!seg.flags.has(Flags::ACK)) {
             return Arrival::of(Disposition::Drop(DropReason::NoAck));
         }
-        self.note_timestamp(seg);
+        tcb.note_timestamp(seg);
         let mut arrival = Arrival::of(Disposition::Accepted);
-        if let Some(disposition) = self.check_ack(transfer, seg, environment, now, &mut arrival) {
+        if let Some(disposition) = self.check_ack(seg, environment, now, &mut arrival) {
             return Arrival { disposition, ..arrival };
         }
-        self.check_text(seg, window, &mut arrival);
+        self.tcb.check_text(seg, window, &mut arrival);
         arrival
     }
 
@@ -162,7 +143,7 @@ impl Tcb {
     fn arrives_in_syn_sent(&mut self, seg: &Segment, environment: &Environment, now: Millis) -> Arrival {
         let has_ack = seg.flags.has(Flags::ACK);
         // First, the ACK bit: it must acknowledge our SYN and nothing else.
-        if has_ack && seg.ack != self.snd_nxt() {
+        if has_ack && seg.ack != self.tcb.snd_nxt {
             return refuse(seg);
         }
         // Second, the RST bit: believed only with an acceptable acknowledgement.
@@ -177,29 +158,164 @@ impl Tcb {
         if !seg.flags.has(Flags::SYN) {
             return Arrival::of(Disposition::Drop(DropReason::NoAck));
         }
-        self.learn(seg, environment.local_mss);
+        self.tcb.learn(seg, environment.local_mss);
         if has_ack {
             let syn_was_lost = self.establish(seg, now);
-            self.set_flag(Flag::AckPending, true);
+            self.tcb.set_flag(Flag::AckPending, true);
             Arrival { syn_was_lost, ..Arrival::of(Disposition::Accepted) }
         } else {
             // Simultaneous open: our SYN and theirs have crossed.
-            self.set_state(State::SynReceived);
-            self.set_backoff(0);
-            self.start_retransmit(None, now);
+            self.tcb.state = State::SynReceived;
+            self.tcb.set_backoff(0);
+            self.start_retransmit(now);
             Arrival::of(Disposition::RepeatHandshake)
         }
     }
 
-    /// TIME-WAIT gives way to a SYN that cannot be an old one: RFC 1122 section 4.2.2.13 by its number, RFC 6191 by its timestamp.
+    /// Fifth, the ACK field.
+    #[inline(always)]
+    fn check_ack(
+        &mut self,
+        seg: &Segment,
+        environment: &Environment,
+        now: Millis,
+        arrival: &mut Arrival,
+    ) -> Option<Disposition> {
+        if self.tcb.state() == State::SynReceived {
+            if seldom(seg.ack != self.tcb.snd_nxt) {
+                return Some(refuse(seg).disposition);
+            }
+            arrival.syn_was_lost = self.establish(seg, now);
+            // SND.WND takes the window of segments that are not older than the last one: that stands in for SND.WL1 and SND.WL2.
+            self.tcb.snd_wnd = seg.window;
+            return None;
+        }
+        if seldom(seg.ack.after(self.tcb.snd_nxt)) {
+            // It acknowledges numbers that were never sent.
+            return Some(Disposition::Acknowledge);
+        }
+        if seg.ack.after(self.tcb.snd_una) {
+            return self.advance(seg, environment, now, arrival);
+        }
+        if seg.ack == self.tcb.snd_una {
+            let tcb = &mut *self.tcb;
+            let same_window = seg.window.bytes(tcb.snd_scale()) == tcb.snd_wnd();
+            arrival.is_duplicate_ack =
+                seg.is_empty() && tcb.flight() > 0 && same_window && tcb.state() != State::TimeWait;
+            if seg.seq.at_or_after(tcb.rcv_nxt) {
+                tcb.snd_wnd = seg.window;
+                tcb.answer_to_probe();
+            }
+        }
+        None
+    }
+
+    /// Enters ESTABLISHED: our SYN is acknowledged. Returns whether it was retransmitted.
+    fn establish(&mut self, seg: &Segment, now: Millis) -> bool {
+        let syn_was_lost = !self.tcb.flag(Flag::Timed);
+        if !self.sample_from_ack(seg, now) && seldom(self.tcb.backoff() > 0) {
+            self.update_rtt(|rtt| *rtt = Rtt::AFTER_LOST_SYN);
+        }
+        self.tcb.snd_una = seg.ack;
+        self.tcb.set_backoff(0);
+        self.tcb.clear_timer();
+        self.tcb.state = State::Established;
+        syn_was_lost
+    }
+
+    /// Takes an acknowledgement of new numbers.
+    #[inline(always)]
+    fn advance(
+        &mut self,
+        seg: &Segment,
+        environment: &Environment,
+        now: Millis,
+        arrival: &mut Arrival,
+    ) -> Option<Disposition> {
+        let acked = seg.ack - self.tcb.snd_una;
+        let is_all = seg.ack == self.tcb.snd_nxt;
+        let fin_acked = is_all && self.tcb.state().fin_is_out();
+        arrival.acked = acked - u32::from(fin_acked);
+        let backoff = self.tcb.backoff();
+        let sampled = self.sample_from_ack(seg, now);
+        if seldom(!sampled && backoff > 0) && (is_all || self.transfer.is_some()) {
+            // Without a sample the timeout stays as long as it has become.
+            self.update_rtt(|rtt| rtt.keep(backoff));
+        }
+        self.tcb.snd_una = seg.ack;
+        self.tcb.snd_wnd = seg.window;
+        let mss = u32::from(self.tcb.mss());
+        let flight = self.tcb.flight();
+        let resend = match &mut self.transfer {
+            Some(transfer) => {
+                cold_path();
+                transfer.on_ack(acked, seg.ack, flight, mss)
+            }
+            // Without a record, the repair after a timeout goes on segment by segment.
+            None => seldom(backoff > 0) && !is_all,
+        };
+        self.tcb.set_flag(Flag::Resend, resend);
+        self.tcb.set_flag(Flag::Timed, false);
+        if mostly(is_all) {
+            self.tcb.set_backoff(0);
+            self.tcb.clear_timer();
+        } else {
+            let backoff = if self.transfer.is_none() && resend { 1 } else { 0 };
+            self.tcb.set_backoff(backoff);
+            self.start_retransmit(now);
+        }
+        if fin_acked {
+            match self.tcb.state() {
+                State::FinWait1 => {
+                    self.tcb.state = State::FinWait2;
+                    self.tcb.set_timer(Timer::Linger, now + FIN_WAIT_2_MS);
+                }
+                State::Closing => self.tcb.enter_time_wait(environment.time_wait_ms, now),
+                State::LastAck => return Some(Disposition::End(End::Closed)),
+                _ => {}
+            }
+        }
+        None
+    }
+
+    /// Takes a round-trip sample: from the timestamp's echo, or from the running time of the retransmission timer if its number
+    /// was sent once (Karn's rule, RFC 6298 section 3). Returns whether there was one.
+    fn sample_from_ack(&mut self, seg: &Segment, now: Millis) -> bool {
+        let tcb = &*self.tcb;
+        let sample = match seg.options.timestamps {
+            Some(timestamps) if tcb.flag(Flag::Timestamps) && timestamps.echo != 0 => {
+                Some(now.since(Millis(timestamps.echo)))
+            }
+            _ => match tcb.timer() {
+                (Timer::Retransmit, deadline) if tcb.flag(Flag::Timed) && tcb.backoff() == 0 => {
+                    Some(self.rtt().rto_ms(0).saturating_sub(deadline.since(now)))
+                }
+                _ => None,
+            },
+        };
+        if let Some(sample_ms) = sample {
+            self.update_rtt(|rtt| rtt.sample(sample_ms));
+        }
+        sample.is_some()
+    }
+}
+
+/// Fourth, the SYN bit: a SYN in the window is wrong; the challenge lets a restarted peer reset us (RFC 5961 section 4.2).
+fn check_syn(seg: &Segment) -> Option<Disposition> {
+    seldom(seg.flags.has(Flags::SYN)).then_some(Disposition::Acknowledge)
+}
+
+impl Tcb {
+    /// May this SYN replace a connection in TIME-WAIT? It must not be an old one: RFC 1122 section 4.2.2.13 compares its number,
+    /// RFC 6191 its timestamp.
     fn may_reopen(&self, seg: &Segment) -> bool {
-        if !seg.flags.has(Flags::SYN) || seg.flags.has_any(Flags::RST.with(Flags::ACK)) {
+        if !seg.flags.has(Flags::SYN) || seg.flags.has_any(Flags::RST_ACK) {
             return false;
         }
-        let has_newer_number = seg.seq.after(self.rcv_nxt());
+        let has_newer_number = seg.seq.after(self.rcv_nxt);
         match seg.options.timestamps {
             Some(timestamps) if self.flag(Flag::Timestamps) => {
-                let age = timestamps.value.wrapping_sub(self.ts_recent()) as i32;
+                let age = timestamps.value.wrapping_sub(self.ts_recent) as i32;
                 age > 0 || (age == 0 && has_newer_number)
             }
             _ => has_newer_number,
@@ -215,7 +331,7 @@ impl Tcb {
         environment: &Environment,
         now: Millis,
     ) -> Option<Disposition> {
-        let nxt = self.rcv_nxt();
+        let nxt = self.rcv_nxt;
         let len = seg.len();
         let acceptable = match (len, window) {
             (0, 0) => seg.seq == nxt,
@@ -230,7 +346,7 @@ impl Tcb {
         if seg.flags.has(Flags::RST) {
             return Some(Disposition::Drop(DropReason::RstOutOfWindow));
         }
-        // A SYN,ACK that crossed ours in a simultaneous open wants an ACK: SYN,ACK for SYN,ACK would never end.
+        // A SYN,ACK that crossed ours in a simultaneous open gets an ACK: SYN,ACK for SYN,ACK would never end.
         let is_old_syn = seg.flags.has(Flags::SYN) && !seg.flags.has(Flags::ACK) && seg.seq + 1 == nxt;
         if self.state() == State::SynReceived && is_old_syn {
             // Karn's rule.
@@ -238,175 +354,39 @@ impl Tcb {
             return Some(Disposition::RepeatHandshake);
         }
         if self.state() == State::TimeWait && seg.flags.has(Flags::FIN) && seg.end() == nxt {
-            // The peer has not seen our last acknowledgement: it goes again, and 2 MSL start again.
+            // The peer has not seen our last acknowledgement: repeat it and start 2 MSL again.
             self.enter_time_wait(environment.time_wait_ms, now);
         }
         Some(Disposition::Acknowledge)
     }
 
-    /// Second, the RST bit: only the very next number resets; others in the window get a challenge (RFC 5961 section 3.2).
+    /// Second, the RST bit: only the very next number resets; another in the window gets a challenge (RFC 5961 section 3.2).
     fn check_rst(&self, seg: &Segment) -> Option<Disposition> {
         if mostly(!seg.flags.has(Flags::RST)) {
             return None;
         }
-        if seg.seq != self.rcv_nxt() {
+        if seg.seq != self.rcv_nxt {
             return Some(Disposition::Acknowledge);
         }
-        // In TIME-WAIT both directions are closed already: the wait is cut short, nothing is lost.
+        // In TIME-WAIT both directions are closed: the RST cuts the wait short, and nothing is lost.
         Some(Disposition::End(if self.state() == State::TimeWait { End::Closed } else { End::ResetByPeer }))
-    }
-
-    /// Fourth, the SYN bit: in the window it is wrong; the challenge lets a restarted peer reset us (RFC 5961 section 4.2).
-    fn check_syn(&self, seg: &Segment) -> Option<Disposition> {
-        seldom(seg.flags.has(Flags::SYN)).then_some(Disposition::Acknowledge)
     }
 
     /// RFC 7323 section 4.3: the timestamp to echo is that of the segment which the next acknowledgement answers.
     fn note_timestamp(&mut self, seg: &Segment) {
         let Some(timestamps) = seg.options.timestamps else { return };
-        let is_newer = (timestamps.value.wrapping_sub(self.ts_recent()) as i32) >= 0;
+        let is_newer = (timestamps.value.wrapping_sub(self.ts_recent) as i32) >= 0;
         if self.flag(Flag::Timestamps)
             && is_newer
-            && seg.seq.at_or_before(self.rcv_nxt())
+            && seg.seq.at_or_before(self.rcv_nxt)
             && !self.flag(Flag::AckPending)
         {
-            self.set_ts_recent(timestamps.value);
+            self.ts_recent = timestamps.value;
         }
     }
 
-    /// Fifth, the ACK field.
-    #[inline(always)]
-    fn check_ack(
-        &mut self,
-        transfer: Option<&mut Transfer>,
-        seg: &Segment,
-        environment: &Environment,
-        now: Millis,
-        arrival: &mut Arrival,
-    ) -> Option<Disposition> {
-        if self.state() == State::SynReceived {
-            if seldom(seg.ack != self.snd_nxt()) {
-                return Some(refuse(seg).disposition);
-            }
-            arrival.syn_was_lost = self.establish(seg, now);
-            self.take_window(seg);
-            return None;
-        }
-        if seldom(seg.ack.after(self.snd_nxt())) {
-            // It acknowledges what was never sent.
-            return Some(Disposition::Acknowledge);
-        }
-        if seg.ack.after(self.snd_una()) {
-            return self.advance(transfer, seg, environment, now, arrival);
-        }
-        if seg.ack == self.snd_una() {
-            let same_window = seg.window.bytes(self.snd_scale()) == self.snd_wnd();
-            arrival.is_duplicate_ack =
-                seg.is_empty() && self.flight() > 0 && same_window && self.state() != State::TimeWait;
-            if seg.seq.at_or_after(self.rcv_nxt()) {
-                self.take_window(seg);
-                self.answer_to_probe();
-            }
-        }
-        None
-    }
-
-    /// Our SYN is acknowledged: ESTABLISHED. Whether it went more than once.
-    fn establish(&mut self, seg: &Segment, now: Millis) -> bool {
-        let syn_was_lost = !self.flag(Flag::Timed);
-        if !self.sample_from_ack(None, seg, now) && seldom(self.backoff() > 0) {
-            self.expect_slow_peer();
-        }
-        self.set_snd_una(seg.ack);
-        self.set_backoff(0);
-        self.clear_timer();
-        self.set_state(State::Established);
-        syn_was_lost
-    }
-
-    /// New numbers are acknowledged.
-    #[inline(always)]
-    fn advance(
-        &mut self,
-        mut transfer: Option<&mut Transfer>,
-        seg: &Segment,
-        environment: &Environment,
-        now: Millis,
-        arrival: &mut Arrival,
-    ) -> Option<Disposition> {
-        let acked = seg.ack - self.snd_una();
-        let is_all = seg.ack == self.snd_nxt();
-        let fin_acked = is_all && self.state().fin_is_out();
-        arrival.acked = acked - u32::from(fin_acked);
-        let sampled = self.sample_from_ack(transfer.as_deref_mut(), seg, now);
-        if seldom(!sampled && self.backoff() > 0) && (is_all || transfer.is_some()) {
-            self.keep_backoff(transfer.as_deref_mut());
-        }
-        self.set_snd_una(seg.ack);
-        self.take_window(seg);
-        let mss = u32::from(self.mss());
-        let flight = self.flight();
-        let resend = match transfer.as_deref_mut() {
-            Some(transfer) => {
-                cold_path();
-                transfer.on_ack(acked, seg.ack, flight, mss)
-            }
-            // Without a record, a repair after a timeout goes on segment by segment.
-            None => seldom(self.backoff() > 0) && !is_all,
-        };
-        self.set_flag(Flag::Resend, resend);
-        self.set_flag(Flag::Timed, false);
-        if mostly(is_all) {
-            self.set_backoff(0);
-            self.clear_timer();
-        } else {
-            let backoff = if transfer.is_none() && resend { 1 } else { 0 };
-            self.set_backoff(backoff);
-            self.start_retransmit(transfer.as_deref(), now);
-        }
-        if fin_acked {
-            match self.state() {
-                State::FinWait1 => {
-                    self.set_state(State::FinWait2);
-                    self.set_timer(Timer::Linger, now + FIN_WAIT_2_MS);
-                }
-                State::Closing => self.enter_time_wait(environment.time_wait_ms, now),
-                State::LastAck => return Some(Disposition::End(End::Closed)),
-                _ => {}
-            }
-        }
-        None
-    }
-
-    /// A round trip was measured: by the timestamp's echo, or by how long the timer of a number sent once has run
-    /// (Karn's rule, RFC 6298 section 3). Whether there was one to take.
-    fn sample_from_ack(&mut self, transfer: Option<&mut Transfer>, seg: &Segment, now: Millis) -> bool {
-        let sample = match seg.options.timestamps {
-            Some(timestamps) if self.flag(Flag::Timestamps) && timestamps.echo != 0 => {
-                Some(now.since(Millis(timestamps.echo)))
-            }
-            _ => match self.timer() {
-                (Timer::Retransmit, deadline) if self.flag(Flag::Timed) && self.backoff() == 0 => {
-                    let rto = self.rtt(transfer.as_deref()).rto_ms(0);
-                    Some(rto.saturating_sub(deadline.since(now)))
-                }
-                _ => None,
-            },
-        };
-        if let Some(sample_ms) = sample {
-            self.sample_rtt(transfer, sample_ms);
-        }
-        sample.is_some()
-    }
-
-    /// SND.WND takes the segment's word. Only called for segments that are not older than the last: that stands in for SND.WL1
-    /// and SND.WL2.
-    fn take_window(&mut self, seg: &Segment) {
-        self.set_snd_wnd(WireWindow(seg.window.0));
-    }
-
-    /// The peer lives: what goes unanswered is counted anew while its window is shut, whether that is probed by a probe or by text
-    /// that was out before (section 3.8.6.1). An open window needs no probe.
+    /// Starts the count of unanswered probes anew: the peer lives, whether it answered a probe or text that was in flight before
+    /// its window shut (section 3.8.6.1). An open window ends the probing.
     fn answer_to_probe(&mut self) {
         let probes = self.timer().0 == Timer::Persist;
         if probes && self.snd_wnd() > 0 {
@@ -425,7 +405,7 @@ impl Tcb {
         if !takes_text || (seg.text_len == 0 && !seg.flags.has(Flags::FIN)) {
             return;
         }
-        let nxt = self.rcv_nxt();
+        let nxt = self.rcv_nxt;
         let right = nxt + window;
         let end = seg.seq + u32::from(seg.text_len);
         if seg.flags.has(Flags::FIN) && end.at_or_after(nxt) && end.at_or_before(right) {
@@ -439,15 +419,6 @@ impl Tcb {
         } else {
             // A probe of a shut window, or numbers received before beside a FIN.
             arrival.must_acknowledge = seg.text_len > 0;
-        }
-    }
-
-    /// One more acknowledgement of the same number: a third starts the repair. For the transfer's record.
-    pub fn on_duplicate_ack(&mut self, transfer: &mut Transfer) {
-        if transfer.on_duplicate_ack(self.snd_una(), self.snd_nxt(), u32::from(self.mss())) {
-            self.set_flag(Flag::Resend, true);
-            // Karn's rule.
-            self.set_flag(Flag::Timed, false);
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::ops::{Add, AddAssign, Sub};
 
-/// A sequence or acknowledgement number. Deliberately without `Ord`.
+/// A sequence or acknowledgement number. It has no `Ord`: on a circle there is none.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 #[repr(transparent)]
 pub struct SeqNum(pub u32);
@@ -73,7 +73,7 @@ impl Sub<u32> for SeqNum {
 impl Sub for SeqNum {
     type Output = u32;
 
-    /// The distance forward from `earlier` to `self`, modulo 2^32.
+    /// Returns the distance forward from `earlier` to `self`, modulo 2^32.
     #[inline]
     fn sub(self, earlier: Self) -> u32 {
         self.0.wrapping_sub(earlier.0)

@@ -1,5 +1,5 @@
-//! What only a long or lossy transfer needs: congestion control (RFC 5681), recovery (RFC 6582) and what the receiver holds
-//! back. Knows byte counts and sequence numbers; never which connection it serves.
+//! The state that only a long or lossy transfer needs: congestion control (RFC 5681), loss recovery (RFC 6582) and the
+//! receiver's account of text that waits.
 
 use super::{Rtt, SeqNum};
 
@@ -10,7 +10,7 @@ const DUPLICATE_THRESHOLD: u8 = 3;
 /// No window grows beyond this: RFC 7323 section 2.3's largest.
 const MAX_WINDOW: u32 = 1 << 30;
 
-/// How a transfer gets over a loss.
+/// How a transfer recovers from a loss.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Recovery {
     /// No loss is known.
@@ -21,19 +21,19 @@ pub enum Recovery {
         /// SND.NXT when the loss was noticed.
         recover: SeqNum,
     },
-    /// After a timeout everything up to `recover` is sent again from `next` on, in slow start.
+    /// After a timeout: everything from `next` up to `recover` is retransmitted in slow start.
     Timeout {
         /// SND.NXT when the timer ran out.
         recover: SeqNum,
-        /// The next number to be sent again.
+        /// The next number to retransmit.
         next: SeqNum,
     },
 }
 
-/// A connection's second record, taken from a pool on demand.
+/// A connection's transfer record. The endpoint takes it from a pool when a connection needs one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Transfer {
-    /// Round-trip times: they move here from the connection's line, which then holds this record's number.
+    /// Round-trip times. They move here from the control block, which then holds this record's number.
     pub rtt: Rtt,
     /// cwnd, in bytes.
     pub congestion_window: u32,
@@ -41,22 +41,23 @@ pub struct Transfer {
     pub slow_start_threshold: u32,
     /// Duplicate acknowledgements in a row.
     pub duplicate_acks: u8,
-    /// Is a loss being repaired?
+    /// Loss recovery.
     pub recovery: Recovery,
-    /// `recover` of the last repair: only duplicates of a number beyond it start a new one (RFC 6582 section 3.2 step 2).
+    /// `recover` of the last recovery: only duplicates of a number beyond it start a new one (RFC 6582 section 3.2 step 2).
     pub last_recover: SeqNum,
-    /// Bytes received in order that the service has not taken yet: the receive window is smaller by as much.
+    /// Bytes received in order that the service has not taken yet. The receive window is smaller by as much.
     pub held_bytes: u32,
-    /// The receive window last told to the peer, in bytes.
+    /// The receive window that we advertised last, in bytes.
     pub advertised: u32,
-    /// Segments sent again.
+    /// Segments retransmitted.
     pub retransmissions: u32,
-    /// The number of a FIN that has come before the text in front of it.
+    /// The number of a FIN that arrived before the text in front of it.
     pub early_fin: Option<SeqNum>,
 }
 
 impl Transfer {
-    /// For a connection with segments of `mss` bytes, whose unacknowledged numbers start at `una`.
+    /// Returns the record of a connection with segments of `mss` bytes whose unacknowledged numbers start at `una`. `window` is
+    /// the receive window in bytes.
     #[must_use]
     pub fn new(rtt: Rtt, mss: u32, una: SeqNum, window: u32) -> Self {
         Self {
@@ -73,12 +74,12 @@ impl Transfer {
         }
     }
 
-    /// New data was acknowledged: `acked` numbers up to `una`, while `flight` numbers stay out. Returns whether the first
-    /// unacknowledged segment must be sent again (a partial acknowledgement, RFC 6582 section 3.2 step 5).
+    /// Takes an acknowledgement of `acked` new numbers up to `una`, with `flight` numbers still in flight. Returns whether the first
+    /// unacknowledged segment must be retransmitted (a partial acknowledgement, RFC 6582 section 3.2 step 5).
     pub fn on_ack(&mut self, acked: u32, una: SeqNum, flight: u32, mss: u32) -> bool {
         self.duplicate_acks = 0;
         if una.after(self.last_recover) {
-            // Or it would count as ahead again once half the sequence space lies between.
+            // It must not fall behind by half the sequence space: it would count as ahead again.
             self.last_recover = una - 1;
         }
         match self.recovery {
@@ -92,7 +93,7 @@ impl Transfer {
                 false
             }
             Recovery::Fast { .. } => {
-                // Deflate by what was acknowledged, and add back one segment for the one that is sent again.
+                // Deflate by the acknowledged bytes, and add back one segment for the retransmission.
                 self.congestion_window = self.congestion_window.saturating_sub(acked).max(mss) + mss;
                 true
             }
@@ -118,8 +119,8 @@ impl Transfer {
         self.congestion_window = (self.congestion_window + growth).min(MAX_WINDOW);
     }
 
-    /// A duplicate acknowledgement of `una` came while `flight` numbers are out. Returns whether the first unacknowledged
-    /// segment must be sent again (RFC 5681 section 3.2 steps 2 and 3).
+    /// Takes a duplicate acknowledgement of `una`, with everything up to `nxt` sent. Returns whether the first unacknowledged
+    /// segment must be retransmitted (RFC 5681 section 3.2 steps 2 and 3).
     pub fn on_duplicate_ack(&mut self, una: SeqNum, nxt: SeqNum, mss: u32) -> bool {
         match self.recovery {
             Recovery::Fast { .. } => {
@@ -132,7 +133,7 @@ impl Transfer {
                 if self.duplicate_acks != DUPLICATE_THRESHOLD || !una.after(self.last_recover) {
                     return false;
                 }
-                // Less what limited transmit has sent beyond the window.
+                // Without the segments that limited transmit has sent beyond the window.
                 self.halve((nxt - una).min(self.congestion_window), mss);
                 self.duplicate_acks = 0;
                 self.congestion_window = self.slow_start_threshold + u32::from(DUPLICATE_THRESHOLD) * mss;
@@ -143,7 +144,7 @@ impl Transfer {
         }
     }
 
-    /// The retransmission timer ran out: back to one segment, and all that is out goes again (RFC 5681 section 3.1).
+    /// Starts the recovery after a timeout: one segment, then everything in flight in slow start (RFC 5681 section 3.1).
     pub fn on_timeout(&mut self, una: SeqNum, nxt: SeqNum, mss: u32) {
         if !matches!(self.recovery, Recovery::Timeout { .. }) {
             self.halve(nxt - una, mss);
@@ -154,18 +155,35 @@ impl Transfer {
         self.last_recover = nxt;
     }
 
+    /// Returns the next number to retransmit while the recovery after a timeout goes on.
+    #[must_use]
+    #[inline]
+    pub fn repair_after_timeout(&self) -> Option<SeqNum> {
+        match self.recovery {
+            Recovery::Timeout { recover, next } if next.before(recover) => Some(next),
+            _ => None,
+        }
+    }
+
+    /// Notes that the recovery after a timeout has come to `next`; `None` if nothing is left to retransmit.
+    pub(super) fn repaired_up_to(&mut self, next: Option<SeqNum>) {
+        if let Recovery::Timeout { recover, .. } = self.recovery {
+            self.recovery = Recovery::Timeout { recover, next: next.unwrap_or(recover) };
+        }
+    }
+
     fn halve(&mut self, flight: u32, mss: u32) {
         self.slow_start_threshold = (flight / 2).max(2 * mss);
     }
 
-    /// Bytes that may be out at once, as far as the network goes: cwnd, and a segment more for each of the first two
-    /// duplicates (limited transmit, RFC 3042).
+    /// Returns how many bytes the network allows in flight: cwnd, and one segment more for each of the first two duplicates
+    /// (limited transmit, RFC 3042).
     #[must_use]
     pub fn allowance(&self, mss: u32) -> u32 {
         self.congestion_window + u32::from(self.duplicate_acks.min(2)) * mss
     }
 
-    /// Does the record hold nothing that a fresh one would not?
+    /// Would a fresh record serve as well, but for the congestion window?
     #[must_use]
     pub fn is_idle(&self) -> bool {
         self.held_bytes == 0 && self.early_fin.is_none() && self.recovery == Recovery::Open
@@ -213,7 +231,7 @@ mod tests {
         assert_eq!(transfer.congestion_window, 2000);
     }
 
-    /// What went again without need comes back as duplicates of the last number of the repair.
+    /// A needless retransmission brings duplicates of the last number of the repair.
     #[test]
     fn duplicates_of_what_was_just_repaired_start_nothing() {
         let mut transfer = transfer();

@@ -33,7 +33,7 @@ pub(super) fn parse(
         cold_path();
         return Err(DropReason::Truncated);
     };
-    let words @ [ports, seq, ack, state, last] = ip::words_of(header);
+    let words @ [ports, seq, ack, state, _] = ip::words_of(header);
     let header_len = (state >> 28) as usize * 4;
     // Too short is a length beyond any text.
     let Some((options, text)) = rest.split_at_checked(header_len.wrapping_sub(HEADER_LEN)) else {
@@ -45,7 +45,6 @@ pub(super) fn parse(
     segment.ack = SeqNum(ack);
     segment.flags = Flags((state >> 16) as u8 & CONTROL_BITS);
     segment.window = WireWindow(state as u16);
-    segment.urgent = last as u16;
     segment.text_len = text.len() as u16;
     let are_options = options::parse(options, segment.flags.has(Flags::SYN), &mut segment.options);
 
@@ -161,18 +160,17 @@ impl Layout {
         let offset = header_len as u32 / 4;
         let flags = u32::from(segment.flags.0 & CONTROL_BITS);
         let state = offset << 28 | flags << 16 | u32::from(segment.window.0);
-        let words = [ports, segment.seq.0, segment.ack.0, state, segment.urgent.into()];
+        let words = [ports, segment.seq.0, segment.ack.0, state, 0];
         let mut sum = pseudo.words(words).with(self.options.emit(options, &segment.options));
         if text_len > 0 {
             sum = sum.bytes(&text[..text_len]);
         }
         let [c0, c1] = sum.checksum();
-        let [u0, u1] = segment.urgent.to_be_bytes();
         header[..4].copy_from_slice(&ports.to_be_bytes());
         header[4..8].copy_from_slice(&segment.seq.0.to_be_bytes());
         header[8..12].copy_from_slice(&segment.ack.0.to_be_bytes());
         header[12..16].copy_from_slice(&state.to_be_bytes());
-        header[16..].copy_from_slice(&[c0, c1, u0, u1]);
+        header[16..].copy_from_slice(&[c0, c1, 0, 0]);
         start + length
     }
 }

@@ -10,13 +10,18 @@ mod icmp;
 mod siblings;
 mod text;
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use super::*;
 use crate::device::pair::{Faults, PairDevice, pair};
-use crate::device::{BURST, Device};
+use crate::device::{BURST, Burst, Device};
+use crate::flow::{Address, FlowKey};
 use crate::proto::{Flags, Options, Segment, SeqNum, WireWindow};
-use crate::service::BuiltIn;
+use crate::service::{BuiltIn, Pending, Then};
 use crate::stats::{DropReason, Snapshot};
-use crate::wire::{self, Link, Packet, TcpPacket};
+use crate::time::Instant;
+use crate::wire::{self, Checks, Link, Mac, Packet, TcpPacket};
 
 const US: Mac = [2, 0, 0, 0, 0, 2];
 const THEM: Mac = [2, 0, 0, 0, 0, 1];
@@ -27,9 +32,9 @@ const SHARED: Address = Address::v4([198, 18, 0, 2]);
 const ACK: Flags = Flags::ACK;
 const SYN: Flags = Flags::SYN;
 const RST: Flags = Flags::RST;
-const FIN_ACK: Flags = Flags::FIN.with(Flags::ACK);
-const SYN_ACK: Flags = Flags::SYN.with(Flags::ACK);
-const RST_ACK: Flags = Flags::RST.with(Flags::ACK);
+const FIN_ACK: Flags = Flags::FIN_ACK;
+const SYN_ACK: Flags = Flags::SYN_ACK;
+const RST_ACK: Flags = Flags::RST_ACK;
 
 fn config(service: &str) -> Config<Listeners<BuiltIn>> {
     let service: BuiltIn = service.parse().unwrap();

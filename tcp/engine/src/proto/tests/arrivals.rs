@@ -1,7 +1,7 @@
 //! SEGMENT ARRIVES, section 3.10.7: one label a rule.
 
 use super::*;
-use crate::proto::segment_arrives::{End, refusal};
+use crate::proto::segment_arrives::refusal;
 use crate::stats::DropReason;
 
 /// A segment by its distances: `seq` from RCV.NXT (from IRS in SYN-SENT), `ack` from SND.UNA.
@@ -129,7 +129,6 @@ fn check_one(label: &str, role: Role, iss: u32, irs: u32, from: From, given: Seg
         flags: given.flags,
         window: WireWindow(given.window),
         text_len: given.text,
-        urgent: 1,
         ..Segment::default()
     };
     let before = world.clone();

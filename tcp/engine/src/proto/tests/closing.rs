@@ -1,7 +1,6 @@
 //! The close in both roles, and what each side still does meanwhile.
 
 use super::*;
-use crate::proto::segment_arrives::End;
 
 /// Runs `rule` with every base and in both roles.
 fn everywhere(rule: impl Fn(Role, u32, u32)) {
@@ -57,7 +56,7 @@ fn a_fin_that_acknowledges_ours_skips_fin_wait_2() {
             (arrival.disposition, arrival.acked, arrival.fin),
             (Disposition::Accepted, 10, Some(fin.seq))
         );
-        world.tcb.receive_fin(60_000, world.now);
+        world.receive_fin(fin.seq);
         assert_eq!((world.tcb.state(), world.timer()), (State::TimeWait, (Timer::Linger, 60_000)));
         assert!(world.tcb.ack_is_pending());
     });

@@ -58,7 +58,6 @@ fn run(mut world: World, with_record: bool, events: Vec<Event>) -> Result<(), Te
                     ack: before.tcb.snd_una() + ack,
                     flags: Flags(flags),
                     window: WireWindow(window),
-                    urgent: 9,
                     text_len,
                     options: Options {
                         timestamps: stamp.map(|(value, echo)| Timestamps { value, echo }),
@@ -79,7 +78,7 @@ fn run(mut world: World, with_record: bool, events: Vec<Event>) -> Result<(), Te
                     _ => prop_assert!(arrival.text.is_none() && arrival.fin.is_none() && arrival.acked == 0),
                 }
                 if let Some(text) = arrival.text {
-                    let window = before.tcb.rcv_wnd(before.transfer.as_ref());
+                    let window = before.clone().tcp().rcv_wnd();
                     prop_assert_eq!(segment.seq + u32::from(text.skip), text.seq);
                     prop_assert!(text.len > 0 && text.skip + text.len <= text_len);
                     // All of it lies between RCV.NXT and the window's right edge: none of it is old.
@@ -95,14 +94,12 @@ fn run(mut world: World, with_record: bool, events: Vec<Event>) -> Result<(), Te
                 if let Some(fin) = arrival.fin
                     && fin == world.tcb.rcv_nxt()
                 {
-                    world.tcb.receive_fin(60_000, world.now);
+                    world.receive_fin(fin);
                     world.tcb.ack_sent();
                     prop_assert!(world.tcb.state().peer_has_closed());
                 }
-                if arrival.is_duplicate_ack
-                    && let Some(transfer) = &mut world.transfer
-                {
-                    world.tcb.on_duplicate_ack(transfer);
+                if arrival.is_duplicate_ack {
+                    world.tcp().on_duplicate_ack();
                 }
             }
             Event::Send { bytes, fin } => {

@@ -23,9 +23,9 @@ const BASES: [u32; 8] =
 const ACK: Flags = Flags::ACK;
 const SYN: Flags = Flags::SYN;
 const RST: Flags = Flags::RST;
-const FIN_ACK: Flags = Flags::FIN.with(Flags::ACK);
-const SYN_ACK: Flags = Flags::SYN.with(Flags::ACK);
-const RST_ACK: Flags = Flags::RST.with(Flags::ACK);
+const FIN_ACK: Flags = Flags::FIN_ACK;
+const SYN_ACK: Flags = Flags::SYN_ACK;
+const RST_ACK: Flags = Flags::RST_ACK;
 
 /// Who sent the first SYN.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -117,20 +117,27 @@ impl World {
         Segment { seq: self.tcb.rcv_nxt(), ack, flags, window: WireWindow(WINDOW), ..Segment::default() }
     }
 
+    /// The connection, with what TCP borrows of it.
+    fn tcp(&mut self) -> Tcp<'_> {
+        Tcp::new(&mut self.tcb, self.transfer.as_mut())
+    }
+
     fn arrive(&mut self, seg: &Segment) -> Arrival {
-        self.tcb.segment_arrives(self.transfer.as_mut(), seg, &ENVIRONMENT, self.now)
+        let now = self.now;
+        self.tcp().segment_arrives(seg, &ENVIRONMENT, now)
     }
 
     fn peer_closes(&mut self) {
         let fin = self.peer(FIN_ACK);
         let arrival = self.arrive(&fin);
         assert_eq!((arrival.disposition, arrival.fin), (Disposition::Accepted, Some(fin.seq)));
-        self.tcb.receive_fin(ENVIRONMENT.time_wait_ms, self.now);
+        self.receive_fin(fin.seq);
         self.tcb.ack_sent();
     }
 
     fn poll(&mut self, bytes: u64, fin: bool) -> Option<Outgoing> {
-        self.tcb.poll_segment(self.transfer.as_mut(), Stream { bytes, fin }, self.now)
+        let now = self.now;
+        self.tcp().poll_segment(Stream { bytes, fin }, now)
     }
 
     /// All that may be sent of a stream now, as (offset from SND.UNA, bytes, flags, sent before?).
@@ -169,10 +176,21 @@ impl World {
         self.tcb.owes_ack()
     }
 
+    fn receive_fin(&mut self, fin: SeqNum) {
+        let now = self.now;
+        let received = self.tcp().receive_fin(fin, ENVIRONMENT.time_wait_ms, now);
+        assert_eq!(received, FinArrival::Received);
+    }
+
+    fn on_deadline(&mut self) -> Timeout {
+        let now = self.now;
+        self.tcp().on_deadline(now)
+    }
+
     /// Waits for the running timer.
     fn expire(&mut self) -> Timeout {
         self.wait(self.timer().1);
-        self.tcb.on_deadline(self.transfer.as_mut(), self.now)
+        self.on_deadline()
     }
 
     fn attach(&mut self) {

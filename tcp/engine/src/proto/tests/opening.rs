@@ -11,7 +11,8 @@ const PEER: Options = Options {
 };
 
 fn header(world: &World, outgoing: &Outgoing) -> Segment {
-    world.tcb.segment(outgoing, None, || ENVIRONMENT.local_mss, world.now)
+    let now = world.now;
+    world.clone().tcp().segment(outgoing, || ENVIRONMENT.local_mss, || SackBlocks::NONE, now)
 }
 
 #[test]

@@ -36,8 +36,8 @@ fn the_initial_window_is_ten_segments() {
         let mut world = sender(iss, 60_000);
         assert_eq!(world.send(1 << 40, true).len(), 10);
         assert_eq!(world.tcb.flight(), 10_000);
-        assert!(world.tcb.wants_transfer(Stream { bytes: 10_001, fin: false }));
-        assert!(!world.tcb.wants_transfer(Stream { bytes: 10_000, fin: false }));
+        assert!(world.tcp().wants_transfer(Stream { bytes: 10_001, fin: false }));
+        assert!(!world.tcp().wants_transfer(Stream { bytes: 10_000, fin: false }));
         // Without a record the window stays; with one it grows in slow start.
         let ack = Segment { ack: world.tcb.snd_una() + 2000, window: WireWindow(60_000), ..world.peer(ACK) };
         world.arrive(&ack);
@@ -74,7 +74,6 @@ fn the_peers_window_is_kept() {
 
 #[test]
 fn a_shut_window_is_probed_until_nobody_answers() {
-    use crate::proto::segment_arrives::End;
     for iss in BASES {
         let mut world = sender(iss, 0);
         assert_eq!(world.send(5000, true), []);
@@ -100,7 +99,7 @@ fn a_shut_window_is_probed_until_nobody_answers() {
         }
         assert!((5..=15).contains(&unanswered), "{unanswered}");
         world.now = world.tcb.timer().1;
-        assert_eq!(world.tcb.on_deadline(None, world.now), Timeout::End(End::TimedOut));
+        assert_eq!(world.on_deadline(), Timeout::End(End::TimedOut));
     }
 }
 
@@ -183,16 +182,14 @@ fn the_window_told_is_what_is_free() {
     );
     world.attach();
     for (held, told, wire) in [(0, 65536, 512), (128, 65408, 511), (65536, 0, 0), (65536 - 127, 127, 0)] {
-        let transfer = world.transfer.as_mut().unwrap();
-        transfer.held_bytes = held;
-        let ack = world.tcb.bare_ack();
-        let segment = world.tcb.segment(&ack, Some(transfer), || 1460, world.now);
-        assert_eq!((transfer.advertised, segment.window.0), (told, wire));
+        world.transfer.as_mut().unwrap().held_bytes = held;
+        let (ack, now) = (world.tcb.bare_ack(), world.now);
+        let segment = world.tcp().segment(&ack, || 1460, || SackBlocks::NONE, now);
+        assert_eq!((world.transfer.unwrap().advertised, segment.window.0), (told, wire));
     }
     // The shut window opens: the peer hears of it once there is room for a segment.
     for (held, owes) in [(65536, false), (65536 - 999, false), (65536 - 1127, true)] {
-        let transfer = world.transfer.as_mut().unwrap();
-        transfer.held_bytes = held;
-        assert_eq!(world.tcb.owes_window_update(transfer), owes, "{held}");
+        world.transfer.as_mut().unwrap().held_bytes = held;
+        assert_eq!(world.tcp().owes_window_update(), owes, "{held}");
     }
 }

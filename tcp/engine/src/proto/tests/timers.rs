@@ -1,7 +1,6 @@
 //! Timeouts, section 3.10.8 and RFC 6298, and recovery from loss, RFC 5681 and 6582.
 
 use super::*;
-use crate::proto::segment_arrives::End;
 
 /// Lets timers run out until the connection is given up: the waits in ms, and what each brought.
 fn give_up(mut world: World) -> (Vec<u32>, Vec<Timeout>) {
@@ -44,7 +43,7 @@ fn nothing_happens_before_its_time() {
         let mut world = World::in_state(Role::Active, 5, 6, state, 10);
         let (timer, wait) = world.timer();
         world.wait(wait.saturating_sub(1));
-        assert_eq!(world.tcb.on_deadline(None, world.now), Timeout::Nothing, "{state:?}");
+        assert_eq!(world.on_deadline(), Timeout::Nothing, "{state:?}");
         assert_eq!(world.tcb.timer().0, timer, "{state:?}");
     }
 }
@@ -92,8 +91,7 @@ fn no_round_trip_is_taken_from_what_duplicates_sent_again() {
     for _ in 0..3 {
         let duplicate = world.peer(ACK);
         assert!(world.arrive(&duplicate).is_duplicate_ack);
-        let transfer = world.transfer.as_mut().unwrap();
-        world.tcb.on_duplicate_ack(transfer);
+        world.tcp().on_duplicate_ack();
     }
     assert!(world.send(5000, false).contains(&(0, 1000, ACK, true)));
     world.wait(40);
@@ -189,8 +187,7 @@ fn three_duplicates_send_the_first_again_and_partial_ones_the_next() {
         assert_eq!(world.send(8000, false).len(), 8);
         for number in 1..=3 {
             assert!(world.acknowledge(0).is_duplicate_ack);
-            let transfer = world.transfer.as_mut().unwrap();
-            world.tcb.on_duplicate_ack(transfer);
+            world.tcp().on_duplicate_ack();
             let sent = world.send(8000, false);
             assert_eq!(sent.len(), usize::from(number == 3), "duplicate {number}");
             if number == 3 {

@@ -95,15 +95,15 @@ fn any_segment() -> impl Strategy<Value = Segment> {
         let syn_and_end = flags.has(Flags::SYN) && flags.has_any(Flags(0x05));
         flags.0 != 0 && !syn_and_end && (flags.has(Flags::ACK) || !flags.has(Flags::FIN))
     });
-    (any::<(u32, u32, u16, u16)>(), flags, 0u16..3000, syn_options, any_timestamps()).prop_map(
-        |((seq, ack, window, urgent), flags, text_len, (mss, window_scale, sack_permitted), timestamps)| {
+    (any::<(u32, u32, u16)>(), flags, 0u16..3000, syn_options, any_timestamps()).prop_map(
+        |((seq, ack, window), flags, text_len, (mss, window_scale, sack_permitted), timestamps)| {
             let options = if flags.has(Flags::SYN) {
                 Options { mss, window_scale, sack_permitted, timestamps, sack: SackBlocks::NONE }
             } else {
                 Options { timestamps, ..Options::NONE }
             };
             let (seq, ack, window) = (SeqNum(seq), SeqNum(ack), WireWindow(window));
-            Segment { seq, ack, flags, window, urgent, text_len, options }
+            Segment { seq, ack, flags, window, text_len, options }
         },
     )
 }
@@ -434,8 +434,12 @@ fn a_partial_checksum_is_accepted_on_request_only() {
 
 #[test]
 fn legal_rarities_pass() {
-    let urgent = Segment { flags: Flags::ACK.with(Flags::URG), urgent: 3, ..ack(4) };
-    assert_eq!(tcp(&frame(&link(0), &v4_key(), &urgent), STRICT).map(|packet| packet.segment), Ok(urgent));
+    // An urgent pointer.
+    let urgent = Segment { flags: Flags::ACK.with(Flags::URG), ..ack(4) };
+    let mut pointed = frame(&link(0), &v4_key(), &urgent);
+    pointed[V4 + 19] = 3;
+    repair(&mut pointed, V4);
+    assert_eq!(tcp(&pointed, STRICT).map(|packet| packet.segment), Ok(urgent));
     // ECN set-up (RFC 3168 section 6.1.1) and reserved bits.
     let mut ecn = frame(&link(0), &v4_key(), &syn());
     ecn[V4 + 12] |= 0x0f;

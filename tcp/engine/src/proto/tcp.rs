@@ -1,0 +1,118 @@
+//! One connection's TCP: the control block and the transfer record, borrowed together, so that every rule sees both.
+
+use std::hint::cold_path;
+
+use super::tcb::{Flag, RECEIVE_WINDOW, Tcb};
+use super::{Rtt, Timer, Transfer};
+use crate::hint::seldom;
+use crate::time::Millis;
+
+/// A connection's control block and, where it has one, its transfer record.
+#[derive(Debug)]
+pub struct Tcp<'a> {
+    /// The control block.
+    pub tcb: &'a mut Tcb,
+    /// The record that [`Tcb::transfer`] names.
+    pub transfer: Option<&'a mut Transfer>,
+}
+
+impl<'a> Tcp<'a> {
+    /// Joins a control block and its transfer record.
+    #[must_use]
+    #[inline(always)]
+    pub fn new(tcb: &'a mut Tcb, transfer: Option<&'a mut Transfer>) -> Self {
+        debug_assert_eq!(
+            tcb.transfer().is_some(),
+            transfer.is_some(),
+            "a record belongs to its control block"
+        );
+        Self { tcb, transfer }
+    }
+
+    pub(super) fn rtt(&self) -> Rtt {
+        match &self.transfer {
+            None => Rtt::from_bits(self.tcb.rtt),
+            Some(transfer) => {
+                cold_path();
+                transfer.rtt
+            }
+        }
+    }
+
+    pub(super) fn update_rtt(&mut self, update: impl FnOnce(&mut Rtt)) {
+        if let Some(transfer) = &mut self.transfer {
+            cold_path();
+            update(&mut transfer.rtt);
+        } else {
+            let mut rtt = Rtt::from_bits(self.tcb.rtt);
+            update(&mut rtt);
+            self.tcb.rtt = rtt.to_bits();
+        }
+    }
+
+    /// Returns RCV.WND in bytes.
+    #[must_use]
+    #[inline]
+    pub fn rcv_wnd(&self) -> u32 {
+        match &self.transfer {
+            None => RECEIVE_WINDOW,
+            Some(transfer) => {
+                cold_path();
+                RECEIVE_WINDOW - transfer.held_bytes.min(RECEIVE_WINDOW)
+            }
+        }
+    }
+
+    #[inline]
+    pub(super) fn start_retransmit(&mut self, now: Millis) {
+        let rto = self.rtt().rto_ms(self.tcb.backoff());
+        self.tcb.set_timer(Timer::Retransmit, now + rto);
+    }
+
+    pub(super) fn start_persist(&mut self, now: Millis) {
+        if self.tcb.timer().0 != Timer::Persist {
+            self.tcb.set_backoff(0);
+            let rto = self.rtt().rto_ms(0);
+            self.tcb.set_timer(Timer::Persist, now + rto);
+        }
+    }
+
+    /// Notes one more acknowledgement of the same number (RFC 5681 section 3.2). Returns whether it starts a fast retransmit.
+    /// Without a transfer record nothing happens: the retransmission timer repairs the loss.
+    pub fn on_duplicate_ack(&mut self) -> bool {
+        let (una, nxt, mss) = (self.tcb.snd_una(), self.tcb.snd_nxt(), u32::from(self.tcb.mss()));
+        let starts = self.transfer.as_mut().is_some_and(|transfer| transfer.on_duplicate_ack(una, nxt, mss));
+        if starts {
+            self.tcb.set_flag(Flag::Resend, true);
+            // Karn's rule.
+            self.tcb.set_flag(Flag::Timed, false);
+        }
+        starts
+    }
+
+    /// Opens the congestion window with one segment, because our SYN or SYN,ACK was lost (RFC 5681 section 3.1). Without a
+    /// transfer record the initial window stays.
+    pub fn on_syn_lost(&mut self) {
+        let mss = u32::from(self.tcb.mss());
+        if let Some(transfer) = &mut self.transfer {
+            transfer.congestion_window = mss;
+        }
+    }
+
+    /// Has the receive window opened so far since the last advertisement that the peer should know (RFC 9293 section 3.8.6.2.2)?
+    #[must_use]
+    pub fn owes_window_update(&self) -> bool {
+        let Some(transfer) = &self.transfer else { return false };
+        let (window, advertised) = (self.rcv_wnd(), transfer.advertised);
+        window > advertised
+            && advertised < RECEIVE_WINDOW / 2
+            && window - advertised >= u32::from(self.tcb.mss()).min(RECEIVE_WINDOW / 2)
+    }
+
+    /// Does the first unacknowledged segment wait for its retransmission, or does the repair after a timeout go on?
+    #[inline]
+    pub(super) fn repairs(&self) -> bool {
+        seldom(self.tcb.flag(Flag::Resend))
+            || self.transfer.as_ref().is_some_and(|transfer| transfer.repair_after_timeout().is_some())
+    }
+}
