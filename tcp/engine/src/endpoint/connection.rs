@@ -138,9 +138,8 @@ impl Current {
 
     /// Ends the work on the copy.
     #[inline(always)]
-    fn settle(self) -> (u32, Connection) {
+    fn settle(self) {
         let _ = ManuallyDrop::new(self.unsettled);
-        (self.slot, self.connection)
     }
 }
 
@@ -229,22 +228,23 @@ impl Connections {
     /// Writes the connection back.
     #[inline]
     pub(super) fn set(&mut self, current: Current) {
-        let (slot, connection) = current.settle();
-        self.slots.set(slot, &connection);
+        self.slots.set(current.slot, &current.connection);
+        current.settle();
     }
 
     /// Writes the connection back, and runs `meanwhile` inside the write section of the slot's sequence lock.
     #[inline]
     pub(super) fn set_with(&mut self, current: Current, meanwhile: impl FnOnce()) {
-        let (slot, connection) = current.settle();
-        self.slots.set_with(slot, &connection, meanwhile);
+        self.slots.set_with(current.slot, &current.connection, meanwhile);
+        current.settle();
     }
 
     /// Ends the connection in a slot. The line stays as it is until the slot is put back or has its next owner.
     #[inline]
     pub(super) fn vacate(current: Current) -> Vacant {
-        let armed = current.armed();
-        Vacant { slot: current.settle().0, armed }
+        let vacant = Vacant { slot: current.slot, armed: current.armed() };
+        current.settle();
+        vacant
     }
 
     /// Returns the number of the shared end if a live connection in this slot has this varying end.

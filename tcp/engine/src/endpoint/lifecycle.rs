@@ -20,6 +20,13 @@ use crate::wire::TcpPacket;
 /// The most orders of the application that one turn carries out.
 const ORDERS_PER_TURN: usize = 2 * BURST;
 
+/// The slot of a new connection, and the numbers of the values that it shares with others.
+struct Place {
+    vacant: Vacant,
+    shared: u16,
+    next_hop: u16,
+}
+
 impl<A: Application> Endpoint<A> {
     /// Carries out the application's orders.
     pub fn poll_application(&mut self, now: Instant, out: &mut Outbox) {
@@ -91,8 +98,9 @@ impl<A: Application> Endpoint<A> {
         let iss = beyond.filter(|beyond| beyond.after(clock)).unwrap_or(clock);
         let tcb = Tcb::accept(segment, iss, self.environment(&key.local).local_mss, now.millis());
         let open = Open { key: *key, link: link.reversed(), role: listener };
-        match self.begin(&open, work.hash, tcb, now, out) {
-            Ok(current) => {
+        match self.place(&open, work.hash, now, out) {
+            Ok(place) => {
+                let current = self.begin(place, &open, tcb, now);
                 self.counters.passive_opens.add(1);
                 self.shake_hands(current, Some(frame), now, out);
                 Fate::Answered
@@ -116,10 +124,11 @@ impl<A: Application> Endpoint<A> {
         }
         let iss = self.isn.isn(open.key.name(&mut [0; FlowKey::NAME_MAX]), now);
         let tcb = Tcb::open(iss, now.millis());
-        let current = self.begin(open, hash, tcb, now, out).map_err(|reason| match reason {
+        let place = self.place(open, hash, now, out).map_err(|reason| match reason {
             DropReason::TooManyPaths => OpenError::TooManyPaths,
             _ => OpenError::TableFull,
         })?;
+        let current = self.begin(place, open, tcb, now);
         let slot = current.slot;
         self.counters.active_opens.add(1);
         self.shake_hands(current, None, now, out);
@@ -135,17 +144,10 @@ impl<A: Application> Endpoint<A> {
         self.connections.set(current);
     }
 
-    /// Begins a connection: finds a slot, enters it in the index, and counts it. A full table evicts the oldest connection in TIME-WAIT,
-    /// else the oldest half-open one; never an established one.
+    /// Finds a place for a new connection and enters it in the index. A full table evicts the oldest connection in TIME-WAIT, else the
+    /// oldest half-open one; never an established one.
     #[inline(always)]
-    fn begin(
-        &mut self,
-        open: &Open,
-        hash: u64,
-        tcb: Tcb,
-        now: Instant,
-        out: &mut Outbox,
-    ) -> Result<Current, DropReason> {
+    fn place(&mut self, open: &Open, hash: u64, now: Instant, out: &mut Outbox) -> Result<Place, DropReason> {
         let shared = Shared { end: A::VARIES.split(&open.key)[1], role: open.role };
         let (shared, next_hop) = self.paths.take(&shared, &open.link).ok_or(DropReason::TooManyPaths)?;
         let is_full = self.table.len() == self.max_connections;
@@ -156,11 +158,18 @@ impl<A: Application> Endpoint<A> {
         };
         let entered = self.table.insert(hash, vacant.slot);
         assert_eq!(entered, Ok(()), "the table has a place for every slot");
+        Ok(Place { vacant, shared, next_hop })
+    }
+
+    /// Begins a connection in its place, and counts it.
+    #[inline(always)]
+    fn begin(&mut self, place: Place, open: &Open, tcb: Tcb, now: Instant) -> Current {
+        let Place { vacant, shared, next_hop } = place;
         let connection = Connection::new(A::VARIES, &open.key, shared, next_hop, tcb, now);
         self.counters.curr_connections.add(1);
         let mut current = Connections::start(vacant, open.role, connection);
         self.state_changed(&mut current, State::Closed, now);
-        Ok(current)
+        current
     }
 
     /// Evicts a connection for a new one.

@@ -131,9 +131,11 @@ impl<A: Application> Endpoint<A> {
 
     /// Does the acknowledgement go alone, ahead of text? Without piggybacking, even one does that could have waited for text.
     fn acknowledges_alone(&mut self, current: &mut Current, at_once: bool, stream: Stream) -> bool {
-        let tcb = &current.tcb;
-        let (is_pending, is_owed) = (tcb.ack_is_pending(), tcb.owes_ack());
-        !self.piggyback && (at_once || (is_pending && (is_owed || self.may_send_more(current, stream))))
+        if mostly(self.piggyback) {
+            return false;
+        }
+        let (is_pending, is_owed) = (current.tcb.ack_is_pending(), current.tcb.owes_ack());
+        at_once || (is_pending && (is_owed || self.may_send_more(current, stream)))
     }
 
     /// Returns what of the stream may ride in one segment: text and FIN, or without piggybacking one after the other.

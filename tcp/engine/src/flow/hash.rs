@@ -1,14 +1,14 @@
-//! A keyed hash of a flow's name: spreads flows over the table, and cannot be steered by a peer that does not know the seed.
+//! The keyed hash of a flow's name. It spreads flows over the table, and a peer that does not know the seed cannot steer it.
 
 use super::FlowKey;
 
-/// The keys of the hash: 256 random bits, the same in all workers that look into each other's tables.
+/// The keys of the hash: 256 random bits, the same in all workers that search each other's tables.
 #[derive(Clone, Copy)]
 pub struct FlowHasher {
     seed: [u64; 4],
 }
 
-/// Both halves of a 128-bit product, folded: every input bit reaches every output bit.
+/// Returns the folded halves of a 128-bit product: every input bit reaches every output bit.
 #[inline]
 const fn fold(a: u64, b: u64) -> u64 {
     let product = (a as u128).wrapping_mul(b as u128);
@@ -16,21 +16,21 @@ const fn fold(a: u64, b: u64) -> u64 {
 }
 
 impl FlowHasher {
-    /// From 256 random bits.
+    /// Returns the hash with the keys made of 256 random bits.
     #[must_use]
     pub const fn new(seed: [u64; 4]) -> Self {
-        // Odd keys are never zero: a zero factor would forget the other.
+        // Odd keys are never zero: a factor of zero would lose the other one.
         Self { seed: [seed[0] | 1, seed[1] | 1, seed[2] | 1, seed[3] | 1] }
     }
 
-    /// 64 bits, all of them usable.
+    /// Returns the hash of a name: 64 bits, all of them usable.
     #[must_use]
     #[inline]
     pub fn hash(&self, key: &FlowKey) -> u64 {
         let [a, b, c, d] = self.seed;
         let local = key.local.halves();
         let remote = key.remote.halves();
-        // Shifted by 16, the ports would be read as one word, which waits until both are written.
+        // A shift by 16 would make the compiler load both ports as one word, which stalls until both stores are done.
         let ports = u64::from(key.local_port) << 32 | u64::from(key.remote_port);
         let first = fold(local[0] ^ a, local[1] ^ b);
         let second = fold(remote[0] ^ c, remote[1] ^ d);
@@ -60,14 +60,14 @@ mod tests {
 
     #[test]
     fn neighbouring_flows_spread_evenly() {
-        // Bits like any others: the first of pi (a seed of small numbers makes small products).
+        // The first bits of pi: a seed of small numbers would make small products.
         let hasher = FlowHasher::new([
             0x243f_6a88_85a3_08d3,
             0x1319_8a2e_0370_7344,
             0xa409_3822_299f_31d0,
             0x082e_fa98_ec4e_6c89,
         ]);
-        // By each of the eight bytes.
+        // Buckets by each of the eight bytes.
         let mut counts = [[0u32; 256]; 8];
         for remote in 0..64u32 {
             for port in 0..1024u16 {
@@ -77,7 +77,7 @@ mod tests {
                 }
             }
         }
-        // 256 flows a bucket on average, standard deviation 16: six of them either way.
+        // The mean is 256 flows a bucket, the standard deviation 16: six of these either way.
         for counts in counts {
             assert!(counts.iter().all(|count| (160..=352).contains(count)), "{counts:?}");
         }

@@ -1,35 +1,35 @@
-//! What names a connection: two addresses and two ports.
+//! A connection's name: two addresses and two ports.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-/// An IPv6 address, or an IPv4 address mapped into `::ffff:0:0/96` (RFC 4291 section 2.5.5.2): one shape for both. Two numbers in
-/// the order of the wire, so that it is compared, hashed and summed a word at a time.
+/// An IPv6 address, or an IPv4 address mapped into `::ffff:0:0/96` (RFC 4291 section 2.5.5.2). Two numbers in network order hold it,
+/// so that comparison, hash and checksum work a word at a time.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Address {
     high: u64,
     low: u64,
 }
 
-/// What stands in front of a mapped IPv4 address in the lower half.
+/// The lower half of the mapped prefix `::ffff:0:0/96`.
 const MAPPED: u64 = 0xffff << 32;
 
 impl Address {
-    /// From an IPv4 address's four octets.
+    /// Returns the address with these four octets.
     #[must_use]
     #[inline]
     pub const fn v4(octets: [u8; 4]) -> Self {
         Self::v4_of(u32::from_be_bytes(octets))
     }
 
-    /// From an IPv4 address as a number.
+    /// Returns the IPv4 address with this number.
     #[must_use]
     #[inline]
     pub(crate) const fn v4_of(bits: u32) -> Self {
         Self { high: 0, low: MAPPED | bits as u64 }
     }
 
-    /// From an IPv6 address's sixteen octets.
+    /// Returns the address with these sixteen octets.
     #[must_use]
     #[inline]
     pub const fn v6(octets: [u8; 16]) -> Self {
@@ -37,27 +37,27 @@ impl Address {
         Self { high: (bits >> 64) as u64, low: bits as u64 }
     }
 
-    /// From both halves, see [`Address::halves`].
+    /// Returns the address with these [`Address::halves`].
     #[inline]
     pub(crate) const fn from_halves([high, low]: [u64; 2]) -> Self {
         Self { high, low }
     }
 
-    /// The upper and the lower half as numbers.
+    /// Returns the upper and the lower half as numbers.
     #[must_use]
     #[inline]
     pub const fn halves(&self) -> [u64; 2] {
         [self.high, self.low]
     }
 
-    /// The IPv4 address as a number, if this is one.
+    /// Returns the number of an IPv4 address, `None` for IPv6.
     #[must_use]
     #[inline]
     pub(crate) const fn v4_bits(&self) -> Option<u32> {
         if self.is_v4() { Some(self.low as u32) } else { None }
     }
 
-    /// The four octets, if this is an IPv4 address.
+    /// Returns the four octets of an IPv4 address, `None` for IPv6.
     #[must_use]
     #[inline]
     pub const fn as_v4(&self) -> Option<[u8; 4]> {
@@ -71,27 +71,27 @@ impl Address {
         self.high == 0 && self.low >> 32 == 0xffff
     }
 
-    /// All 128 bits as a number.
+    /// Returns all 128 bits as a number.
     #[must_use]
     #[inline]
     pub(crate) const fn bits(&self) -> u128 {
         (self.high as u128) << 64 | self.low as u128
     }
 
-    /// Are the first `len` bits the same? For an IPv4 prefix that is the prefix's own length and 96.
+    /// Are the first `len` bits equal? For an IPv4 prefix `len` is its own length plus 96.
     #[must_use]
     pub const fn shares_prefix(&self, other: &Self, len: u8) -> bool {
         (self.bits() ^ other.bits()).leading_zeros() >= len as u32
     }
 
-    /// All sixteen octets, in the mapped form for IPv4.
+    /// Returns all sixteen octets, in the mapped form for IPv4.
     #[must_use]
     #[inline]
     pub const fn octets(&self) -> [u8; 16] {
         self.bits().to_be_bytes()
     }
 
-    /// As the standard library has it, IPv4 unmapped.
+    /// Returns the standard library's address, IPv4 unmapped.
     #[must_use]
     pub fn to_ip(self) -> IpAddr {
         match self.as_v4() {
@@ -116,7 +116,7 @@ impl fmt::Debug for Address {
     }
 }
 
-/// A connection's name as this end sees it.
+/// A connection's name, seen from this end.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub struct FlowKey {
     /// Our address.
@@ -130,15 +130,15 @@ pub struct FlowKey {
 }
 
 impl FlowKey {
-    /// The longest name, in bytes.
+    /// The length of the longest name, in bytes.
     pub const NAME_MAX: usize = 36;
 
-    /// The name as bytes, written to `into`: as few as tell it from every other of its family, and the families by their number.
+    /// Writes the name to `into` and returns its bytes, unique to it. The two families differ in the number of bytes.
     #[inline]
     pub fn name<'a>(&self, into: &'a mut [u8; Self::NAME_MAX]) -> &'a [u8] {
         let ports = u32::from(self.local_port) << 16 | u32::from(self.remote_port);
         if let (Some(local), Some(remote)) = (self.local.v4_bits(), self.remote.v4_bits()) {
-            // In one piece: it is read as a word, which would wait for two.
+            // One store: the hash loads a whole word, and would stall on two.
             let addresses = u64::from(local) << 32 | u64::from(remote);
             into[..8].copy_from_slice(&addresses.to_be_bytes());
             into[8..12].copy_from_slice(&ports.to_be_bytes());

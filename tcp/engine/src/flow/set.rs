@@ -1,52 +1,52 @@
-//! A set of slots that is gone through in a circle. Knows numbers; never what they stand for.
+//! A set of slots, taken out in a circle.
 //!
-//! A bit a slot, and above it a bit for each word that is not zero, and so on: an eighth of a byte a slot, and the next member is
-//! found in as many steps as there are levels.
+//! Each slot has a bit, each word of bits that is not zero has a bit in the level above, and so on. A slot takes an eighth of a byte, and
+//! a search takes one step a level.
 
 const BITS: usize = u64::BITS as usize;
 
 /// A set of numbers below its capacity.
 #[derive(Clone, Debug)]
 pub struct SlotSet {
-    /// The lowest level first; the last is one word.
+    /// The levels, lowest first; the last one is one word.
     levels: Vec<Box<[u64]>>,
-    /// Where the circle goes on.
+    /// The place where the circle goes on.
     at: usize,
 }
 
-/// The words of each level.
+/// Returns how many words each level has.
 fn levels(capacity: usize) -> impl Iterator<Item = usize> {
     let lowest = capacity.max(1).div_ceil(BITS);
     std::iter::successors(Some(lowest), |&words| (words > 1).then(|| words.div_ceil(BITS)))
 }
 
 impl SlotSet {
-    /// For numbers below `capacity`.
+    /// Returns an empty set for numbers below `capacity`.
     #[must_use]
     pub fn new(capacity: usize) -> Self {
         Self { levels: levels(capacity).map(|words| super::table_of(words, |_| 0)).collect(), at: 0 }
     }
 
-    /// Bytes of memory that a set for numbers below `capacity` takes.
+    /// Returns how many bytes of memory a set for numbers below `capacity` takes.
     #[must_use]
     pub fn bytes_for(capacity: usize) -> usize {
         levels(capacity).map(|words| words * size_of::<u64>()).sum()
     }
 
-    /// Bytes of memory.
+    /// Returns how many bytes of memory the set takes.
     #[must_use]
     pub fn memory_bytes(&self) -> usize {
         self.levels.iter().map(|level| size_of_val(&**level)).sum()
     }
 
-    /// Is it empty?
+    /// Is the set empty?
     #[must_use]
     #[inline]
     pub fn is_empty(&self) -> bool {
         self.levels.last().is_none_or(|top| top[0] == 0)
     }
 
-    /// Puts a slot in.
+    /// Adds a slot.
     #[inline]
     pub fn insert(&mut self, slot: u32) {
         let mut at = slot as usize;
@@ -61,7 +61,7 @@ impl SlotSet {
         }
     }
 
-    /// Takes out the next slot of the circle.
+    /// Removes and returns the next slot of the circle.
     pub fn take(&mut self) -> Option<u32> {
         let slot = self.next_from(self.at).or_else(|| self.next_from(0))?;
         self.at = slot + 1;
@@ -81,7 +81,7 @@ impl SlotSet {
         }
     }
 
-    /// The first member at or after `from`.
+    /// Returns the first member at or after `from`.
     fn next_from(&self, from: usize) -> Option<usize> {
         let mut at = from;
         for (height, level) in self.levels.iter().enumerate() {

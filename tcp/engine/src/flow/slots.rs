@@ -1,45 +1,43 @@
-//! Records by slot number, which one thread writes and any other may read at any time without making it wait. Knows words; never what
-//! a record means.
+//! Records by slot number. One thread writes them; other threads read at any time and never make it wait.
 //!
-//! A sequence lock (Boehm: "Can seqlocks get along with programming languages?", MSPC 2012) whose words are atomics themselves, so that
-//! a torn read is noticed and never undefined. The counters stand apart, one for `NEIGHBOURS` slots in a row and those as far
-//! away as there are counters: a record has no room for its own. A reader that goes from slot to slot touches one counter for a
-//! long while, and the writer, who goes about at random, seldom the same.
+//! This is a sequence lock (Boehm: "Can seqlocks get along with programming languages?", MSPC 2012) with atomic words: a reader notices a
+//! torn read, and it is never undefined. A record has no room for a counter of its own, so the counters stand apart, each for stripes of
+//! `NEIGHBOURS` slots. A reader that goes from slot to slot stays with one counter for long; the writer, at random, seldom meets it.
 
 use crate::sync::{Arc, AtomicU64, Backoff, Ordering::Acquire, Ordering::Relaxed, Ordering::Release, fence};
 
-/// Counters.
+/// The number of counters.
 const STRIPES: usize = 1024;
-/// Slots in a row that share one.
+/// The number of slots in a row that share a counter.
 const NEIGHBOURS: usize = 64;
 
 /// A record as words.
 pub trait Words<const N: usize> {
-    /// Packs it.
+    /// Packs the record.
     fn to_words(&self) -> [u64; N];
-    /// Unpacks what was packed.
+    /// Unpacks a record.
     fn from_words(words: [u64; N]) -> Self;
 }
 
-/// One record; of eight words it is one cache line.
+/// One record. Eight words are one cache line.
 #[repr(align(64))]
 struct Line<const N: usize>([AtomicU64; N]);
 
 struct Shelf<const N: usize> {
     lines: Box<[Line<N>]>,
-    /// Even while nothing is written.
+    /// The sequence counters: even while the writer is elsewhere.
     versions: Box<[AtomicU64]>,
 }
 
 impl<const N: usize> Shelf<N> {
     #[inline]
     fn version(&self, slot: u32) -> &AtomicU64 {
-        // Their number is a power of two.
+        // The number of counters is a power of two.
         &self.versions[(slot as usize / NEIGHBOURS) & (self.versions.len() - 1)]
     }
 }
 
-/// The writer's side: there is one.
+/// The writer's side; there is one writer.
 pub struct Slots<const N: usize> {
     shelf: Arc<Shelf<N>>,
 }
@@ -49,13 +47,13 @@ pub struct SlotReader<const N: usize> {
     shelf: Arc<Shelf<N>>,
 }
 
-/// Counters for so many records.
+/// Returns how many counters this number of records gets.
 fn stripes(count: usize) -> usize {
     count.div_ceil(NEIGHBOURS).clamp(1, STRIPES).next_power_of_two()
 }
 
 impl<const N: usize> Slots<N> {
-    /// `count` records of zeros.
+    /// Returns `count` records of zeros.
     #[must_use]
     pub fn new(count: usize) -> Self {
         let line = |_| Line(std::array::from_fn(|_| AtomicU64::new(0)));
@@ -63,59 +61,59 @@ impl<const N: usize> Slots<N> {
         Self { shelf: Arc::new(Shelf { lines: super::table_of(count, line), versions }) }
     }
 
-    /// Bytes of memory that so many records take.
+    /// Returns how many bytes of memory `count` records take.
     #[must_use]
     pub fn bytes_for(count: usize) -> usize {
         count * size_of::<Line<N>>() + stripes(count) * size_of::<AtomicU64>()
     }
 
-    /// Another thread's view.
+    /// Returns another thread's view.
     #[must_use]
     pub fn reader(&self) -> SlotReader<N> {
         SlotReader { shelf: Arc::clone(&self.shelf) }
     }
 
-    /// How many there are.
+    /// Returns the number of records.
     #[must_use]
     #[inline]
     pub fn len(&self) -> usize {
         self.shelf.lines.len()
     }
 
-    /// Is there none?
+    /// Is there no record?
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Bytes of memory.
+    /// Returns how many bytes of memory the records take.
     #[must_use]
     pub fn memory_bytes(&self) -> usize {
         size_of_val(&*self.shelf.lines) + size_of_val(&*self.shelf.versions)
     }
 
-    /// Asks for the line of a record that will be written to, and for that of its counter: a reader may have both.
+    /// Prefetches a record and its counter for writing: a reader on another core may have both lines.
     #[inline]
     pub fn prefetch_to_write(&self, slot: u32) {
         super::prefetch_to_write(&self.shelf.lines[slot as usize]);
         super::prefetch_to_write(self.shelf.version(slot));
     }
 
-    /// One word of a record.
+    /// Returns one word of a record.
     #[must_use]
     #[inline]
     pub fn word(&self, slot: u32, word: usize) -> u64 {
         self.shelf.lines[slot as usize].0[word].load(Relaxed)
     }
 
-    /// All words of a record; who looks at some of them pays for these only.
+    /// Returns all words of a record; the compiler loads only those that the caller uses.
     #[must_use]
     #[inline]
     pub fn words(&self, slot: u32) -> [u64; N] {
         load(&self.shelf.lines[slot as usize])
     }
 
-    /// A record. Only its writer changes it, and that is us.
+    /// Returns a record. No lock is needed: only this side changes it.
     #[must_use]
     #[inline]
     pub fn get<T: Words<N>>(&self, slot: u32) -> T {
@@ -128,8 +126,8 @@ impl<const N: usize> Slots<N> {
         self.set_words(slot, 0, record.to_words());
     }
 
-    /// The same, and `meanwhile` writes elsewhere what belongs to it: who reads both and finds that the record [`is still`] as it was
-    /// has both from one moment.
+    /// Writes a record, and runs `meanwhile` inside the write section of the sequence lock. A reader of both that finds the record
+    /// [`is still`] as it was has both from one moment.
     ///
     /// [`is still`]: SlotReader::is_still
     #[inline]
@@ -140,7 +138,7 @@ impl<const N: usize> Slots<N> {
     /// Writes the words of a record from number `first` on.
     ///
     /// # Panics
-    /// If there are not so many.
+    /// If the record has fewer words.
     #[inline]
     pub fn set_words<const M: usize>(&mut self, slot: u32, first: usize, words: [u64; M]) {
         self.write(slot, first, words, || ());
@@ -151,7 +149,7 @@ impl<const N: usize> Slots<N> {
         let version = self.shelf.version(slot);
         let before = version.load(Relaxed);
         version.store(before.wrapping_add(1), Relaxed);
-        // Whoever reads one of the new words finds the counter moved.
+        // A reader of a new word finds the counter changed.
         fence(Release);
         for (to, word) in self.shelf.lines[slot as usize].0[first..first + M].iter().zip(words) {
             to.store(word, Relaxed);
@@ -166,25 +164,24 @@ fn load<const N: usize>(line: &Line<N>) -> [u64; N] {
     std::array::from_fn(|word| line.0[word].load(Relaxed))
 }
 
-/// A reader's place in time: nothing was written to a slot and its neighbours since, or [`SlotReader::is_still`] says so.
+/// The moment of a read: [`SlotReader::is_still`] tells whether the slot or a neighbour was written since.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Moment(u64);
 
 impl<const N: usize> SlotReader<N> {
-    /// How many there are.
+    /// Returns the number of records.
     #[must_use]
     pub fn len(&self) -> usize {
         self.shelf.lines.len()
     }
 
-    /// Is there none?
+    /// Is there no record?
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// A record as it was at one moment. Waits while the writer is at it, which takes it some
-    /// nanoseconds, unless it has lost its processor meanwhile.
+    /// Returns a record as it was at one moment. Waits while the writer writes: some nanoseconds, unless the writer has lost its core.
     #[must_use]
     #[inline]
     pub fn read<T: Words<N>>(&self, slot: u32) -> (T, Moment) {
@@ -202,11 +199,11 @@ impl<const N: usize> SlotReader<N> {
         }
     }
 
-    /// Is a record still as it was at that moment, and all that was read since from the same time?
+    /// Is a record unchanged since that moment, so that all reads since then belong to it?
     #[must_use]
     #[inline]
     pub fn is_still(&self, slot: u32, moment: Moment) -> bool {
-        // What was read before is not older than what is read now.
+        // Earlier reads are not older than this one.
         fence(Acquire);
         self.shelf.version(slot).load(Relaxed) == moment.0
     }
@@ -230,7 +227,7 @@ mod tests {
 
     use super::*;
 
-    /// All words are the same number.
+    /// A record of equal words.
     #[derive(Debug, PartialEq)]
     struct Uniform(u64);
 
@@ -258,8 +255,8 @@ mod tests {
         assert!(!reader.is_still(1, moment));
     }
 
-    /// The reader's closures assert that no record is torn; each of the writer's rounds is seen or not, but never older than one
-    /// seen before.
+    /// The reader's closures assert that no record is torn. A reader may miss rounds of the writer, but never sees an older one after a newer
+    /// one.
     #[test]
     fn readers_see_whole_records_in_the_order_of_writing() {
         const SLOTS: u32 = 8;

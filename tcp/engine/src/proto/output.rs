@@ -177,14 +177,14 @@ impl Tcp<'_> {
         if let Some(transfer) = &self.transfer {
             cold_path();
             if let Some(next) = transfer.repair_after_timeout() {
-                return self.poll_timeout_recovery(next, stream);
+                return self.reborrow().poll_timeout_recovery(next, stream);
             }
         }
         self.poll_new(stream, now)
     }
 
     /// Returns the next retransmission after a timeout: slow start sets the pace.
-    fn poll_timeout_recovery(&mut self, next: SeqNum, stream: Stream) -> Option<Outgoing> {
+    fn poll_timeout_recovery(self, next: SeqNum, stream: Stream) -> Option<Outgoing> {
         let next = if next.before(self.tcb.snd_una) { self.tcb.snd_una } else { next };
         let at = next - self.tcb.snd_una;
         let room = self.send_limit().max(1).saturating_sub(at);
@@ -194,7 +194,7 @@ impl Tcp<'_> {
         let outgoing = self.tcb.cut(at, room, stream, true);
         let sent = u32::from(outgoing.text_len) + u32::from(outgoing.flags.has(Flags::FIN));
         // A stream shorter than what was sent leaves nothing to repeat: its service broke its word.
-        self.transfer.as_mut()?.repaired_up_to((sent > 0).then(|| next + sent));
+        self.transfer?.repaired_up_to((sent > 0).then(|| next + sent));
         (sent > 0).then_some(outgoing)
     }
 
@@ -215,7 +215,7 @@ impl Tcp<'_> {
             // Silly window avoidance: wait for room for a whole segment, unless nothing is in flight that could bring it.
             if seldom(room == 0 || (room < whole && flight > 0)) {
                 if flight == 0 && self.tcb.snd_wnd() == 0 {
-                    self.start_persist(now);
+                    self.reborrow().start_persist(now);
                 }
                 return None;
             }

@@ -112,7 +112,7 @@ impl Tcp<'_> {
     #[inline(always)]
     pub fn segment_arrives(&mut self, seg: &Segment, environment: &Environment, now: Millis) -> Arrival {
         if self.tcb.state() == State::SynSent {
-            return self.arrives_in_syn_sent(seg, environment, now);
+            return self.reborrow().arrives_in_syn_sent(seg, environment, now);
         }
         if seldom(self.tcb.state() == State::TimeWait) && self.tcb.may_reopen(seg) {
             return Arrival::of(Disposition::Reopen);
@@ -140,7 +140,7 @@ impl Tcp<'_> {
     }
 
     /// Section 3.10.7.3.
-    fn arrives_in_syn_sent(&mut self, seg: &Segment, environment: &Environment, now: Millis) -> Arrival {
+    fn arrives_in_syn_sent(mut self, seg: &Segment, environment: &Environment, now: Millis) -> Arrival {
         let has_ack = seg.flags.has(Flags::ACK);
         // First, the ACK bit: it must acknowledge our SYN and nothing else.
         if has_ack && seg.ack != self.tcb.snd_nxt {
@@ -211,6 +211,7 @@ impl Tcp<'_> {
     }
 
     /// Enters ESTABLISHED: our SYN is acknowledged. Returns whether it was retransmitted.
+    #[inline(always)]
     fn establish(&mut self, seg: &Segment, now: Millis) -> bool {
         let syn_was_lost = !self.tcb.flag(Flag::Timed);
         if !self.sample_from_ack(seg, now) && seldom(self.tcb.backoff() > 0) {
@@ -280,6 +281,7 @@ impl Tcp<'_> {
 
     /// Takes a round-trip sample: from the timestamp's echo, or from the running time of the retransmission timer if its number
     /// was sent once (Karn's rule, RFC 6298 section 3). Returns whether there was one.
+    #[inline(always)]
     fn sample_from_ack(&mut self, seg: &Segment, now: Millis) -> bool {
         let tcb = &*self.tcb;
         let sample = match seg.options.timestamps {

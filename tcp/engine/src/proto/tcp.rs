@@ -29,6 +29,13 @@ impl<'a> Tcp<'a> {
         Self { tcb, transfer }
     }
 
+    /// Lends both again: a function that is called, and not inlined, takes them by value, in registers.
+    #[inline(always)]
+    pub(super) fn reborrow(&mut self) -> Tcp<'_> {
+        Tcp { tcb: self.tcb, transfer: self.transfer.as_deref_mut() }
+    }
+
+    #[inline(always)]
     pub(super) fn rtt(&self) -> Rtt {
         match &self.transfer {
             None => Rtt::from_bits(self.tcb.rtt),
@@ -39,6 +46,7 @@ impl<'a> Tcp<'a> {
         }
     }
 
+    #[inline(always)]
     pub(super) fn update_rtt(&mut self, update: impl FnOnce(&mut Rtt)) {
         if let Some(transfer) = &mut self.transfer {
             cold_path();
@@ -63,13 +71,13 @@ impl<'a> Tcp<'a> {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn start_retransmit(&mut self, now: Millis) {
         let rto = self.rtt().rto_ms(self.tcb.backoff());
         self.tcb.set_timer(Timer::Retransmit, now + rto);
     }
 
-    pub(super) fn start_persist(&mut self, now: Millis) {
+    pub(super) fn start_persist(self, now: Millis) {
         if self.tcb.timer().0 != Timer::Persist {
             self.tcb.set_backoff(0);
             let rto = self.rtt().rto_ms(0);

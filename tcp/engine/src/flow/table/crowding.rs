@@ -1,9 +1,9 @@
-//! How crowded a full table gets: by tuples that a peer has picked, and after a long life. Knows lines and counts.
+//! How crowded a full table gets: by tuples that a peer has picked, and after a long life.
 
 use super::*;
 use crate::flow::{Address, FlowHasher, FlowKey};
 
-/// Numbers that follow no rule (SplitMix64).
+/// Pseudo-random numbers (SplitMix64).
 struct Random(u64);
 
 impl Random {
@@ -23,18 +23,18 @@ impl Random {
     }
 }
 
-/// What searches in a table have to go through.
+/// The cost of searches in a table.
 #[derive(Clone, Copy, Debug)]
 struct Crowding {
-    /// Lines behind their first that searches look at which find, one for each entry.
+    /// Lines beyond the first that a hit reads, one hit for each entry.
     astray: usize,
-    /// Lines that a search without a find looks at: all together that begin once at each line, and the longest.
+    /// Lines that a miss reads: the sum over one miss from each line, and the longest.
     missing: usize,
     longest: usize,
 }
 
 impl Crowding {
-    /// Of a table that holds these hashes, each with its number as slot. What the lines say of their strays is true.
+    /// Returns the cost in a table that holds these hashes, each with its number as slot. Asserts that the summaries of strays are right.
     fn of(table: &FlowTable, hashes: &[u64]) -> Self {
         let index = &table.index;
         let mut strays = vec![0; index.lines.len()];
@@ -47,7 +47,7 @@ impl Crowding {
             strays[home] += usize::from(distance > 0);
         }
         let (mut missing, mut longest) = (0, 0);
-        // A hash that follows no rule either.
+        // The hashes of misses are pseudo-random, too.
         let mut random = Random(3);
         for (line, strays) in index.lines.iter().zip(strays) {
             assert_eq!(line.read().strays() == Strays::default(), strays == 0, "{:?}", line.read().strays());
@@ -58,7 +58,7 @@ impl Crowding {
         Self { astray, missing, longest }
     }
 
-    /// Of a table that these flows fill.
+    /// Returns the cost in a table that these flows fill.
     fn filled_with(keys: &[FlowKey], hasher: &FlowHasher) -> Self {
         let mut table = FlowTable::new(keys.len());
         let hashes: Vec<u64> = keys.iter().map(|key| hasher.hash(key)).collect();
@@ -79,7 +79,7 @@ fn v6_halves(high: u64, low: u64) -> Address {
     Address::v6((u128::from(high) << 64 | u128::from(low)).to_be_bytes())
 }
 
-/// Tuples that a peer finds by trying them with a seed that it takes for ours: all are at home in the same thousandth of the table.
+/// Tuples that a peer finds by trial with a wrong guess of our seed: under that seed, all have their homes in the same thousandth.
 fn found_by_search(known: &FlowHasher) -> Vec<FlowKey> {
     let ports = (0..u32::MAX).flat_map(|address| {
         (1024..=u16::MAX).map(move |port| from(Address::v4((0x0a00_0000 + address).to_be_bytes()), port))
@@ -87,29 +87,29 @@ fn found_by_search(known: &FlowHasher) -> Vec<FlowKey> {
     ports.filter(|key| known.hash(key) >> 54 == 0).take(FLOWS).collect()
 }
 
-/// Tuples that cancel a part of the unseeded hash, so that it is the same for all: no search is needed.
+/// Tuples that cancel a part of the hash without a seed, so that it is equal for all of them.
 fn found_by_algebra() -> Vec<FlowKey> {
     (0..FLOWS as u64).map(|number| from(v6_halves(0xfd00 << 48 | number, 1), 1024)).collect()
 }
 
-/// Tuples in patterns that a hash without a good mix would not spread.
+/// Tuples in patterns that a poor hash would not spread.
 fn in_patterns() -> [Vec<FlowKey>; 5] {
     let tuples = |tuple: &dyn Fn(u32) -> FlowKey| (0..FLOWS as u32).map(tuple).collect();
     let v4 = |bits: u32| Address::v4(bits.to_be_bytes());
     [
-        // One port, addresses in a row; the same backwards in their bits.
+        // One port and consecutive addresses; then with their bits reversed.
         tuples(&|number| from(v4(0x0a00_0000 + number), 1024)),
         tuples(&|number| from(v4(number.reverse_bits()), 1024)),
-        // Address and port with the same lower bits.
+        // Address and port with equal lower bits.
         tuples(&|number| from(v4(number << 4 ^ 0x0a00_0000), number as u16)),
-        // The halves of an IPv6 address alike, and such that their sum stays.
+        // IPv6 addresses with equal halves, and with halves of a constant sum.
         tuples(&|number| from(v6_halves(u64::from(number) << 32, u64::from(number) << 32), 1024)),
         tuples(&|number| from(v6_halves(1 << 40 | u64::from(number), (1 << 40) - u64::from(number)), 1024)),
     ]
 }
 
-/// Who knows the seed fills one corner of the table, and searches become as long as the table. Who only thinks so has tuples like
-/// any others.
+/// A peer that knows the seed fills one corner of the table, and searches become as long as the table. A peer with a wrong seed has tuples
+/// like any others.
 #[test]
 fn tuples_picked_for_a_seed_that_is_not_ours_are_like_any_others() {
     let mut random = Random(1);
@@ -117,7 +117,7 @@ fn tuples_picked_for_a_seed_that_is_not_ours_are_like_any_others() {
     let known = FlowHasher::new(random.seed());
     let picked = [found_by_search(&unseeded), found_by_search(&known), found_by_algebra()];
 
-    // They do harm with the seed that they are for: ten thousand fill a thousand lines in a row.
+    // Under the seed that they were found with, they do harm: ten thousand fill a thousand lines in a row.
     for (keys, hasher) in picked.iter().zip([unseeded, known, unseeded]) {
         let crowding = Crowding::filled_with(&keys[..FLOWS / 10], &hasher);
         assert!(crowding.longest >= FLOWS / 10 / ENTRIES, "{crowding:?}");
@@ -145,9 +145,8 @@ fn tuples_picked_for_a_seed_that_is_not_ours_are_like_any_others() {
     }
 }
 
-/// Twenty million operations on a table that is full but for the moment between them. Entries never move, so a long life is not
-/// like a first fill: holes are taken by whoever comes by, and searches get longer, up to a point. What they cost there is held
-/// here, and that it gets no worse.
+/// Twenty million operations on a full table. Entries never move, so a table after a long life differs from a fresh one: later entries take
+/// the holes, and searches get longer, up to a bound. The test holds that bound, and that it does not grow.
 #[test]
 fn a_table_that_stays_full_gets_no_slower() {
     const ROUNDS: usize = 20;
@@ -173,13 +172,13 @@ fn a_table_that_stays_full_gets_no_slower() {
         seen.push(Crowding::of(&table, &hashes));
     }
 
-    // The first round has been through the table five times: what comes after is as it was then.
+    // The first round replaces each entry five times: later rounds do not differ from it.
     let settled = seen[0];
     for (round, crowding) in seen.iter().enumerate() {
         let has_grown = crowding.astray > settled.astray + settled.astray / 10
             || crowding.missing > settled.missing + settled.missing / 5;
         assert!(!has_grown, "round {round}: {seen:#?}");
-        // Lines that a search looks at: hardly ever more than one, whether it finds an entry or that there is none.
+        // Lines that a search reads: seldom more than one, for hits and misses.
         assert!(crowding.astray < FLOWS / 20, "round {round}: {crowding:?}");
         assert!(crowding.missing < table.index.lines.len() * 21 / 20, "round {round}: {crowding:?}");
         assert!(crowding.longest < 20, "round {round}: {crowding:?}");

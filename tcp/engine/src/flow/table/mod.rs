@@ -1,10 +1,9 @@
-//! The index: from a flow's hash to the slot of its connection. Knows fingerprints and slot numbers; never what a slot holds.
+//! The index: from a flow's hash to the slot of its connection.
 //!
-//! A line of 64 bytes has ten entries, their fingerprints together and their slots together, and what is known of its strays: the
-//! entries at home in this line that found their place in a later one. A search looks at all fingerprints of a line at once, and goes
-//! on only if what it looks for may be a stray, as far as the furthest of them. So an entry never moves once it is in, removal
-//! leaves no tombstones and writes to two lines at most, and another worker may search the index at any moment without a lock: it
-//! finds an entry for as long as it is there.
+//! A line of 64 bytes has ten entries, the fingerprints together and the slots together, and a summary of its strays: entries whose home is
+//! this line and whose place is in a later one. A search compares all fingerprints of a line at once. It goes on only if the flow may be a
+//! stray, and only as far as the furthest of them. So an entry never moves, and a removal leaves no tombstone and writes at most two lines.
+//! Another worker may search the index at any moment without a lock, and finds an entry as long as it is there.
 
 mod strays;
 
@@ -14,15 +13,15 @@ use crate::hint::{mostly, seldom};
 use crate::sync::{Arc, AtomicU64, Ordering::Acquire, Ordering::Relaxed, Ordering::Release};
 
 const ENTRIES: usize = 10;
-/// Entries are filled up to this share of a line on average: 5.5 of 10. A search that goes on is one that the processor does not
-/// foresee: at 75 % of seven entries that took a tenth of a connection's time.
+/// The mean load of a full table: 5.5 of 10 entries a line. The processor mispredicts a search that goes on to the next line: at 75 % of
+/// seven entries, such searches took a tenth of a connection's time.
 const LOAD_PERCENT: usize = 55;
 
-/// Lines behind the first that are asked for ahead of a search that may go on.
+/// Lines behind the first that are prefetched for a search that may go on.
 const PREFETCHED: usize = 2;
 
-/// Four fingerprints to a word and two slots, the first of them lowest. Behind the last fingerprint stand the strays. A fingerprint of 0
-/// is no entry.
+/// Ten entries. A word holds four fingerprints or two slots, the first one lowest. The strays stand behind the last fingerprint. A
+/// fingerprint of 0 is no entry.
 #[repr(C, align(64))]
 struct Line {
     fingerprints: [AtomicU64; 3],
@@ -54,7 +53,7 @@ impl Line {
         part::<32>(self.slots[position / 2].load(Relaxed), position) as u32
     }
 
-    /// An entry's slot first, then its fingerprint: who finds this finds that.
+    /// Writes an entry: first its slot, then its fingerprint, so that a reader of the fingerprint finds the slot.
     #[inline]
     fn set(&self, position: usize, fingerprint: u16, slot: u32) {
         let word = &self.slots[position / 2];
@@ -74,21 +73,21 @@ impl Line {
     }
 }
 
-/// A line's fingerprints and strays as they were read.
+/// A copy of a line's fingerprints and strays.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Fingerprints([u64; 3]);
 
 impl Fingerprints {
-    /// Which of the ten are this one.
+    /// Returns the positions of this fingerprint.
     #[inline]
     #[cfg(target_arch = "x86_64")]
-    #[allow(unsafe_code, reason = "the compiler wants to be told that this processor has SSE2")]
+    #[allow(unsafe_code, reason = "the intrinsics of SSE2 are unsafe functions")]
     fn equal(&self, wanted: u16) -> Matches {
         use std::arch::x86_64::{
             _mm_cmpeq_epi16, _mm_movemask_epi8, _mm_packs_epi16, _mm_set_epi64x, _mm_set1_epi16,
         };
         let [a, b, c] = self.0.map(u64::cast_signed);
-        // SAFETY: numbers in and numbers out, and every x86-64 has SSE2.
+        // SAFETY: the intrinsics only compute, and every x86-64 has SSE2.
         let sixteen = unsafe {
             let wanted = _mm_set1_epi16(wanted.cast_signed());
             let lower = _mm_cmpeq_epi16(_mm_set_epi64x(b, a), wanted);
@@ -98,7 +97,7 @@ impl Fingerprints {
         Matches(sixteen.cast_unsigned() & ALL)
     }
 
-    /// Which of the ten are this one.
+    /// Returns the positions of this fingerprint.
     #[inline]
     #[cfg(not(target_arch = "x86_64"))]
     fn equal(&self, wanted: u16) -> Matches {
@@ -113,11 +112,11 @@ impl Fingerprints {
     }
 }
 
-/// Positions in a line, a bit each.
+/// Positions in a line, one bit each.
 #[derive(Clone, Copy)]
 struct Matches(u32);
 
-/// All ten.
+/// All ten positions.
 const ALL: u32 = (1 << ENTRIES) - 1;
 
 impl Iterator for Matches {
@@ -134,13 +133,13 @@ impl Iterator for Matches {
     }
 }
 
-/// The part of `BITS` bits at this position of a word, or of the words that it is one of; the first is lowest.
+/// Returns the part of `BITS` bits at a position of a word, or of the words that it is one of; the first part is lowest.
 #[inline]
 const fn part<const BITS: usize>(word: u64, position: usize) -> u64 {
     word >> (BITS * position % 64) & (u64::MAX >> (64 - BITS))
 }
 
-/// A word with that part anew.
+/// Returns the word with another value in that part.
 #[inline]
 const fn with_part<const BITS: usize>(word: u64, position: usize, value: u64) -> u64 {
     let (shift, mask) = (BITS * position % 64, u64::MAX >> (64 - BITS));
@@ -150,18 +149,18 @@ const fn with_part<const BITS: usize>(word: u64, position: usize, value: u64) ->
 #[cfg(not(feature = "model"))]
 const _: () = assert!(size_of::<Line>() == 64, "a search touches one cache line a step");
 
-/// The table is as full as it was made for.
+/// The table holds as many flows as it has capacity for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Full;
 
-/// One worker's index. It alone writes; [`FlowIndex`] reads.
+/// One worker's index, for the worker itself, which alone writes.
 pub struct FlowTable {
     index: FlowIndex,
     len: usize,
     capacity: usize,
 }
 
-/// A view of a worker's index for the other workers.
+/// One worker's index, for the other workers, which read.
 #[derive(Clone)]
 pub struct FlowIndex {
     lines: Arc<Lines>,
@@ -170,7 +169,7 @@ pub struct FlowIndex {
 /// All lines.
 struct Lines {
     lines: Box<[Line]>,
-    /// As far as any entry ever was from home, in lines.
+    /// The largest distance of an entry from its home so far, in lines.
     furthest: AtomicU64,
 }
 
@@ -188,7 +187,7 @@ const fn lines_for(capacity: usize) -> usize {
     if lines < 2 { 2 } else { lines }
 }
 
-/// The lowest bits of the hash, never 0.
+/// Returns the lowest bits of the hash, never 0.
 #[inline]
 const fn fingerprint(hash: u64) -> u16 {
     match hash as u16 {
@@ -198,7 +197,7 @@ const fn fingerprint(hash: u64) -> u16 {
 }
 
 impl FlowIndex {
-    /// The line where a hash is at home: its high half, spread over all lines.
+    /// Returns the home line of a hash: its high half, scaled to the number of lines.
     #[inline]
     fn home(&self, hash: u64) -> usize {
         (((hash >> 32) * self.lines.len() as u64) >> 32) as usize
@@ -209,18 +208,18 @@ impl FlowIndex {
         if line + 1 == self.lines.len() { 0 } else { line + 1 }
     }
 
-    /// As far as any entry ever was from home, in lines.
+    /// Returns the largest distance of an entry from its home so far, in lines.
     fn furthest(&self) -> usize {
         self.lines.furthest.load(Acquire) as usize
     }
 
-    /// Lines that a search goes on for which began in a line with these strays.
+    /// Returns how many further lines a search must read that began in a line with these strays.
     #[inline]
     fn reach(&self, strays: Strays, hash: u64) -> usize {
         strays.reach(hash, || self.furthest())
     }
 
-    /// The place of the entry with this hash whose slot `is_it`.
+    /// Returns line, position and slot of the entry with this hash whose slot `is_it`.
     #[inline]
     fn search(&self, hash: u64, mut is_it: impl FnMut(u32) -> bool) -> Option<(usize, usize, u32)> {
         let wanted = fingerprint(hash);
@@ -236,7 +235,7 @@ impl FlowIndex {
                     return Some((at, position, slot));
                 }
             }
-            // Mostly it is at home: then nobody asks for its strays.
+            // Most entries are at home: then the strays do not matter.
             let further = left.unwrap_or_else(|| self.reach(strays, hash)).checked_sub(1)?;
             left = Some(further);
             at = self.next(at);
@@ -245,14 +244,13 @@ impl FlowIndex {
         }
     }
 
-    /// Asks for the line that a search for this hash starts with.
+    /// Prefetches the home line of a hash.
     #[inline]
     pub fn prefetch(&self, hash: u64) {
         super::prefetch(&self.lines[self.home(hash)]);
     }
 
-    /// Once that line is there: may a flow with this hash be in the table? If a search would go on behind that line, the next lines are
-    /// asked for.
+    /// May a flow with this hash be in the table? Reads the home line, and prefetches the next lines if a search would go on.
     #[inline]
     pub fn may_hold(&self, hash: u64) -> bool {
         let mut at = self.home(hash);
@@ -265,8 +263,8 @@ impl FlowIndex {
         reach > 0 || home.equal(fingerprint(hash)).next().is_some()
     }
 
-    /// The slot whose record `is_it`, of those with this hash as far as fingerprints of 16 bits tell: a stranger's is among them once in
-    /// ten thousand searches.
+    /// Returns the slot whose record `is_it`, of those whose fingerprint of 16 bits matches. Once in ten thousand searches another flow's
+    /// matches, too.
     #[must_use]
     pub fn find(&self, hash: u64, is_it: impl FnMut(u32) -> bool) -> Option<u32> {
         self.search(hash, is_it).map(|(_, _, slot)| slot)
@@ -274,7 +272,7 @@ impl FlowIndex {
 }
 
 impl FlowTable {
-    /// Room for `capacity` flows.
+    /// Returns a table with room for `capacity` flows.
     #[must_use]
     pub fn new(capacity: usize) -> Self {
         let lines = super::table_of(lines_for(capacity), |_| Line::new());
@@ -282,49 +280,49 @@ impl FlowTable {
         Self { index: FlowIndex { lines: Arc::new(lines) }, len: 0, capacity }
     }
 
-    /// Bytes of memory that a table for so many flows takes.
+    /// Returns how many bytes of memory a table for `capacity` flows takes.
     #[must_use]
     pub const fn bytes_for(capacity: usize) -> usize {
         lines_for(capacity) * size_of::<Line>()
     }
 
-    /// The view for other workers.
+    /// Returns the view for other workers.
     #[must_use]
     pub fn index(&self) -> FlowIndex {
         self.index.clone()
     }
 
-    /// Flows in the table.
+    /// Returns the number of flows.
     #[must_use]
     pub fn len(&self) -> usize {
         self.len
     }
 
-    /// Is there none?
+    /// Is there no flow?
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// Bytes of memory.
+    /// Returns how many bytes of memory the table takes.
     #[must_use]
     pub fn memory_bytes(&self) -> usize {
         size_of_val(&*self.index.lines.lines)
     }
 
-    /// See [`FlowIndex::prefetch`].
+    /// Prefetches the home line of a hash.
     #[inline]
     pub fn prefetch(&self, hash: u64) {
         self.index.prefetch(hash);
     }
 
-    /// The same for a flow that will be entered or taken out: the line is written to.
+    /// Prefetches the home line of a hash for writing: its flow is about to be inserted or removed.
     #[inline]
     pub fn prefetch_to_write(&self, hash: u64) {
         super::prefetch_to_write(&self.index.lines[self.index.home(hash)]);
     }
 
-    /// Once that line is there: the same for those behind it, if it has strays. (So it has no room, or had none.)
+    /// Prefetches the lines behind the home line for writing, if that has strays and so is, or was, full. Reads the home line.
     #[inline]
     pub fn prefetch_further_to_write(&self, hash: u64) {
         let mut at = self.index.home(hash);
@@ -336,23 +334,23 @@ impl FlowTable {
         }
     }
 
-    /// The slot with this fingerprint whose connection `is_it`.
+    /// Returns the slot with this fingerprint whose connection `is_it`.
     #[inline]
     pub fn find(&self, hash: u64, is_it: impl FnMut(u32) -> bool) -> Option<u32> {
         self.index.search(hash, is_it).map(|(_, _, slot)| slot)
     }
 
-    /// Enters a flow that is not in the table.
+    /// Inserts a flow that is not in the table.
     ///
     /// # Errors
-    /// [`Full`] when the table holds as many as it was made for.
+    /// [`Full`] when the table is at its capacity.
     pub fn insert(&mut self, hash: u64, slot: u32) -> Result<(), Full> {
         if self.len == self.capacity {
             return Err(Full);
         }
         let home = self.index.home(hash);
         let (mut at, mut distance) = (home, 0);
-        // There is room somewhere: capacity is below the number of entries.
+        // The capacity is below the number of entries, so the loop ends.
         let position = loop {
             match self.index.lines[at].read().equal(0).next() {
                 Some(position) => break position,
@@ -360,7 +358,7 @@ impl FlowTable {
             }
         };
         if distance > 0 {
-            // Before the entry is there: who begins to search afterwards gets as far as it.
+            // This comes before the entry: a search that begins later reaches it.
             if distance > self.index.furthest() {
                 self.index.lines.furthest.store(distance as u64, Release);
             }
@@ -372,7 +370,7 @@ impl FlowTable {
         Ok(())
     }
 
-    /// Takes a flow out; whether it was in.
+    /// Removes a flow. Returns whether it was in the table.
     pub fn remove(&mut self, hash: u64, slot: u32) -> bool {
         let Some((found, position, _)) = self.index.search(hash, |candidate| candidate == slot) else {
             return false;
@@ -399,7 +397,7 @@ mod tests {
 
     use super::*;
 
-    /// A third of all slots are in the table after a while: mostly as many as there is room for.
+    /// A third of the slots fill the table.
     const CAPACITY: usize = 32;
     const SLOTS: u32 = 96;
 
@@ -417,7 +415,7 @@ mod tests {
     }
 
     proptest! {
-        /// Against a map, with hashes of two homes, so that lines overflow, the last one to the first, and the table gets full.
+        /// Compares the table with a map. The hashes have two homes, so lines overflow, the last one into the first, and the table gets full.
         #[test]
         fn it_holds_what_a_map_holds(operations in prop::collection::vec((0u32..SLOTS, any::<bool>(), any::<bool>()), 1..600)) {
             let mut table = FlowTable::new(CAPACITY);

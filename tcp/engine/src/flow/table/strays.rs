@@ -1,39 +1,39 @@
-//! What a line of the index knows of its strays, in 32 bits. Knows tags and distances; never which entries they are of.
+//! The summary of a line's strays, in 32 bits.
 
-/// Strays that have a tag of their own.
+/// The number of strays with a tag of their own.
 const TAGS: u32 = 4;
-/// Bits of a tag, whose value 0 is none.
+/// The bits of a tag; the value 0 is no tag.
 const TAG_BITS: u32 = 5;
-/// A one in each tag's lowest bit, and in its highest.
+/// A one in the lowest bit of each tag, and one in the highest.
 const LOWEST: u32 = 0x0_8421;
 const HIGHEST: u32 = LOWEST << (TAG_BITS - 1);
 const ALL_TAGS: u32 = (1 << (TAGS * TAG_BITS)) - 1;
-/// The count of those without one, and its largest value.
+/// The place of the count of strays without a tag, and its largest value.
 const UNTAGGED_SHIFT: u32 = 20;
 const UNTAGGED_MOST: u32 = 127;
-/// The distance, and its largest value.
+/// The place of the distance, and its largest value.
 const FURTHEST_SHIFT: u32 = 27;
 const FURTHEST_MOST: u32 = 31;
 
-/// The entries at home in a line that found their place further on: tags of four of them, how many more there are, and how many lines
-/// away the furthest may be.
+/// The entries whose home is a line and whose place is a later one: tags of four of them, the number of others, and the distance of the
+/// furthest.
 ///
 /// | bits | what |
 /// |---|---|
 /// | 0-19 | four tags: some bits of a stray's hash that its fingerprint has not, in no order |
-/// | 20-26 | strays without a tag; what is too many to be counted stays so |
-/// | 27-31 | lines to the furthest, or more than are still here; the largest number stands for as far as any in the table |
+/// | 20-26 | the number of strays without a tag; the largest value stays once it is reached |
+/// | 27-31 | an upper bound of the lines to the furthest; the largest value means the furthest of the whole table |
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Strays(pub(super) u32);
 
-/// The tag of a hash, from 1 to 31, in the place of the first. Of its bits neither the home line nor the fingerprint is made.
+/// Returns the tag of a hash, from 1 to 31, in the first place. Its bits are in neither the home line's number nor the fingerprint.
 #[inline]
 const fn tag(hash: u64) -> u32 {
     (((hash >> 16 & 0xffff) as u32 * 31) >> 16) + 1
 }
 
 impl Strays {
-    /// The highest bits of the tags that are this one, exact up to the first (as in Hacker's Delight, section 6-1).
+    /// Returns the highest bits of the tags equal to this one, exact up to the first (Hacker's Delight, section 6-1).
     #[inline]
     const fn equal(self, wanted: u32) -> u32 {
         let differing = (self.0 & ALL_TAGS) ^ (wanted * LOWEST);
@@ -44,7 +44,7 @@ impl Strays {
         self.0 >> UNTAGGED_SHIFT & UNTAGGED_MOST
     }
 
-    /// Lines that a search for this hash goes on for; `most` is as far as any stray in the table is from home.
+    /// Returns how many further lines a search for this hash must read. `most` returns the distance of the table's furthest stray.
     #[inline]
     pub(super) fn reach(self, hash: u64, most: impl FnOnce() -> usize) -> usize {
         if self.untagged() == 0 && self.equal(tag(hash)) == 0 {
@@ -56,7 +56,7 @@ impl Strays {
         }
     }
 
-    /// One more, so many lines away.
+    /// Returns the summary with one more stray at this distance in lines.
     pub(super) fn with(self, hash: u64, distance: usize) -> Self {
         let furthest = (self.0 >> FURTHEST_SHIFT).max(distance.min(FURTHEST_MOST as usize) as u32);
         let free = self.equal(0);
@@ -70,7 +70,7 @@ impl Strays {
         })
     }
 
-    /// One fewer. With the last one all that is known goes.
+    /// Returns the summary with one stray fewer; empty without the last one.
     pub(super) fn without(self, hash: u64) -> Self {
         let found = self.equal(tag(hash));
         let left = if found != 0 {
@@ -101,7 +101,7 @@ mod tests {
         }
         let reached = (0..32).filter(|upper| strays.reach(upper << 27, || 99) == 3).count();
         assert!((4..=8).contains(&reached), "{reached}");
-        // A fifth has no tag: nobody is told from it.
+        // A fifth stray has no tag: every hash may be it.
         let more = strays.with(5 << 27, 1000);
         assert_eq!((0..32).filter(|upper| more.reach(upper << 27, || 99) == 99).count(), 32);
         let rest = hashes.into_iter().fold(more.without(5 << 27), Strays::without);
@@ -109,7 +109,7 @@ mod tests {
     }
 
     proptest! {
-        /// Whoever is there is reached, and when nobody is, nothing is known.
+        /// Every stray is reached, and the summary of no stray is empty.
         #[test]
         fn none_that_is_there_is_missed(steps in prop::collection::vec((0u64..12, 1usize..20), 1..400), most in 2usize..13) {
             let mut strays = Strays::default();
