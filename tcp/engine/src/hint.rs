@@ -1,9 +1,8 @@
-//! What the compiler is told of a branch where the way of most packets parts from the others': those are laid out apart. Knows nothing
-//! of what is decided.
+//! Hints to the compiler about unlikely branches, whose code it lays out apart from the likely path.
 
 use std::hint::cold_path;
 
-/// The condition, which seldom holds.
+/// Returns the condition, which is unlikely to hold.
 #[inline(always)]
 pub(crate) const fn seldom(condition: bool) -> bool {
     if condition {
@@ -12,11 +11,8 @@ pub(crate) const fn seldom(condition: bool) -> bool {
     condition
 }
 
-/// The condition, which mostly holds.
+/// Returns the condition, which is likely to hold.
 #[inline(always)]
 pub(crate) const fn mostly(condition: bool) -> bool {
-    if !condition {
-        cold_path();
-    }
-    condition
+    !seldom(!condition)
 }

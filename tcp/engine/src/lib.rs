@@ -3,17 +3,16 @@
 //! A worker owns queues. It reads a burst of frames, parses each into a segment, finds the connection, applies RFC 9293,
 //! writes the answer into the received frame and sends it. The rooms, from the wire inwards and out again:
 //!
-//! - [`device`]: one queue of frames, as a trait; in-memory devices, a faulty link among them.
+//! - [`device`]: one queue of frames, as a trait; devices in memory, among them a faulty link.
 //! - [`wire`]: bytes to values and back: Ethernet, VLAN, ARP, IPv4, IPv6, ICMP, TCP and their checksums.
-//! - [`flow`]: which connection a packet belongs to, and which connection a deadline belongs to.
+//! - [`flow`]: finds the connection of a packet, and the connection of a deadline.
 //! - [`proto`]: TCP itself, as pure functions over a control block.
-//! - [`service`]: what an application says over a connection.
-//! - [`endpoint`]: one core's TCP: joins the four above.
-//! - [`generator`]: which connections to open and when, and what became of each.
-//! - [`worker`]: the loop body that moves bursts between a device and an endpoint.
-//! - [`stats`]: the one list of counters, and the laws they obey.
-//! - [`time`]: the clock's value, as everything but the worker's loop sees it; `sync`: atomics that a model checker can
-//!   watch; `hint`: unlikely branches.
+//! - [`service`]: the text that a server sends and takes.
+//! - [`endpoint`]: one core's TCP, which joins the four rooms above.
+//! - [`generator`]: opens connections on a schedule, and accounts for each.
+//! - [`worker`]: the loop that moves bursts between a device and an endpoint.
+//! - [`stats`]: the one list of counters, and the laws that they obey.
+//! - [`time`]: a point in time as a value; `sync`: atomics that a model checker can watch; `hint`: unlikely branches.
 
 pub mod device;
 pub mod endpoint;

@@ -1,4 +1,4 @@
-//! The one list of counters, per-worker cells with a single writer, and the laws the counts obey. Knows names and numbers.
+//! The one list of counters, per-worker cells with a single writer, and the laws that the counts obey.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -7,31 +7,31 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 pub struct Cell(AtomicU64);
 
 impl Cell {
-    /// Adds `count`; only ever called by the cell's one writer.
+    /// Adds `count`. Only the cell's one writer may call this.
     #[inline]
     pub fn add(&self, count: u64) {
-        self.0.store(self.0.load(Relaxed).wrapping_add(count), Relaxed);
+        self.set(self.get().wrapping_add(count));
     }
 
-    /// Takes `count` away (gauges only).
+    /// Takes `count` away from a gauge.
     #[inline]
     pub fn sub(&self, count: u64) {
-        self.0.store(self.0.load(Relaxed).wrapping_sub(count), Relaxed);
+        self.set(self.get().wrapping_sub(count));
     }
 
-    /// One more, or one fewer (gauges only).
+    /// Adds one to a gauge, or takes one away.
     #[inline]
     pub fn turn(&self, up: bool) {
         self.add(if up { 1 } else { u64::MAX });
     }
 
-    /// Overwrites the value (gauges, and counts read from elsewhere).
+    /// Overwrites the value of a gauge, or of a count that is read elsewhere.
     #[inline]
     pub fn set(&self, value: u64) {
         self.0.store(value, Relaxed);
     }
 
-    /// The present value.
+    /// Returns the present value.
     #[must_use]
     #[inline]
     pub fn get(&self) -> u64 {
@@ -39,37 +39,106 @@ impl Cell {
     }
 }
 
+/// Defines a struct of counts that can be summed.
+macro_rules! counts {
+    ($(#[$attribute:meta])* $counts:ident { $($(#[doc = $doc:literal])+ $name:ident,)+ }) => {
+        $(#[$attribute])*
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+        pub struct $counts {
+            $($(#[doc = $doc])+ pub $name: u64,)+
+        }
+
+        impl $counts {
+            /// Adds the counts of another.
+            pub fn merge(&mut self, other: &Self) {
+                $(self.$name += other.$name;)+
+            }
+        }
+    };
+}
+
+/// Defines a struct of cells, and the struct of their values at one moment, which the method `$read` returns.
+macro_rules! cells {
+    (
+        $(#[$cells_attribute:meta])* $cells:ident => $read:ident() -> $(#[$attribute:meta])* $counts:ident {
+            $($(#[doc = $doc:literal])+ $name:ident,)+
+        }
+    ) => {
+        $(#[$cells_attribute])*
+        #[derive(Debug, Default)]
+        pub struct $cells {
+            $($(#[doc = $doc])+ pub $name: $crate::stats::Cell,)+
+        }
+
+        impl $cells {
+            /// Reads all values, one after the other: sums close only when the writer has stopped.
+            #[must_use]
+            pub fn $read(&self) -> $counts {
+                $counts { $($name: self.$name.get(),)+ }
+            }
+
+            /// Sets all cells to zero. Only the writer may call this.
+            pub fn clear(&self) {
+                $(self.$name.set(0);)+
+            }
+        }
+
+        $crate::stats::counts! { $(#[$attribute])* $counts { $($(#[doc = $doc])+ $name,)+ } }
+    };
+}
+pub(crate) use {cells, counts};
+
+/// Expands to what one kind of counter has and the others have not.
+macro_rules! of_kind {
+    // A gauge is a state, so a difference keeps it.
+    (difference gauges $now:expr, $before:expr) => { $now };
+    (difference $kind:ident $now:expr, $before:expr) => { $now.saturating_sub($before) };
+
+    (sum of ends $($value:expr),+) => { 0 $(+ $value)+ };
+    (sum of $kind:ident $($value:expr),+) => { 0 };
+
+    (struct of rings $($(#[doc = $doc:literal])+ $name:ident,)+) => {
+        counts! {
+            /// The losses at a device's rings since the device was made, in frames unless the field says otherwise.
+            RingCounts { $($(#[doc = $doc])+ $name,)+ }
+        }
+
+        impl Counters {
+            /// Overwrites the counters of the rings.
+            pub fn set_rings(&self, counts: &RingCounts) {
+                $(self.$name.set(counts.$name);)+
+            }
+        }
+    };
+    (struct of $kind:ident $($(#[doc = $doc:literal])+ $name:ident,)+) => {};
+}
+
 macro_rules! counters {
     (
-        counters { $($(#[doc = $doc:literal])+ $name:ident,)+ }
+        counters { $($kind:ident { $($(#[doc = $doc:literal])+ $name:ident,)+ })+ }
         drops { $($(#[doc = $drop_doc:literal])+ $variant:ident = $drop_name:ident,)+ }
     ) => {
-        /// One worker's counters, in cache lines of their own: what others read beside them need not wait for these.
-        #[derive(Debug, Default)]
-        #[repr(align(128))]
-        pub struct Counters {
-            $($(#[doc = $doc])+ pub $name: Cell,)+
-            $($(#[doc = $drop_doc])+ pub $drop_name: Cell,)+
+        cells! {
+            /// One worker's counters, in cache lines of their own: no reader of a neighbouring value waits for these.
+            #[repr(align(128))]
+            Counters => snapshot() ->
+            /// The counters of one or several workers at one moment.
+            Snapshot { $($($(#[doc = $doc])+ $name,)+)+ $($(#[doc = $drop_doc])+ $drop_name,)+ }
         }
 
-        /// The counters of one or several workers at a moment.
-        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
-        pub struct Snapshot {
-            $($(#[doc = $doc])+ pub $name: u64,)+
-            $($(#[doc = $drop_doc])+ pub $drop_name: u64,)+
-        }
+        $(of_kind! { struct of $kind $($(#[doc = $doc])+ $name,)+ })+
 
-        /// Why something received was dropped; each reason is a counter of its own.
+        /// Why the engine dropped a frame. Each reason has a counter of its own.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         pub enum DropReason {
             $($(#[doc = $drop_doc])+ $variant,)+
         }
 
         impl DropReason {
-            /// All of them.
+            /// All reasons.
             pub const ALL: &[Self] = &[$(Self::$variant,)+];
 
-            /// The counter's name.
+            /// Returns the counter's name.
             #[must_use]
             pub const fn name(self) -> &'static str {
                 match self { $(Self::$variant => stringify!($drop_name),)+ }
@@ -82,41 +151,30 @@ macro_rules! counters {
             pub fn drop_for(&self, reason: DropReason) {
                 match reason { $(DropReason::$variant => self.$drop_name.add(1),)+ }
             }
-
-            /// All values at this moment. Read one after the other: sums close only when the writer has stopped.
-            #[must_use]
-            pub fn snapshot(&self) -> Snapshot {
-                Snapshot { $($name: self.$name.get(),)+ $($drop_name: self.$drop_name.get(),)+ }
-            }
         }
 
         impl Snapshot {
-            /// Adds another worker's counts.
-            pub fn merge(&mut self, other: &Self) {
-                $(self.$name += other.$name;)+
-                $(self.$drop_name += other.$drop_name;)+
-            }
-
-            /// What was counted since `before`. Gauges tell the present state still.
+            /// Returns the counts since `before`. Gauges keep their present value.
             #[must_use]
             pub fn since(&self, before: &Self) -> Self {
-                let mut grown = Self {
-                    $($name: self.$name.saturating_sub(before.$name),)+
+                Self {
+                    $($($name: of_kind!(difference $kind self.$name, before.$name),)+)+
                     $($drop_name: self.$drop_name.saturating_sub(before.$drop_name),)+
-                };
-                grown.curr_estab = self.curr_estab;
-                grown.curr_connections = self.curr_connections;
-                grown.curr_half_open = self.curr_half_open;
-                grown.curr_time_wait = self.curr_time_wait;
-                grown
+                }
             }
 
-            /// Name and value of each counter but the drops, in the list's order.
+            /// Returns the number of connections that ended, in whatever way.
+            #[must_use]
+            pub const fn ended(&self) -> u64 {
+                $(of_kind!(sum of $kind $(self.$name),+) +)+ 0
+            }
+
+            /// Returns name and value of each counter but the drops, in the list's order.
             pub fn counts(&self) -> impl Iterator<Item = (&'static str, u64)> + use<> {
-                [$((stringify!($name), self.$name),)+].into_iter()
+                [$($((stringify!($name), self.$name),)+)+].into_iter()
             }
 
-            /// Name and value of each drop counter, in the list's order.
+            /// Returns name and value of each drop counter, in the list's order.
             pub fn drops(&self) -> impl Iterator<Item = (&'static str, u64)> + use<> {
                 [$((stringify!($drop_name), self.$drop_name),)+].into_iter()
             }
@@ -124,118 +182,134 @@ macro_rules! counters {
     };
 }
 
+// A new counter is one line here. The kinds are `counts`, `gauges` (a state, not a count), `ends` (a way for a connection to
+// end, part of the law of connections) and `rings` (what a `Device` counts).
 counters! {
     counters {
-        /// Connections opened by us: CLOSED to SYN-SENT (RFC 4022 tcpActiveOpens).
-        active_opens,
-        /// Connections opened by peers: LISTEN to SYN-RECEIVED (RFC 4022 tcpPassiveOpens).
-        passive_opens,
-        /// SYN-SENT or SYN-RECEIVED to CLOSED or LISTEN (RFC 4022 tcpAttemptFails).
-        attempt_fails,
-        /// ESTABLISHED or CLOSE-WAIT to CLOSED (RFC 4022 tcpEstabResets).
-        estab_resets,
-        /// Connections in ESTABLISHED or CLOSE-WAIT now (RFC 4022 tcpCurrEstab).
-        curr_estab,
-        /// Connections in the table now, in any state, TIME-WAIT included.
-        curr_connections,
-        /// Connections in SYN-SENT or SYN-RECEIVED now.
-        curr_half_open,
-        /// Connections in TIME-WAIT now.
-        curr_time_wait,
-        /// Segments received whole, with a good checksum (RFC 4022 tcpInSegs less tcpInErrs).
-        in_segs,
-        /// Segments sent, retransmissions not counted (RFC 4022 tcpOutSegs).
-        out_segs,
-        /// Segments sent that carry something sent before (RFC 4022 tcpRetransSegs).
-        retrans_segs,
-        /// Segments received with a bad checksum or a malformed header (RFC 4022 tcpInErrs).
-        in_errs,
-        /// Segments sent with RST (RFC 4022 tcpOutRsts); counted in `out_segs` too.
-        out_rsts,
-        /// Bytes of text delivered to services.
-        in_bytes,
-        /// Bytes of text sent, retransmissions not counted.
-        out_bytes,
+        counts {
+            /// Connections that this end opened: CLOSED to SYN-SENT (RFC 4022 tcpActiveOpens).
+            active_opens,
+            /// Connections that peers opened: LISTEN to SYN-RECEIVED (RFC 4022 tcpPassiveOpens).
+            passive_opens,
+            /// SYN-SENT or SYN-RECEIVED to CLOSED or LISTEN (RFC 4022 tcpAttemptFails).
+            attempt_fails,
+            /// ESTABLISHED or CLOSE-WAIT to CLOSED (RFC 4022 tcpEstabResets).
+            estab_resets,
+        }
+        gauges {
+            /// Connections in ESTABLISHED or CLOSE-WAIT now (RFC 4022 tcpCurrEstab).
+            curr_estab,
+            /// Connections in the table now, in any state, TIME-WAIT included.
+            curr_connections,
+            /// Connections in SYN-SENT or SYN-RECEIVED now.
+            curr_half_open,
+            /// Connections in TIME-WAIT now.
+            curr_time_wait,
+        }
+        counts {
+            /// Segments received whole, with a good checksum (RFC 4022 tcpInSegs less tcpInErrs).
+            in_segs,
+            /// Segments sent, retransmissions not counted (RFC 4022 tcpOutSegs).
+            out_segs,
+            /// Segments sent that carry something sent before (RFC 4022 tcpRetransSegs).
+            retrans_segs,
+            /// Segments received with a bad checksum or a malformed header (RFC 4022 tcpInErrs).
+            in_errs,
+            /// Segments sent with RST (RFC 4022 tcpOutRsts). `out_segs` counts them too.
+            out_rsts,
+            /// Bytes of text delivered to services.
+            in_bytes,
+            /// Bytes of text sent, retransmissions not counted.
+            out_bytes,
 
-        /// Handshakes completed: to ESTABLISHED from SYN-SENT or SYN-RECEIVED.
-        established,
-        /// Connections ended with both FINs acknowledged, and with TIME-WAIT over where ours was first.
-        ended_closed,
-        /// Connections ended by the peer's RST.
-        ended_reset_by_peer,
-        /// Connections ended by our RST, or given up by us where the RFC sends none.
-        ended_reset_by_us,
-        /// Connections ended because the peer stopped answering.
-        ended_timed_out,
-        /// Connections in SYN-SENT ended because a router said that the peer cannot be reached.
-        ended_unreachable,
-        /// TIME-WAIT records given up early, for a new connection.
-        ended_evicted_time_wait,
-        /// Half-open connections given up early, for a new connection.
-        ended_evicted_half_open,
+            /// Handshakes completed: to ESTABLISHED from SYN-SENT or SYN-RECEIVED.
+            established,
+        }
+        ends {
+            /// Connections ended with both FINs acknowledged and, where this end closed first, after TIME-WAIT.
+            ended_closed,
+            /// Connections ended by the peer's RST.
+            ended_reset_by_peer,
+            /// Connections that this end aborted: with RST, or silently where the RFC sends none.
+            ended_reset_by_us,
+            /// Connections ended because the peer stopped answering.
+            ended_timed_out,
+            /// Connections in SYN-SENT ended because a router reported the peer as unreachable.
+            ended_unreachable,
+            /// TIME-WAIT records evicted for a new connection.
+            ended_evicted_time_wait,
+            /// Half-open connections evicted for a new connection.
+            ended_evicted_half_open,
+        }
+        counts {
+            /// Retransmitted SYNs and SYN,ACKs.
+            retrans_syn,
+            /// Retransmission timeouts with text or FIN unacknowledged. `retrans_segs` counts the segments sent for them.
+            retrans_timeout,
+            /// Fast recoveries begun by three duplicate acknowledgements. `retrans_segs` counts the segments sent for them.
+            retrans_fast,
+            /// Zero-window probes sent.
+            window_probes,
+            /// Segments received out of order and kept.
+            in_out_of_order,
+            /// Segments received that carry nothing new.
+            in_duplicates,
+            /// Acknowledgements delayed, and sent when their timer expired.
+            delayed_acks,
+            /// Segments accepted whose checksum field held only the pseudo-header's sum.
+            in_partial_checksums,
+            /// TIME-WAIT records reopened by a new SYN.
+            time_wait_reopened,
+            /// ICMP errors about a segment in flight that left its connection as it was (RFC 9293 section 3.9.2.2).
+            in_soft_errors,
 
-        /// SYN or SYN,ACK sent again.
-        retrans_syn,
-        /// Retransmission timers that ran out with text or FIN unacknowledged; what goes again for it is in `retrans_segs`.
-        retrans_timeout,
-        /// Fast recoveries begun by three duplicate acknowledgements; what goes again for them is in `retrans_segs`.
-        retrans_fast,
-        /// Zero-window probes sent.
-        window_probes,
-        /// Segments received out of order and kept.
-        in_out_of_order,
-        /// Segments received that carry nothing new.
-        in_duplicates,
-        /// Acknowledgements held back and sent by their timer.
-        delayed_acks,
-        /// Segments whose checksum field held only the pseudo-header's sum, accepted on request.
-        in_partial_checksums,
-        /// TIME-WAIT records reopened by a new SYN.
-        time_wait_reopened,
-        /// ICMP errors about a segment in flight that left its connection as it was (RFC 9293 section 3.9.2.2).
-        in_soft_errors,
-
-        /// Frames received from the device.
-        in_frames,
-        /// Received frames that were answered, connection or not.
-        frames_answered,
-        /// Received frames that needed no answer, or not yet.
-        frames_absorbed,
-        /// Received frames passed on to the worker that owns the flow.
-        frames_handed_out,
-        /// Frames received from other workers, which saw them first.
-        frames_handed_in,
-        /// Frames sent that answer no received one: timers, further data, probes, one acknowledgement for many.
-        frames_originated,
-        /// ARP requests and neighbour solicitations answered.
-        neighbour_answers,
-        /// ICMP and ICMPv6 echo requests answered.
-        echo_answers,
-
-        /// The kernel had a packet and no room in the RX ring (XDP_STATISTICS).
-        rx_ring_full,
-        /// The kernel had a packet and no frame in the fill ring (XDP_STATISTICS).
-        fill_ring_empty,
-        /// The kernel dropped a packet before the RX ring: larger than a frame, mostly (XDP_STATISTICS). Or it came in pieces, and there was
-        /// no frame for the whole.
-        rx_dropped,
-        /// The kernel refused a TX descriptor (XDP_STATISTICS).
-        tx_invalid,
-        /// A frame to be sent found no room in the TX ring, or not for all its pieces.
-        tx_ring_full,
-        /// Queues where nothing was sent while busy polling was preferred, so that it is preferred no longer.
-        busy_poll_stalls,
-        /// Times that a queue sent nothing for a second though frames waited: the driver or the NIC has stopped.
-        tx_stalls,
-        /// There was something to send and no free frame to write it into.
-        no_free_frame,
-        /// A deadline found no room in the timer wheel, and is found by going through all connections instead: later, but found.
-        timer_wheel_full,
-        /// A transfer wanted a record of its own for congestion or reordering, and the pool was empty.
-        no_transfer_record,
+            /// Frames received from the device.
+            in_frames,
+            /// Received frames that were answered, with or without a connection.
+            frames_answered,
+            /// Received frames that needed no answer, or none yet.
+            frames_absorbed,
+            /// Received frames handed over to the worker that owns the flow.
+            frames_handed_out,
+            /// Frames that other workers received and handed over to this one.
+            frames_handed_in,
+            /// Frames sent that answer no received one: timers, further text, probes, one acknowledgement for many segments.
+            frames_originated,
+            /// ARP requests and neighbour solicitations answered.
+            neighbour_answers,
+            /// ICMP and ICMPv6 echo requests answered.
+            echo_answers,
+        }
+        rings {
+            /// Packets that the kernel lost because the RX ring was full (XDP_STATISTICS).
+            rx_ring_full,
+            /// Packets that the kernel lost because the fill ring was empty (XDP_STATISTICS). With zero-copy the driver counts each
+            /// time that it finds no frame there, which need not lose a packet.
+            fill_ring_empty,
+            /// Packets that the kernel dropped before the RX ring, mostly because they are larger than a frame (XDP_STATISTICS), and
+            /// packets of several pieces for which no large frame was free.
+            rx_dropped,
+            /// TX descriptors that the kernel refused (XDP_STATISTICS), and frames too short to send.
+            tx_invalid,
+            /// Frames for which the TX ring had no room, or not for all their pieces.
+            tx_ring_full,
+            /// Queues that sent nothing while they preferred busy polling, and so prefer it no longer: once per queue at most.
+            busy_poll_stalls,
+            /// Times that a queue sent nothing for a second though frames waited: the driver or the NIC has stopped. Counted once for
+            /// each time that it goes on again.
+            tx_stalls,
+        }
+        counts {
+            /// Times that there was something to send and no free frame to write it into.
+            no_free_frame,
+            /// Deadlines that found no room in the timer wheel. A pass over all connections finds them later.
+            timer_wheel_full,
+            /// Times that a transfer wanted a record for congestion control or reordering, and the pool was empty.
+            no_transfer_record,
+        }
     }
     drops {
-        /// Shorter than its headers say, or than Ethernet's.
+        /// Shorter than its headers say, or than an Ethernet header.
         Truncated = drop_truncated,
         /// An EtherType that is not ours, or more than two VLAN tags.
         EtherType = drop_ethertype,
@@ -245,17 +319,17 @@ counters! {
         IpChecksum = drop_ip_checksum,
         /// An IP fragment.
         Fragment = drop_fragment,
-        /// Neither TCP nor anything answered.
+        /// Neither TCP nor a message that the engine answers.
         Protocol = drop_protocol,
-        /// More IPv6 extension headers than the bound, or one that is malformed.
+        /// More IPv6 extension headers than the bound, or a malformed one.
         ExtensionHeaders = drop_extension_headers,
         /// A TCP header length below 20 bytes or beyond the packet.
         TcpHeader = drop_tcp_header,
-        /// A TCP option whose length is a lie.
+        /// A TCP option with a wrong length.
         TcpOptions = drop_tcp_options,
         /// A wrong TCP checksum.
         TcpChecksum = drop_tcp_checksum,
-        /// From its own destination (land).
+        /// From its own destination (land attack).
         Land = drop_land,
         /// A source or destination that no host may have: multicast, broadcast, loopback, unspecified.
         Martian = drop_martian,
@@ -267,21 +341,21 @@ counters! {
         FlagsInvalid = drop_flags_invalid,
         /// A malformed ARP, neighbour discovery or ICMP message.
         Malformed = drop_malformed,
-        /// To an address or port that no listener and no connection has, and that may not be answered.
+        /// To an address or port without listener and connection, from which no answer may come.
         NotOurs = drop_not_ours,
         /// An RST outside the window.
         RstOutOfWindow = drop_rst_out_of_window,
         /// An ICMP error about a segment that is not in flight (RFC 5927 section 4.1).
         IcmpOutOfWindow = drop_icmp_out_of_window,
-        /// An RST, a segment that would be answered by one, or an ICMP error, for no connection.
+        /// For no connection: an RST, an ICMP error, or a segment that would be answered by an RST.
         NoConnection = drop_no_connection,
-        /// A segment without ACK where RFC 9293 asks for one.
+        /// A segment without ACK where RFC 9293 requires one.
         NoAck = drop_no_ack,
-        /// Text that found no room: the window was full, or no record or frame was left to keep it in.
+        /// Text for which there was no room: the window was full, or no record or frame was left to keep it in.
         TextNoRoom = drop_text_no_room,
-        /// A SYN that found the half-open connections' share used up.
+        /// A SYN when the half-open connections' share of the table was used up.
         SynBacklog = drop_syn_backlog,
-        /// A SYN that found the table full of established connections.
+        /// A SYN when the table was full of established connections.
         TableFull = drop_table_full,
         /// More distinct next hops or local addresses than the tables hold.
         TooManyPaths = drop_too_many_paths,
@@ -290,19 +364,19 @@ counters! {
     }
 }
 
-/// A sum that has two ways to be reckoned.
+/// A sum that can be counted in two ways.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Law {
-    /// What it is about.
+    /// What the law is about.
     pub name: &'static str,
-    /// What came in.
+    /// The sum of what came in.
     pub left: u64,
-    /// Where it went.
+    /// The sum of where it went.
     pub right: u64,
 }
 
 impl Law {
-    /// Do the two agree?
+    /// Returns whether both sides are equal.
     #[must_use]
     pub const fn holds(&self) -> bool {
         self.left == self.right
@@ -310,23 +384,11 @@ impl Law {
 }
 
 impl Snapshot {
-    /// Connections that ended, in whatever way.
-    #[must_use]
-    pub const fn ended(&self) -> u64 {
-        self.ended_closed
-            + self.ended_reset_by_peer
-            + self.ended_reset_by_us
-            + self.ended_timed_out
-            + self.ended_unreachable
-            + self.ended_evicted_time_wait
-            + self.ended_evicted_half_open
-    }
-
-    /// The accounts: each holds whenever the writers have stopped between two turns.
+    /// Returns the accounts. Each holds whenever all writers have stopped between two turns.
     ///
-    /// - connections: opened, by us or by peers = ended in a named way + still in the table (TIME-WAIT is in the table);
+    /// - connections: opened by either end = ended in a named way + still in the table (TIME-WAIT is in the table);
     /// - handshakes: begun = completed + failed + under way;
-    /// - frames: received, or handed in by another worker = answered, absorbed, handed out, or dropped for a named reason.
+    /// - frames: received or handed in = answered, absorbed, handed out, or dropped for a named reason.
     #[must_use]
     pub fn laws(&self) -> [Law; 3] {
         let opened = self.active_opens + self.passive_opens;
@@ -353,7 +415,7 @@ mod tests {
 
     #[test]
     fn every_way_to_end_and_every_drop_is_in_the_accounts() {
-        // One of everything: 7 ends and 1 still open; 2 handshakes and 5 failed; a frame for each reason and 3 others.
+        // One of everything: 7 ends and 1 open connection; 2 handshakes completed and 5 failed; a frame for each reason and 3 others.
         let counters = Counters::default();
         for cell in [
             &counters.ended_closed,
@@ -372,6 +434,9 @@ mod tests {
         ] {
             cell.add(1);
         }
+        let ends =
+            counters.snapshot().counts().filter(|(name, count)| name.starts_with("ended_") && *count == 1);
+        assert_eq!(ends.count() as u64, counters.snapshot().ended());
         counters.active_opens.add(3);
         counters.passive_opens.add(5);
         counters.established.add(2);

@@ -1,4 +1,4 @@
-//! Atomics, as loom's model checker wants them to be taken: its own when it runs (feature `model`), the standard library's otherwise.
+//! Atomics: loom's when its model checker runs (feature `model`), the standard library's otherwise.
 
 #[cfg(feature = "model")]
 pub(crate) use loom::sync::{
@@ -11,11 +11,11 @@ pub(crate) use std::sync::{
     atomic::{AtomicU64, Ordering, fence},
 };
 
-/// Waits for another thread, in a loop: a while by spinning, then by letting go of the processor, which that thread may need.
+/// Waits for another thread in a loop: first by spinning, then by yielding the processor, which that thread may need.
 #[cfg(not(feature = "model"))]
 pub(crate) use crossbeam::utils::Backoff;
 
-/// The model's: each step lets the other thread go on.
+/// Waits for another thread under loom: each step yields to it.
 #[cfg(feature = "model")]
 pub(crate) struct Backoff;
 

@@ -1,9 +1,9 @@
-//! Time as a value: nanoseconds since the process chose its zero. Knows no clock.
+//! Time as a value: nanoseconds since a zero that the process chose.
 
 use std::ops::{Add, Sub};
 use std::time::Duration;
 
-/// A point in time, in nanoseconds since an arbitrary zero. Read once a turn by the worker's loop, and then only passed on.
+/// A point in time, in nanoseconds since an arbitrary zero. The worker's loop reads the clock once a turn, and passes the value on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Instant(u64);
 
@@ -11,19 +11,19 @@ impl Instant {
     /// The zero.
     pub const ZERO: Self = Self(0);
 
-    /// From nanoseconds since the zero.
+    /// Returns the point that is `nanos` nanoseconds after the zero.
     #[must_use]
     pub const fn from_nanos(nanos: u64) -> Self {
         Self(nanos)
     }
 
-    /// Nanoseconds since the zero.
+    /// Returns the nanoseconds since the zero.
     #[must_use]
     pub const fn as_nanos(self) -> u64 {
         self.0
     }
 
-    /// The same point in whole milliseconds modulo 2^32.
+    /// Returns the point in whole milliseconds modulo 2^32.
     #[must_use]
     #[inline]
     pub const fn millis(self) -> Millis {
@@ -47,21 +47,21 @@ impl Sub for Instant {
     }
 }
 
-/// Milliseconds modulo 2^32, as deadlines and RFC 7323's timestamps carry them: no order but the one around a given point,
-/// right as long as the two are less than 24 days apart.
+/// Milliseconds modulo 2^32, as deadlines and RFC 7323's timestamps carry them. Two such points can be compared only while they are
+/// less than 24 days apart.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(transparent)]
 pub struct Millis(pub u32);
 
 impl Millis {
-    /// Is this point at or before `now`?
+    /// Returns whether this point is at or before `now`.
     #[must_use]
     #[inline]
     pub const fn is_due(self, now: Self) -> bool {
         now.0.wrapping_sub(self.0) as i32 >= 0
     }
 
-    /// Milliseconds from `earlier` to this point; 0 when it is not earlier.
+    /// Returns the milliseconds from `earlier` to this point; 0 when `earlier` is later.
     #[must_use]
     #[inline]
     pub const fn since(self, earlier: Self) -> u32 {

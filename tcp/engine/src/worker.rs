@@ -1,5 +1,4 @@
-//! The loop body that moves bursts between a device and an endpoint, and segments between workers. Knows a [`Device`], an
-//! [`Endpoint`] and `now`; never AF_XDP, eBPF or the command line.
+//! The loop that moves bursts between a device and an endpoint, and frames between workers.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
@@ -13,73 +12,72 @@ use crate::endpoint::{Application, Endpoint, Outbox};
 use crate::stats::DropReason;
 use crate::time::Instant;
 
-/// Frames that wait in a worker's inbox, at most.
+/// The most frames that wait in a worker's inbox.
 const INBOX: usize = 4 * BURST;
-/// Free frames at hand when a turn begins.
+/// Free frames in the outbox when a turn begins.
 const FREE: usize = 2 * BURST;
-/// How long a worker turns without work before it sleeps: longer than the pauses in 10,000 connections a second, because
-/// getting up takes some 50 us.
+/// How long a worker turns without work before it sleeps. Waking up takes some 50 us, so this is longer than the pauses between
+/// 10,000 connections a second.
 const SPIN: Duration = Duration::from_micros(200);
-/// The longest sleep, so that other workers' frames and the control's word are seen.
+/// The longest sleep: after it the worker sees other workers' frames and the control's phase.
 const SLEEP: Duration = Duration::from_millis(1);
-/// How long before something is due a worker is awake: more than a sleep mostly outlasts its time.
+/// How long before an order is due a worker stops sleeping. Sleeps last too long, mostly by less than this.
 const AWAKE: Duration = Duration::from_micros(200);
-/// Turns in a row without a frame to reset a connection with, after which the rest is given up.
+/// Turns in a row without a frame to reset a connection with, after which the worker gives up the rest.
 const FRUITLESS: usize = 10_000;
-/// Kicks at the end: the kernel sends a part of the TX ring for each.
+/// Kicks at the end: for each, the kernel sends a part of the TX ring.
 const LAST_KICKS: usize = 64;
-/// Time between two looks at the rings' own counts.
+/// Time between two reads of the rings' counts.
 const RING_COUNTS_EVERY: Duration = Duration::from_millis(100);
 
-/// Room for a frame's bytes on their way to another worker, and how many there are.
+/// A buffer for a frame's bytes on their way to another worker.
 struct Handed {
     len: usize,
     bytes: Box<[u8]>,
 }
 
-/// Frames that wait for a worker: handed over by copy, into room that goes back and forth.
+/// The frames that wait for a worker, as copies in buffers that the workers reuse.
 struct Inbox {
     filled: ArrayQueue<Handed>,
     empty: ArrayQueue<Handed>,
 }
 
 impl Inbox {
-    /// For frames of at most so many bytes.
+    /// Returns an empty inbox for frames of at most `longest` bytes.
     fn new(longest: usize) -> Self {
         let (filled, empty) = (ArrayQueue::new(INBOX), ArrayQueue::new(INBOX));
         while empty.push(Handed { len: 0, bytes: vec![0; longest].into() }).is_ok() {}
         Self { filled, empty }
     }
 
-    /// Leaves a copy; whether there was room for it.
+    /// Leaves a copy. Returns whether there was room for it.
     fn put(&self, frame: &[u8]) -> bool {
         let Some(mut handed) = self.empty.pop() else { return false };
         let room = handed.bytes.get_mut(..frame.len());
         let fits = room.map(|room| room.copy_from_slice(frame)).is_some();
         handed.len = frame.len();
-        // Each queue has places for all.
+        // Either queue has a place for every buffer.
         let kept = if fits { self.filled.push(handed) } else { self.empty.push(handed) };
         fits && kept.is_ok()
     }
 
-    /// Has the first that waits read, if there is one.
+    /// Calls `read` with the oldest waiting frame, if there is one.
     fn take<T>(&self, read: impl FnOnce(&[u8]) -> T) -> Option<T> {
         let handed = self.filled.pop()?;
         let done = read(&handed.bytes[..handed.len]);
-        // Its place was left free for it.
         let _ = self.empty.push(handed);
         Some(done)
     }
 }
 
-/// A worker's place among its siblings: its own inbox, and theirs.
+/// A worker's place among its siblings: its own inbox, and their inboxes.
 pub struct Seat {
     number: usize,
     inboxes: Vec<Arc<Inbox>>,
 }
 
-/// Makes siblings of endpoints that serve the same addresses: each can see which flows the others own, and hands their
-/// segments over.
+/// Makes siblings of endpoints that serve the same addresses. Each sibling sees which flows the others own, and hands their segments
+/// over.
 #[must_use]
 pub fn join<A: Application>(endpoints: &mut [Endpoint<A>]) -> Vec<Seat> {
     let lookups: Vec<_> = endpoints.iter().map(Endpoint::lookup).enumerate().collect();
@@ -90,38 +88,39 @@ pub fn join<A: Application>(endpoints: &mut [Endpoint<A>]) -> Vec<Seat> {
         .iter()
         .map(|endpoint| {
             let longest = (LINK_HEADER + endpoint.mtu()).max(MAX_FRAME_SIZE - HEADROOM);
-            // Nobody hands anything over to the only one.
+            // A worker without siblings gets no frames handed over.
             Arc::new(Inbox::new(if lookups.len() > 1 { longest } else { 0 }))
         })
         .collect();
     (0..endpoints.len()).map(|number| Seat { number, inboxes: inboxes.clone() }).collect()
 }
 
-/// What a worker is told to do.
+/// The phase of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Phase {
-    /// Serve.
+    /// Workers serve.
     Running = 0,
-    /// Accept no more, and finish what is open. The worker goes on until told to stop: siblings' flows may still arrive here.
+    /// Workers accept no connection, and finish the open ones. They run on until [`Phase::Stopping`]: siblings' flows may still arrive
+    /// at their queues.
     Draining,
-    /// Reset what is open, and stop.
+    /// Workers reset the open connections, and stop.
     Stopping,
 }
 
-/// How the control plane tells its workers what to do.
+/// The phase as the control plane sets it and the workers read it.
 #[derive(Debug, Default)]
 pub struct Control {
     phase: AtomicU8,
 }
 
 impl Control {
-    /// Tells all workers. The phases only go forward.
+    /// Sets the phase for all workers. Phases only go forward.
     pub fn set(&self, phase: Phase) {
         self.phase.fetch_max(phase as u8, Relaxed);
     }
 
-    /// What was told last.
+    /// Returns the present phase.
     #[must_use]
     pub fn phase(&self) -> Phase {
         match self.phase.load(Relaxed) {
@@ -142,36 +141,36 @@ pub struct Worker<D, A> {
 }
 
 impl<D: Device, A: Application> Worker<D, A> {
-    /// A worker in its seat, which [`join`] gave out for this endpoint.
+    /// Returns a worker in the seat that [`join`] returned for this endpoint.
     #[must_use]
     pub fn new(device: D, endpoint: Endpoint<A>, seat: Seat) -> Self {
         Self { device, endpoint, seat, outbox: Outbox::new(), burst: Burst::with_capacity(BURST) }
     }
 
-    /// The endpoint.
+    /// Returns the endpoint.
     #[must_use]
     pub fn endpoint(&self) -> &Endpoint<A> {
         &self.endpoint
     }
 
-    /// The endpoint, for OPEN, and the outbox that goes with it.
+    /// Returns the endpoint, for OPEN, and the outbox that goes with it.
     pub fn endpoint_mut(&mut self) -> (&mut Endpoint<A>, &mut Outbox) {
         (&mut self.endpoint, &mut self.outbox)
     }
 
-    /// The device.
+    /// Returns the device.
     pub fn device_mut(&mut self) -> &mut D {
         &mut self.device
     }
 
-    /// Where all frames are: the device's census, and what the worker and its endpoint hold.
+    /// Returns where all frames are: the device's census, and the number of frames that the worker and its endpoint hold.
     #[must_use]
     pub fn census(&self) -> (Census, usize) {
         (self.device.census(), self.outbox.frames() + self.burst.len() + self.endpoint.frames_kept())
     }
 
-    /// One turn: receive a burst, answer it, take what siblings have handed over, handle deadlines, do what the application
-    /// wants, send. Whether there was anything to do.
+    /// Does one turn: receives a burst, answers it, takes the frames that siblings handed over, handles deadlines, carries out the
+    /// application's orders, sends. Returns whether there was anything to do.
     pub fn turn(&mut self, now: Instant) -> bool {
         let wanted = FREE.saturating_sub(self.outbox.free.len());
         self.device.alloc(&mut self.outbox.free, wanted);
@@ -188,16 +187,16 @@ impl<D: Device, A: Application> Worker<D, A> {
         received + handed + sent > 0
     }
 
-    /// Gives the turn's frames back to the device; how many were to be sent.
+    /// Gives the turn's frames to the device. Returns how many were to be sent.
     fn flush(&mut self) -> usize {
         let sent = self.outbox.transmit.len();
         self.device.recycle(&mut self.outbox.recycle);
-        // Called with nothing to send, too: what the kernel has not sent yet wants another kick.
+        // Even with nothing to send: frames that the kernel has not sent yet need another kick.
         self.device.transmit(&mut self.outbox.transmit);
         sent
     }
 
-    /// Copies frames of other workers' flows into their inboxes. A full inbox is a counted drop.
+    /// Copies frames of other workers' flows into their inboxes. Drops and counts a frame whose inbox is full.
     fn hand_over(&mut self) {
         let counters = self.endpoint.counters();
         for (worker, frame) in self.outbox.hand_over.drain(..) {
@@ -210,13 +209,13 @@ impl<D: Device, A: Application> Worker<D, A> {
         }
     }
 
-    /// Takes what siblings saw of our flows, as far as there are free frames to copy it into.
+    /// Processes the frames that siblings received for this worker's flows, as far as there are free frames to copy them into.
     fn take_inbox(&mut self, now: Instant) -> usize {
         let inbox = &self.seat.inboxes[self.seat.number];
         if inbox.filled.is_empty() {
             return 0;
         }
-        // Half of the free frames are left for what our own connections have to say.
+        // Half of the free frames stay for the segments of this worker's own connections.
         while self.burst.len() < BURST && self.outbox.free.len() > BURST {
             let free = &mut self.outbox.free;
             let copy =
@@ -236,7 +235,7 @@ impl<D: Device, A: Application> Worker<D, A> {
         taken
     }
 
-    /// Turns until told to stop. `clock` reads the present, once a turn.
+    /// Turns until [`Phase::Stopping`]. Reads `clock` once a turn.
     pub fn run(&mut self, control: &Control, clock: impl Fn() -> Instant) {
         let mut counted = clock();
         let mut busy = counted;
@@ -272,7 +271,7 @@ impl<D: Device, A: Application> Worker<D, A> {
         self.close();
     }
 
-    /// Sleeps until something arrives or is due. What is due in a moment is waited for awake: a sleeper gets up late.
+    /// Sleeps until a frame arrives or a deadline comes. Before an order that is due soon it spins instead: sleeps last too long.
     fn sleep(&mut self, now: Instant) {
         if self.endpoint.application().stays_awake() {
             return;
@@ -284,7 +283,7 @@ impl<D: Device, A: Application> Worker<D, A> {
         }
     }
 
-    /// Gives every frame back, so that the device's memory goes with it, and lets what was sent last leave the TX ring.
+    /// Gives every frame back, so that the device can free its memory, and lets the last frames leave the TX ring.
     fn close(&mut self) {
         self.endpoint.release(&mut self.outbox);
         let Outbox { recycle, free, hand_over, .. } = &mut self.outbox;
@@ -296,9 +295,9 @@ impl<D: Device, A: Application> Worker<D, A> {
         self.count_rings();
     }
 
-    /// Resets every connection that is left, as far as frames come back to do it with.
+    /// Resets every open connection, as far as frames come back to do it with.
     fn abort(&mut self, now: Instant) {
-        // A turn without a frame is one in which the device sends nothing: there are so many of them in a row only when it has stopped.
+        // In a turn without a frame the device sends nothing. Many such turns in a row mean that the device has stopped.
         let mut fruitless = 0;
         while fruitless < FRUITLESS {
             let wanted = FREE.saturating_sub(self.outbox.free.len());
@@ -311,17 +310,9 @@ impl<D: Device, A: Application> Worker<D, A> {
         }
     }
 
-    /// Copies the rings' own counts into the counters.
+    /// Copies the rings' counts into the counters.
     fn count_rings(&mut self) {
-        let counts = self.device.ring_counts();
-        let counters = self.endpoint.counters();
-        counters.rx_ring_full.set(counts.rx_ring_full);
-        counters.fill_ring_empty.set(counts.fill_ring_empty);
-        counters.rx_dropped.set(counts.rx_dropped);
-        counters.tx_invalid.set(counts.tx_invalid);
-        counters.tx_ring_full.set(counts.tx_ring_full);
-        counters.busy_poll_stalls.set(counts.busy_poll_stalls);
-        counters.tx_stalls.set(counts.tx_stalls);
+        self.endpoint.counters().set_rings(&self.device.ring_counts());
     }
 }
 
@@ -348,7 +339,7 @@ mod tests {
                 assert_eq!(inbox.take(whole), Some(true), "round {round}");
             }
             assert_eq!(inbox.take(<[u8]>::len), None);
-            assert!(!inbox.put(&[0; 9023]), "too long, and its room is not lost");
+            assert!(!inbox.put(&[0; 9023]), "too long, and its buffer is not lost");
         }
     }
 }

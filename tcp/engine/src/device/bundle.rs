@@ -1,20 +1,21 @@
-//! One worker's several queues as one device. Knows which frame belongs to which of them; never what kind of device they are.
+//! One worker's several queues as one device.
 
 use std::time::Duration;
 
-use super::{BURST, Burst, Census, Device, RingCounts};
+use super::queue::{BURST, Burst, Census, Device};
+use crate::stats::RingCounts;
 
-/// Devices of one kind behind one face. The frames of the `n`-th carry [`super::Frame::home`] `n`, and go back to it.
+/// Several devices of one kind as one. The frames of the `n`-th carry [`super::umem::Frame::home`] `n`, and go back to it.
 pub struct Bundle<D> {
     members: Vec<D>,
-    /// Whose turn it is to be asked first.
+    /// The member that comes first in the next call.
     next: usize,
     /// One batch for each member, to sort frames into.
     sorted: Vec<Burst>,
 }
 
 impl<D: Device> Bundle<D> {
-    /// Of devices whose homes are 0, 1, 2, ... in this order.
+    /// Bundles devices whose homes are 0, 1, 2, ... in this order.
     ///
     /// # Panics
     /// If there is none, or more than a home can name (256).
@@ -25,18 +26,13 @@ impl<D: Device> Bundle<D> {
         Self { members, next: 0, sorted }
     }
 
-    /// The devices, in order of their homes.
+    /// Returns the devices, in order of their homes.
     #[must_use]
     pub fn members(&self) -> &[D] {
         &self.members
     }
 
-    /// The devices, in order of their homes.
-    pub fn members_mut(&mut self) -> &mut [D] {
-        &mut self.members
-    }
-
-    /// Asks each member once for as much as is still wanted, beginning with another one each time.
+    /// Calls `ask` with each member and the number of frames wanted of it, beginning with another member each time.
     fn in_turns(&mut self, limit: usize, mut ask: impl FnMut(&mut D, usize) -> usize) -> usize {
         let count = self.members.len();
         let mut got = 0;
@@ -44,7 +40,7 @@ impl<D: Device> Bundle<D> {
             if got == limit {
                 break;
             }
-            // A fair share of what is left, so that a busy member does not take the whole burst.
+            // A fair share of the rest, so that a busy member does not take the whole burst.
             let share = (limit - got).div_ceil(count - turn);
             got += ask(&mut self.members[(self.next + turn) % count], share);
         }
@@ -52,7 +48,7 @@ impl<D: Device> Bundle<D> {
         got
     }
 
-    /// Sorts the frames by home, each member's in their order.
+    /// Sorts the frames by home, and keeps their order.
     fn sort(&mut self, frames: &mut Burst) {
         for frame in frames.drain(..) {
             self.sorted[frame.home() as usize].push(frame);
@@ -76,7 +72,7 @@ impl<D: Device> Device for Bundle<D> {
         self.in_turns(limit, |member, share| member.alloc(into, share))
     }
 
-    /// Each member has its own kick.
+    /// Each member makes its own kick.
     fn transmit(&mut self, frames: &mut Burst) -> usize {
         self.sort(frames);
         self.members.iter_mut().zip(&mut self.sorted).map(|(member, frames)| member.transmit(frames)).sum()
@@ -86,25 +82,10 @@ impl<D: Device> Device for Bundle<D> {
         D::wait_any(&mut self.members, timeout);
     }
 
-    /// Bundles are not bundled again: the first is waited for.
-    fn wait_any(devices: &mut [Self], timeout: Duration) {
-        if let Some(first) = devices.first_mut() {
-            first.wait(timeout);
-        }
-    }
-
     fn ring_counts(&mut self) -> RingCounts {
-        self.members.iter_mut().map(Device::ring_counts).fold(RingCounts::default(), |sum, counts| {
-            RingCounts {
-                rx_ring_full: sum.rx_ring_full + counts.rx_ring_full,
-                fill_ring_empty: sum.fill_ring_empty + counts.fill_ring_empty,
-                rx_dropped: sum.rx_dropped + counts.rx_dropped,
-                tx_invalid: sum.tx_invalid + counts.tx_invalid,
-                tx_ring_full: sum.tx_ring_full + counts.tx_ring_full,
-                busy_poll_stalls: sum.busy_poll_stalls + counts.busy_poll_stalls,
-                tx_stalls: sum.tx_stalls + counts.tx_stalls,
-            }
-        })
+        let mut sum = RingCounts::default();
+        self.members.iter_mut().for_each(|member| sum.merge(&member.ring_counts()));
+        sum
     }
 
     fn census(&self) -> Census {
@@ -120,8 +101,9 @@ impl<D: Device> Device for Bundle<D> {
 mod tests {
     use super::*;
     use crate::device::pair::{Faults, PairDevice, pair};
+    use crate::device::testing::{drain, send};
 
-    /// A bundle of three, and the other ends.
+    /// Returns a bundle of three, and the other ends.
     fn bundle() -> (Bundle<PairDevice>, Vec<PairDevice>) {
         let (ours, theirs): (Vec<_>, Vec<_>) = (0..3)
             .map(|home| {
@@ -133,17 +115,6 @@ mod tests {
         (Bundle::new(ours), theirs)
     }
 
-    /// Sends `count` packets full of this byte.
-    fn send(device: &mut PairDevice, fill: u8, count: usize) {
-        let mut burst = Burst::new();
-        assert_eq!(device.alloc(&mut burst, count), count);
-        for frame in &mut burst {
-            frame.set_len(60);
-            frame.fill(fill);
-        }
-        assert_eq!(device.transmit(&mut burst), count);
-    }
-
     fn assert_law(bundle: &Bundle<PairDevice>, held: usize) {
         let census = bundle.census();
         assert_eq!((census.total, census.free + census.rings + held), (768, 768));
@@ -153,7 +124,7 @@ mod tests {
     fn a_busy_member_leaves_the_others_their_share() {
         let (mut bundle, mut theirs) = bundle();
         for (fill, count) in [(0, 64), (1, 10), (2, 30)] {
-            send(&mut theirs[fill], fill as u8, count);
+            send(&mut theirs[fill], vec![[fill as u8; 60]; count]);
         }
         let mut burst = Burst::new();
         let mut came = [0; 3];
@@ -180,7 +151,7 @@ mod tests {
         let mut burst = Burst::new();
         let mut came = 0;
         for _ in 0..10 {
-            send(&mut theirs[2], 2, 20);
+            send(&mut theirs[2], [[2; 60]; 20]);
             // Three turns, each with another member first.
             for _ in 0..3 {
                 came += bundle.receive(&mut burst, BURST);
@@ -207,9 +178,8 @@ mod tests {
         assert_eq!(bundle.transmit(&mut burst), 90);
         assert_law(&bundle, 0);
         for (home, device) in theirs.iter_mut().enumerate() {
-            assert_eq!(device.receive(&mut burst, BURST), 30);
-            assert!(burst.iter().all(|frame| usize::from(frame[0]) == home));
-            device.recycle(&mut burst);
+            let packets = drain(device);
+            assert!(packets.len() == 30 && packets.iter().all(|(_, packet)| usize::from(packet[0]) == home));
         }
     }
 

@@ -1,59 +1,56 @@
-//! One queue of frames in memory whose other side is the caller: what a NIC would bring is put in by hand, what was sent is taken
-//! out by hand. Knows frames; never IP, TCP or ports, and no link.
+//! A device in memory without a wire: the caller is its other end.
 
 use std::collections::VecDeque;
-use std::time::Duration;
 
-use super::umem::{HEADROOM, Region};
-use super::{BURST, Burst, Census, Device, RingCounts};
+use super::pool::{Packet, Pool};
+use super::queue::{Burst, Census, Device};
+use crate::stats::RingCounts;
 
-/// A device without a wire, for whoever measures or tests one end alone. Nothing is copied: a packet is written into a frame
-/// before it is received, and read from its frame after it was sent.
+/// A device whose caller puts in the packets that a NIC would receive, and takes out the packets that were sent. For measurements
+/// and tests of one end alone. Nothing is copied: a packet is written into a frame before it is received, and read from its frame
+/// after it was sent.
 pub struct MemoryDevice {
-    region: Region,
-    free: Vec<u32>,
-    /// To be received: chunk and length.
-    rx: VecDeque<(u32, u16)>,
-    /// Sent, and not taken out yet: chunk and length.
-    tx: VecDeque<(u32, u16)>,
+    pool: Pool,
+    /// Packets to be received.
+    rx: VecDeque<Packet>,
+    /// Packets sent and not taken out yet.
+    tx: VecDeque<Packet>,
 }
 
 impl MemoryDevice {
-    /// `frames` frames of `frame_size` bytes each.
+    /// Returns a device of `frames` frames of `frame_size` bytes each.
     ///
     /// # Panics
     /// If `frames` is 0 or `frame_size` not in `257..=65535`.
     #[must_use]
     pub fn new(frames: usize, frame_size: usize) -> Self {
-        Self {
-            region: Region::heap(frames, frame_size, 0),
-            free: (0..frames as u32).rev().collect(),
-            rx: VecDeque::with_capacity(frames),
-            tx: VecDeque::with_capacity(frames),
-        }
+        let queue = || VecDeque::with_capacity(frames);
+        Self { pool: Pool::new(frames, frame_size), rx: queue(), tx: queue() }
     }
 
-    /// Puts a packet in: `write` is given a whole frame and says how long the packet is. False, and `write` is not called, when no
-    /// frame is free.
+    /// Puts a packet in. `write` gets a whole frame and returns the packet's length. Returns false, without calling `write`, when
+    /// no frame is free.
     pub fn deliver(&mut self, write: impl FnOnce(&mut [u8]) -> usize) -> bool {
-        let Some(number) = self.free.pop() else { return false };
-        let mut frame = self.region.take(number, HEADROOM, 0);
+        let Some(number) = self.pool.free.pop() else { return false };
+        let mut frame = self.pool.take((number, 0));
         frame.set_len(frame.capacity());
         let len = write(&mut frame);
-        self.rx.push_back((self.region.give_back(frame), len as u16));
+        let (number, _) = self.pool.put(frame);
+        self.rx.push_back((number, len as u16));
         true
     }
 
-    /// Takes out every packet that was sent, in order; `read` is given each.
+    /// Takes out every packet that was sent, in order, and calls `read` with each.
     pub fn collect(&mut self, mut read: impl FnMut(&[u8])) {
-        for (number, len) in self.tx.drain(..) {
-            let frame = self.region.take(number, HEADROOM, len as usize);
+        for packet in self.tx.drain(..) {
+            let frame = self.pool.take(packet);
             read(&frame);
-            self.free.push(self.region.give_back(frame));
+            let (number, _) = self.pool.put(frame);
+            self.pool.free.push(number);
         }
     }
 
-    /// Packets put in and not received yet.
+    /// Returns the number of packets put in and not received yet.
     #[must_use]
     pub fn waiting(&self) -> usize {
         self.rx.len()
@@ -62,44 +59,30 @@ impl MemoryDevice {
 
 impl Device for MemoryDevice {
     fn receive(&mut self, into: &mut Burst, limit: usize) -> usize {
-        let count = limit.min(self.rx.len()).min(BURST);
-        let frames = self.rx.range(..count);
-        into.extend(frames.map(|&(number, len)| self.region.take(number, HEADROOM, len as usize)));
-        self.rx.drain(..count);
-        count
+        self.pool.receive(&mut self.rx, into, limit)
     }
 
     fn recycle(&mut self, frames: &mut Burst) {
-        self.free.extend(frames.drain(..).map(|frame| self.region.give_back(frame)));
+        self.pool.recycle(frames);
     }
 
     fn alloc(&mut self, into: &mut Burst, limit: usize) -> usize {
-        let from = self.free.len() - limit.min(self.free.len());
-        let numbers = self.free.drain(from..);
-        let count = numbers.len();
-        into.extend(numbers.map(|number| self.region.take(number, HEADROOM, 0)));
-        count
+        self.pool.alloc(into, limit)
     }
 
     fn transmit(&mut self, frames: &mut Burst) -> usize {
         let count = frames.len();
-        self.tx.extend(frames.drain(..).map(|frame| {
-            let len = frame.len() as u16;
-            (self.region.give_back(frame), len)
-        }));
+        self.tx.extend(frames.drain(..).map(|frame| self.pool.put(frame)));
         count
     }
-
-    fn wait(&mut self, _timeout: Duration) {}
-
-    fn wait_any(_devices: &mut [Self], _timeout: Duration) {}
 
     fn ring_counts(&mut self) -> RingCounts {
         RingCounts::default()
     }
 
     fn census(&self) -> Census {
-        Census { total: self.region.count(), free: self.free.len(), rings: self.rx.len() + self.tx.len() }
+        let rings = self.rx.len() + self.tx.len();
+        Census { total: self.pool.total(), free: self.pool.free.len(), rings }
     }
 }
 

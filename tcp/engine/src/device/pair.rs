@@ -1,5 +1,5 @@
-//! Two devices in memory, joined by a link that loses, doubles, reorders, damages and delays as its seed says. Knows frames
-//! and virtual time; never IP, TCP or ports, and no clock.
+//! Two devices in memory, joined by a link in virtual time. The link loses, duplicates, reorders, corrupts and delays packets; its
+//! seed decides which.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
@@ -7,32 +7,31 @@ use std::ops::RangeInclusive;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::umem::{HEADROOM, Region};
-use super::{Burst, Census, Device, RingCounts, SHORTEST, refill_quota};
+use super::pool::{Packet, Pool};
+use super::queue::{Burst, Census, Device, SHORTEST, refill_quota};
+use super::umem::HEADROOM;
+use crate::stats::RingCounts;
 use crate::time::Instant;
 
 /// The places of a device's TX ring and of its RX ring.
 const RING: usize = 2048;
 
-/// The most packets on the wire in one direction; what is sent beyond is lost and counted.
+/// The most packets on the wire in one direction. Packets beyond that are lost and counted.
 const WIRE: usize = 1 << 16;
 
-/// Bytes of an Ethernet header without tags.
-const ETHERNET_HEADER: usize = 14;
-
-/// What the link does to a packet, each drawn by itself from the seed; probabilities in `0.0..=1.0`.
+/// What the link does to a packet. The seed draws each fault by itself; probabilities are in `0.0..=1.0`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Faults {
     /// The packet never arrives.
     pub loss: f64,
-    /// It arrives twice.
+    /// The packet arrives twice.
     pub duplication: f64,
-    /// It is held back, so that later ones overtake it.
+    /// The packet is held back, so that later ones overtake it.
     pub reordering: f64,
-    /// One of its bits is flipped, in what Ethernet carries: damage to its own addresses stays below a station's sight, by the
-    /// frame check sequence.
+    /// One bit of the packet is flipped, behind the Ethernet header: the frame check sequence hides damage to that header from a
+    /// station.
     pub corruption: f64,
-    /// How long it travels, drawn evenly. Order is kept all the same: only `reordering` breaks it.
+    /// How long the packet travels, drawn evenly. Packets stay in order all the same: only `reordering` breaks it.
     pub delay: RangeInclusive<Duration>,
 }
 
@@ -47,14 +46,14 @@ impl Faults {
     };
 }
 
-/// What one direction of the link did so far, in packets: `sent + duplicated = lost + overflowed + delivered + in_flight`.
+/// What one direction of the link did so far, in packets. `sent + duplicated = lost + overflowed + delivered + in_flight`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LinkCounts {
-    /// Given to the link.
+    /// Packets given to the link.
     pub sent: u64,
-    /// Lost by chance.
+    /// Packets lost by chance.
     pub lost: u64,
-    /// Second copies.
+    /// Second copies made.
     pub duplicated: u64,
     /// Copies held back.
     pub reordered: u64,
@@ -62,7 +61,7 @@ pub struct LinkCounts {
     pub corrupted: u64,
     /// Copies lost because the wire was full.
     pub overflowed: u64,
-    /// Copies that came to the other end, with a frame there to take them or not.
+    /// Copies that came to the other end, whether or not a frame was free there.
     pub delivered: u64,
     /// Copies on the wire now.
     pub in_flight: u64,
@@ -72,9 +71,9 @@ pub struct LinkCounts {
 #[derive(Clone)]
 pub struct Link(Arc<Mutex<State>>);
 
-/// Two joined devices of `frames` frames of `frame_size` bytes each (2048 as on a NIC; 256 of them are headroom), and the
-/// link between them. The same seed and the same calls give the same packets. The link's time starts at zero and stands still
-/// until [`Link::set_now`].
+/// Returns two joined devices of `frames` frames of `frame_size` bytes each (2048 as on a NIC; 256 of them are headroom), and the
+/// link between them. Equal seeds and equal calls give equal packets. The link's time starts at zero and stands still until
+/// [`Link::set_now`].
 ///
 /// # Panics
 /// If `frames` is 0 or `frame_size` not in `257..=65535`.
@@ -82,40 +81,39 @@ pub struct Link(Arc<Mutex<State>>);
 pub fn pair(seed: u64, faults: &Faults, frames: usize, frame_size: usize) -> (PairDevice, PairDevice, Link) {
     let mut seeds = Random(seed);
     let room = frame_size.saturating_sub(HEADROOM);
-    // A generator for each direction, so that what one does to its packets does not hang on the traffic of the other.
+    // A generator for each direction, so that the faults of one do not depend on the traffic of the other.
     let directions = [seeds.next(), seeds.next()].map(|seed| Direction::new(seed, faults.clone(), room));
     let link = Link(Arc::new(Mutex::new(State { now: Instant::ZERO, directions })));
     (PairDevice::new(&link, 0, frames, frame_size), PairDevice::new(&link, 1, frames, frame_size), link)
 }
 
 impl Link {
-    /// Moves the time: what has arrived by `now` can be received.
+    /// Sets the time. Packets that have arrived by `now` can be received.
     pub fn set_now(&self, now: Instant) {
         self.lock().now = now;
     }
 
-    /// When the next packet on the wire arrives, at either end; `None` when the wire is empty.
+    /// Returns when the next packet on the wire arrives, at either end; `None` when the wire is empty.
     #[must_use]
     pub fn next_arrival(&self) -> Option<Instant> {
         self.lock().directions.iter().filter_map(Direction::next_arrival).min()
     }
 
-    /// Changes what happens to packets sent from now on, in both directions.
+    /// Sets the faults of packets sent from now on, in both directions.
     pub fn set_faults(&self, faults: &Faults) {
         for direction in &mut self.lock().directions {
             direction.faults = faults.clone();
         }
     }
 
-    /// What each direction did: from the first device to the second, and back.
+    /// Returns the counts of each direction: from the first device to the second, and back.
     #[must_use]
     pub fn counts(&self) -> [LinkCounts; 2] {
-        let state = self.lock();
-        [state.directions[0].counts(), state.directions[1].counts()]
+        self.lock().directions.each_ref().map(Direction::counts)
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        // A panic elsewhere leaves counts and queues whole: each is changed in one step.
+        // A panic elsewhere leaves counts and queues whole: each changes in one step.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -137,13 +135,13 @@ impl Random {
         mixed ^ (mixed >> 31)
     }
 
-    /// True with this probability. Nothing is drawn for an impossible event.
+    /// Returns true with this probability. An impossible event draws no number.
     fn happens(&mut self, probability: f64) -> bool {
-        // The upper 53 bits are what an f64 holds exactly.
+        // An f64 holds 53 bits exactly: the upper ones.
         probability > 0.0 && ((self.next() >> 11) as f64 / (1_u64 << 53) as f64) < probability
     }
 
-    /// A number in `0..bound`, or 0 for bound 0. By multiplication: biased by less than `bound / 2^64`.
+    /// Returns a number in `0..bound`, or 0 for bound 0. By multiplication: biased by less than `bound / 2^64`.
     fn below(&mut self, bound: u64) -> u64 {
         ((u128::from(self.next()) * u128::from(bound)) >> 64) as u64
     }
@@ -158,7 +156,7 @@ struct InFlight {
     len: u16,
 }
 
-/// One direction of the link. The wire's copies live in slots of its own memory, which are used again.
+/// One direction of the link. The copies on the wire live in slots of the link's own memory, which it reuses.
 struct Direction {
     random: Random,
     faults: Faults,
@@ -166,9 +164,9 @@ struct Direction {
     room: usize,
     slots: Vec<u8>,
     free_slots: Vec<u32>,
-    /// What keeps its order: arrivals never fall from front to back.
+    /// Copies that keep their order: arrivals never fall from front to back.
     in_order: VecDeque<InFlight>,
-    /// What was held back.
+    /// Copies that are held back.
     held_back: BinaryHeap<Reverse<InFlight>>,
     latest: Instant,
     counts: LinkCounts,
@@ -215,7 +213,7 @@ impl Direction {
         let copy = &mut self.slots[slot as usize * self.room..][..packet.len()];
         copy.copy_from_slice(packet);
         if self.random.happens(self.faults.corruption) {
-            let spared = if packet.len() > ETHERNET_HEADER { ETHERNET_HEADER as u64 * 8 } else { 0 };
+            let spared = if packet.len() > SHORTEST { SHORTEST as u64 * 8 } else { 0 };
             let bit = spared + self.random.below(packet.len() as u64 * 8 - spared);
             copy[bit as usize / 8] ^= 1 << (bit % 8);
             self.counts.corrupted += 1;
@@ -228,7 +226,7 @@ impl Direction {
         let order = self.counts.sent + self.counts.duplicated;
         let mut copy = InFlight { arrival, order, slot, len: packet.len() as u16 };
         if self.random.happens(self.faults.reordering) {
-            // Late by up to the longest travel once more, and by some microseconds on a link without delay.
+            // Late by at most the longest travel once more; on a link without delay by some microseconds.
             let late = 1_000 + self.random.below(most.max(100_000));
             copy.arrival = copy.arrival.max(self.latest) + Duration::from_nanos(late);
             self.held_back.push(Reverse(copy));
@@ -257,7 +255,7 @@ impl Direction {
         first.into_iter().chain(second).min()
     }
 
-    /// Takes the next copy that has arrived by `now` off the wire; its slot is to be put back.
+    /// Takes the next copy that has arrived by `now` off the wire. The caller frees its slot.
     #[inline]
     fn arrived(&mut self, now: Instant) -> Option<InFlight> {
         let copy = match (self.in_order.front(), self.held_back.peek()) {
@@ -281,14 +279,12 @@ impl Direction {
 
 /// One end of a link.
 ///
-/// Sending copies the packet onto the wire and gives the frame back at once; a packet that arrives needs a frame in the fill
-/// ring, or it is lost, as on a NIC.
+/// Sending copies the packet onto the wire and frees the frame at once. As on a NIC, a packet that arrives while the fill ring is
+/// empty is lost.
 pub struct PairDevice {
-    region: Region,
-    free: Vec<u32>,
+    pool: Pool,
     fill: Vec<u32>,
-    /// Received packets: chunk and length.
-    rx: VecDeque<(u32, u16)>,
+    rx: VecDeque<Packet>,
     link: Link,
     side: usize,
     counts: RingCounts,
@@ -296,35 +292,33 @@ pub struct PairDevice {
 
 impl PairDevice {
     fn new(link: &Link, side: usize, frames: usize, frame_size: usize) -> Self {
-        let region = Region::heap(frames, frame_size, 0);
         let mut device = Self {
-            free: (0..frames as u32).rev().collect(),
+            pool: Pool::new(frames, frame_size),
             fill: Vec::with_capacity(frames),
             rx: VecDeque::with_capacity(RING),
             link: link.clone(),
             side,
             counts: RingCounts::default(),
-            region,
         };
         device.refill();
         device
     }
 
-    /// Sets the [`super::Frame::home`] of the frames, for a device that becomes one of several.
+    /// Sets the [`super::umem::Frame::home`] of the frames, for a device that becomes one of several.
     ///
     /// # Panics
     /// If frames are out.
     pub fn set_home(&mut self, home: u8) {
-        self.region.set_home(home);
+        self.pool.set_home(home);
     }
 
     fn refill(&mut self) {
-        let total = self.region.count();
-        let quota = refill_quota(total, self.free.len(), self.fill.len(), total);
-        self.fill.extend(self.free.drain(self.free.len() - quota..));
+        let (total, free) = (self.pool.total(), &mut self.pool.free);
+        let quota = refill_quota(total, free.len(), self.fill.len(), total);
+        self.fill.extend(free.drain(free.len() - quota..));
     }
 
-    /// Moves what has arrived into the RX ring.
+    /// Moves the packets that have arrived into the RX ring.
     fn arrive(&mut self) {
         let mut state = self.link.lock();
         let now = state.now;
@@ -333,10 +327,9 @@ impl PairDevice {
             if self.rx.len() == RING {
                 self.counts.rx_ring_full += 1;
             } else if let Some(number) = self.fill.pop() {
-                let mut frame = self.region.take(number, HEADROOM, copy.len as usize);
+                let mut frame = self.pool.take((number, copy.len));
                 frame.copy_from_slice(&wire.slots[copy.slot as usize * wire.room..][..copy.len as usize]);
-                self.region.give_back(frame);
-                self.rx.push_back((number, copy.len));
+                self.rx.push_back(self.pool.put(frame));
             } else {
                 self.counts.fill_ring_empty += 1;
             }
@@ -349,23 +342,16 @@ impl Device for PairDevice {
     fn receive(&mut self, into: &mut Burst, limit: usize) -> usize {
         self.refill();
         self.arrive();
-        let count = limit.min(self.rx.len()).min(super::BURST);
-        into.extend(
-            self.rx.drain(..count).map(|(number, len)| self.region.take(number, HEADROOM, len as usize)),
-        );
-        count
+        self.pool.receive(&mut self.rx, into, limit)
     }
 
     fn recycle(&mut self, frames: &mut Burst) {
-        self.free.extend(frames.drain(..).map(|frame| self.region.give_back(frame)));
+        self.pool.recycle(frames);
         self.refill();
     }
 
     fn alloc(&mut self, into: &mut Burst, limit: usize) -> usize {
-        let count = limit.min(self.free.len());
-        let from = self.free.len() - count;
-        into.extend(self.free.drain(from..).map(|number| self.region.take(number, HEADROOM, 0)));
-        count
+        self.pool.alloc(into, limit)
     }
 
     fn transmit(&mut self, frames: &mut Burst) -> usize {
@@ -376,23 +362,19 @@ impl Device for PairDevice {
         let now = state.now;
         let wire = &mut state.directions[self.side];
         let mut submitted = 0;
-        for frame in frames.drain(..) {
+        for frame in &mut *frames {
             if frame.len() < SHORTEST {
                 self.counts.tx_invalid += 1;
             } else if submitted == RING {
                 self.counts.tx_ring_full += 1;
             } else {
-                wire.send(&frame, now);
+                wire.send(frame, now);
                 submitted += 1;
             }
-            self.free.push(self.region.give_back(frame));
         }
+        self.pool.recycle(frames);
         submitted
     }
-
-    fn wait(&mut self, _timeout: Duration) {}
-
-    fn wait_any(_devices: &mut [Self], _timeout: Duration) {}
 
     fn ring_counts(&mut self) -> RingCounts {
         self.counts
@@ -400,11 +382,11 @@ impl Device for PairDevice {
 
     fn census(&self) -> Census {
         let census = Census {
-            total: self.region.count(),
-            free: self.free.len(),
+            total: self.pool.total(),
+            free: self.pool.free.len(),
             rings: self.fill.len() + self.rx.len(),
         };
-        debug_assert_eq!(census.free + census.rings + self.region.out(), census.total);
+        debug_assert_eq!(census.free + census.rings + self.pool.held(), census.total);
         census
     }
 }
@@ -412,38 +394,24 @@ impl Device for PairDevice {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::device::{BURST, Frame};
+    use crate::device::queue::BURST;
+    use crate::device::testing;
     use proptest::prelude::*;
 
     /// Sends packets of 20 bytes that carry these numbers.
     fn send(device: &mut PairDevice, numbers: impl IntoIterator<Item = u64>) {
-        let mut burst = Burst::new();
-        for number in numbers {
-            assert_eq!(device.alloc(&mut burst, 1), 1);
-            let frame = burst.last_mut().unwrap();
-            frame.set_len(20);
-            frame.fill(0);
-            frame[12..].copy_from_slice(&number.to_be_bytes());
-            assert_eq!(device.transmit(&mut burst), 1);
-        }
+        let packet = |number: u64| [&[0; 12][..], &number.to_be_bytes()].concat();
+        testing::send(device, numbers.into_iter().map(packet));
     }
 
-    fn number(frame: &Frame) -> u64 {
-        u64::from_be_bytes(frame[12..20].try_into().unwrap())
-    }
-
-    /// Everything that can be received now.
+    /// Receives all packets that have arrived, and returns their numbers.
     fn drain(device: &mut PairDevice) -> Vec<u64> {
-        let mut numbers = Vec::new();
-        let mut burst = Burst::new();
-        while device.receive(&mut burst, BURST) > 0 {
-            numbers.extend(burst.iter().map(number));
-            device.recycle(&mut burst);
-        }
-        numbers
+        let number = |(_, packet): (u8, Vec<u8>)| u64::from_be_bytes(packet[12..].try_into().unwrap());
+        testing::drain(device).into_iter().map(number).collect()
     }
 
-    /// Sends `count` packets one by one over a faulty link and waits out the wire after each `batch`; what came, in order.
+    /// Sends `count` packets one by one over a faulty link, and waits until the wire is empty after each `batch`. Returns the numbers
+    /// that arrived, in order.
     fn exchange(seed: u64, faults: &Faults, count: u64, batch: u64) -> (Vec<u64>, LinkCounts) {
         let (mut left, mut right, link) = pair(seed, faults, 512, 2048);
         let mut came = Vec::new();

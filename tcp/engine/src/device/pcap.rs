@@ -1,23 +1,27 @@
-//! A device that writes what passes through it to a capture file. tcpdump cannot see packets that the XDP program steered
-//! away. Knows the file's format and lengths; never what the packets carry.
+//! A device that writes the packets that pass through it to a capture file: tcpdump sees none of the packets that the XDP program
+//! takes.
 
 use std::io::{self, Write};
 use std::time::Duration;
 
-use super::{Burst, Census, Device, RingCounts};
+use super::queue::{Burst, Census, Device};
+use super::umem::Frame;
+use crate::stats::RingCounts;
 
-/// The magic number of times in nanoseconds (draft-ietf-opsawg-pcap).
+/// The magic number of a file with times in nanoseconds (draft-ietf-opsawg-pcap).
 const NANOSECONDS: u32 = 0xa1b2_3c4d;
+/// Version 2.4 of the format.
+const VERSION: u32 = 4 << 16 | 2;
 /// `LINKTYPE_ETHERNET`
 const ETHERNET: u32 = 1;
-/// Longer than any frame: packets are written whole.
+/// Longer than any frame: the file holds whole packets.
 const SNAP_LENGTH: u32 = 1 << 16;
 
-/// A device around a device: received frames, and frames given to [`Device::transmit`], go to a pcap file as well.
+/// A device around a device, which also writes received frames and frames given to [`Device::transmit`] to a pcap file.
 ///
-/// The file can be read while it is written: its header is there at once, and packets are from one [`Device::ring_counts`] to the
-/// next. Writing blocks, so this is for looking at an exchange, not for measuring one. The first error ends the capture, not the
-/// device; [`Capture::finish`] tells it.
+/// The file can be read while it grows: the header is written at once, packets are flushed with each [`Device::ring_counts`].
+/// Writing blocks, so a capture is for looking at an exchange, not for measuring one. The first error ends the capture, not the
+/// device; [`Capture::finish`] returns it.
 pub struct Capture<D> {
     device: D,
     file: Box<dyn Write + Send>,
@@ -28,8 +32,8 @@ pub struct Capture<D> {
 }
 
 impl<D: Device> Capture<D> {
-    /// Writes the first `limit` packets to `file` (buffered, please), with the time that `clock` shows: since the Unix epoch,
-    /// asked once for each burst.
+    /// Writes the first `limit` packets to `file`, which should be buffered. `clock` returns the time since the Unix epoch; it is
+    /// called once for each burst.
     ///
     /// # Errors
     /// If the header cannot be written.
@@ -39,26 +43,21 @@ impl<D: Device> Capture<D> {
         limit: u64,
         clock: impl FnMut() -> Duration + Send + 'static,
     ) -> io::Result<Self> {
-        let mut header = [0; 24];
-        header[..4].copy_from_slice(&NANOSECONDS.to_le_bytes());
-        // Version 2.4.
-        header[4..8].copy_from_slice(&[2, 0, 4, 0]);
-        header[16..20].copy_from_slice(&SNAP_LENGTH.to_le_bytes());
-        header[20..].copy_from_slice(&ETHERNET.to_le_bytes());
-        file.write_all(&header)?;
+        let header = [NANOSECONDS, VERSION, 0, 0, SNAP_LENGTH, ETHERNET].map(u32::to_le_bytes);
+        file.write_all(header.as_flattened())?;
         file.flush()?;
         Ok(Self { device, file: Box::new(file), clock: Box::new(clock), left: limit, outcome: Ok(()) })
     }
 
-    /// The device inside.
+    /// Returns the device inside.
     pub fn device_mut(&mut self) -> &mut D {
         &mut self.device
     }
 
-    /// Ends the capture: what passes from now on is not written.
+    /// Ends the capture.
     ///
     /// # Errors
-    /// The first error there was in writing the file.
+    /// The first error in writing the file.
     pub fn finish(&mut self) -> io::Result<()> {
         self.left = 0;
         let flushed = self.file.flush();
@@ -66,39 +65,29 @@ impl<D: Device> Capture<D> {
     }
 }
 
-/// Writes packets while any are left to write and nothing failed.
-fn write(
-    file: &mut dyn Write,
-    clock: &mut dyn FnMut() -> Duration,
-    left: &mut u64,
-    packets: &[super::Frame],
-) -> io::Result<()> {
-    if *left == 0 || packets.is_empty() {
-        return Ok(());
-    }
-    let now = clock();
-    for packet in packets.iter().take(usize::try_from(*left).unwrap_or(usize::MAX)) {
-        *left -= 1;
-        let len = packet.len() as u32;
-        let mut record = [0; 16];
-        // The format holds seconds in 32 bits: until the year 2106.
-        for (place, value) in
-            record.chunks_exact_mut(4).zip([now.as_secs() as u32, now.subsec_nanos(), len, len])
-        {
-            place.copy_from_slice(&value.to_le_bytes());
-        }
-        file.write_all(&record)?;
-        file.write_all(packet)?;
-    }
-    // The last packet's file is whole at once, even if the process is killed later.
-    if *left == 0 { file.flush() } else { Ok(()) }
-}
-
 impl<D> Capture<D> {
-    fn capture(&mut self, packets: &[super::Frame]) {
+    fn capture(&mut self, packets: &[Frame]) {
         if self.outcome.is_ok() {
-            self.outcome = write(&mut self.file, &mut self.clock, &mut self.left, packets);
+            self.outcome = self.write(packets);
         }
+    }
+
+    /// Writes as many of the packets as the limit allows.
+    fn write(&mut self, packets: &[Frame]) -> io::Result<()> {
+        if self.left == 0 || packets.is_empty() {
+            return Ok(());
+        }
+        let now = (self.clock)();
+        for packet in packets.iter().take(usize::try_from(self.left).unwrap_or(usize::MAX)) {
+            self.left -= 1;
+            let len = packet.len() as u32;
+            // The format holds seconds in 32 bits: until the year 2106.
+            let record = [now.as_secs() as u32, now.subsec_nanos(), len, len].map(u32::to_le_bytes);
+            self.file.write_all(record.as_flattened())?;
+            self.file.write_all(packet)?;
+        }
+        // The file is whole once the last packet is written, even if the process is killed later.
+        if self.left == 0 { self.file.flush() } else { Ok(()) }
     }
 }
 
@@ -127,15 +116,8 @@ impl<D: Device> Device for Capture<D> {
         self.device.wait(timeout);
     }
 
-    /// A capture goes around a bundle, not into one: the first is waited for.
-    fn wait_any(devices: &mut [Self], timeout: Duration) {
-        if let Some(first) = devices.first_mut() {
-            first.wait(timeout);
-        }
-    }
-
     fn ring_counts(&mut self) -> RingCounts {
-        // Asked for every 100 ms: often enough for who reads meanwhile and after a kill, and no packet pays for it.
+        // Every 100 ms: often enough for a reader of the growing file, and no packet pays for it.
         if self.outcome.is_ok() {
             self.outcome = self.file.flush();
         }
@@ -156,7 +138,7 @@ mod tests {
     use crate::device::BURST;
     use crate::device::pair::{Faults, PairDevice, pair};
 
-    /// A file in memory that fails when it would grow beyond its bound.
+    /// A file in memory. A write beyond its bound fails.
     #[derive(Clone)]
     struct Bounded(Arc<Mutex<Vec<u8>>>, usize);
 
@@ -165,7 +147,7 @@ mod tests {
             Self(Arc::default(), bound)
         }
 
-        /// The packets of the file: time and bytes.
+        /// Returns the packets of the file: time and bytes.
         fn read(&self) -> Vec<(Duration, Vec<u8>)> {
             let file = self.0.lock().unwrap();
             let word = |at: usize| u32::from_le_bytes(file[at..at + 4].try_into().unwrap());
@@ -229,7 +211,7 @@ mod tests {
         send(&mut ours, &[1, 2]);
         send(&mut theirs, &[3]);
         let mut burst = Burst::new();
-        // A burst that is not empty: only what comes is written.
+        // A burst that holds a frame already: only the received packet is written.
         ours.alloc(&mut burst, 1);
         assert_eq!(ours.receive(&mut burst, BURST), 1);
         assert_eq!(ours.receive(&mut burst, BURST), 0);
@@ -252,7 +234,7 @@ mod tests {
             ours.ring_counts();
             assert_eq!(file.read().len(), round);
         }
-        // What cannot be written then is told at the end as well.
+        // An error of that flush is returned at the end.
         let full = Bounded::new(24);
         let mut ours = Capture::new(ours, BufWriter::new(full.clone()), 100, || Duration::ZERO).unwrap();
         send(&mut ours, &[1]);

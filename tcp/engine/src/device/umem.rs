@@ -1,7 +1,7 @@
-//! The memory that frames are cut from, and the move-only handle to one of them. Knows chunks and lengths; never what they carry.
+//! The memory that frames are cut from, and the move-only handle to one frame.
 #![allow(
     unsafe_code,
-    reason = "frames are windows into memory shared with the kernel; every block states what keeps it sound"
+    reason = "frames are windows into memory shared with the kernel; every block states why it is sound"
 )]
 
 use std::fmt;
@@ -9,16 +9,17 @@ use std::mem::ManuallyDrop;
 use std::ops::{Deref, DerefMut};
 use std::ptr::{self, NonNull};
 
-/// Where a packet written by us starts in its chunk, in bytes: the kernel's `XDP_PACKET_HEADROOM`, in memory devices too, so that
-/// a frame holds as much in a simulation as on a NIC.
+/// Where a packet that the engine writes starts in its chunk, in bytes: the kernel's `XDP_PACKET_HEADROOM`. Devices in memory have it
+/// too, so that a frame holds as much in a simulation as on a NIC.
 pub const HEADROOM: usize = 256;
 
-/// One chunk of a device's memory, holding at most one packet.
+/// One chunk of a device's memory, which holds at most one packet.
 ///
-/// Move-only, and only this module makes one, so that a chunk is in exactly one ring or hand: using a frame after it was
-/// submitted does not compile. Dropping one loses the chunk; give it back with [`super::Device::recycle`].
+/// A frame is move-only, and only this module makes one, so that a chunk is in exactly one ring or hand: using a frame after it was
+/// submitted does not compile. Dropping a frame loses the chunk; give it back with `Device::recycle`.
 ///
-/// Two words, so that it is handed on in registers: one that was just written in parts and is copied as a whole is waited for.
+/// A frame is two words, so that it moves in registers. A larger struct goes through memory, and a load of a whole that was just
+/// written in parts stalls the processor.
 #[must_use = "a dropped frame is lost to its device: recycle or transmit it"]
 pub struct Frame {
     chunk: NonNull<u8>,
@@ -26,7 +27,7 @@ pub struct Frame {
     shape: u64,
 }
 
-// SAFETY: a frame is the only handle to its chunk (`Region::take` refuses a number that is away), so moving it to another
+// SAFETY: a frame is the only handle to its chunk (`Region::take` panics for a chunk whose frame exists), so moving it to another
 // thread moves the access with it.
 unsafe impl Send for Frame {}
 
@@ -47,28 +48,28 @@ impl Frame {
         (self.shape >> 32) as u16 as usize
     }
 
-    /// Which of several devices bound together the frame belongs to.
+    /// Returns which device of a bundle the frame belongs to.
     #[must_use]
     #[inline]
     pub const fn home(&self) -> u8 {
         (self.shape >> 48) as u8
     }
 
-    /// Where the packet starts in the chunk, in bytes.
+    /// Returns where the packet starts in the chunk, in bytes.
     #[must_use]
     #[inline]
     pub const fn start(&self) -> usize {
         (self.shape >> 16) as u16 as usize
     }
 
-    /// The longest packet the chunk can hold from its present start, in bytes.
+    /// Returns the length of the longest packet that the chunk can hold from the packet's start, in bytes.
     #[must_use]
     #[inline]
     pub const fn capacity(&self) -> usize {
         self.size() - self.start()
     }
 
-    /// Sets the packet's length in bytes. What lies beyond the old length is whatever the chunk held before.
+    /// Sets the packet's length in bytes. Bytes beyond the old length are those that the chunk held before.
     ///
     /// # Panics
     /// If `len` is larger than [`Frame::capacity`].
@@ -84,8 +85,8 @@ impl Deref for Frame {
 
     #[inline]
     fn deref(&self) -> &[u8] {
-        // SAFETY: `Region::take` made the chunk `size` bytes of initialised memory that outlives the frame and that no one
-        // else accesses; `start + len <= size` is kept by `set_len` and by `Region::take`.
+        // SAFETY: the chunk is `size` bytes of initialised memory that outlives the frame and that only this frame accesses;
+        // `set_len` and `Region::take` keep `start + len <= size`.
         unsafe { std::slice::from_raw_parts(self.chunk.as_ptr().add(self.start()), self.packet_len()) }
     }
 }
@@ -93,7 +94,7 @@ impl Deref for Frame {
 impl DerefMut for Frame {
     #[inline]
     fn deref_mut(&mut self) -> &mut [u8] {
-        // SAFETY: as in `deref`, and `&mut self` is the only way to the only handle.
+        // SAFETY: as in `deref`, and `&mut self` is the only access to the only handle.
         unsafe { std::slice::from_raw_parts_mut(self.chunk.as_ptr().add(self.start()), self.packet_len()) }
     }
 }
@@ -104,15 +105,15 @@ impl fmt::Debug for Frame {
     }
 }
 
-/// The memory of one device, cut into chunks of one size: the only maker of frames, and the only one who takes them back.
+/// The memory of one device, cut into chunks of one size. Only a region makes frames and takes them back.
 ///
-/// It knows which chunks have a frame out in someone's hand. Whether a chunk that has none is free or in a ring shared with
-/// the kernel is the device's knowledge, and the promise of its unsafe ring calls.
+/// A region knows which chunks have a frame outside. The device knows whether any other chunk is free or in a ring shared with the
+/// kernel; its unsafe ring calls promise that.
 pub struct Region {
     base: NonNull<u8>,
     count: u32,
     frame_size: u16,
-    /// 2^64 divided by that, rounded up: an offset's upper 64 bits times it are the number of its chunk.
+    /// 2^64 divided by `frame_size`, rounded up: the upper 64 bits of its product with an offset are the number of the chunk.
     reciprocal: u64,
     home: u8,
     out: u32,
@@ -125,18 +126,18 @@ pub struct Region {
 enum Backing {
     /// A boxed slice of this many bytes, turned into the raw pointer `base`.
     Heap(usize),
-    /// Memory of another owner, alive as long as this handle.
+    /// Memory of another owner, which lives as long as this handle.
     Lent(ManuallyDrop<Box<dyn Send>>),
 }
 
-// SAFETY: the region owns its memory, and the frames cut from it are handles of their own; nothing in it is tied to a thread.
+// SAFETY: the region owns its memory, and each frame is a handle of its own; nothing here is tied to a thread.
 unsafe impl Send for Region {}
 
 impl Region {
-    /// `count` zeroed chunks of `frame_size` bytes on the heap.
+    /// Returns `count` zeroed chunks of `frame_size` bytes on the heap.
     ///
     /// # Panics
-    /// If `count` is not in `1..=2^32 - 1`, or `frame_size` not in `HEADROOM + 1..=65535`: both are the programmer's choice.
+    /// If `count` is not in `1..=2^32 - 1`, or `frame_size` not in `HEADROOM + 1..=65535`: the programmer chooses both.
     #[must_use]
     pub fn heap(count: usize, frame_size: usize, home: u8) -> Self {
         let bytes = count * frame_size;
@@ -145,11 +146,10 @@ impl Region {
         Self::new(base, count, frame_size, home, Backing::Heap(bytes))
     }
 
-    /// `count` chunks of `frame_size` bytes of somebody else's memory, such as a UMEM, from `base` on.
+    /// Returns `count` chunks of `frame_size` bytes of another owner's memory, such as a UMEM, from `base` on.
     ///
     /// # Safety
-    /// The memory is initialised, lives until `owner` is dropped, and nobody but frames of this region touches a chunk while
-    /// its frame exists.
+    /// The memory is initialised and lives until `owner` is dropped. While a frame exists, only that frame accesses its chunk.
     ///
     /// # Panics
     /// See [`Region::heap`].
@@ -180,19 +180,19 @@ impl Region {
         }
     }
 
-    /// All chunks.
+    /// Returns the number of chunks.
     #[must_use]
     pub const fn count(&self) -> usize {
         self.count as usize
     }
 
-    /// Bytes of memory.
+    /// Returns the bytes of memory of all chunks.
     #[must_use]
     pub const fn memory_bytes(&self) -> usize {
         self.count() * self.frame_size as usize
     }
 
-    /// Was this frame cut from here?
+    /// Returns whether this region made the frame.
     #[must_use]
     #[inline]
     pub fn owns(&self, frame: &Frame) -> bool {
@@ -200,25 +200,25 @@ impl Region {
             < self.count() * self.frame_size as usize
     }
 
-    /// Chunks whose frame is in someone's hand.
+    /// Returns the number of chunks whose frame is outside.
     #[must_use]
     pub const fn out(&self) -> usize {
         self.out as usize
     }
 
-    /// Names the device among others bound together.
+    /// Sets the device's number in a bundle, which its frames will carry.
     ///
     /// # Panics
-    /// If frames are out: they would carry the old name.
+    /// If frames are outside: they carry the old number.
     pub fn set_home(&mut self, home: u8) {
         assert!(self.out == 0, "a device renamed while {} of its frames are out", self.out);
         self.home = home;
     }
 
-    /// The frame of chunk `number`, with a packet of `len` bytes from `start`.
+    /// Makes the frame of chunk `number`, with a packet of `len` bytes from `start`.
     ///
     /// # Panics
-    /// If there is no such chunk, if its frame is out already, or if the packet does not fit the chunk.
+    /// If there is no such chunk, if its frame exists already, or if the packet does not fit the chunk.
     #[inline(always)]
     pub fn take(&mut self, number: u32, start: usize, len: usize) -> Frame {
         assert!(number < self.count, "chunk {number} of {}", self.count);
@@ -230,17 +230,17 @@ impl Region {
         Frame::new(self.chunk(number), len, start, self.frame_size, self.home)
     }
 
-    /// Ends a frame; its number is at home again.
+    /// Ends a frame and returns its chunk's number.
     ///
     /// # Panics
-    /// If the frame was cut from another region.
+    /// If another region made the frame.
     #[inline(always)]
     #[expect(clippy::needless_pass_by_value, reason = "taking the frame by value is what ends it")]
     pub fn give_back(&mut self, frame: Frame) -> u32 {
         let offset = frame.chunk.addr().get().wrapping_sub(self.base.addr().get()) as u64;
-        // Exact for what is a chunk's offset; for what is not, the assertion says so.
+        // Exact for a chunk's offset; any other fails the assertion.
         let number = ((u128::from(offset) * u128::from(self.reciprocal)) >> 64) as u32;
-        // A region with frames out is never freed, so equal addresses mean the same region.
+        // A region with frames outside is never freed, so equal addresses mean the same region.
         assert!(number < self.count && frame.chunk == self.chunk(number), "{frame:?} is of another device");
         self.away[number as usize / 64] &= !(1 << (number % 64));
         self.out -= 1;
@@ -257,16 +257,16 @@ impl Region {
 impl Drop for Region {
     fn drop(&mut self) {
         if self.out > 0 {
-            // A frame out there would dangle. Its memory (and the UMEM, with its socket) stays until the process ends.
+            // A frame outside would dangle. The memory (and the UMEM, with its socket) stays until the process ends.
             return;
         }
         match &mut self.backing {
             Backing::Heap(bytes) => {
                 let memory = ptr::slice_from_raw_parts_mut(self.base.as_ptr(), *bytes);
-                // SAFETY: `heap` made this pointer of this length from a box, and no frame of it is left.
+                // SAFETY: `heap` made this pointer of this length from a box, and no frame is left.
                 drop(unsafe { Box::from_raw(memory) });
             }
-            // SAFETY: this is the only drop of the handle, which is not used afterwards, and no frame of its memory is left.
+            // SAFETY: this is the only drop of the handle, nothing uses the handle afterwards, and no frame is left.
             Backing::Lent(owner) => unsafe { ManuallyDrop::drop(owner) },
         }
     }
