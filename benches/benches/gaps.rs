@@ -98,7 +98,7 @@ fn seated<D: Device, A: Application>(mac: Mac, device: D, application: A) -> Wor
 }
 
 fn generator(desk: &Arc<Desk>) -> Generator {
-    let space = Space::new(&[(Address::v4([198, 19, 0, 0]), 16)], 1024..=65_535, &[(TARGET, 80)]);
+    let space = Space::new(&["198.19.0.0/16".parse().unwrap()], 1024..=65_535, &[(TARGET, 80)]);
     let space = Arc::new(space.expect("prefix, ports and target go together"));
     let setup = Setup {
         targets: vec![Target {

@@ -173,7 +173,7 @@ fn allocations_of_a_generator(percent: f64) -> u64 {
     wire.set_faults(&faults);
     let (recorder, mut collector) = meters(2);
     let desk = Arc::<Desk>::default();
-    let sources = [(Address::v4([198, 19, 0, 0]), 24)];
+    let sources = ["198.19.0.0/24".parse().unwrap()];
     let space = Space::new(&sources, 1024..=2023, &[(Address::v4([198, 18, 0, 2]), 80)]).unwrap();
     let setup = Setup {
         targets: vec![Target {

@@ -10,9 +10,6 @@ use crate::stats::{Cell, DropReason};
 use crate::time::Instant;
 use crate::wire::{self, Packet, Unreachable};
 
-/// Bits of an IPv4 address's mapped form in front of it.
-const MAPPED_PREFIX_LEN: u8 = 96;
-
 impl<A: Application> Endpoint<A> {
     /// What is no segment, or no good one.
     #[cold]
@@ -132,8 +129,6 @@ impl<A: Application> Endpoint<A> {
 
     /// Is it an address that only synmill has?
     pub(super) fn owns(&self, address: &Address) -> bool {
-        self.owned.iter().any(|&(prefix, len)| {
-            prefix.shares_prefix(address, if prefix.is_v4() { MAPPED_PREFIX_LEN + len } else { len })
-        })
+        self.owned.iter().any(|prefix| prefix.contains(*address))
     }
 }

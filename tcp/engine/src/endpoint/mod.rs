@@ -32,7 +32,7 @@ pub use view::{Lookup, View, Viewer};
 use waiting::Waiting;
 
 use crate::device::{BURST, Burst, Frame};
-use crate::flow::{Address, FlowHasher, FlowKey, FlowTable, Share, SlotSet, Timers};
+use crate::flow::{Address, FlowHasher, FlowKey, FlowTable, Prefix, Share, SlotSet, Timers};
 use crate::hint::seldom;
 use crate::proto::{Environment, IsnSecret, State};
 use crate::service::{Pending, Then};
@@ -57,9 +57,9 @@ const SEGMENTS_PER_VISIT: usize = 16;
 pub struct Config<A> {
     /// What the endpoint works for.
     pub application: A,
-    /// Prefixes of addresses that only synmill has, with their lengths (0 to 32 for IPv4, 0 to 128 for IPv6): ARP,
-    /// neighbour discovery and echo are answered for them, and closed ports on them refuse with RST.
-    pub owned: Vec<(Address, u8)>,
+    /// Addresses that only synmill has: the endpoint answers ARP, neighbour discovery and echo for them, and refuses closed ports
+    /// on them with RST.
+    pub owned: Vec<Prefix>,
     /// The interface's Ethernet address.
     pub mac: Mac,
     /// The interface's MTU in bytes.
@@ -161,7 +161,7 @@ pub fn memory_needed(max_connections: usize, max_kept_frames: usize) -> usize {
 /// One core's TCP.
 pub struct Endpoint<A> {
     application: A,
-    owned: Vec<(Address, u8)>,
+    owned: Vec<Prefix>,
     mac: Mac,
     mtu: usize,
     checks: Checks,

@@ -2,6 +2,7 @@
 
 mod hash;
 mod key;
+mod prefix;
 mod set;
 mod slots;
 mod table;
@@ -9,6 +10,7 @@ mod timers;
 
 pub use hash::FlowHasher;
 pub use key::{Address, FlowKey};
+pub use prefix::Prefix;
 pub use set::SlotSet;
 pub use slots::{Moment, SlotReader, Slots, Words};
 pub use table::{FlowIndex, FlowTable, Full};

@@ -8,7 +8,8 @@ use std::time::Duration;
 use clap::builder::{PossibleValuesParser, TypedValueParser as _};
 use clap::{ArgGroup, Args, ValueEnum};
 
-use super::{OUTPUT, Prefix, Rings, parse_address, parse_count, parse_duration};
+use super::{OUTPUT, Rings, parse_address, parse_count, parse_duration};
+use synmill_engine::flow::Prefix;
 use synmill_engine::generator::{CloseBy, Load};
 use synmill_engine::service::{BODY_MAX, Invalid, parse_size};
 

@@ -2,7 +2,6 @@
 
 mod bench;
 mod conns;
-mod prefix;
 mod serve;
 
 use std::ffi::OsString;
@@ -16,7 +15,6 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub use bench::{Bench, Workload};
 pub use conns::Conns;
-pub use prefix::Prefix;
 pub use serve::{Listen, Serve};
 
 /// The `synmill` command.

@@ -168,11 +168,10 @@ pub fn bench(config: &Bench) -> Result<BenchReport, Error> {
 
 /// All the tuples that connections may have.
 fn space(config: &Bench) -> Result<Space, Error> {
-    let sources: Vec<(Address, u8)> =
-        config.sources().iter().map(|source| (Address::from(source.address()), source.len())).collect();
     let targets: Vec<(Address, u16)> =
         config.targets().iter().map(|target| (Address::from(target.ip()), target.port())).collect();
-    Space::new(&sources, config.source_ports().clone(), &targets).map_err(|error| Error(error.to_string()))
+    Space::new(config.sources(), config.source_ports().clone(), &targets)
+        .map_err(|error| Error(error.to_string()))
 }
 
 /// Are there enough tuples for none to come back before its TIME-WAIT has ended?

@@ -195,8 +195,8 @@ impl Taken {
 
     /// Tells the program which addresses and ports are ours.
     fn steer_to(&mut self, listeners: &[SocketAddr]) -> Result<(), SteerError> {
-        for &(owned, prefix_len) in &self.plan.owned {
-            self.steer.add_owned(owned, prefix_len.into())?;
+        for &owned in &self.plan.owned {
+            self.steer.add_owned(owned)?;
         }
         listeners
             .iter()
@@ -216,10 +216,10 @@ impl Taken {
         }
         lines.push(format!("frames: {}", self.frames));
         lines.push(format!("memory for connections: {:.1} MB", memory_bytes as f64 / 1e6));
-        for &(owned, len) in &self.plan.owned {
-            let whole = len == if owned.is_v4() { 32 } else { 128 };
-            let len = if whole { String::new() } else { format!("/{len}") };
-            lines.push(format!("owned: {}{len} is not the kernel's, we answer for it", owned.to_ip()));
+        for owned in &self.plan.owned {
+            let len = if owned.is_host() { String::new() } else { format!("/{}", owned.len()) };
+            lines
+                .push(format!("owned: {}{len} is not the kernel's, we answer for it", owned.first().to_ip()));
         }
         lines.extend(self.plan.notes.iter().map(|note| format!("note: {note}")));
         lines
@@ -355,15 +355,15 @@ fn total(counters: &[Arc<Counters>]) -> Snapshot {
 /// kernel joins the groups of its own addresses alone.
 fn join_groups(interface: &Interface, plan: &Plan) -> Vec<UdpSocket> {
     let mut memberships = Vec::new();
-    for &(owned, len) in &plan.owned {
-        let IpAddr::V6(first) = owned.to_ip() else { continue };
-        if !is_asked_for(interface, owned, len) {
+    for owned in &plan.owned {
+        let IpAddr::V6(first) = owned.first().to_ip() else { continue };
+        if !is_asked_for(interface, owned) {
             continue;
         }
-        let count = 1_u128.checked_shl(128 - u32::from(len)).unwrap_or(u128::MAX);
+        let count = 1_u128.checked_shl(128 - u32::from(owned.len())).unwrap_or(u128::MAX);
         if count > MOST_GROUPS.into() {
             say(&format!(
-                "note: {first}/{len} has more addresses than groups to join: if neighbours do not find them, \
+                "note: {owned} has more addresses than groups to join: if neighbours do not find them, \
                  ip link set {} allmulticast on",
                 interface.name
             ));

@@ -16,7 +16,7 @@ use crate::host::interface::spread::Steering;
 use crate::host::interface::{self, Help, Interface};
 use synmill_engine::device::umem::HEADROOM;
 use synmill_engine::device::{Buffers, LINK_HEADER, MAX_FRAME_SIZE, MAX_PIECES};
-use synmill_engine::flow::Address;
+use synmill_engine::flow::Prefix;
 use synmill_engine::wire::Mac;
 
 pub use self::holder::Holder;
@@ -87,7 +87,7 @@ pub struct Plan {
     pub workers: Vec<Place>,
     /// Prefixes of addresses that the kernel does not have, with their lengths (0 to 32 for IPv4, 0 to 128 for IPv6): we answer
     /// ARP and neighbour solicitations for them.
-    pub owned: Vec<(Address, u8)>,
+    pub owned: Vec<Prefix>,
     /// What is set on the NIC so that packets come to the workers' queues.
     pub steering: Steering,
     /// Lines the user should read, none of them an error.
@@ -379,7 +379,7 @@ mod tests {
             mtu: 1500,
             up: true,
             carrier: true,
-            addresses: vec![("198.18.0.2".parse().unwrap(), 24)],
+            addresses: vec![("198.18.0.2".parse().unwrap(), "198.18.0.0/24".parse().unwrap())],
             elsewhere: vec![("198.19.0.1".parse().unwrap(), "t1".into())],
             carries_vlans: false,
             offloads: Offloads { lro: false, strips_vlan: true },

@@ -35,10 +35,7 @@ fn config(service: &str) -> Config<Listeners<BuiltIn>> {
     let service: BuiltIn = service.parse().unwrap();
     Config {
         application: Listeners(vec![Listener { address: Address::v4([0; 4]), port: 80, service }]),
-        owned: vec![
-            (Address::v4([198, 18, 7, 0]), 24),
-            (Address::v6([0xfd, 0, 0, 0x18, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]), 64),
-        ],
+        owned: vec!["198.18.7.0/24".parse().unwrap(), "fd00:18::/64".parse().unwrap()],
         mac: US,
         mtu: 1500,
         max_connections: 256,

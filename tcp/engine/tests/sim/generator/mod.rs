@@ -18,7 +18,7 @@ use std::time::Duration;
 use synmill_engine::device::pair::{Faults, Link, PairDevice, pair};
 use synmill_engine::device::{Burst, Census, Device, RingCounts};
 use synmill_engine::endpoint::{Application, Config, Endpoint, Listener, Listeners, memory_needed};
-use synmill_engine::flow::{Address, FlowKey};
+use synmill_engine::flow::{Address, FlowKey, Prefix};
 use synmill_engine::generator::desk::{Desk, Trial};
 use synmill_engine::generator::dialogue::Script;
 use synmill_engine::generator::meters::{Collector, Interval, Meter, meters};
@@ -74,7 +74,7 @@ struct Plan {
     service: &'static str,
     /// Whether the generators, and the responders, let segments ride together.
     piggyback: [bool; 2],
-    sources: Vec<(Address, u8)>,
+    sources: Vec<Prefix>,
     ports: RangeInclusive<u16>,
     targets: Vec<(Address, u16)>,
     /// Room in each worker's table, and in each responder's.
@@ -94,7 +94,7 @@ impl Default for Plan {
             holds: false,
             service: "http:64",
             piggyback: [true; 2],
-            sources: vec![(Address::v4([198, 19, 0, 0]), 16)],
+            sources: vec!["198.19.0.0/16".parse().unwrap()],
             ports: 1024..=65_535,
             targets: vec![(TARGET, PORT)],
             slots: [4096; 2],
@@ -116,7 +116,7 @@ impl Plan {
         Config {
             application,
             // Closed ports refuse.
-            owned: if side == 1 { vec![(TARGET, 32), (TARGET_V6, 128)] } else { Vec::new() },
+            owned: if side == 1 { [TARGET, TARGET_V6].map(Prefix::host).to_vec() } else { Vec::new() },
             mac: [GENERATOR_MAC, RESPONDER_MAC][side],
             mtu: 1500,
             max_connections: self.slots[side],
