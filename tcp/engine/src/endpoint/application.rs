@@ -11,7 +11,7 @@ use crate::wire::Link;
 /// A connection as its application sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Id {
-    /// Its number, below [`super::Config::max_connections`]; another connection may have it afterwards.
+    /// Its number, below [`super::Settings::max_connections`]; another connection may have it afterwards.
     pub slot: u32,
     /// The number of the listener that accepted it, or the one that was given with the active OPEN.
     pub role: u16,

@@ -52,11 +52,38 @@ const MOST_RECORDS: usize = 1 << 18;
 /// Segments one connection may send before the next has its turn.
 const SEGMENTS_PER_VISIT: usize = 16;
 
+/// What the user chooses of an endpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// The most connections held at once, in all states.
+    pub max_connections: usize,
+    /// 2 MSL.
+    pub time_wait: Duration,
+    /// Accept segments whose checksum a virtual device left to hardware.
+    pub accept_partial_checksums: bool,
+    /// Send acknowledgement, text and FIN in one segment where they may share it. Without it each has a segment of its own, as
+    /// textbooks draw it.
+    pub piggyback: bool,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            max_connections: 1_000_000,
+            time_wait: Duration::from_secs(60),
+            accept_partial_checksums: false,
+            piggyback: true,
+        }
+    }
+}
+
 /// What an endpoint is made of.
 #[derive(Clone, Debug)]
 pub struct Config<A> {
     /// What the endpoint works for.
     pub application: A,
+    /// What the user chose.
+    pub settings: Settings,
     /// Addresses that only synmill has: the endpoint answers ARP, neighbour discovery and echo for them, and refuses closed ports
     /// on them with RST.
     pub owned: Vec<Prefix>,
@@ -64,17 +91,8 @@ pub struct Config<A> {
     pub mac: Mac,
     /// The interface's MTU in bytes.
     pub mtu: usize,
-    /// The most connections held at once, in all states.
-    pub max_connections: usize,
     /// The most received frames kept for later, all connections together.
     pub max_kept_frames: usize,
-    /// 2 MSL.
-    pub time_wait: Duration,
-    /// Accept segments whose checksum a virtual device left to hardware.
-    pub accept_partial_checksums: bool,
-    /// Send acknowledgement, text and FIN together where they may ride together. Without it each goes alone, as textbooks
-    /// draw it.
-    pub piggyback: bool,
     /// 256 random bits, the same for all workers that share flows.
     pub seed: [u64; 4],
 }
@@ -196,19 +214,20 @@ impl<A: Application> Endpoint<A> {
     /// Allocates everything the endpoint will ever use.
     #[must_use]
     pub fn new(config: Config<A>, now: Instant, counters: Arc<Counters>) -> Self {
-        let time_wait_ms = config.time_wait.as_millis().min(u128::from(u32::MAX / 4)) as u32;
+        let Settings { max_connections, time_wait, accept_partial_checksums, piggyback } = config.settings;
+        let time_wait_ms = time_wait.as_millis().min(u128::from(u32::MAX / 4)) as u32;
         let environment = |headers: usize| Environment {
             local_mss: config.mtu.saturating_sub(headers).clamp(64, 0xffff - 1) as u16,
             time_wait_ms,
         };
-        let Sizes { capacity, max_half_open, records } = Sizes::of(config.max_connections);
+        let Sizes { capacity, max_half_open, records } = Sizes::of(max_connections);
         Self {
             environments: [environment(40), environment(60)],
             application: config.application,
             owned: config.owned,
             mac: config.mac,
             mtu: config.mtu,
-            checks: Checks { accept_partial_checksums: config.accept_partial_checksums },
+            checks: Checks { accept_partial_checksums },
             hasher: FlowHasher::new(config.seed),
             isn: IsnSecret::from_seed(&config.seed),
             counters,
@@ -225,7 +244,7 @@ impl<A: Application> Endpoint<A> {
             siblings: Vec::new(),
             work: std::iter::repeat_with(Work::default).take(BURST).collect(),
             draining: None,
-            piggyback: config.piggyback,
+            piggyback,
             aborted: 0,
         }
     }

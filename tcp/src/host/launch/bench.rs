@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use super::files::{self, Replacement};
-use super::jobs::{Limits, Place};
+use super::jobs::Place;
 use super::session::{Left, Session, Taken, check_captures};
 use super::signals::Signals;
 use super::trial::{LEAD, Run, statistics};
@@ -20,6 +20,7 @@ use crate::face::report::hdr::{Log, Serializer};
 use crate::face::report::{Host, Named, Site, grouped};
 use crate::host::interface::{self, Interface, Statistics, route};
 use crate::host::preflight::{Machine, Plan};
+use synmill_engine::endpoint::Settings;
 use synmill_engine::flow::Address;
 use synmill_engine::generator::desk::Desk;
 use synmill_engine::generator::dialogue::{Payload, Script};
@@ -71,9 +72,10 @@ pub fn bench(config: &Bench) -> Result<BenchReport, Error> {
         .map(|_| meters::meters(SPARES))
         .map(|(recorder, collector)| (Some(recorder), collector))
         .unzip();
-    let limits = Limits {
+    let settings = Settings {
         max_connections: config.max_connections(),
         time_wait: config.time_wait(),
+        accept_partial_checksums: rings.accept_partial_checksums,
         piggyback: config.piggyback,
     };
     let seed =
@@ -103,7 +105,7 @@ pub fn bench(config: &Bench) -> Result<BenchReport, Error> {
     let command: Vec<String> = std::env::args().collect();
     let log = hdr.as_mut().map(|file| Log::begin(file, &mut serializer, &command, SystemTime::now()));
     let log = log.transpose().map_err(|error| Error(format!("writing the interval log: {error}")))?;
-    let session = taken.start(rings, &limits, generator, &[])?;
+    let session = taken.start(rings, &settings, generator, &[])?;
     for line in said(config, &space, rss.is_some()) {
         say(&line);
     }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::crew::Crew;
-use super::jobs::{self, Clock, Limits, Made, Place};
+use super::jobs::{self, Clock, Made, Place};
 use super::ladder::{Ladder, Reached};
 use super::signals::Signals;
 use super::{Error, files, queues, say};
@@ -22,7 +22,7 @@ use crate::host::preflight::{Plan, is_asked_for};
 use crate::host::program::{Steer, SteerError};
 use crate::host::rings::XdpDevice;
 use synmill_engine::device::Device as _;
-use synmill_engine::endpoint::Application;
+use synmill_engine::endpoint::{Application, Settings};
 use synmill_engine::flow::Address;
 use synmill_engine::stats::{Counters, Snapshot};
 use synmill_engine::worker::{Control, Phase};
@@ -139,7 +139,7 @@ impl Taken {
     pub(super) fn start<A: Application + Send + 'static>(
         mut self,
         rings: &Rings,
-        limits: &Limits,
+        settings: &Settings,
         application: impl FnMut(&Place) -> A + Send,
         listeners: &[SocketAddr],
     ) -> Result<Session, Error> {
@@ -154,7 +154,7 @@ impl Taken {
             counters: &counters,
         };
         let Made { jobs, viewers, memory_bytes } =
-            jobs::make(&stage, limits, application, std::mem::take(&mut self.devices))?;
+            jobs::make(&stage, settings, application, std::mem::take(&mut self.devices))?;
         let crew = Crew::start(jobs, || control.set(Phase::Stopping))?;
         // Only now is anything ours: nothing arrives before there is someone to answer.
         if let Err(error) = self.steer_to(listeners) {

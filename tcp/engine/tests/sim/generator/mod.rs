@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use synmill_engine::device::pair::{Faults, Link, PairDevice, pair};
 use synmill_engine::device::{Burst, Census, Device, RingCounts};
-use synmill_engine::endpoint::{Application, Config, Endpoint, Listener, Listeners, memory_needed};
+use synmill_engine::endpoint::{Application, Config, Endpoint, Listener, Listeners, Settings, memory_needed};
 use synmill_engine::flow::{Address, FlowKey, Prefix};
 use synmill_engine::generator::desk::{Desk, Trial};
 use synmill_engine::generator::dialogue::Script;
@@ -119,11 +119,13 @@ impl Plan {
             owned: if side == 1 { [TARGET, TARGET_V6].map(Prefix::host).to_vec() } else { Vec::new() },
             mac: [GENERATOR_MAC, RESPONDER_MAC][side],
             mtu: 1500,
-            max_connections: self.slots[side],
+            settings: Settings {
+                max_connections: self.slots[side],
+                time_wait: self.time_wait,
+                piggyback: self.piggyback[side],
+                ..Settings::default()
+            },
             max_kept_frames: self.frames / 4,
-            time_wait: self.time_wait,
-            accept_partial_checksums: false,
-            piggyback: self.piggyback[side],
             seed: [seed, seed ^ 0x5555, !seed, seed.rotate_left(17)],
         }
     }
@@ -222,7 +224,7 @@ impl Lane {
         let seen = Rc::<RefCell<Seen>>::default();
         let tap = Tap { device: near, seen: Rc::clone(&seen) };
         let config = plan.config(0, number, Generator::new(setup, Instant::ZERO));
-        let needed = memory_needed(config.max_connections, config.max_kept_frames);
+        let needed = memory_needed(config.settings.max_connections, config.max_kept_frames);
         let needed = needed + Generator::memory_needed(plan.slots[0]);
         let generator = seated(config, tap);
         assert_eq!(generator.endpoint().memory_bytes(), needed, "what is needed is known before");
