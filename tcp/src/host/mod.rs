@@ -2,6 +2,7 @@
 
 pub mod interface;
 pub mod launch;
+pub mod machine;
 pub mod preflight;
 pub mod program;
 pub mod rings;

@@ -17,9 +17,10 @@ use crate::face::report::bench::{
     BenchReport, Early, Load as LoadReport, Measured, Setup as Facts, Workload as WorkloadReport,
 };
 use crate::face::report::hdr::{Log, Serializer};
-use crate::face::report::{Host, Named, Site, grouped};
+use crate::face::report::{Host, Named, Site};
 use crate::host::interface::{self, Interface, Statistics, route};
 use crate::host::preflight::{Machine, Plan};
+use crate::text::grouped;
 use synmill_engine::endpoint::Settings;
 use synmill_engine::flow::Address;
 use synmill_engine::generator::desk::Desk;

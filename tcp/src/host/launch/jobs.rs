@@ -11,6 +11,7 @@ use crate::face::config::Rings;
 use crate::host::interface::{Interface, Link, link};
 use crate::host::preflight::Plan;
 use crate::host::rings::XdpDevice;
+use crate::text;
 use synmill_engine::device::bundle::Bundle;
 use synmill_engine::device::kept_frames;
 use synmill_engine::device::pcap::Capture;
@@ -158,7 +159,7 @@ fn say_remarks(queues: &[usize], devices: &[XdpDevice], has_polled: bool) {
     }
     // The kernel names the NAPI instance with the first packet.
     if has_polled && devices.iter().all(|device| device.napi_id() == 0) {
-        let queues = super::queues(queues);
+        let queues = text::queues(queues);
         say(&format!("note: --busy-poll did nothing on {queues}: the driver names no NAPI to poll"));
     }
 }

@@ -10,17 +10,19 @@ use super::crew::Crew;
 use super::jobs::{self, Clock, Made, Place};
 use super::ladder::{Ladder, Reached};
 use super::signals::Signals;
-use super::{Error, files, queues, say};
+use super::{Error, files, say};
 use crate::face::cli::ControlSocket;
 use crate::face::config::Rings;
 use crate::face::conns::door::{self, Door};
 use crate::face::conns::server::{Patience, Server};
-use crate::face::report::{Cpu, Named};
+use crate::face::report::Named;
 use crate::host::interface::spread::Spread;
 use crate::host::interface::{self, Interface, Link, link};
+use crate::host::machine::cpu::Cpu;
 use crate::host::preflight::{Plan, is_asked_for};
 use crate::host::program::{Steer, SteerError};
 use crate::host::rings::XdpDevice;
+use crate::text::{counted, hex, queues};
 use synmill_engine::device::Device as _;
 use synmill_engine::endpoint::{Application, Settings};
 use synmill_engine::flow::Address;
@@ -206,7 +208,7 @@ impl Taken {
     /// What the user should know before the first connection, a line a fact.
     fn facts(&self, memory_bytes: usize) -> Vec<String> {
         let Interface { name, driver, mtu, .. } = &self.interface;
-        let mac = self.plan.mac.map(|byte| format!("{byte:02x}")).join(":");
+        let mac = hex(&self.plan.mac);
         let driver = if driver.is_empty() { "unknown" } else { driver };
         let mut lines = vec![format!("interface: {name}, driver {driver}, {mac}, MTU {mtu}")];
         let refused = if self.refused.is_empty() { String::new() } else { format!(" ({})", self.refused) };
@@ -275,19 +277,18 @@ impl Session {
     /// Says where nothing is sent, if the link is no reason for it.
     fn say_stalls(&mut self, link_was_up: bool) {
         let Snapshot { busy_poll_stalls, tx_stalls, .. } = self.total();
-        let queues = |count: u64| format!("{count} queue{}", if count == 1 { "" } else { "s" });
         if busy_poll_stalls > self.busy_poll_stalls {
             say(&format!(
                 "note: the driver sent nothing on {} while it was polled for preference (SO_PREFER_BUSY_POLL): that is off there \
                  now, and all goes on; run without --busy-poll",
-                queues(busy_poll_stalls)
+                counted(busy_poll_stalls, "queue")
             ));
         }
         if tx_stalls > self.tx_stalls && link_was_up {
             say(&format!(
                 "note: nothing was sent on {} for a second, although frames wait and the link is up: the driver or the NIC has \
                  stopped; see the kernel's log (dmesg), and try --mode copy",
-                queues(tx_stalls - self.tx_stalls)
+                counted(tx_stalls - self.tx_stalls, "queue")
             ));
         }
         (self.busy_poll_stalls, self.tx_stalls) = (busy_poll_stalls, tx_stalls);

@@ -9,11 +9,11 @@ mod steering;
 use std::fs;
 use std::net::SocketAddr;
 
-use crate::face::cli::{Queues, ranges};
+use crate::face::cli::Queues;
 use crate::face::config::Rings;
-use crate::face::report::counted;
 use crate::host::interface::spread::Steering;
 use crate::host::interface::{self, Help, Interface};
+use crate::text::{counted, parse_range, ranges};
 use synmill_engine::device::umem::HEADROOM;
 use synmill_engine::device::{Buffers, LINK_HEADER, MAX_FRAME_SIZE, MAX_PIECES};
 use synmill_engine::flow::Prefix;
@@ -140,11 +140,7 @@ impl Machine {
 
 /// Ports as the kernel lists them: `8080,9000-9010`.
 fn port_ranges(list: &str) -> Vec<(u16, u16)> {
-    let range = |part: &str| {
-        let (first, last) = part.split_once('-').unwrap_or((part, part));
-        Some((first.parse().ok()?, last.parse().ok()?))
-    };
-    list.trim().split(',').filter_map(range).collect()
+    list.trim().split(',').filter_map(parse_range).collect()
 }
 
 impl Plan {
@@ -233,7 +229,7 @@ fn check_queues(asked: &Queues, interface: &Interface, steering: &Steering) -> R
     let active: Vec<usize> = (0..interface.queues.rx).collect();
     let queues = match asked {
         Queues::All => active.clone(),
-        Queues::Only(numbers) => numbers.as_slice().to_vec(),
+        Queues::Only(numbers) => numbers.to_vec(),
     };
     if let Some(beyond) = queues.iter().find(|queue| !active.contains(queue)) {
         return Err(format!(
@@ -285,7 +281,7 @@ fn deal(
         let most = queues.len();
         return Err(format!(
             "--workers {count} for {}: give at most --workers {most}",
-            counted(most, "queue")
+            counted(most as u64, "queue")
         ));
     }
     if queues.len() > count * QUEUES_PER_WORKER {
@@ -304,8 +300,8 @@ fn deal(
         let cores = cores.len();
         return Err(format!(
             "{} for {}, each needs its own: give --workers {cores}",
-            counted(cores, "core"),
-            counted(count, "worker")
+            counted(cores as u64, "core"),
+            counted(count as u64, "worker")
         ));
     }
     let place = |(number, &core): (usize, &usize)| Place {

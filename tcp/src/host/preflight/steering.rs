@@ -2,9 +2,9 @@
 
 use super::Plan;
 use crate::face::config::Steer;
-use crate::face::report::counted;
 use crate::host::interface::spread::Steering;
 use crate::host::interface::{Flow, Interface};
+use crate::text::counted;
 use synmill_engine::flow::Prefix;
 
 impl Plan {
@@ -80,11 +80,11 @@ pub(super) fn check_steering(asked: &Steer, interface: &Interface) -> Result<Ste
         }
         Steer::Table { key: Some(key) } if help.key_len == 0 => Err(format!(
             "{name} takes no RSS key (driver {driver}), and --rss-key has {}: leave it out",
-            counted(key.len(), "byte")
+            counted(key.len() as u64, "byte")
         )),
         Steer::Table { key: Some(key) } if help.key_len != key.len() => Err(format!(
             "the RSS key of {name} has {}, --rss-key {}: give as many",
-            counted(help.key_len, "byte"),
+            counted(help.key_len as u64, "byte"),
             key.len()
         )),
         Steer::Table { key } => Ok(Steering::Table { key: key.clone() }),
