@@ -18,7 +18,7 @@ use crate::face::report::bench::{
 };
 use crate::face::report::hdr::{Log, Serializer};
 use crate::face::report::{Host, Named, Site};
-use crate::host::interface::{self, Interface, Statistics, route};
+use crate::host::nic::{self, Interface, Statistics, route};
 use crate::host::preflight::{Machine, Plan};
 use crate::text::grouped;
 use synmill_engine::endpoint::Settings;
@@ -234,7 +234,7 @@ fn rss(taken: &Taken) -> Option<Arc<Rss>> {
     if workers.len() < 2 {
         return None;
     }
-    let table = interface::rss(name, taken.spread.context()).filter(|table| table.is_toeplitz)?;
+    let table = nic::rss(name, taken.spread.context()).filter(|table| table.is_toeplitz)?;
     let rss = Rss::new(&table.key, table.table)?;
     let idle = workers.iter().position(|place| rss.share(&numbers(&place.queues)).0 == 0);
     if let Some(worker) = idle {

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant, SystemTime};
 use super::crew::{self, Job, Outcome};
 use super::{Error, files, say};
 use crate::face::config::Rings;
-use crate::host::interface::{Interface, Link, link};
+use crate::host::nic::{Interface, Link, link};
 use crate::host::preflight::Plan;
 use crate::host::rings::XdpDevice;
 use crate::text;

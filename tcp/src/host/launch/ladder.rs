@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::signals::Signals;
 use super::{Error, name};
 use crate::face::cli::Mode;
-use crate::host::interface::{Interface, Link, link, set_queues};
+use crate::host::nic::{Interface, Link, link, set_queues};
 use crate::host::preflight::Plan;
 use crate::host::program::{AttachMode, Steer, SteerError};
 use crate::host::rings::{BindMode, OpenError, XdpDevice, XdpOptions};

@@ -19,7 +19,7 @@ pub use bench::bench;
 pub use serve::serve;
 
 use crate::face::cli::Mode;
-use crate::host::interface;
+use crate::host::nic;
 use crate::host::program::SteerError;
 use crate::text::counted;
 
@@ -34,8 +34,8 @@ impl From<String> for Error {
     }
 }
 
-impl From<interface::Error> for Error {
-    fn from(error: interface::Error) -> Self {
+impl From<nic::Error> for Error {
+    fn from(error: nic::Error) -> Self {
         Self(error.to_string())
     }
 }

@@ -9,7 +9,7 @@ use super::signals::Signals;
 use super::{Error, say, show, stopping};
 use crate::face::config::Config;
 use crate::face::report::{self, Accounts, Connections, Host, Interval, Named, Report, Sampler, Site};
-use crate::host::interface::Interface;
+use crate::host::nic::Interface;
 use crate::host::preflight::{Machine, Plan};
 use synmill_engine::endpoint::{Listener, Listeners, Settings};
 use synmill_engine::service::Service;

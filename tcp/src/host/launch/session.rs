@@ -16,9 +16,9 @@ use crate::face::config::Rings;
 use crate::face::conns::door::{self, Door};
 use crate::face::conns::server::{Patience, Server};
 use crate::face::report::Named;
-use crate::host::interface::spread::Spread;
-use crate::host::interface::{self, Interface, Link, link};
 use crate::host::machine::cpu::Cpu;
+use crate::host::nic::spread::Spread;
+use crate::host::nic::{self, Interface, Link, link};
 use crate::host::preflight::{Plan, is_asked_for};
 use crate::host::program::{Steer, SteerError};
 use crate::host::rings::XdpDevice;
@@ -371,8 +371,8 @@ fn join_groups(interface: &Interface, plan: &Plan) -> Vec<UdpSocket> {
             continue;
         }
         for number in 0..count {
-            let group = interface::solicited_node((u128::from(first) + number).into());
-            match interface::join(interface.index, group) {
+            let group = nic::solicited_node((u128::from(first) + number).into());
+            match nic::join(interface.index, group) {
                 Ok(socket) => memberships.push(socket),
                 // Many interfaces let every group in: no reason not to go on.
                 Err(error) => {

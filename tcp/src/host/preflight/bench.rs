@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use super::memory::Wanted;
 use super::{Machine, Plan};
 use crate::face::config::Bench;
-use crate::host::interface::{Flow, Interface};
+use crate::host::nic::{Flow, Interface};
 use synmill_engine::endpoint::memory_needed;
 use synmill_engine::flow::Prefix;
 use synmill_engine::generator::{Generator, Load};
@@ -108,7 +108,7 @@ mod tests {
     use super::super::tests::{interface, machine};
     use super::*;
     use crate::face::cli::{Command, parse};
-    use crate::host::interface::spread::Steering;
+    use crate::host::nic::spread::Steering;
 
     fn plan(arguments: &str, change: impl Fn(&mut Interface)) -> Result<Plan, String> {
         let arguments = format!("synmill bench --interface t0 --rate 1 {arguments}");

@@ -11,8 +11,8 @@ use std::net::SocketAddr;
 
 use crate::face::cli::Queues;
 use crate::face::config::Rings;
-use crate::host::interface::spread::Steering;
-use crate::host::interface::{self, Help, Interface};
+use crate::host::nic::spread::Steering;
+use crate::host::nic::{self, Help, Interface};
 use crate::text::{counted, parse_range, ranges};
 use synmill_engine::device::umem::HEADROOM;
 use synmill_engine::device::{Buffers, LINK_HEADER, MAX_FRAME_SIZE, MAX_PIECES};
@@ -220,7 +220,7 @@ fn check_capabilities(effective: u64) -> Result<(), String> {
 
 /// `ethtool -L` with `count` queues each way.
 fn set_queues(interface: &Interface, count: usize) -> String {
-    interface::set_queues(&interface.name, &interface.driver, count)
+    nic::set_queues(&interface.name, &interface.driver, count)
 }
 
 /// The queues to serve: all that receive, unless the NIC is told to spare the others, and each of them can send.
@@ -358,7 +358,7 @@ mod tests {
     use super::*;
     use crate::face::cli::{Command, parse};
     use crate::face::config::Config;
-    use crate::host::interface::Offloads;
+    use crate::host::nic::Offloads;
 
     pub(super) fn config(arguments: &str) -> Config<()> {
         let arguments = format!("synmill serve --interface t0 --listen 198.18.0.2:80 {arguments}");
@@ -379,7 +379,7 @@ mod tests {
             elsewhere: vec![("198.19.0.1".parse().unwrap(), "t1".into())],
             carries_vlans: false,
             offloads: Offloads { lro: false, strips_vlan: true },
-            queues: interface::Queues { rx: 4, tx: 4 },
+            queues: nic::Queues { rx: 4, tx: 4 },
             help: Help { has_rules: true, table_len: 128, key_len: 40, errors: String::new() },
             driver: "ice".into(),
             xdp_program: None,

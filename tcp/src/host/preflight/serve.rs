@@ -8,7 +8,7 @@ use socket2::{Domain, Socket, Type};
 use super::memory::Wanted;
 use super::{Machine, Plan};
 use crate::face::config::Config;
-use crate::host::interface::{Flow, Interface};
+use crate::host::nic::{Flow, Interface};
 use synmill_engine::endpoint::memory_needed;
 use synmill_engine::flow::Prefix;
 

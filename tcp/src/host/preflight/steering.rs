@@ -2,8 +2,8 @@
 
 use super::Plan;
 use crate::face::config::Steer;
-use crate::host::interface::spread::Steering;
-use crate::host::interface::{Flow, Interface};
+use crate::host::nic::spread::Steering;
+use crate::host::nic::{Flow, Interface};
 use crate::text::counted;
 use synmill_engine::flow::Prefix;
 
