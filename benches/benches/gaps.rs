@@ -11,7 +11,7 @@ use hdrhistogram::Histogram;
 use synmill_benches::rows::{self, Options, Row};
 use synmill_engine::device::pair::{Faults, Link, PairDevice, pair};
 use synmill_engine::device::{Burst, Census, Device, RingCounts};
-use synmill_engine::endpoint::{Application, Config, Endpoint, Listener, Listeners};
+use synmill_engine::endpoint::{Application, Config, Endpoint, Listener, Listeners, Settings};
 use synmill_engine::flow::Address;
 use synmill_engine::generator::desk::{Desk, Trial};
 use synmill_engine::generator::dialogue::Script;
@@ -85,11 +85,8 @@ fn seated<D: Device, A: Application>(mac: Mac, device: D, application: A) -> Wor
         owned: Vec::new(),
         mac,
         mtu: 1500,
-        max_connections: SLOTS,
+        settings: Settings { max_connections: SLOTS, time_wait: TIME_WAIT, ..Settings::default() },
         max_kept_frames: 1024,
-        time_wait: TIME_WAIT,
-        accept_partial_checksums: false,
-        piggyback: true,
         seed: [3, 5, 7, 11],
     };
     let mut endpoints = vec![Endpoint::new(config, Instant::ZERO, Arc::new(Counters::default()))];
@@ -98,7 +95,7 @@ fn seated<D: Device, A: Application>(mac: Mac, device: D, application: A) -> Wor
 }
 
 fn generator(desk: &Arc<Desk>) -> Generator {
-    let space = Space::new(&[(Address::v4([198, 19, 0, 0]), 16)], 1024..=65_535, &[(TARGET, 80)]);
+    let space = Space::new(&["198.19.0.0/16".parse().unwrap()], 1024..=65_535, &[(TARGET, 80)]);
     let space = Arc::new(space.expect("prefix, ports and target go together"));
     let setup = Setup {
         targets: vec![Target {

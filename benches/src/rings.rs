@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail};
 use clap::ValueEnum;
 use serde_json::{Value, json};
-use synmill::host::interface::{Interface, Link, link};
+use synmill::host::nic::{Interface, Link, link};
 use synmill::host::preflight::buffers;
 use synmill::host::program::{AttachMode, Steer};
 use synmill::host::rings::{BindMode, XdpDevice, XdpOptions};

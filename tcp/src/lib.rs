@@ -8,4 +8,5 @@
 
 pub mod face;
 pub mod host;
+pub mod text;
 pub use synmill_engine as engine;

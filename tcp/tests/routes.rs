@@ -4,8 +4,8 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use nix::unistd::geteuid;
-use synmill::host::interface::route::{NextHopError, next_hop};
-use synmill::host::interface::{Interface, rss, statistics};
+use synmill::host::nic::route::{NextHopError, next_hop};
+use synmill::host::nic::{Interface, rss, statistics};
 use xtask::lab::{CLIENT_INTERFACE, Lab, LabOptions, SERVER_INTERFACE, SERVER_V4, SERVER_V6, Side};
 
 /// A MAC address as `ip` writes it, that no interface has.

@@ -11,8 +11,8 @@ use clap::{Args, Parser, Subcommand};
 use core_affinity::CoreId;
 use serde_json::{Value, json};
 use signal_hook::consts::{SIGINT, SIGTERM};
-use synmill::host::interface::Interface;
-use synmill::host::interface::route::next_hop;
+use synmill::host::nic::Interface;
+use synmill::host::nic::route::next_hop;
 use synmill::host::program::Steer;
 use synmill::host::rings::XdpDevice;
 use synmill_benches::check_cores;
@@ -135,7 +135,7 @@ fn send(
 ) -> Result<Value> {
     let interface = rings.interface()?;
     let (mac, to_mac) = (rings::mac(&interface)?, next_hop(&interface, (*to.ip()).into(), PATIENCE)?);
-    let from = interface.subnets().find_map(|(address, _)| match address {
+    let from = interface.addresses.iter().find_map(|(_, subnet)| match subnet.first().to_ip() {
         std::net::IpAddr::V4(address) => Some(SocketAddrV4::new(address, FROM_PORT)),
         std::net::IpAddr::V6(_) => None,
     });

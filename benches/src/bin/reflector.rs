@@ -12,7 +12,7 @@ use clap::{Parser, ValueEnum};
 use core_affinity::CoreId;
 use serde_json::json;
 use signal_hook::consts::{SIGINT, SIGTERM};
-use synmill::host::interface::Interface;
+use synmill::host::nic::Interface;
 use synmill::host::rings::XdpDevice;
 use synmill_benches::check_cores;
 use synmill_benches::reflect::{Reflector, Service};

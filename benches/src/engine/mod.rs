@@ -16,7 +16,7 @@ pub use opener::{Dialogue, Opener, RESPONSE};
 pub use responder::{Engine, Requests, Responder, Serving, Setup};
 
 use synmill_engine::device::memory::MemoryDevice;
-use synmill_engine::endpoint::{Application, Config, Endpoint};
+use synmill_engine::endpoint::{Application, Config, Endpoint, Settings};
 use synmill_engine::time::Instant;
 use synmill_engine::wire::Mac;
 use synmill_engine::worker::{Worker, join};
@@ -77,11 +77,8 @@ fn workers<A: Application + Send>(
             owned: Vec::new(),
             mac: ENGINE,
             mtu: 1500,
-            max_connections: slots,
+            settings: Settings { max_connections: slots, ..Settings::default() },
             max_kept_frames: FRAMES / 8,
-            time_wait: std::time::Duration::from_secs(60),
-            accept_partial_checksums: false,
-            piggyback: true,
             seed: SEED,
         };
         (Endpoint::new(config, Instant::ZERO, Default::default()), MemoryDevice::new(FRAMES, 2048))

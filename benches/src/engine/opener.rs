@@ -68,7 +68,7 @@ impl Opener {
     #[must_use]
     pub fn new(dialogue: Dialogue, resident: u64) -> Self {
         let desk = Arc::<Desk>::default();
-        let space = Space::new(&[(Address::v4([198, 16, 0, 0]), 12)], 1024..=65_535, &[(TARGET, 80)]);
+        let space = Space::new(&["198.16.0.0/12".parse().unwrap()], 1024..=65_535, &[(TARGET, 80)]);
         let (script, response) = match dialogue {
             Dialogue::Connect => (Script::connect(CloseBy::Peer), &b""[..]),
             Dialogue::Http => (Script::http("synmill", "/", None, None, 1, CloseBy::Peer), RESPONSE),

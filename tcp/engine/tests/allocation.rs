@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use synmill_engine::device::pair::{self, Faults, PairDevice, pair};
 use synmill_engine::device::{Burst, Device};
-use synmill_engine::endpoint::{Application, Config, Endpoint, Listener, Listeners, Open};
+use synmill_engine::endpoint::{Application, Config, Endpoint, Listener, Listeners, Open, Settings};
 use synmill_engine::flow::{Address, FlowKey};
 use synmill_engine::generator::desk::{Desk, Trial};
 use synmill_engine::generator::dialogue::Script;
@@ -64,11 +64,12 @@ fn seated<A: Application>(side: usize, device: PairDevice, application: A) -> Wo
         owned: Vec::new(),
         mac: MACS[side],
         mtu: 1500,
-        max_connections: 256,
+        settings: Settings {
+            max_connections: 256,
+            time_wait: Duration::from_millis(500),
+            ..Settings::default()
+        },
         max_kept_frames: 512,
-        time_wait: Duration::from_millis(500),
-        accept_partial_checksums: false,
-        piggyback: true,
         seed: [side as u64, 2, 3, 4],
     };
     let mut endpoints = vec![Endpoint::new(config, Instant::ZERO, Arc::new(Counters::default()))];
@@ -173,7 +174,7 @@ fn allocations_of_a_generator(percent: f64) -> u64 {
     wire.set_faults(&faults);
     let (recorder, mut collector) = meters(2);
     let desk = Arc::<Desk>::default();
-    let sources = [(Address::v4([198, 19, 0, 0]), 24)];
+    let sources = ["198.19.0.0/24".parse().unwrap()];
     let space = Space::new(&sources, 1024..=2023, &[(Address::v4([198, 18, 0, 2]), 80)]).unwrap();
     let setup = Setup {
         targets: vec![Target {

@@ -11,7 +11,7 @@ use std::path::PathBuf;
 
 use synmill::host::program::{Steer, SteerError};
 use synmill_engine::device::Buffers;
-use synmill_engine::flow::Address;
+use synmill_engine::flow::{Address, Prefix};
 use synmill_xdp_ebpf::Outcome::{self, *};
 
 const XDP_PASS: u32 = 2;
@@ -82,11 +82,8 @@ impl Program {
         ] {
             steer.add_listener(address, port).unwrap();
         }
-        steer.add_owned(Address::v4([198, 19, 0, 0]), 16).unwrap();
-        let [head @ .., _, _, _, _, _, _, _, _] = OWNED_V6;
-        let mut prefix = [0; 16];
-        prefix[..8].copy_from_slice(&head);
-        steer.add_owned(Address::v6(prefix), 64).unwrap();
+        steer.add_owned("198.19.0.0/16".parse().unwrap()).unwrap();
+        steer.add_owned(Prefix::new(Address::v6(OWNED_V6), 64).unwrap()).unwrap();
         steer
     }
 
@@ -666,10 +663,8 @@ fn noise_counts_once_too() {
 #[test]
 fn maps_say_what_does_not_fit() {
     let mut steer = load(Buffers::One);
-    let error = steer.add_owned(Address::v4(HOST_V4), 33).unwrap_err();
-    assert_eq!(error.to_string(), "a prefix of 33 bits is longer than its address: at most 32");
-    steer.add_owned(Address::v4(HOST_V4), 32).unwrap();
-    steer.add_owned(Address::v6(HOST_V6), 128).unwrap();
+    steer.add_owned(Prefix::host(Address::v4(HOST_V4))).unwrap();
+    steer.add_owned(Prefix::host(Address::v6(HOST_V6))).unwrap();
     let socket = xsk();
     let error = steer.set_socket(synmill_xdp_ebpf::MAX_QUEUES, socket.as_fd()).unwrap_err();
     assert!(error.to_string().starts_with("the XDP program's map XSKS (room for 1024) failed: "), "{error}");

@@ -20,7 +20,7 @@ pub enum OpenError {
 /// A connection as its application sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Id {
-    /// Its number, below [`super::Config::max_connections`]. A later connection may have the same number.
+    /// Its number, below [`super::Settings::max_connections`]. A later connection may have the same number.
     pub slot: u32,
     /// The number of the listener that accepted it, or the number given with the active OPEN.
     pub role: u16,

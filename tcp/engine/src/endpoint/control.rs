@@ -11,9 +11,6 @@ use crate::stats::{Cell, DropReason};
 use crate::time::Instant;
 use crate::wire::{self, Packet, Unreachable};
 
-/// Bits of an IPv4 address's mapped form in front of it.
-const MAPPED_PREFIX_LEN: u8 = 96;
-
 impl<A: Application> Endpoint<A> {
     /// Handles a frame that holds no segment, or a bad one.
     #[cold]
@@ -135,8 +132,6 @@ impl<A: Application> Endpoint<A> {
 
     /// Does only synmill have this address?
     pub(super) fn owns(&self, address: &Address) -> bool {
-        self.owned.iter().any(|&(prefix, len)| {
-            prefix.shares_prefix(address, if prefix.is_v4() { MAPPED_PREFIX_LEN + len } else { len })
-        })
+        self.owned.iter().any(|prefix| prefix.contains(*address))
     }
 }

@@ -12,7 +12,7 @@ use super::records::Records;
 use super::view::{Lookup, Viewer};
 use super::waiting::Waiting;
 use crate::device::BURST;
-use crate::flow::{Address, FlowHasher, FlowKey, FlowTable, Share, SlotSet, Timers};
+use crate::flow::{Address, FlowHasher, FlowKey, FlowTable, Prefix, Share, SlotSet, Timers};
 use crate::hint::seldom;
 use crate::proto::{Environment, IsnSecret};
 use crate::service::{Pending, Then};
@@ -26,22 +26,11 @@ pub const MAX_CONNECTIONS: usize = 100_000_000;
 const MOST_HALF_OPEN: usize = 1 << 20;
 const MOST_RECORDS: usize = 1 << 18;
 
-/// The parts and limits of an endpoint.
-#[derive(Clone, Debug)]
-pub struct Config<A> {
-    /// The application that the endpoint works for.
-    pub application: A,
-    /// Prefixes of addresses that only synmill has, with their lengths (0 to 32 for IPv4, 0 to 128 for IPv6). The endpoint answers
-    /// ARP, neighbour solicitations and echo requests for them, and refuses their closed ports with RST.
-    pub owned: Vec<(Address, u8)>,
-    /// The interface's Ethernet address.
-    pub mac: Mac,
-    /// The interface's MTU in bytes.
-    pub mtu: usize,
+/// The user's choices for an endpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Settings {
     /// The most connections held at once, in all states.
     pub max_connections: usize,
-    /// The most received frames kept for later, all connections together.
-    pub max_kept_frames: usize,
     /// 2 MSL.
     pub time_wait: Duration,
     /// Accept segments whose checksum a virtual device left to hardware.
@@ -49,6 +38,35 @@ pub struct Config<A> {
     /// Send acknowledgement, text and FIN in one segment where they fit together. Without it each goes alone, as textbooks draw
     /// it.
     pub piggyback: bool,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            max_connections: 1_000_000,
+            time_wait: Duration::from_secs(60),
+            accept_partial_checksums: false,
+            piggyback: true,
+        }
+    }
+}
+
+/// The parts and limits of an endpoint.
+#[derive(Clone, Debug)]
+pub struct Config<A> {
+    /// The application that the endpoint works for.
+    pub application: A,
+    /// The user's choices.
+    pub settings: Settings,
+    /// Prefixes of addresses that only synmill has. The endpoint answers ARP, neighbour solicitations and echo requests for them, and
+    /// refuses their closed ports with RST.
+    pub owned: Vec<Prefix>,
+    /// The interface's Ethernet address.
+    pub mac: Mac,
+    /// The interface's MTU in bytes.
+    pub mtu: usize,
+    /// The most received frames kept for later, all connections together.
+    pub max_kept_frames: usize,
     /// 256 random bits, the same for all workers that share flows.
     pub seed: [u64; 4],
 }
@@ -86,7 +104,7 @@ pub fn memory_needed(max_connections: usize, max_kept_frames: usize) -> usize {
 /// One core's TCP.
 pub struct Endpoint<A> {
     pub(super) application: A,
-    pub(super) owned: Vec<(Address, u8)>,
+    pub(super) owned: Vec<Prefix>,
     pub(super) mac: Mac,
     pub(super) mtu: usize,
     pub(super) checks: Checks,
@@ -121,19 +139,20 @@ impl<A: Application> Endpoint<A> {
     /// Allocates all memory that the endpoint will ever use.
     #[must_use]
     pub fn new(config: Config<A>, now: Instant, counters: Arc<Counters>) -> Self {
-        let time_wait_ms = config.time_wait.as_millis().min(u128::from(u32::MAX / 4)) as u32;
+        let Settings { max_connections, time_wait, accept_partial_checksums, piggyback } = config.settings;
+        let time_wait_ms = time_wait.as_millis().min(u128::from(u32::MAX / 4)) as u32;
         let environment = |headers: usize| Environment {
             local_mss: config.mtu.saturating_sub(headers).clamp(64, 0xffff - 1) as u16,
             time_wait_ms,
         };
-        let Sizes { capacity, max_half_open, records } = Sizes::of(config.max_connections);
+        let Sizes { capacity, max_half_open, records } = Sizes::of(max_connections);
         Self {
             environments: [environment(40), environment(60)],
             application: config.application,
             owned: config.owned,
             mac: config.mac,
             mtu: config.mtu,
-            checks: Checks { accept_partial_checksums: config.accept_partial_checksums },
+            checks: Checks { accept_partial_checksums },
             hasher: FlowHasher::new(config.seed),
             isn: IsnSecret::from_seed(&config.seed),
             counters,
@@ -150,7 +169,7 @@ impl<A: Application> Endpoint<A> {
             siblings: Vec::new(),
             work: std::iter::repeat_with(Work::default).take(BURST).collect(),
             draining: None,
-            piggyback: config.piggyback,
+            piggyback,
             aborted: 0,
         }
     }

@@ -19,7 +19,7 @@ mod tests;
 mod view;
 mod waiting;
 
-pub use self::core::{Config, Endpoint, MAX_CONNECTIONS, memory_needed};
+pub use self::core::{Config, Endpoint, MAX_CONNECTIONS, Settings, memory_needed};
 pub use application::{Application, Id, Listener, Listeners, Open, OpenError, Order, Varies};
 pub use outbox::Outbox;
 pub use view::{Lookup, View, Viewer};

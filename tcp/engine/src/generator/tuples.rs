@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::toeplitz::Rss;
-use crate::flow::{Address, FlowKey};
+use crate::flow::{Address, FlowKey, Prefix};
 use crate::time::Instant;
 
 /// Every combination of a source address, a source port and a target, by number. Nothing is kept for a combination: its
@@ -46,17 +46,9 @@ pub enum SpaceError {
         /// The last port.
         high: u16,
     },
-    /// A prefix is longer than an address.
-    #[error("source {address:?}/{len} is no prefix: give 0 to 32 bits with IPv4, 0 to 128 with IPv6")]
-    Prefix {
-        /// The prefix's address.
-        address: Address,
-        /// Its length in bits.
-        len: u8,
-    },
     /// Two prefixes have addresses in common.
     #[error("sources {0} and {1} overlap: leave out the one within the other")]
-    Overlap(String, String),
+    Overlap(Prefix, Prefix),
     /// There are none, or more than can be numbered.
     #[error("{0} targets cannot be used: give 1 to 65536")]
     Targets(usize),
@@ -79,7 +71,7 @@ pub enum SpaceError {
 }
 
 impl Space {
-    /// All combinations of the source prefixes (address, length in bits), the `ports`, and the targets (address, port).
+    /// All combinations of the source prefixes, the `ports`, and the targets (address, port).
     ///
     /// Of an IPv4 prefix shorter than /31 the first and the last address are left out, the network's and the
     /// broadcast address (RFC 1122 section 3.2.1.3, RFC 3021); of an IPv6 prefix shorter than /127 the first one, the
@@ -89,7 +81,7 @@ impl Space {
     /// # Errors
     /// What makes no space; each [`SpaceError`] says what to give instead.
     pub fn new(
-        sources: &[(Address, u8)],
+        sources: &[Prefix],
         ports: RangeInclusive<u16>,
         targets: &[(Address, u16)],
     ) -> Result<Self, SpaceError> {
@@ -105,7 +97,11 @@ impl Space {
         if let Some([(address, port), _]) = sorted.array_windows().find(|[one, other]| one == other) {
             return Err(SpaceError::Twice { address: Address::v6(*address), port: *port });
         }
-        check_prefixes(sources)?;
+        for (number, source) in sources.iter().enumerate() {
+            if let Some(earlier) = sources[..number].iter().find(|earlier| earlier.overlaps(source)) {
+                return Err(SpaceError::Overlap(*earlier, *source));
+            }
+        }
 
         let (v4, v4_sources) = runs(sources, true);
         let (v6, v6_sources) = runs(sources, false);
@@ -145,45 +141,20 @@ impl Space {
     }
 }
 
-/// A prefix's length within the sixteen octets.
-fn mapped_len(address: &Address, len: u8) -> u8 {
-    if address.is_v4() { len + 96 } else { len }
-}
-
-fn check_prefixes(prefixes: &[(Address, u8)]) -> Result<(), SpaceError> {
-    for (place, (address, len)) in prefixes.iter().enumerate() {
-        if *len > if address.is_v4() { 32 } else { 128 } {
-            return Err(SpaceError::Prefix { address: *address, len: *len });
-        }
-        let overlapping = prefixes[..place].iter().find(|(earlier, earlier_len)| {
-            earlier.is_v4() == address.is_v4()
-                && address.shares_prefix(earlier, mapped_len(address, *len.min(earlier_len)))
-        });
-        if let Some((earlier, earlier_len)) = overlapping {
-            return Err(SpaceError::Overlap(
-                format!("{earlier:?}/{earlier_len}"),
-                format!("{address:?}/{len}"),
-            ));
-        }
-    }
-    Ok(())
-}
-
 /// The usable addresses of one family's prefixes, and how many they are.
-fn runs(prefixes: &[(Address, u8)], v4: bool) -> (Vec<Run>, u64) {
+fn runs(prefixes: &[Prefix], v4: bool) -> (Vec<Run>, u64) {
     let mut before = 0;
     let mut runs = Vec::new();
-    for (address, len) in prefixes.iter().filter(|(address, _)| address.is_v4() == v4) {
+    for prefix in prefixes.iter().filter(|prefix| prefix.first().is_v4() == v4) {
         // With 2^32 - 1 of them from its second on, an IPv6 prefix never reaches the mapped IPv4 addresses.
-        let free_bits = u32::from(128 - mapped_len(address, *len)).min(32);
+        let free_bits = u32::from(128 - prefix.mapped_len()).min(32);
         let all = 1u64 << free_bits;
         let (skipped, count) = match (free_bits, v4) {
             (0 | 1, _) => (0, all),
             (_, true) => (1, all - 2),
             (_, false) => (1, all - 1),
         };
-        let network = u128::MAX.checked_shl((128 - mapped_len(address, *len)).into()).unwrap_or(0);
-        runs.push(Run { first: (u128::from_be_bytes(address.octets()) & network) + skipped, before });
+        runs.push(Run { first: prefix.first().bits() + skipped, before });
         before += count;
     }
     (runs, before)

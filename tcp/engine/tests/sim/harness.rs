@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use synmill_engine::device::pair::{Faults, Link, PairDevice, pair};
-use synmill_engine::endpoint::{Config, Endpoint, Listener, Listeners, Open, OpenError};
+use synmill_engine::endpoint::{Config, Endpoint, Listener, Listeners, Open, OpenError, Settings};
 use synmill_engine::flow::{Address, FlowKey};
 use synmill_engine::service::Service;
 use synmill_engine::stats::{Counters, Snapshot};
@@ -72,11 +72,12 @@ fn worker<X: Service + Clone>(
         owned: Vec::new(),
         mac,
         mtu: 1500,
-        max_connections: if side == 0 { 2 * setup.connections } else { setup.connections },
+        settings: Settings {
+            max_connections: if side == 0 { 2 * setup.connections } else { setup.connections },
+            time_wait: setup.time_wait,
+            ..Settings::default()
+        },
         max_kept_frames: setup.frames / 4,
-        time_wait: setup.time_wait,
-        accept_partial_checksums: false,
-        piggyback: true,
         seed: setup.seed_of(side),
     };
     let mut endpoints = vec![Endpoint::new(config, setup.start, Arc::new(Counters::default()))];

@@ -8,7 +8,9 @@ use std::time::Duration;
 use clap::builder::{PossibleValuesParser, TypedValueParser as _};
 use clap::{ArgGroup, Args, ValueEnum};
 
-use super::{OUTPUT, Prefix, Rings, parse_address, parse_count, parse_duration};
+use super::{OUTPUT, Rings, parse_address, parse_count, parse_duration};
+use crate::text::parse_range;
+use synmill_engine::flow::Prefix;
 use synmill_engine::generator::{CloseBy, Load};
 use synmill_engine::service::{BODY_MAX, Invalid, parse_size};
 
@@ -159,10 +161,9 @@ fn close_parser() -> impl clap::builder::TypedValueParser<Value = CloseBy> {
 }
 
 fn parse_ports(text: &str) -> Result<RangeInclusive<u16>, String> {
-    let wrong = || "write two ports from 1 to 65535, such as 1024-65535".to_owned();
-    let (first, last) = text.split_once('-').ok_or_else(wrong)?;
-    let port = |text: &str| text.parse().ok().filter(|&port: &u16| port > 0).ok_or_else(wrong);
-    let (first, last) = (port(first)?, port(last)?);
+    let (first, last) = parse_range(text)
+        .filter(|&(first, last)| text.contains('-') && first > 0 && last > 0)
+        .ok_or("write two ports from 1 to 65535, such as 1024-65535")?;
     if first > last {
         return Err(format!("the range {text} runs backwards: write {last}-{first}"));
     }

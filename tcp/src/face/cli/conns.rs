@@ -4,8 +4,9 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{Prefix, parse_count};
+use super::parse_count;
 use crate::face::conns::{Sort, StateName};
+use synmill_engine::flow::Prefix;
 
 /// The options of `synmill conns`, as given.
 #[derive(Args, Clone, Debug)]

@@ -2,21 +2,19 @@
 
 mod bench;
 mod conns;
-mod prefix;
 mod serve;
 
 use std::ffi::OsString;
-use std::fmt;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::text::Numbers;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub use bench::{Bench, Workload};
 pub use conns::Conns;
-pub use prefix::Prefix;
 pub use serve::{Listen, Serve};
 
 /// The `synmill` command.
@@ -66,7 +64,7 @@ pub struct Rings {
     pub workers: Option<NonZeroUsize>,
 
     /// Cores to pin the workers to, in order, such as 1,2 or 2-5 [default: those this process may run on]
-    #[arg(long, help_heading = RINGS, value_name = "CORES", value_parser = parse_numbers)]
+    #[arg(long, help_heading = RINGS, value_name = "CORES")]
     pub cores: Option<Numbers>,
 
     /// How to reach the driver; `auto` takes the first that works of zerocopy, copy, skb
@@ -152,38 +150,6 @@ pub enum Queues {
     Only(Numbers),
 }
 
-/// Different numbers, at least one, in the order given.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Numbers(Vec<usize>);
-
-impl Numbers {
-    /// Them.
-    #[must_use]
-    pub fn as_slice(&self) -> &[usize] {
-        &self.0
-    }
-}
-
-impl fmt::Display for Numbers {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&ranges(&self.0))
-    }
-}
-
-/// Numbers as the command line writes them, runs shortened: `0-3,6`.
-#[must_use]
-pub fn ranges(numbers: &[usize]) -> String {
-    numbers
-        .chunk_by(|a, b| a + 1 == *b)
-        .map(|run| match run {
-            [first, .., last] => format!("{first}-{last}"),
-            [only] => only.to_string(),
-            [] => String::new(),
-        })
-        .collect::<Vec<_>>()
-        .join(",")
-}
-
 /// Reads the process's arguments.
 ///
 /// # Errors
@@ -256,7 +222,7 @@ fn parse_address(text: &str) -> Result<SocketAddr, String> {
 }
 
 fn parse_queues(text: &str) -> Result<Queues, String> {
-    if text == "all" { Ok(Queues::All) } else { parse_numbers(text).map(Queues::Only) }
+    if text == "all" { Ok(Queues::All) } else { text.parse().map(Queues::Only) }
 }
 
 fn parse_control(text: &str) -> Result<ControlSocket, String> {
@@ -280,30 +246,6 @@ fn parse_key(text: &str) -> Result<HashKey, String> {
             Err("write bytes in hex with colons between, as ethtool -x shows the key: 6d:5a:56:...".into())
         }
     }
-}
-
-/// The largest queue or core number that makes sense, and with it the longest list.
-const MAX_NUMBER: usize = 4095;
-
-fn parse_numbers(text: &str) -> Result<Numbers, String> {
-    let wrong = || format!("write numbers from 0 to {MAX_NUMBER} and ranges, such as 0-3 or 0,2");
-    let number =
-        |text: &str| text.parse().ok().filter(|&number: &usize| number <= MAX_NUMBER).ok_or_else(wrong);
-    let mut numbers = Vec::new();
-    for part in text.split(',') {
-        let (first, last) = part.split_once('-').unwrap_or((part, part));
-        let (first, last) = (number(first)?, number(last)?);
-        if first > last {
-            return Err(format!("the range {part} runs backwards: write {last}-{first}"));
-        }
-        for number in first..=last {
-            if numbers.contains(&number) {
-                return Err(format!("{number} is named twice"));
-            }
-            numbers.push(number);
-        }
-    }
-    Ok(Numbers(numbers))
 }
 
 fn parse_count(text: &str) -> Result<usize, String> {

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Read as _};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -12,8 +12,9 @@ use super::{
     MAX_DURATION, Rings, check_address, check_files, check_max_connections, check_named, check_time_wait,
     check_within,
 };
-use crate::face::cli::{self, Prefix};
+use crate::face::cli;
 use synmill_engine::endpoint::MAX_CONNECTIONS;
+use synmill_engine::flow::{Address, Prefix};
 use synmill_engine::generator::{CloseBy, Load};
 use synmill_engine::service::{Invalid, parse_size, pattern};
 
@@ -265,15 +266,15 @@ fn check_targets(given: &[SocketAddr]) -> Result<Vec<SocketAddr>, String> {
     Ok(targets)
 }
 
-/// Addresses that no host has: the first address of a prefix, its length, what they are (RFC 6890).
-const NO_HOSTS: [(IpAddr, u8, &str); 7] = [
-    (IpAddr::V4(Ipv4Addr::UNSPECIFIED), 8, "unspecified"),
-    (IpAddr::V4(Ipv4Addr::new(127, 0, 0, 0)), 8, "loopback"),
-    (IpAddr::V4(Ipv4Addr::new(224, 0, 0, 0)), 4, "multicast"),
-    (IpAddr::V4(Ipv4Addr::BROADCAST), 32, "broadcast"),
-    (IpAddr::V6(Ipv6Addr::UNSPECIFIED), 128, "unspecified"),
-    (IpAddr::V6(Ipv6Addr::LOCALHOST), 128, "loopback"),
-    (IpAddr::V6(Ipv6Addr::new(0xff00, 0, 0, 0, 0, 0, 0, 0)), 8, "multicast"),
+/// Addresses that no host has, and what they are (RFC 6890).
+const NO_HOSTS: [(Prefix, &str); 7] = [
+    (Prefix::new(Address::v4([0, 0, 0, 0]), 8).unwrap(), "unspecified"),
+    (Prefix::new(Address::v4([127, 0, 0, 0]), 8).unwrap(), "loopback"),
+    (Prefix::new(Address::v4([224, 0, 0, 0]), 4).unwrap(), "multicast"),
+    (Prefix::host(Address::v4([255; 4])), "broadcast"),
+    (Prefix::host(Address::v6([0; 16])), "unspecified"),
+    (Prefix::host(Address::v6(1_u128.to_be_bytes())), "loopback"),
+    (Prefix::new(Address::v6([0xff; 16]), 8).unwrap(), "multicast"),
 ];
 
 fn check_sources(sources: &[Prefix]) -> Result<(), String> {
@@ -281,8 +282,8 @@ fn check_sources(sources: &[Prefix]) -> Result<(), String> {
         return Err(format!("{} sources: give from 1 to {MAX_TARGETS}", sources.len()));
     }
     for (number, source) in sources.iter().enumerate() {
-        for (address, len, what) in NO_HOSTS {
-            if source.overlaps(&Prefix::around(address, len)) {
+        for (prefix, what) in NO_HOSTS {
+            if source.overlaps(&prefix) {
                 return Err(format!(
                     "--source {source}: {what} addresses are no host's: give unicast addresses that only synmill has"
                 ));
@@ -298,12 +299,12 @@ fn check_sources(sources: &[Prefix]) -> Result<(), String> {
 /// What targets and sources have to do with each other.
 fn check_pairs(targets: &[SocketAddr], sources: &[Prefix]) -> Result<(), String> {
     for target in targets {
-        if let Some(source) = sources.iter().find(|source| source.contains(target.ip())) {
+        if let Some(source) = sources.iter().find(|source| source.contains(target.ip().into())) {
             return Err(format!(
                 "--target {target} is in --source {source}, whose addresses only synmill has: give another source"
             ));
         }
-        if !sources.iter().any(|source| source.address().is_ipv4() == target.is_ipv4()) {
+        if !sources.iter().any(|source| source.first().is_v4() == target.is_ipv4()) {
             let example =
                 if target.is_ipv4() { "IPv4, such as 198.19.0.0/16" } else { "IPv6, such as fd00:19::/64" };
             return Err(format!("--target {target} has no --source of its family: give one of {example}"));

@@ -13,7 +13,8 @@ pub use bench::{Bench, MAX_PAYLOAD, MAX_RATE, MAX_REQUESTS, MAX_TARGETS, MAX_TIM
 pub use conns::Conns;
 pub use serve::{Config, Listener, MAX_LISTENERS};
 
-use crate::face::cli::{self, ControlSocket, HashKey, Mode, Numbers, Queues};
+use crate::face::cli::{self, ControlSocket, HashKey, Mode, Queues};
+use crate::text::Numbers;
 use synmill_engine::endpoint::MAX_CONNECTIONS;
 
 /// The longest TIME-WAIT. RFC 9293's 2 MSL is four minutes.
@@ -109,7 +110,7 @@ impl Rings {
     /// The cores asked for; `None` for those the process may run on.
     #[must_use]
     pub fn cores(&self) -> Option<&[usize]> {
-        self.cores.as_ref().map(Numbers::as_slice)
+        self.cores.as_deref()
     }
 
     /// How the NIC is to bring packets to the queues.
@@ -184,7 +185,7 @@ fn check_workers(
 ) -> Result<(), String> {
     let queues = match queues {
         Queues::All => None,
-        Queues::Only(numbers) => Some(numbers.as_slice().len()),
+        Queues::Only(numbers) => Some(numbers.len()),
     };
     let workers = workers.map(NonZeroUsize::get);
     if let (Some(queues), Some(workers)) = (queues, workers)
@@ -192,7 +193,7 @@ fn check_workers(
     {
         return Err(format!("--workers {workers} for {queues} queue(s): give at most --workers {queues}"));
     }
-    if let (Some(workers), Some(cores)) = (workers.or(queues), cores.map(|cores| cores.as_slice().len()))
+    if let (Some(workers), Some(cores)) = (workers.or(queues), cores.map(|cores| cores.len()))
         && cores < workers
     {
         return Err(format!(

@@ -201,7 +201,7 @@ mod tests {
              --json a.json --pcap a.pcap",
         );
         let Queues::Only(queues) = config.rings.queues() else { panic!("all queues") };
-        assert_eq!(queues.as_slice(), [0, 1, 2, 5]);
+        assert_eq!(queues[..], [0, 1, 2, 5]);
         assert_eq!(queues.to_string(), "0-2,5");
         assert_eq!(config.rings.cores(), Some(&[3, 1][..]));
         assert_eq!(config.rings.workers(), Some(2));

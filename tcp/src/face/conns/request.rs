@@ -5,8 +5,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::face::cli::Prefix;
 use synmill_engine::endpoint::View;
+use synmill_engine::flow::Prefix;
 use synmill_engine::proto::State;
 
 /// The most prefixes of one request.
@@ -89,7 +89,7 @@ impl Request {
     #[must_use]
     pub fn wants(&self, view: &View) -> bool {
         let is_in = |state: &StateName| state.0 == view.state;
-        let is_from = |peer: &Prefix| peer.contains(view.key.remote.to_ip());
+        let is_from = |peer: &Prefix| peer.contains(view.key.remote);
         (self.states.is_empty() || self.states.iter().any(is_in))
             && (self.peers.is_empty() || self.peers.iter().any(is_from))
     }

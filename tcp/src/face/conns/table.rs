@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::{Row, Totals};
-use crate::face::report::grouped;
+use crate::text::grouped;
 
 /// The column of local addresses, in letters: room for any of IPv4.
 const NARROW: usize = "255.255.255.255:65535".len();

@@ -5,7 +5,6 @@
 //! [`hdr`] its log of latencies. docs/json.md has every path of the documents.
 
 pub mod bench;
-pub mod cpu;
 pub mod hdr;
 pub mod serve;
 
@@ -13,9 +12,10 @@ use std::fs;
 
 use serde::{Serialize, Serializer};
 
+use crate::host::machine::cpu::{Cpu, TICKS_PER_S};
+use crate::text::counted;
 use synmill_engine::stats::Law;
 
-pub use cpu::Cpu;
 pub use serve::{Connections, Interval, Report, Sampler, held};
 
 /// Names and values in an order of their own, a map in JSON.
@@ -57,6 +57,23 @@ fn tenth(value: f64) -> f64 {
     (value * 10.0).round() / 10.0
 }
 
+/// Returns the percent of a time in `seconds` that these clock ticks are.
+fn percent(after: u64, before: u64, seconds: f64) -> f64 {
+    tenth(after.saturating_sub(before) as f64 / seconds * 100.0 / TICKS_PER_S as f64)
+}
+
+/// Returns how busy each worker's thread was in the `seconds` between two readings, in percent.
+fn worker_percents(before: &Cpu, after: &Cpu, seconds: f64) -> Vec<f64> {
+    let pairs = after.workers.iter().zip(&before.workers);
+    pairs.map(|(&after, &before)| percent(after, before, seconds)).collect()
+}
+
+/// Returns how much of the `seconds` between two readings each worker's core spent in soft interrupts, in percent.
+fn softirq_percents(before: &Cpu, after: &Cpu, seconds: f64) -> Vec<f64> {
+    let pairs = after.cores.iter().zip(&before.cores);
+    pairs.map(|(after, before)| percent(after.softirq, before.softirq, seconds)).collect()
+}
+
 /// What has grown, and by how much.
 fn grown(
     after: impl Iterator<Item = (&'static str, u64)>,
@@ -66,26 +83,6 @@ fn grown(
         .zip(before)
         .map(|((name, after), (_, before))| (name, after.saturating_sub(before)))
         .filter(|&(_, count)| count > 0)
-}
-
-/// A number with its thousands set apart: `1,234,567`.
-#[must_use]
-pub fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
-    for (position, digit) in digits.chars().enumerate() {
-        if position > 0 && (digits.len() - position).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
-
-/// How many of what: `1 queue`, `2 queues`.
-#[must_use]
-pub fn counted(number: usize, what: &str) -> String {
-    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
 }
 
 /// Where it ran.
@@ -140,7 +137,8 @@ pub struct Site {
 impl Site {
     /// Mode, queues and workers, in words.
     fn rings(&self) -> String {
-        let (queues, workers) = (counted(self.queues.len(), "queue"), counted(self.workers, "worker"));
+        let queues = counted(self.queues.len() as u64, "queue");
+        let workers = counted(self.workers as u64, "worker");
         format!("mode {}, {queues}, {workers}", self.mode)
     }
 }
@@ -183,10 +181,5 @@ mod tests {
     fn this_machine_says_what_it_is() {
         let here = Host::here();
         assert!(here.cpus >= 1 && !here.kernel.is_empty());
-    }
-
-    #[test]
-    fn thousands_are_set_apart() {
-        assert_eq!([0, 999, 1000, 1234567].map(grouped), ["0", "999", "1,000", "1,234,567"]);
     }
 }

@@ -5,7 +5,11 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::{Accounts, Cpu, Named, RINGS, Site, Verdict, grouped, grown, is_gauge, tenth};
+use super::{
+    Accounts, Named, RINGS, Site, Verdict, grown, is_gauge, softirq_percents, tenth, worker_percents,
+};
+use crate::host::machine::cpu::Cpu;
+use crate::text::grouped;
 use synmill_engine::stats::Snapshot;
 
 /// What happened between two samples.
@@ -72,8 +76,8 @@ impl Sampler {
             ring_losses: grown(now.counts(), before.counts())
                 .filter(|(name, _)| RINGS.contains(name))
                 .collect(),
-            worker_cpu_percent: self.cpu.worker_percents(&cpu_before, seconds),
-            softirq_percent: self.cpu.softirq_percents(&cpu_before, seconds),
+            worker_cpu_percent: worker_percents(&cpu_before, &self.cpu, seconds),
+            softirq_percent: softirq_percents(&cpu_before, &self.cpu, seconds),
         }
     }
 }
@@ -245,8 +249,8 @@ impl Report {
 #[cfg(test)]
 pub(super) mod tests {
     use super::super::Host;
-    use super::super::cpu::CoreTicks;
     use super::*;
+    use crate::host::machine::cpu::CoreTicks;
 
     fn cpu(worker: u64, softirq: u64) -> Cpu {
         let core = CoreTicks { softirq, ..CoreTicks::default() };

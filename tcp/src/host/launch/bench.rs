@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use super::files::{self, Replacement};
-use super::jobs::{Limits, Place};
+use super::jobs::Place;
 use super::session::{Left, Session, Taken, check_captures};
 use super::signals::Signals;
 use super::trial::{LEAD, Run, statistics};
@@ -17,9 +17,11 @@ use crate::face::report::bench::{
     BenchReport, Early, Load as LoadReport, Measured, Setup as Facts, Workload as WorkloadReport,
 };
 use crate::face::report::hdr::{Log, Serializer};
-use crate::face::report::{Host, Named, Site, grouped};
-use crate::host::interface::{self, Interface, Statistics, route};
+use crate::face::report::{Host, Named, Site};
+use crate::host::nic::{self, Interface, Statistics, route};
 use crate::host::preflight::{Machine, Plan};
+use crate::text::grouped;
+use synmill_engine::endpoint::Settings;
 use synmill_engine::flow::Address;
 use synmill_engine::generator::desk::Desk;
 use synmill_engine::generator::dialogue::{Payload, Script};
@@ -71,9 +73,10 @@ pub fn bench(config: &Bench) -> Result<BenchReport, Error> {
         .map(|_| meters::meters(SPARES))
         .map(|(recorder, collector)| (Some(recorder), collector))
         .unzip();
-    let limits = Limits {
+    let settings = Settings {
         max_connections: config.max_connections(),
         time_wait: config.time_wait(),
+        accept_partial_checksums: rings.accept_partial_checksums,
         piggyback: config.piggyback,
     };
     let seed =
@@ -103,7 +106,7 @@ pub fn bench(config: &Bench) -> Result<BenchReport, Error> {
     let command: Vec<String> = std::env::args().collect();
     let log = hdr.as_mut().map(|file| Log::begin(file, &mut serializer, &command, SystemTime::now()));
     let log = log.transpose().map_err(|error| Error(format!("writing the interval log: {error}")))?;
-    let session = taken.start(rings, &limits, generator, &[])?;
+    let session = taken.start(rings, &settings, generator, &[])?;
     for line in said(config, &space, rss.is_some()) {
         say(&line);
     }
@@ -168,11 +171,10 @@ pub fn bench(config: &Bench) -> Result<BenchReport, Error> {
 
 /// All the tuples that connections may have.
 fn space(config: &Bench) -> Result<Space, Error> {
-    let sources: Vec<(Address, u8)> =
-        config.sources().iter().map(|source| (Address::from(source.address()), source.len())).collect();
     let targets: Vec<(Address, u16)> =
         config.targets().iter().map(|target| (Address::from(target.ip()), target.port())).collect();
-    Space::new(&sources, config.source_ports().clone(), &targets).map_err(|error| Error(error.to_string()))
+    Space::new(config.sources(), config.source_ports().clone(), &targets)
+        .map_err(|error| Error(error.to_string()))
 }
 
 /// Are there enough tuples for none to come back before its TIME-WAIT has ended?
@@ -232,7 +234,7 @@ fn rss(taken: &Taken) -> Option<Arc<Rss>> {
     if workers.len() < 2 {
         return None;
     }
-    let table = interface::rss(name, taken.spread.context()).filter(|table| table.is_toeplitz)?;
+    let table = nic::rss(name, taken.spread.context()).filter(|table| table.is_toeplitz)?;
     let rss = Rss::new(&table.key, table.table)?;
     let idle = workers.iter().position(|place| rss.share(&numbers(&place.queues)).0 == 0);
     if let Some(worker) = idle {

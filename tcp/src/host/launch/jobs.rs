@@ -8,13 +8,14 @@ use std::time::{Duration, Instant, SystemTime};
 use super::crew::{self, Job, Outcome};
 use super::{Error, files, say};
 use crate::face::config::Rings;
-use crate::host::interface::{Interface, Link, link};
+use crate::host::nic::{Interface, Link, link};
 use crate::host::preflight::Plan;
 use crate::host::rings::XdpDevice;
+use crate::text;
 use synmill_engine::device::bundle::Bundle;
 use synmill_engine::device::kept_frames;
 use synmill_engine::device::pcap::Capture;
-use synmill_engine::endpoint::{self, Application, Endpoint, Viewer};
+use synmill_engine::endpoint::{self, Application, Endpoint, Settings, Viewer};
 use synmill_engine::stats::Counters;
 use synmill_engine::time;
 use synmill_engine::worker::{self, Control, Worker};
@@ -37,16 +38,6 @@ impl Clock {
     pub(super) fn now(&self) -> time::Instant {
         self.offset + self.zero.elapsed()
     }
-}
-
-/// What the endpoints of all workers have in common.
-pub(super) struct Limits {
-    /// Connections held at once, all workers together.
-    pub(super) max_connections: usize,
-    /// 2 MSL.
-    pub(super) time_wait: Duration,
-    /// See [`endpoint::Config::piggyback`].
-    pub(super) piggyback: bool,
 }
 
 /// Where the workers are to work.
@@ -83,7 +74,7 @@ pub(super) struct Made {
 /// One job for each worker. What the workers share is made here: the seed and their seats.
 pub(super) fn make<A>(
     stage: &Stage<'_>,
-    limits: &Limits,
+    settings: &Settings,
     application: impl FnMut(&Place) -> A + Send,
     devices: Vec<Vec<XdpDevice>>,
 ) -> Result<Made, Error>
@@ -94,7 +85,7 @@ where
     let seed = seed()?;
     let count = plan.workers.len();
     let devices: Vec<_> = devices.into_iter().map(Bundle::new).collect();
-    let slots = limits.max_connections.div_ceil(count);
+    let slots = settings.max_connections.div_ceil(count);
     let max_kept_frames: Vec<_> =
         devices.iter().map(|device| device.members().len() * kept_frames(plan.buffers)).collect();
     let application = Mutex::new(application);
@@ -105,11 +96,8 @@ where
             owned: plan.owned.clone(),
             mac: plan.mac,
             mtu: interface.mtu,
-            max_connections: slots,
+            settings: Settings { max_connections: slots, ..*settings },
             max_kept_frames: max_kept_frames[number],
-            time_wait: limits.time_wait,
-            accept_partial_checksums: rings.accept_partial_checksums,
-            piggyback: limits.piggyback,
             seed,
         };
         Endpoint::new(config, clock.now(), Arc::clone(&counters[number]))
@@ -171,7 +159,7 @@ fn say_remarks(queues: &[usize], devices: &[XdpDevice], has_polled: bool) {
     }
     // The kernel names the NAPI instance with the first packet.
     if has_polled && devices.iter().all(|device| device.napi_id() == 0) {
-        let queues = super::queues(queues);
+        let queues = text::queues(queues);
         say(&format!("note: --busy-poll did nothing on {queues}: the driver names no NAPI to poll"));
     }
 }

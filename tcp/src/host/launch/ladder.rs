@@ -6,10 +6,11 @@ use std::time::{Duration, Instant};
 use super::signals::Signals;
 use super::{Error, name};
 use crate::face::cli::Mode;
-use crate::host::interface::{Interface, Link, link, set_queues};
+use crate::host::nic::{Interface, Link, link, set_queues};
 use crate::host::preflight::Plan;
 use crate::host::program::{AttachMode, Steer, SteerError};
 use crate::host::rings::{BindMode, OpenError, XdpDevice, XdpOptions};
+use crate::text;
 
 /// How long a carrier that the attachment took away may take to come back: an igb needs three seconds.
 const CARRIER_BACK: Duration = Duration::from_secs(10);
@@ -55,7 +56,7 @@ fn in_force(rung: Rung, queues: &[(usize, bool)]) -> String {
         ([], _) => copied,
         (_, []) => name(Mode::ZeroCopy),
         (zero_copy, others) => {
-            let [zero_copy, others] = [zero_copy, others].map(super::queues);
+            let [zero_copy, others] = [zero_copy, others].map(text::queues);
             format!("mixed: {} on {zero_copy}, {copied} on {others}", name(Mode::ZeroCopy))
         }
     }

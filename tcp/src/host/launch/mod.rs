@@ -18,10 +18,10 @@ use std::time::Duration;
 pub use bench::bench;
 pub use serve::serve;
 
-use crate::face::cli::{Mode, ranges};
-use crate::face::report::grouped;
-use crate::host::interface;
+use crate::face::cli::Mode;
+use crate::host::nic;
 use crate::host::program::SteerError;
+use crate::text::counted;
 
 /// Why it did not run, or not to its end: one line.
 #[derive(Debug, thiserror::Error)]
@@ -34,8 +34,8 @@ impl From<String> for Error {
     }
 }
 
-impl From<interface::Error> for Error {
-    fn from(error: interface::Error) -> Self {
+impl From<nic::Error> for Error {
+    fn from(error: nic::Error) -> Self {
         Self(error.to_string())
     }
 }
@@ -59,12 +59,11 @@ fn show(text: &str) {
 
 /// Why the end takes a while, for who waits for it: `open` connections may take so long to end. Nothing where there is none to wait for.
 fn stopping(drain: Duration, open: u64) -> Option<String> {
-    let plural = if open == 1 { "" } else { "s" };
     (open > 0 && !drain.is_zero()).then(|| {
         format!(
-            "stopping: up to {} s for {} open connection{plural} (--drain); a second signal ends at once, without a report",
+            "stopping: up to {} s for {} (--drain); a second signal ends at once, without a report",
             drain.as_secs_f64(),
-            grouped(open)
+            counted(open, "open connection")
         )
     })
 }
@@ -72,11 +71,6 @@ fn stopping(drain: Duration, open: u64) -> Option<String> {
 /// A mode as the command line has it.
 fn name(mode: Mode) -> String {
     format!("{mode:?}").to_lowercase()
-}
-
-/// Queues by number: `queue 0`, `queues 0-3`.
-fn queues(numbers: &[usize]) -> String {
-    format!("queue{} {}", if numbers.len() == 1 { "" } else { "s" }, ranges(numbers))
 }
 
 #[cfg(test)]

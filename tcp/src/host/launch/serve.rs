@@ -4,15 +4,14 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use super::files::Replacement;
-use super::jobs::Limits;
 use super::session::{Left, NAP, Session, Taken, check_captures};
 use super::signals::Signals;
 use super::{Error, say, show, stopping};
 use crate::face::config::Config;
 use crate::face::report::{self, Accounts, Connections, Host, Interval, Named, Report, Sampler, Site};
-use crate::host::interface::Interface;
+use crate::host::nic::Interface;
 use crate::host::preflight::{Machine, Plan};
-use synmill_engine::endpoint::{Listener, Listeners};
+use synmill_engine::endpoint::{Listener, Listeners, Settings};
 use synmill_engine::service::Service;
 use synmill_engine::worker::Phase;
 
@@ -72,8 +71,12 @@ where
     let mut signals = Signals::catch().map_err(|error| Error(format!("catching signals: {error}")))?;
 
     let taken = Taken::new(interface, rings, &plan, &mut signals)?;
-    let limits =
-        Limits { max_connections: config.max_connections(), time_wait: config.time_wait(), piggyback: true };
+    let settings = Settings {
+        max_connections: config.max_connections(),
+        time_wait: config.time_wait(),
+        accept_partial_checksums: rings.accept_partial_checksums,
+        ..Settings::default()
+    };
     let listener = |listener: &crate::face::config::Listener<S>| Listener {
         address: listener.address.ip().into(),
         port: listener.address.port(),
@@ -82,7 +85,7 @@ where
     let addresses: Vec<_> = config.listeners().iter().map(|listener| listener.address).collect();
     let answered = Listeners(config.listeners().iter().map(listener).collect());
     let application = move |_: &_| answered.clone();
-    let session = taken.start(rings, &limits, application, &addresses)?;
+    let session = taken.start(rings, &settings, application, &addresses)?;
     let listeners: Vec<String> =
         config.listeners().iter().map(|listener| format!("{} {}", listener.address, listener.name)).collect();
     say(&format!("ready: {}", listeners.join(", ")));

@@ -7,22 +7,24 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::crew::Crew;
-use super::jobs::{self, Clock, Limits, Made, Place};
+use super::jobs::{self, Clock, Made, Place};
 use super::ladder::{Ladder, Reached};
 use super::signals::Signals;
-use super::{Error, files, queues, say};
+use super::{Error, files, say};
 use crate::face::cli::ControlSocket;
 use crate::face::config::Rings;
 use crate::face::conns::door::{self, Door};
 use crate::face::conns::server::{Patience, Server};
-use crate::face::report::{Cpu, Named};
-use crate::host::interface::spread::Spread;
-use crate::host::interface::{self, Interface, Link, link};
+use crate::face::report::Named;
+use crate::host::machine::cpu::Cpu;
+use crate::host::nic::spread::Spread;
+use crate::host::nic::{self, Interface, Link, link};
 use crate::host::preflight::{Plan, is_asked_for};
 use crate::host::program::{Steer, SteerError};
 use crate::host::rings::XdpDevice;
+use crate::text::{counted, hex, queues};
 use synmill_engine::device::Device as _;
-use synmill_engine::endpoint::Application;
+use synmill_engine::endpoint::{Application, Settings};
 use synmill_engine::flow::Address;
 use synmill_engine::stats::{Counters, Snapshot};
 use synmill_engine::worker::{Control, Phase};
@@ -139,7 +141,7 @@ impl Taken {
     pub(super) fn start<A: Application + Send + 'static>(
         mut self,
         rings: &Rings,
-        limits: &Limits,
+        settings: &Settings,
         application: impl FnMut(&Place) -> A + Send,
         listeners: &[SocketAddr],
     ) -> Result<Session, Error> {
@@ -154,7 +156,7 @@ impl Taken {
             counters: &counters,
         };
         let Made { jobs, viewers, memory_bytes } =
-            jobs::make(&stage, limits, application, std::mem::take(&mut self.devices))?;
+            jobs::make(&stage, settings, application, std::mem::take(&mut self.devices))?;
         let crew = Crew::start(jobs, || control.set(Phase::Stopping))?;
         // Only now is anything ours: nothing arrives before there is someone to answer.
         if let Err(error) = self.steer_to(listeners) {
@@ -195,8 +197,8 @@ impl Taken {
 
     /// Tells the program which addresses and ports are ours.
     fn steer_to(&mut self, listeners: &[SocketAddr]) -> Result<(), SteerError> {
-        for &(owned, prefix_len) in &self.plan.owned {
-            self.steer.add_owned(owned, prefix_len.into())?;
+        for &owned in &self.plan.owned {
+            self.steer.add_owned(owned)?;
         }
         listeners
             .iter()
@@ -206,7 +208,7 @@ impl Taken {
     /// What the user should know before the first connection, a line a fact.
     fn facts(&self, memory_bytes: usize) -> Vec<String> {
         let Interface { name, driver, mtu, .. } = &self.interface;
-        let mac = self.plan.mac.map(|byte| format!("{byte:02x}")).join(":");
+        let mac = hex(&self.plan.mac);
         let driver = if driver.is_empty() { "unknown" } else { driver };
         let mut lines = vec![format!("interface: {name}, driver {driver}, {mac}, MTU {mtu}")];
         let refused = if self.refused.is_empty() { String::new() } else { format!(" ({})", self.refused) };
@@ -216,10 +218,10 @@ impl Taken {
         }
         lines.push(format!("frames: {}", self.frames));
         lines.push(format!("memory for connections: {:.1} MB", memory_bytes as f64 / 1e6));
-        for &(owned, len) in &self.plan.owned {
-            let whole = len == if owned.is_v4() { 32 } else { 128 };
-            let len = if whole { String::new() } else { format!("/{len}") };
-            lines.push(format!("owned: {}{len} is not the kernel's, we answer for it", owned.to_ip()));
+        for owned in &self.plan.owned {
+            let len = if owned.is_host() { String::new() } else { format!("/{}", owned.len()) };
+            lines
+                .push(format!("owned: {}{len} is not the kernel's, we answer for it", owned.first().to_ip()));
         }
         lines.extend(self.plan.notes.iter().map(|note| format!("note: {note}")));
         lines
@@ -275,19 +277,18 @@ impl Session {
     /// Says where nothing is sent, if the link is no reason for it.
     fn say_stalls(&mut self, link_was_up: bool) {
         let Snapshot { busy_poll_stalls, tx_stalls, .. } = self.total();
-        let queues = |count: u64| format!("{count} queue{}", if count == 1 { "" } else { "s" });
         if busy_poll_stalls > self.busy_poll_stalls {
             say(&format!(
                 "note: the driver sent nothing on {} while it was polled for preference (SO_PREFER_BUSY_POLL): that is off there \
                  now, and all goes on; run without --busy-poll",
-                queues(busy_poll_stalls)
+                counted(busy_poll_stalls, "queue")
             ));
         }
         if tx_stalls > self.tx_stalls && link_was_up {
             say(&format!(
                 "note: nothing was sent on {} for a second, although frames wait and the link is up: the driver or the NIC has \
                  stopped; see the kernel's log (dmesg), and try --mode copy",
-                queues(tx_stalls - self.tx_stalls)
+                counted(tx_stalls - self.tx_stalls, "queue")
             ));
         }
         (self.busy_poll_stalls, self.tx_stalls) = (busy_poll_stalls, tx_stalls);
@@ -355,23 +356,23 @@ fn total(counters: &[Arc<Counters>]) -> Snapshot {
 /// kernel joins the groups of its own addresses alone.
 fn join_groups(interface: &Interface, plan: &Plan) -> Vec<UdpSocket> {
     let mut memberships = Vec::new();
-    for &(owned, len) in &plan.owned {
-        let IpAddr::V6(first) = owned.to_ip() else { continue };
-        if !is_asked_for(interface, owned, len) {
+    for owned in &plan.owned {
+        let IpAddr::V6(first) = owned.first().to_ip() else { continue };
+        if !is_asked_for(interface, owned) {
             continue;
         }
-        let count = 1_u128.checked_shl(128 - u32::from(len)).unwrap_or(u128::MAX);
+        let count = 1_u128.checked_shl(128 - u32::from(owned.len())).unwrap_or(u128::MAX);
         if count > MOST_GROUPS.into() {
             say(&format!(
-                "note: {first}/{len} has more addresses than groups to join: if neighbours do not find them, \
+                "note: {owned} has more addresses than groups to join: if neighbours do not find them, \
                  ip link set {} allmulticast on",
                 interface.name
             ));
             continue;
         }
         for number in 0..count {
-            let group = interface::solicited_node((u128::from(first) + number).into());
-            match interface::join(interface.index, group) {
+            let group = nic::solicited_node((u128::from(first) + number).into());
+            match nic::join(interface.index, group) {
                 Ok(socket) => memberships.push(socket),
                 // Many interfaces let every group in: no reason not to go on.
                 Err(error) => {

@@ -119,7 +119,8 @@ mod tests {
     /// This test, alone in a process that is started by this command.
     fn child(test: &str, by: &[&str]) -> (Output, String) {
         let program = std::env::current_exe().unwrap();
-        let test = format!("launch::signals::tests::{test}");
+        let (_, module) = module_path!().split_once("::").unwrap();
+        let test = format!("{module}::{test}");
         let mut command = Command::new(by[0]);
         command.args(&by[1..]).arg(program).args(["--exact", &test, "--nocapture"]).env(CHILD, "1");
         let output = command.output().unwrap();

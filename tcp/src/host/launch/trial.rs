@@ -14,8 +14,9 @@ use super::{say, show, stopping};
 use crate::face::config::Bench;
 use crate::face::report::bench::{Concurrency, Interval, Moment, Phase, Sampler, Step};
 use crate::face::report::hdr::Log;
-use crate::face::report::{grouped, held};
-use crate::host::interface::{self, Statistics};
+use crate::face::report::held;
+use crate::host::nic::{self, Statistics};
+use crate::text::grouped;
 use synmill_engine::generator::Load;
 use synmill_engine::generator::desk::{Desk, Held, Trial};
 use synmill_engine::generator::meters::{self, Collector, Meters};
@@ -38,7 +39,7 @@ const REACHED: f64 = 0.99;
 
 /// The interface's own counters; zeros when it is gone.
 pub(super) fn statistics(index: u32) -> Statistics {
-    interface::statistics(index).unwrap_or_default()
+    nic::statistics(index).unwrap_or_default()
 }
 
 /// What a trial brought.

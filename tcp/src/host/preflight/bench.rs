@@ -4,11 +4,10 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use super::memory::Wanted;
 use super::{Machine, Plan};
-use crate::face::cli::Prefix;
 use crate::face::config::Bench;
-use crate::host::interface::{Flow, Interface};
+use crate::host::nic::{Flow, Interface};
 use synmill_engine::endpoint::memory_needed;
-use synmill_engine::flow::Address;
+use synmill_engine::flow::Prefix;
 use synmill_engine::generator::{Generator, Load};
 
 impl Plan {
@@ -20,8 +19,7 @@ impl Plan {
         let mut plan = Self::new(&config.rings, interface, machine)?;
         check_addresses(config, interface)?;
         check_memory(config, interface, &plan, machine)?;
-        plan.owned =
-            config.sources().iter().map(|source| (Address::from(source.address()), source.len())).collect();
+        plan.owned = config.sources().to_vec();
         plan.bring(config.targets().iter().map(|&target| Flow::TcpFrom(target)), interface)?;
         plan.notes.extend(config.sources().iter().filter_map(|source| note(source, interface)));
         Ok(plan)
@@ -52,7 +50,7 @@ fn check_addresses(config: &Bench, interface: &Interface) -> Result<(), String> 
     let here = interface.addresses.iter().map(|(address, _)| (*address, name));
     let elsewhere = interface.elsewhere.iter().map(|(address, name)| (*address, name));
     for (address, owner) in here.chain(elsewhere) {
-        if let Some(source) = config.sources().iter().find(|source| source.contains(address)) {
+        if let Some(source) = config.sources().iter().find(|source| source.contains(address.into())) {
             return Err(format!(
                 "--source {source} holds {address}, which the kernel has on {owner}: give addresses that nobody has, \
                  such as a part of it without {address}"
@@ -71,15 +69,14 @@ fn check_addresses(config: &Bench, interface: &Interface) -> Result<(), String> 
 /// What stands between a source's connections and their answers.
 fn note(source: &Prefix, interface: &Interface) -> Option<String> {
     let name = &interface.name;
-    let subnets = interface.addresses.iter().map(|&(address, len)| Prefix::around(address, len));
-    let subnet = subnets.into_iter().find(|subnet| subnet.overlaps(source));
-    if let Some(subnet) = subnet {
-        let address = not_a_hosts(&subnet).into_iter().flatten().find(|&address| source.contains(address))?;
+    if let Some((_, subnet)) = interface.addresses.iter().find(|(_, subnet)| subnet.overlaps(source)) {
+        let address =
+            not_a_hosts(subnet).into_iter().flatten().find(|&address| source.contains(address.into()))?;
         return Some(format!(
             "--source {source} holds {address}, which is no host's in {subnet}: connections from it fail; give a prefix without it"
         ));
     }
-    let same_family = |address: &&(IpAddr, u8)| address.0.is_ipv4() == source.address().is_ipv4();
+    let same_family = |(ip, _): &&(IpAddr, Prefix)| ip.is_ipv4() == source.first().is_v4();
     // A link-local address leads here, too, but only from this link: any other first.
     let ours: Vec<IpAddr> = interface.addresses.iter().filter(same_family).map(|&(ip, _)| ip).collect();
     let is_local = |ip: &IpAddr| matches!(ip, IpAddr::V6(v6) if v6.is_unicast_link_local());
@@ -97,7 +94,7 @@ fn note(source: &Prefix, interface: &Interface) -> Option<String> {
 /// A subnet's own address and its broadcast address (RFC 1122 section 3.2.1.3), where it has them: IPv4, and more than two addresses
 /// (RFC 3021).
 fn not_a_hosts(subnet: &Prefix) -> Option<[IpAddr; 2]> {
-    match subnet.address() {
+    match subnet.first().to_ip() {
         IpAddr::V4(first) if subnet.len() < 31 => {
             let last = Ipv4Addr::from_bits(first.to_bits() | u32::MAX >> subnet.len());
             Some([first.into(), last.into()])
@@ -111,7 +108,7 @@ mod tests {
     use super::super::tests::{interface, machine};
     use super::*;
     use crate::face::cli::{Command, parse};
-    use crate::host::interface::spread::Steering;
+    use crate::host::nic::spread::Steering;
 
     fn plan(arguments: &str, change: impl Fn(&mut Interface)) -> Result<Plan, String> {
         let arguments = format!("synmill bench --interface t0 --rate 1 {arguments}");
@@ -126,9 +123,10 @@ mod tests {
     fn the_sources_are_owned() {
         let arguments = "--target 198.18.0.1:80 --source 198.18.0.64/26 --source fd00:19::/64 --workers 2";
         let plan = plan(arguments, |_| {}).unwrap();
-        let owned: Vec<(String, u8)> =
-            plan.owned.iter().map(|&(address, len)| (address.to_ip().to_string(), len)).collect();
-        assert_eq!(owned, [("198.18.0.64".to_owned(), 26), ("fd00:19::".to_owned(), 64)]);
+        assert_eq!(
+            plan.owned.iter().map(Prefix::to_string).collect::<Vec<_>>(),
+            ["198.18.0.64/26", "fd00:19::/64"]
+        );
         assert_eq!(plan.workers.len(), 2);
     }
 
@@ -142,7 +140,9 @@ mod tests {
         let from = |end: &str| Flow::TcpFrom(end.parse().unwrap());
         let both = [from("198.18.0.1:80"), from("[fd00:18::1]:80")];
         let rules = |more: &[Flow]| Steering::Rules([&both[..], more].concat());
-        let v6 = |i: &mut Interface| i.addresses.push(("fd00:18::2".parse().unwrap(), 64));
+        let v6 = |i: &mut Interface| {
+            i.addresses.push(("fd00:18::2".parse().unwrap(), "fd00:18::/64".parse().unwrap()));
+        };
         assert_eq!(steering("198.18.0.64/26 --source fd00:19::/64", v6), rules(&[Flow::Arp]));
         assert_eq!(steering("198.20.0.0/16 --source fd00:18::1:0/112", v6), rules(&[Flow::Icmpv6]));
         // Neighbours know the way to a prefix that is routed here; a single address may be asked for.
@@ -201,10 +201,11 @@ mod tests {
 
     #[test]
     fn a_source_needs_a_way_back() {
-        let link_local = |i: &mut Interface| i.addresses.push(("fe80::1".parse().unwrap(), 64));
+        let link_local =
+            |i: &mut Interface| i.addresses.push(("fe80::1".parse().unwrap(), "fe80::/64".parse().unwrap()));
         let both = |i: &mut Interface| {
             link_local(i);
-            i.addresses.push(("fd00:18::2".parse().unwrap(), 64));
+            i.addresses.push(("fd00:18::2".parse().unwrap(), "fd00:18::/64".parse().unwrap()));
         };
         let (v4, v6) = ("--target 198.18.0.1:80 --source", "--target [fd00:18::1]:80 --source");
         type Change<'a> = &'a dyn Fn(&mut Interface);

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use super::Place;
-use crate::face::report::grouped;
+use crate::text::grouped;
 use synmill_engine::device::{Buffers, kept_frames, queue_bytes};
 
 /// Bytes that this process may still take, as far as is known: what the machine has, and what its control groups leave.

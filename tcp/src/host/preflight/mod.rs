@@ -9,14 +9,14 @@ mod steering;
 use std::fs;
 use std::net::SocketAddr;
 
-use crate::face::cli::{Queues, ranges};
+use crate::face::cli::Queues;
 use crate::face::config::Rings;
-use crate::face::report::counted;
-use crate::host::interface::spread::Steering;
-use crate::host::interface::{self, Help, Interface};
+use crate::host::nic::spread::Steering;
+use crate::host::nic::{self, Help, Interface};
+use crate::text::{counted, parse_range, ranges};
 use synmill_engine::device::umem::HEADROOM;
 use synmill_engine::device::{Buffers, LINK_HEADER, MAX_FRAME_SIZE, MAX_PIECES};
-use synmill_engine::flow::Address;
+use synmill_engine::flow::Prefix;
 use synmill_engine::wire::Mac;
 
 pub use self::holder::Holder;
@@ -87,7 +87,7 @@ pub struct Plan {
     pub workers: Vec<Place>,
     /// Prefixes of addresses that the kernel does not have, with their lengths (0 to 32 for IPv4, 0 to 128 for IPv6): we answer
     /// ARP and neighbour solicitations for them.
-    pub owned: Vec<(Address, u8)>,
+    pub owned: Vec<Prefix>,
     /// What is set on the NIC so that packets come to the workers' queues.
     pub steering: Steering,
     /// Lines the user should read, none of them an error.
@@ -140,11 +140,7 @@ impl Machine {
 
 /// Ports as the kernel lists them: `8080,9000-9010`.
 fn port_ranges(list: &str) -> Vec<(u16, u16)> {
-    let range = |part: &str| {
-        let (first, last) = part.split_once('-').unwrap_or((part, part));
-        Some((first.parse().ok()?, last.parse().ok()?))
-    };
-    list.trim().split(',').filter_map(range).collect()
+    list.trim().split(',').filter_map(parse_range).collect()
 }
 
 impl Plan {
@@ -224,7 +220,7 @@ fn check_capabilities(effective: u64) -> Result<(), String> {
 
 /// `ethtool -L` with `count` queues each way.
 fn set_queues(interface: &Interface, count: usize) -> String {
-    interface::set_queues(&interface.name, &interface.driver, count)
+    nic::set_queues(&interface.name, &interface.driver, count)
 }
 
 /// The queues to serve: all that receive, unless the NIC is told to spare the others, and each of them can send.
@@ -233,7 +229,7 @@ fn check_queues(asked: &Queues, interface: &Interface, steering: &Steering) -> R
     let active: Vec<usize> = (0..interface.queues.rx).collect();
     let queues = match asked {
         Queues::All => active.clone(),
-        Queues::Only(numbers) => numbers.as_slice().to_vec(),
+        Queues::Only(numbers) => numbers.to_vec(),
     };
     if let Some(beyond) = queues.iter().find(|queue| !active.contains(queue)) {
         return Err(format!(
@@ -285,7 +281,7 @@ fn deal(
         let most = queues.len();
         return Err(format!(
             "--workers {count} for {}: give at most --workers {most}",
-            counted(most, "queue")
+            counted(most as u64, "queue")
         ));
     }
     if queues.len() > count * QUEUES_PER_WORKER {
@@ -304,8 +300,8 @@ fn deal(
         let cores = cores.len();
         return Err(format!(
             "{} for {}, each needs its own: give --workers {cores}",
-            counted(cores, "core"),
-            counted(count, "worker")
+            counted(cores as u64, "core"),
+            counted(count as u64, "worker")
         ));
     }
     let place = |(number, &core): (usize, &usize)| Place {
@@ -362,7 +358,7 @@ mod tests {
     use super::*;
     use crate::face::cli::{Command, parse};
     use crate::face::config::Config;
-    use crate::host::interface::Offloads;
+    use crate::host::nic::Offloads;
 
     pub(super) fn config(arguments: &str) -> Config<()> {
         let arguments = format!("synmill serve --interface t0 --listen 198.18.0.2:80 {arguments}");
@@ -379,11 +375,11 @@ mod tests {
             mtu: 1500,
             up: true,
             carrier: true,
-            addresses: vec![("198.18.0.2".parse().unwrap(), 24)],
+            addresses: vec![("198.18.0.2".parse().unwrap(), "198.18.0.0/24".parse().unwrap())],
             elsewhere: vec![("198.19.0.1".parse().unwrap(), "t1".into())],
             carries_vlans: false,
             offloads: Offloads { lro: false, strips_vlan: true },
-            queues: interface::Queues { rx: 4, tx: 4 },
+            queues: nic::Queues { rx: 4, tx: 4 },
             help: Help { has_rules: true, table_len: 128, key_len: 40, errors: String::new() },
             driver: "ice".into(),
             xdp_program: None,

@@ -8,9 +8,9 @@ use socket2::{Domain, Socket, Type};
 use super::memory::Wanted;
 use super::{Machine, Plan};
 use crate::face::config::Config;
-use crate::host::interface::{Flow, Interface};
+use crate::host::nic::{Flow, Interface};
 use synmill_engine::endpoint::memory_needed;
-use synmill_engine::flow::Address;
+use synmill_engine::flow::Prefix;
 
 impl Plan {
     /// The plan for listeners: an address that the kernel does not have is ours.
@@ -23,11 +23,11 @@ impl Plan {
         let kernels: Vec<IpAddr> = here.chain(interface.elsewhere.iter().map(|&(ip, _)| ip)).collect();
         for listener in config.listeners() {
             let ip = listener.address.ip();
-            let whole = (Address::from(ip), if ip.is_ipv4() { 32 } else { 128 });
+            let owned = Prefix::host(ip.into());
             if ip.is_unspecified() || kernels.contains(&ip) {
                 check_free(listener.address, &kernels, machine.is_in_use)?;
-            } else if !plan.owned.contains(&whole) {
-                plan.owned.push(whole);
+            } else if !plan.owned.contains(&owned) {
+                plan.owned.push(owned);
             }
         }
         plan.bring(config.listeners().iter().map(|listener| Flow::TcpTo(listener.address)), interface)?;
@@ -82,12 +82,7 @@ fn bind(address: SocketAddr) -> io::Result<()> {
     socket.bind(&address.into())
 }
 
-fn notes<S>(
-    config: &Config<S>,
-    interface: &Interface,
-    machine: &Machine,
-    owned: &[(Address, u8)],
-) -> Vec<String> {
+fn notes<S>(config: &Config<S>, interface: &Interface, machine: &Machine, owned: &[Prefix]) -> Vec<String> {
     let mut notes = Vec::new();
     let name = &interface.name;
     for listener in config.listeners() {
@@ -112,7 +107,7 @@ fn notes<S>(
                 "{ip} is an address of {other}: the kernel answers for it, and packets to it have to find their way to {name}"
             ));
         }
-        if machine.may_take(address.port()) && !owned.iter().any(|&(owned, _)| owned == Address::from(ip)) {
+        if machine.may_take(address.port()) && !owned.contains(&Prefix::host(ip.into())) {
             notes.push(format!(
                 "--listen {address}: the kernel may take port {0} for a connection of its own, whose answers would come here: \
                  add {0} to sysctl net.ipv4.ip_local_reserved_ports",
@@ -136,8 +131,8 @@ mod tests {
         let config =
             config("--listen 198.18.0.9:1 --listen 198.18.0.9:2 --listen [fd00:18::9]:1 --listen 0.0.0.0:3");
         let plan = Plan::serve(&config, &interface(), &machine(4)).unwrap();
-        let owned: Vec<String> = plan.owned.iter().map(|(address, _)| address.to_ip().to_string()).collect();
-        assert_eq!(owned, ["198.18.0.9", "fd00:18::9"]);
+        let owned: Vec<String> = plan.owned.iter().map(ToString::to_string).collect();
+        assert_eq!(owned, ["198.18.0.9/32", "fd00:18::9/128"]);
     }
 
     #[test]
@@ -202,7 +197,7 @@ mod tests {
         assert!(taken.iter().any(|note| note.contains("port 81 of any host")), "{taken:?}");
         assert_eq!(notes("--listen 198.18.0.2:81", v4), [""; 0]);
         let v6 = |interface: &mut Interface, machine: &mut Machine| {
-            interface.addresses.push(("fd00:18::2".parse().unwrap(), 64));
+            interface.addresses.push(("fd00:18::2".parse().unwrap(), "fd00:18::/64".parse().unwrap()));
             machine.forwards = (true, false);
         };
         assert_eq!(notes("--listen [::]:81", v6), [""; 0]);

@@ -2,10 +2,10 @@
 
 use super::Plan;
 use crate::face::config::Steer;
-use crate::face::report::counted;
-use crate::host::interface::spread::Steering;
-use crate::host::interface::{Flow, Interface};
-use synmill_engine::flow::Address;
+use crate::host::nic::spread::Steering;
+use crate::host::nic::{Flow, Interface};
+use crate::text::counted;
+use synmill_engine::flow::Prefix;
 
 impl Plan {
     /// Has these flows brought to our queues, where flow rules are to be set, and sees to it that neighbours find the addresses that are
@@ -20,8 +20,7 @@ impl Plan {
     ) -> Result<(), String> {
         let queues = self.queues();
         let asked_for = |v4: bool| {
-            let of_family = |&&(owned, _): &&(Address, u8)| owned.is_v4() == v4;
-            self.owned.iter().filter(of_family).find(|&&(owned, len)| is_asked_for(interface, owned, len))
+            self.owned.iter().find(|owned| owned.first().is_v4() == v4 && is_asked_for(interface, owned))
         };
         // What is not hashed is not looked up in the RSS table: an igb has ARP on queue 0, others neighbour discovery, too.
         match &mut self.steering {
@@ -41,13 +40,13 @@ impl Plan {
                 rules.extend(asked_for(false).map(|_| Flow::Icmpv6));
             }
             Steering::Table { .. } => {
-                if let Some((owned, _)) = asked_for(true).or(asked_for(false))
+                if let Some(owned) = asked_for(true).or(asked_for(false))
                     && !queues.contains(&0)
                 {
                     return Err(format!(
                         "neighbours ask for {}, which only we have, and ARP comes to queue 0 of {} whatever its RSS table says: \
                          name queue 0 among --queues",
-                        owned.to_ip(),
+                        owned.first().to_ip(),
                         interface.name
                     ));
                 }
@@ -60,13 +59,8 @@ impl Plan {
 /// Do neighbours ask for the Ethernet address of this one, or of one in this prefix? Only on the link they do; others ask for the
 /// router's. A single address may be anybody's neighbour.
 #[must_use]
-pub fn is_asked_for(interface: &Interface, owned: Address, len: u8) -> bool {
-    let before = if owned.is_v4() { 96 } else { 0 };
-    len + before == 128
-        || interface.subnets().any(|(subnet, bits)| {
-            subnet.is_ipv4() == owned.is_v4()
-                && Address::from(subnet).shares_prefix(&owned, before + bits.min(len))
-        })
+pub fn is_asked_for(interface: &Interface, owned: &Prefix) -> bool {
+    owned.is_host() || interface.addresses.iter().any(|(_, subnet)| subnet.overlaps(owned))
 }
 
 /// Can the NIC do what is asked of it, as far as can be known before it is tried?
@@ -86,11 +80,11 @@ pub(super) fn check_steering(asked: &Steer, interface: &Interface) -> Result<Ste
         }
         Steer::Table { key: Some(key) } if help.key_len == 0 => Err(format!(
             "{name} takes no RSS key (driver {driver}), and --rss-key has {}: leave it out",
-            counted(key.len(), "byte")
+            counted(key.len() as u64, "byte")
         )),
         Steer::Table { key: Some(key) } if help.key_len != key.len() => Err(format!(
             "the RSS key of {name} has {}, --rss-key {}: give as many",
-            counted(help.key_len, "byte"),
+            counted(help.key_len as u64, "byte"),
             key.len()
         )),
         Steer::Table { key } => Ok(Steering::Table { key: key.clone() }),

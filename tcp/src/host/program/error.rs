@@ -56,14 +56,6 @@ pub enum SteerError {
         /// The kernel's words.
         reason: String,
     },
-    /// A prefix longer than an address.
-    #[error("a prefix of {prefix_len} bits is longer than its address: at most {most}")]
-    PrefixLength {
-        /// As given.
-        prefix_len: u32,
-        /// The address's own length.
-        most: u32,
-    },
     /// No interface of this name in this network namespace.
     #[error("there is no interface {interface} here: `ip -brief link` lists those there are")]
     UnknownInterface {

@@ -13,15 +13,15 @@ use aya::programs::{TestRun as _, TestRunOptions, Xdp, XdpMode, loaded_programs}
 use aya::util::KernelVersion;
 use aya::{Ebpf, EbpfLoader};
 use synmill_xdp_ebpf::{
-    LISTENERS, ListenerKey, MAC, MAPPED_PREFIX_LEN, MAX_LISTENERS, MAX_OWNED, MAX_QUEUES, OUTCOMES, OWNED,
-    Outcome, PROGRAM, PROGRAM_FRAGS, XSKS,
+    LISTENERS, ListenerKey, MAC, MAX_LISTENERS, MAX_OWNED, MAX_QUEUES, OUTCOMES, OWNED, Outcome, PROGRAM,
+    PROGRAM_FRAGS, XSKS,
 };
 
 pub use error::SteerError;
 
 use crate::host::preflight::Holder;
 use synmill_engine::device::Buffers;
-use synmill_engine::flow::Address;
+use synmill_engine::flow::{Address, Prefix};
 use synmill_engine::wire::Mac;
 
 /// The first kernel with `bpf_link` for XDP; an older one would leave the program behind after kill -9.
@@ -91,17 +91,13 @@ impl Steer {
             .map_err(|error| SteerError::from_map(LISTENERS, MAX_LISTENERS, &error))
     }
 
-    /// From now on every address that shares the first `prefix_len` bits with `address` (0 to 32 for IPv4, 0 to 128 for IPv6) is
-    /// one that only we have: its TCP on any port, address resolution, echo requests and unreachable destinations are ours.
+    /// From now on these addresses are ones that only we have: their TCP on any port, address resolution, echo requests and
+    /// unreachable destinations are ours.
     ///
     /// # Errors
-    /// [`SteerError::PrefixLength`]; [`SteerError::Map`], when there are [`MAX_OWNED`] already, too.
-    pub fn add_owned(&mut self, address: Address, prefix_len: u32) -> Result<(), SteerError> {
-        let (before, most) = if address.is_v4() { (MAPPED_PREFIX_LEN, 32) } else { (0, 128) };
-        if prefix_len > most {
-            return Err(SteerError::PrefixLength { prefix_len, most });
-        }
-        let key = Key::new(before + prefix_len, address.octets());
+    /// [`SteerError::Map`], when there are [`MAX_OWNED`] already, too.
+    pub fn add_owned(&mut self, owned: Prefix) -> Result<(), SteerError> {
+        let key = Key::new(owned.mapped_len().into(), owned.first().octets());
         self.owned.insert(&key, 0, 0).map_err(|error| SteerError::from_map(OWNED, MAX_OWNED, &error))
     }
 

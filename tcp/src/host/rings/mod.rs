@@ -28,7 +28,7 @@ use synmill_engine::device::{
     refill_quota,
 };
 
-use crate::host::interface::{Link, link};
+use crate::host::nic::{Link, link};
 
 /// Places in the TX ring that free frames lay no claim to, for each piece of a packet: for a burst's replies, and for free frames handed
 /// out before. Never more than a quarter of the ring.

@@ -14,7 +14,7 @@ use xsk_rs::config::{
 use xsk_rs::{CompQueue, FillQueue, FrameDesc, RxQueue, Socket, TxQueue, Umem};
 
 use super::{Facts, busy_poll};
-use crate::host::interface;
+use crate::host::nic;
 use crate::host::preflight::{how_to_permit, max_mtu, one_buffer_mtu};
 use synmill_engine::device::{BURST, Buffers, MAX_FRAME_SIZE, QUEUE_FRAMES};
 
@@ -363,7 +363,7 @@ fn bind(
             }
             Some(libc::ENETDOWN) => refused(options, "bind while the interface is down", error),
             _ if options.mode == BindMode::ZeroCopy => {
-                let driver = interface::driver(name).unwrap_or_default();
+                let driver = nic::driver(name).unwrap_or_default();
                 let way_out = way_to_zero_copy(&driver, options.buffers, &error);
                 OpenError::NoZeroCopy { interface: name.clone(), queue: *queue, way_out }
             }
@@ -466,15 +466,15 @@ fn index(interface: &str) -> Option<u32> {
 fn check_active(options: &XdpOptions, index: u32) -> Result<(), OpenError> {
     let XdpOptions { interface: name, queue, .. } = options;
     // Where the queues are not known, binding decides.
-    let Ok(interface::Queues { rx: receive, tx: send }) = interface::queues(name, index) else {
+    let Ok(nic::Queues { rx: receive, tx: send }) = nic::queues(name, index) else {
         return Ok(());
     };
     let wanted = *queue as usize + 1;
     if wanted <= receive.min(send) {
         return Ok(());
     }
-    let driver = interface::driver(name).unwrap_or_default();
-    let change = interface::set_queues(name, &driver, wanted);
+    let driver = nic::driver(name).unwrap_or_default();
+    let change = nic::set_queues(name, &driver, wanted);
     Err(OpenError::QueueInactive { interface: name.clone(), queue: *queue, receive, send, change })
 }
 

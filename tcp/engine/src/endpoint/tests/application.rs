@@ -102,20 +102,8 @@ impl Application for Diary {
 fn diary(says: &'static [u8], then: Then) -> Config<Diary> {
     let application =
         Diary { orders: VecDeque::new(), heard: Vec::new(), says, acked: 0, then, listens: false };
-    let Config { owned, mac, mtu, max_connections, max_kept_frames, time_wait, seed, .. } = config("close");
-    let (accept_partial_checksums, piggyback) = (false, true);
-    Config {
-        application,
-        owned,
-        mac,
-        mtu,
-        max_connections,
-        max_kept_frames,
-        time_wait,
-        accept_partial_checksums,
-        piggyback,
-        seed,
-    }
+    let Config { settings, owned, mac, mtu, max_kept_frames, seed, .. } = config("close");
+    Config { application, settings, owned, mac, mtu, max_kept_frames, seed }
 }
 
 /// The name of our connection, as we see it.
@@ -355,7 +343,7 @@ fn unreachable_is_heard() {
 #[test]
 fn eviction_is_heard() {
     let mut config = diary(b"", Then::Wait);
-    config.max_connections = 1;
+    config.settings.max_connections = 1;
     config.application.listens = true;
     let mut bench = Bench::new(config);
     for number in 0..3 {
@@ -367,7 +355,7 @@ fn eviction_is_heard() {
     assert_eq!(heard, [(0, Heard::End(End::TimedOut)); 2]);
     assert_eq!(bench.counts().ended_evicted_half_open, 2);
 
-    let (mut dialogue, _) = Dialogue::open(Config { max_connections: 1, ..diary(b"", Then::Close) });
+    let (mut dialogue, _) = Dialogue::open(with_room(1, diary(b"", Then::Close)));
     dialogue.say(FIN_ACK, &[]);
     assert_eq!(dialogue.heard().last(), Some(&Heard::End(End::Closed)));
     assert_eq!(flags(&dialogue.order(order(ours(1)))), [SYN]);
@@ -397,7 +385,8 @@ fn a_wake_makes_it_look_again() {
 
 #[test]
 fn without_piggyback_each_goes_alone() {
-    let apart = |says, then| Config { piggyback: false, ..diary(says, then) };
+    let settings = Settings { piggyback: false, ..config("close").settings };
+    let apart = |says, then| Config { settings, ..diary(says, then) };
     let (mut dialogue, replies) = Dialogue::open(apart(b"hello", Then::Close));
     assert_eq!(flags(&replies), [ACK, ACK.with(Flags::PSH), FIN_ACK]);
     assert_eq!(replies.iter().map(|reply| reply.text.len()).collect::<Vec<_>>(), [0, 5, 0]);
@@ -435,7 +424,7 @@ impl Dialogue {
 #[test]
 fn each_connection_may_have_an_address_of_its_own() {
     const CONNECTIONS: u32 = 70_000;
-    let mut bench = Bench::new(Config { max_connections: 70_000, ..diary(b"", Then::Wait) });
+    let mut bench = Bench::new(with_room(70_000, diary(b"", Then::Wait)));
     let key = |number: u32| {
         let [_, high, middle, low] = number.to_be_bytes();
         FlowKey { local: Address::v4([10, high, middle, low]), ..ours(0) }

@@ -3,14 +3,14 @@
 use super::*;
 
 fn small(connections: usize) -> Bench {
-    Bench::new(Config { max_connections: connections, ..config("discard") })
+    Bench::new(with_room(connections, config("discard")))
 }
 
 #[test]
 fn the_memory_that_is_needed_is_known_before() {
     for max_connections in [0, 1, 2, 63, 64, 65, 256, 1000, 4097, 70_000, 1_500_000] {
         for max_kept_frames in [0, 1, 4096] {
-            let config = Config { max_connections, max_kept_frames, ..config("discard") };
+            let config = with_room(max_connections, Config { max_kept_frames, ..config("discard") });
             let endpoint = Endpoint::new(config, Instant::ZERO, Arc::default());
             assert_eq!(
                 memory_needed(max_connections, max_kept_frames),
@@ -135,7 +135,7 @@ fn a_full_table_gives_up_what_peers_left_half_open_and_nothing_else() {
 
 #[test]
 fn time_wait_gives_way_before_half_open() {
-    let mut bench = Bench::new(Config { max_connections: 4, ..config("close") });
+    let mut bench = Bench::new(with_room(4, config("close")));
     // `close` sends FIN at once; the peer answers it and closes: TIME-WAIT here.
     let mut peer = Peer::open(0, &mut bench);
     peer.say(&mut bench, FIN_ACK, &[]);
@@ -158,7 +158,7 @@ fn time_wait_gives_way_before_half_open() {
 /// give way: all in a table that has hardly room.
 #[test]
 fn who_leaves_time_wait_early_leaves_no_trail() {
-    let mut bench = Bench::new(Config { max_connections: 12, ..config("http:0") });
+    let mut bench = Bench::new(with_room(12, config("http:0")));
     let (mut waiting, mut speaking) = (Vec::<Peer>::new(), Vec::<Peer>::new());
     let reset = |bench: &mut Bench, peer: &Peer| {
         let reset = Segment { seq: peer.nxt, flags: RST, ..Segment::default() };

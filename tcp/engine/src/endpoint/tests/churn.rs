@@ -63,7 +63,7 @@ fn all_answer(bench: &mut Bench, staying: &mut [Peer]) {
 
 #[test]
 fn a_full_endpoint_churns_and_what_is_established_lives_on() {
-    let mut config = Config { max_connections: CONNECTIONS, seed: SEED, ..config("echo") };
+    let mut config = with_room(CONNECTIONS, Config { seed: SEED, ..config("echo") });
     let any = Address::v4([0; 4]);
     config.application.0.push(Listener { address: any, port: 81, service: "close".parse().unwrap() });
     let mut bench = Bench::new(config);

@@ -104,7 +104,7 @@ fn the_service_aborts() {
 /// The ready queue has one entry a slot, whoever its owners were.
 #[test]
 fn connections_that_end_while_ready_leave_no_trail() {
-    let mut bench = Bench::new(Config { max_connections: 4, ..config("source:100000") });
+    let mut bench = Bench::new(with_room(4, config("source:100000")));
     let mut held = std::mem::take(&mut bench.out.free);
     for number in 0..100 {
         let mut peer = Peer::new(number);

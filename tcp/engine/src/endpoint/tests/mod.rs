@@ -40,19 +40,18 @@ fn config(service: &str) -> Config<Listeners<BuiltIn>> {
     let service: BuiltIn = service.parse().unwrap();
     Config {
         application: Listeners(vec![Listener { address: Address::v4([0; 4]), port: 80, service }]),
-        owned: vec![
-            (Address::v4([198, 18, 7, 0]), 24),
-            (Address::v6([0xfd, 0, 0, 0x18, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]), 64),
-        ],
+        owned: vec!["198.18.7.0/24".parse().unwrap(), "fd00:18::/64".parse().unwrap()],
         mac: US,
         mtu: 1500,
-        max_connections: 256,
+        settings: Settings { max_connections: 256, ..Settings::default() },
         max_kept_frames: 128,
-        time_wait: Duration::from_secs(60),
-        accept_partial_checksums: false,
-        piggyback: true,
         seed: [1, 2, 3, 4],
     }
+}
+
+/// An endpoint's parts, with room for so many connections.
+fn with_room<A>(max_connections: usize, config: Config<A>) -> Config<A> {
+    Config { settings: Settings { max_connections, ..config.settings }, ..config }
 }
 
 /// A frame that came back.

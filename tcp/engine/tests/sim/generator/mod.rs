@@ -17,8 +17,8 @@ use std::time::Duration;
 
 use synmill_engine::device::pair::{Faults, Link, PairDevice, pair};
 use synmill_engine::device::{Burst, Census, Device, RingCounts};
-use synmill_engine::endpoint::{Application, Config, Endpoint, Listener, Listeners, memory_needed};
-use synmill_engine::flow::{Address, FlowKey};
+use synmill_engine::endpoint::{Application, Config, Endpoint, Listener, Listeners, Settings, memory_needed};
+use synmill_engine::flow::{Address, FlowKey, Prefix};
 use synmill_engine::generator::desk::{Desk, Trial};
 use synmill_engine::generator::dialogue::Script;
 use synmill_engine::generator::meters::{Collector, Interval, Meter, meters};
@@ -74,7 +74,7 @@ struct Plan {
     service: &'static str,
     /// Whether the generators, and the responders, let segments ride together.
     piggyback: [bool; 2],
-    sources: Vec<(Address, u8)>,
+    sources: Vec<Prefix>,
     ports: RangeInclusive<u16>,
     targets: Vec<(Address, u16)>,
     /// Room in each worker's table, and in each responder's.
@@ -94,7 +94,7 @@ impl Default for Plan {
             holds: false,
             service: "http:64",
             piggyback: [true; 2],
-            sources: vec![(Address::v4([198, 19, 0, 0]), 16)],
+            sources: vec!["198.19.0.0/16".parse().unwrap()],
             ports: 1024..=65_535,
             targets: vec![(TARGET, PORT)],
             slots: [4096; 2],
@@ -116,14 +116,16 @@ impl Plan {
         Config {
             application,
             // Closed ports refuse.
-            owned: if side == 1 { vec![(TARGET, 32), (TARGET_V6, 128)] } else { Vec::new() },
+            owned: if side == 1 { [TARGET, TARGET_V6].map(Prefix::host).to_vec() } else { Vec::new() },
             mac: [GENERATOR_MAC, RESPONDER_MAC][side],
             mtu: 1500,
-            max_connections: self.slots[side],
+            settings: Settings {
+                max_connections: self.slots[side],
+                time_wait: self.time_wait,
+                piggyback: self.piggyback[side],
+                ..Settings::default()
+            },
             max_kept_frames: self.frames / 4,
-            time_wait: self.time_wait,
-            accept_partial_checksums: false,
-            piggyback: self.piggyback[side],
             seed: [seed, seed ^ 0x5555, !seed, seed.rotate_left(17)],
         }
     }
@@ -222,7 +224,7 @@ impl Lane {
         let seen = Rc::<RefCell<Seen>>::default();
         let tap = Tap { device: near, seen: Rc::clone(&seen) };
         let config = plan.config(0, number, Generator::new(setup, Instant::ZERO));
-        let needed = memory_needed(config.max_connections, config.max_kept_frames);
+        let needed = memory_needed(config.settings.max_connections, config.max_kept_frames);
         let needed = needed + Generator::memory_needed(plan.slots[0]);
         let generator = seated(config, tap);
         assert_eq!(generator.endpoint().memory_bytes(), needed, "what is needed is known before");

@@ -23,7 +23,7 @@ fn no_name_comes_back_within_its_time_wait() {
             // Two addresses of a hundred ports for a thousand a second that wait a second each.
             let plan = Plan {
                 workers,
-                sources: vec![(Address::v4([198, 19, 0, 0]), 30)],
+                sources: vec!["198.19.0.0/30".parse().unwrap()],
                 ports: 2000..=2099,
                 time_wait: secs(1),
                 faults: delay(Duration::from_micros(100)),
@@ -59,10 +59,7 @@ fn no_name_comes_back_within_its_time_wait() {
 #[test]
 fn enough_names_are_never_short() {
     let plan = Plan {
-        sources: vec![
-            (Address::v4([198, 19, 0, 0]), 29),
-            (Address::v6([0xfd, 0, 0, 0x19, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]), 125),
-        ],
+        sources: ["198.19.0.0/29", "fd00:19::/125"].map(|source| source.parse().unwrap()).to_vec(),
         ports: 1000..=1199,
         targets: vec![(TARGET, PORT), (TARGET_V6, PORT)],
         time_wait: ms(500),
@@ -88,7 +85,7 @@ fn enough_names_are_never_short() {
 #[test]
 fn trials_share_one_walk() {
     let plan = Plan {
-        sources: vec![(Address::v4([198, 19, 0, 0]), 30)],
+        sources: vec!["198.19.0.0/30".parse().unwrap()],
         ports: 1000..=1499,
         time_wait: secs(1),
         ..Plan::default()

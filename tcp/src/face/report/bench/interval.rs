@@ -7,7 +7,8 @@ use serde::{Serialize, Serializer};
 
 use super::latency::micros;
 use super::{Failed, Moment, per_s, table};
-use crate::face::report::{Named, RINGS, grouped, grown, serve, tenth};
+use crate::face::report::{Named, RINGS, grown, serve, softirq_percents, tenth, worker_percents};
+use crate::text::grouped;
 use synmill_engine::generator::meters::{Meter, Meters};
 use synmill_engine::generator::tally::Totals;
 
@@ -146,8 +147,8 @@ impl Sampler {
             failed,
             connect_p99_us: p99(Meter::Connect),
             request_p99_us: p99(Meter::Request),
-            worker_cpu_percent: now.cpu.worker_percents(&before.cpu, seconds),
-            softirq_percent: now.cpu.softirq_percents(&before.cpu, seconds),
+            worker_cpu_percent: worker_percents(&before.cpu, &now.cpu, seconds),
+            softirq_percent: softirq_percents(&before.cpu, &now.cpu, seconds),
             retrans_segs: counts.retrans_segs.saturating_sub(counts_before.retrans_segs),
             drops: grown(counts.drops(), counts_before.drops()).collect(),
             ring_losses: grown(counts.counts(), counts_before.counts())
@@ -198,8 +199,7 @@ impl Interval {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::face::report::Cpu;
-    use crate::face::report::cpu::CoreTicks;
+    use crate::host::machine::cpu::{CoreTicks, Cpu};
     use synmill_engine::stats::Snapshot;
 
     fn moment(seconds: u64, worker: u64, counts: Snapshot) -> Moment {

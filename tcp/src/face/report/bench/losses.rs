@@ -2,7 +2,8 @@
 
 use serde::Serialize;
 
-use crate::face::report::{Named, grouped};
+use crate::face::report::Named;
+use crate::text::grouped;
 use synmill_engine::stats::Snapshot;
 
 /// The interface's own counters of what it lost. Others, such as kinds of errors, are in these sums already.

@@ -24,7 +24,8 @@ pub use setup::{Load, Setup, Workload};
 pub use usage::{CoreUse, CpuUse, ProcessUse};
 pub use verdict::Outcome;
 
-use super::{Accounts, Cpu, Named, RINGS, Verdict, serve, tenth};
+use super::{Accounts, Named, RINGS, Verdict, serve, tenth};
+use crate::host::machine::cpu::Cpu;
 use synmill_engine::generator::meters::{Meter, Meters};
 use synmill_engine::generator::tally::Totals;
 use synmill_engine::stats::{Law, Snapshot};

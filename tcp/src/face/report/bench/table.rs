@@ -5,7 +5,8 @@ use std::fmt::{Display, Write as _};
 use super::losses::nic_losses;
 use super::verdict::few_failed;
 use super::{BenchReport, CoreUse, Latency, Step};
-use crate::face::report::{Named, Verdict, counted, grouped};
+use crate::face::report::{Named, Verdict};
+use crate::text::{counted, grouped};
 
 /// More cores than this are shown as one line of averages.
 const MOST_CORES: usize = 6;
@@ -104,7 +105,7 @@ impl BenchReport {
         table.line("interface", format!("{} ({driver}), {}", site.interface, site.rings()));
         let requests = match self.setup.workload.requests {
             0 => String::new(),
-            number => format!(", {}", counted(number as usize, "request")),
+            number => format!(", {}", counted(number, "request")),
         };
         let targets = match self.setup.targets.as_slice() {
             [first, rest @ ..] if !rest.is_empty() => format!("{first} and {} more", rest.len()),
@@ -239,7 +240,7 @@ impl BenchReport {
                 softirq_percent: mean(|core| core.softirq_percent),
                 idle_percent: mean(|core| core.idle_percent),
             };
-            line(counted(cores.len(), "core"), &all);
+            line(counted(cores.len() as u64, "core"), &all);
             if let Some(core) = cores.iter().min_by(|a, b| a.idle_percent.total_cmp(&b.idle_percent)) {
                 line(format!("core {}", core.core), core);
             }

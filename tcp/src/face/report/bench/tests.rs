@@ -1,8 +1,8 @@
 //! A run as it is when nothing goes wrong, one in which much does, and what the document makes of them.
 
 use super::*;
-use crate::face::report::cpu::{CoreTicks, ProcessTicks};
 use crate::face::report::{Host, Site};
+use crate::host::machine::cpu::{CoreTicks, ProcessTicks};
 use synmill_engine::generator::{self, CloseBy};
 
 /// 200,000 connections a second for 10 s, after 4 s of ramp and warm-up.

@@ -3,8 +3,8 @@
 use serde::Serialize;
 
 use super::{Moment, per_s};
-use crate::face::report::cpu::{CoreTicks, TICKS_PER_S};
 use crate::face::report::tenth;
+use crate::host::machine::cpu::{CoreTicks, TICKS_PER_S};
 
 /// CPU time.
 #[derive(Clone, Debug, PartialEq, Serialize)]

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::{BenchReport, Early, Failed, table};
-use crate::face::report::grouped;
+use crate::text::grouped;
 
 /// What is not as it was asked for.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]

@@ -12,7 +12,7 @@ use super::{Class, ClassList, Ethtool, GET_FLAGS, NTUPLE, Request, SET_FLAGS, Va
 
 /// Which flow rules a driver takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::host::interface) enum Takes {
+pub(crate) enum Takes {
     All,
     /// `ETHER_FLOW` alone.
     Ether,
@@ -22,36 +22,36 @@ pub(in crate::host::interface) enum Takes {
 
 /// A NIC with four queues.
 #[derive(Clone)]
-pub(in crate::host::interface) struct State {
-    pub(in crate::host::interface) takes: Takes,
-    pub(in crate::host::interface) flags: u32,
-    pub(in crate::host::interface) chooses: bool,
-    pub(in crate::host::interface) room: u32,
+pub(crate) struct State {
+    pub(crate) takes: Takes,
+    pub(crate) flags: u32,
+    pub(crate) chooses: bool,
+    pub(crate) room: u32,
     /// By location.
-    pub(in crate::host::interface) rules: BTreeMap<u32, Class>,
+    pub(crate) rules: BTreeMap<u32, Class>,
     /// `None`: it has none.
-    pub(in crate::host::interface) contexts: Option<BTreeMap<u32, Vec<u32>>>,
+    pub(crate) contexts: Option<BTreeMap<u32, Vec<u32>>>,
     /// Empty: it has none.
-    pub(in crate::host::interface) table: Vec<u32>,
-    pub(in crate::host::interface) key: Vec<u8>,
-    pub(in crate::host::interface) function: u8,
-    pub(in crate::host::interface) mixing: u8,
-    pub(in crate::host::interface) hashed_fields: u64,
+    pub(crate) table: Vec<u32>,
+    pub(crate) key: Vec<u8>,
+    pub(crate) function: u8,
+    pub(crate) mixing: u8,
+    pub(crate) hashed_fields: u64,
     /// This command fails from its nth time on, with this number.
-    pub(in crate::host::interface) fails: Option<(u32, usize, i32)>,
+    pub(crate) fails: Option<(u32, usize, i32)>,
     /// Every command fails, with this number.
-    pub(in crate::host::interface) broken: Option<i32>,
+    pub(crate) broken: Option<i32>,
     /// Commands that change something, in order.
-    pub(in crate::host::interface) orders: Vec<u32>,
+    pub(crate) orders: Vec<u32>,
 }
 
 /// The NIC, called t0; clones share it.
 #[derive(Clone)]
-pub(in crate::host::interface) struct Fake(pub(in crate::host::interface) Rc<RefCell<State>>);
+pub(crate) struct Fake(pub(crate) Rc<RefCell<State>>);
 
 impl Fake {
     /// Like an ice or an mlx5: every rule, contexts, a table of eight.
-    pub(in crate::host::interface) fn new(change: impl FnOnce(&mut State)) -> Self {
+    pub(crate) fn new(change: impl FnOnce(&mut State)) -> Self {
         let mut state = State {
             takes: Takes::All,
             flags: NTUPLE | 1 << 8,
@@ -72,14 +72,14 @@ impl Fake {
         Self(Rc::new(RefCell::new(state)))
     }
 
-    pub(in crate::host::interface) fn state(&self) -> State {
+    pub(crate) fn state(&self) -> State {
         self.0.borrow().clone()
     }
 }
 
 impl Class {
     /// Where the rule leads: its flow, queue and context.
-    pub(in crate::host::interface) fn leads(&self) -> (u32, u64, u32) {
+    pub(crate) fn leads(&self) -> (u32, u64, u32) {
         let by_context = self.rule.flow & BY_CONTEXT != 0;
         (self.rule.flow, self.rule.ring, if by_context { self.count_or_context } else { 0 })
     }

@@ -18,12 +18,12 @@ pub struct RssTable {
 }
 
 /// `ETHTOOL_GRXFH`, `ETHTOOL_GRXRINGS`, `ETHTOOL_GRSSH` and `ETHTOOL_SRSSH` of linux/ethtool.h.
-pub(in crate::host::interface) const GET_HASHED_FIELDS: u32 = 0x29;
-pub(in crate::host::interface) const GET_RINGS: u32 = 0x2d;
-pub(in crate::host::interface) const GET_HASH: u32 = 0x46;
-pub(in crate::host::interface) const SET_HASH: u32 = 0x47;
+pub(crate) const GET_HASHED_FIELDS: u32 = 0x29;
+pub(crate) const GET_RINGS: u32 = 0x2d;
+pub(crate) const GET_HASH: u32 = 0x46;
+pub(crate) const SET_HASH: u32 = 0x47;
 /// `ETH_RXFH_CONTEXT_ALLOC`: a context that is to be made.
-pub(in crate::host::interface) const NEW_CONTEXT: u32 = u32::MAX;
+pub(crate) const NEW_CONTEXT: u32 = u32::MAX;
 /// `TCP_V4_FLOW` and `TCP_V6_FLOW`.
 const TCP_FLOWS: [u32; 2] = [0x01, 0x05];
 /// `RXH_IP_SRC`, `RXH_IP_DST`, `RXH_L4_B_0_1` and `RXH_L4_B_2_3`: addresses and ports, and nothing else.
@@ -32,22 +32,22 @@ const ADDRESSES_AND_PORTS: u64 = 0b1111 << 4;
 const TOEPLITZ: u8 = 1;
 /// The most of a table and key that is read, in words of four bytes: tables have up to some thousand entries, keys some
 /// ten words.
-pub(in crate::host::interface) const MAX_HASH_WORDS: usize = 4096 + 64;
+pub(crate) const MAX_HASH_WORDS: usize = 4096 + 64;
 
 /// `struct ethtool_rxfh`, with room for what follows it: `table_len` words of the table, then `key_len` bytes of the key.
 /// The kernel reads or writes that much and no more (`ethtool_get_rxfh`), so [`Hash::of`] lets the two never exceed `words`.
 #[derive(Clone)]
 #[repr(C)]
-pub(in crate::host::interface) struct Hash {
-    pub(in crate::host::interface) command: u32,
-    pub(in crate::host::interface) context: u32,
-    pub(in crate::host::interface) table_len: u32,
-    pub(in crate::host::interface) key_len: u32,
-    pub(in crate::host::interface) function: u8,
+pub(crate) struct Hash {
+    pub(crate) command: u32,
+    pub(crate) context: u32,
+    pub(crate) table_len: u32,
+    pub(crate) key_len: u32,
+    pub(crate) function: u8,
     // RXH_XFRM_*: what is done to the input first.
-    pub(in crate::host::interface) mixing: u8,
+    pub(crate) mixing: u8,
     reserved: [u8; 6],
-    pub(in crate::host::interface) words: [u32; MAX_HASH_WORDS],
+    pub(crate) words: [u32; MAX_HASH_WORDS],
 }
 
 const _: () = assert!(size_of::<Hash>() == 24 + 4 * MAX_HASH_WORDS);
@@ -84,11 +84,11 @@ impl Hash {
 
 /// What spreads the packets that no rule is for, or those of a context.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(in crate::host::interface) struct Setting {
+pub(crate) struct Setting {
     /// Queues by hash.
-    pub(in crate::host::interface) table: Vec<u32>,
+    pub(crate) table: Vec<u32>,
     /// Empty where there is none, all zero where it is not shown.
-    pub(in crate::host::interface) key: Vec<u8>,
+    pub(crate) key: Vec<u8>,
     function: u8,
     mixing: u8,
 }
@@ -101,7 +101,7 @@ pub(super) fn lengths(nic: &dyn Ethtool) -> io::Result<Option<(usize, usize)>> {
 }
 
 /// What is set now, for all packets (context 0) or in a context; `None` without a table.
-pub(in crate::host::interface) fn setting(nic: &dyn Ethtool, context: u32) -> io::Result<Option<Setting>> {
+pub(crate) fn setting(nic: &dyn Ethtool, context: u32) -> io::Result<Option<Setting>> {
     let Some((table_len, key_len)) = lengths(nic)? else { return Ok(None) };
     let Some(request) = Hash::of(GET_HASH, context, table_len as u32, key_len as u32) else {
         return Ok(None);
@@ -111,28 +111,23 @@ pub(in crate::host::interface) fn setting(nic: &dyn Ethtool, context: u32) -> io
 }
 
 /// Sets the table, and with it the key unless that is empty. `before` is what was set: what is not named stays so.
-pub(in crate::host::interface) fn set(
-    nic: &dyn Ethtool,
-    table: &[u32],
-    key: &[u8],
-    before: &Setting,
-) -> io::Result<()> {
+pub(crate) fn set(nic: &dyn Ethtool, table: &[u32], key: &[u8], before: &Setting) -> io::Result<()> {
     order(nic, 0, Some(table), key, before.mixing).map(|_| ())
 }
 
 /// Lets the driver fill the table as it does by default. Never with a key: before 6.11 the kernel looks for that behind a table of the full
 /// length, though none was given, and sets what it finds there.
-pub(in crate::host::interface) fn reset(nic: &dyn Ethtool, before: &Setting) -> io::Result<()> {
+pub(crate) fn reset(nic: &dyn Ethtool, before: &Setting) -> io::Result<()> {
     order(nic, 0, None, &[], before.mixing).map(|_| ())
 }
 
 /// Makes a context with this table for flow rules; its number.
-pub(in crate::host::interface) fn add_context(nic: &dyn Ethtool, table: &[u32]) -> io::Result<u32> {
+pub(crate) fn add_context(nic: &dyn Ethtool, table: &[u32]) -> io::Result<u32> {
     order(nic, NEW_CONTEXT, Some(table), &[], 0)
 }
 
 /// Removes a context that no flow rule names any more.
-pub(in crate::host::interface) fn delete_context(nic: &dyn Ethtool, context: u32) -> io::Result<()> {
+pub(crate) fn delete_context(nic: &dyn Ethtool, context: u32) -> io::Result<()> {
     order(nic, context, None, &[], 0).map(|_| ())
 }
 
@@ -155,7 +150,7 @@ fn order(nic: &dyn Ethtool, context: u32, table: Option<&[u32]>, key: &[u8], mix
 }
 
 /// Is this the table that the kernel makes by default: the queues in turn?
-pub(in crate::host::interface) fn is_default(nic: &dyn Ethtool, table: &[u32]) -> io::Result<bool> {
+pub(crate) fn is_default(nic: &dyn Ethtool, table: &[u32]) -> io::Result<bool> {
     let rings = ask(nic, Class::new(GET_RINGS))?.map_or(0, |answer| answer.data);
     Ok(rings > 0 && (0..).zip(table).all(|(entry, &queue)| entry % rings == u64::from(queue)))
 }
@@ -193,7 +188,7 @@ mod tests {
     use std::mem::offset_of;
 
     use super::*;
-    use crate::host::interface::ethtool::fake::{Fake, State};
+    use crate::host::nic::ethtool::fake::{Fake, State};
 
     #[test]
     fn the_hash_is_read_behind_its_lengths() {

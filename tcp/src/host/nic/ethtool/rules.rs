@@ -9,21 +9,21 @@ use super::{Class, ClassList, Ethtool, MAX_RULES, Spec, ask};
 
 /// `ETHTOOL_GRXCLSRLCNT`, `ETHTOOL_GRXCLSRULE`, `ETHTOOL_GRXCLSRLALL`, `ETHTOOL_SRXCLSRLDEL` and `ETHTOOL_SRXCLSRLINS` of
 /// linux/ethtool.h.
-pub(in crate::host::interface) const COUNT_RULES: u32 = 0x2e;
-pub(in crate::host::interface) const GET_RULE: u32 = 0x2f;
-pub(in crate::host::interface) const LIST_RULES: u32 = 0x30;
-pub(in crate::host::interface) const DELETE_RULE: u32 = 0x31;
-pub(in crate::host::interface) const ADD_RULE: u32 = 0x32;
+pub(crate) const COUNT_RULES: u32 = 0x2e;
+pub(crate) const GET_RULE: u32 = 0x2f;
+pub(crate) const LIST_RULES: u32 = 0x30;
+pub(crate) const DELETE_RULE: u32 = 0x31;
+pub(crate) const ADD_RULE: u32 = 0x32;
 /// `RX_CLS_LOC_SPECIAL`: the driver finds a place itself, asked for [`ANYWHERE`], `RX_CLS_LOC_ANY`.
-pub(in crate::host::interface) const CHOOSES: u64 = 1 << 31;
-pub(in crate::host::interface) const ANYWHERE: u32 = u32::MAX;
+pub(crate) const CHOOSES: u64 = 1 << 31;
+pub(crate) const ANYWHERE: u32 = u32::MAX;
 /// `TCP_V4_FLOW`, `TCP_V6_FLOW`, `IPV6_USER_FLOW` and `ETHER_FLOW`.
 const TCP_V4: u32 = 0x01;
 const TCP_V6: u32 = 0x05;
 const IPV6: u32 = 0x0e;
 const ETHER: u32 = 0x12;
 /// `FLOW_RSS`: the rule names a context.
-pub(in crate::host::interface) const BY_CONTEXT: u32 = 1 << 29;
+pub(crate) const BY_CONTEXT: u32 = 1 << 29;
 /// IEEE 802 number and IANA protocol number.
 const ETHERTYPE_ARP: [u8; 2] = [0x08, 0x06];
 const PROTOCOL_ICMPV6: u8 = 58;
@@ -54,7 +54,7 @@ impl fmt::Display for Flow {
 
 /// Where a rule's packets go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::host::interface) enum Action {
+pub(crate) enum Action {
     /// To this queue.
     Queue(u32),
     /// Over the queues of this context.
@@ -62,17 +62,17 @@ pub(in crate::host::interface) enum Action {
 }
 
 /// A rule that there is.
-pub(in crate::host::interface) struct Rule {
+pub(crate) struct Rule {
     /// Its number in the NIC's table.
-    pub(in crate::host::interface) location: u32,
+    pub(crate) location: u32,
     /// `None`: elsewhere, or they are dropped.
-    pub(in crate::host::interface) action: Option<Action>,
+    pub(crate) action: Option<Action>,
     matched: Match,
 }
 
 impl Rule {
     /// Is it for exactly this?
-    pub(in crate::host::interface) fn is_for(&self, flow: Flow) -> bool {
+    pub(crate) fn is_for(&self, flow: Flow) -> bool {
         self.matched == Match::of(flow)
     }
 }
@@ -127,8 +127,8 @@ pub(super) fn has_rules(nic: &dyn Ethtool) -> io::Result<bool> {
 }
 
 /// The rules that there are, and where there is room for more.
-pub(in crate::host::interface) struct Table {
-    pub(in crate::host::interface) rules: Vec<Rule>,
+pub(crate) struct Table {
+    pub(crate) rules: Vec<Rule>,
     /// Locations there are, unless the driver chooses.
     room: u32,
     chooses: bool,
@@ -136,7 +136,7 @@ pub(in crate::host::interface) struct Table {
 
 impl Table {
     /// What there is now.
-    pub(in crate::host::interface) fn read(nic: &dyn Ethtool) -> io::Result<Self> {
+    pub(crate) fn read(nic: &dyn Ethtool) -> io::Result<Self> {
         let mut count = Class::new(COUNT_RULES);
         nic.carry(&mut count)?;
         if count.count_or_context as usize > MAX_RULES {
@@ -156,12 +156,7 @@ impl Table {
     ///
     /// # Errors
     /// What the kernel said; ENOSPC, too, where there is no room.
-    pub(in crate::host::interface) fn add(
-        &mut self,
-        nic: &dyn Ethtool,
-        flow: Flow,
-        action: Action,
-    ) -> io::Result<u32> {
+    pub(crate) fn add(&mut self, nic: &dyn Ethtool, flow: Flow, action: Action) -> io::Result<u32> {
         let is_free = |location: &u32| self.rules.iter().all(|rule| rule.location != *location);
         // From the end, where it stands behind the rules of others.
         let free = || (0..self.room).rev().find(is_free);
@@ -186,7 +181,7 @@ impl Table {
 }
 
 /// Removes a rule.
-pub(in crate::host::interface) fn delete(nic: &dyn Ethtool, location: u32) -> io::Result<()> {
+pub(crate) fn delete(nic: &dyn Ethtool, location: u32) -> io::Result<()> {
     let mut request = Class::new(DELETE_RULE);
     request.rule.location = location;
     nic.carry(&mut request)
@@ -212,7 +207,7 @@ mod tests {
     use std::mem::offset_of;
 
     use super::*;
-    use crate::host::interface::ethtool::Request;
+    use crate::host::nic::ethtool::Request;
 
     /// Where linux/ethtool.h has the fields, counted by hand: 4 + 4 + 8 before the rule, 4 + 52 + 20 before its mask.
     #[test]

@@ -20,6 +20,7 @@ use netlink_packet_route::link::{
 };
 
 use self::netlink::{addresses, ask, link_message};
+use synmill_engine::flow::Prefix;
 use synmill_engine::wire::Mac;
 
 pub use self::ethtool::hash::{RssTable, rss};
@@ -42,8 +43,8 @@ pub struct Interface {
     pub up: bool,
     /// There is a carrier (IFF_LOWER_UP): the other end is there and on.
     pub carrier: bool,
-    /// Its addresses, each with its prefix length in bits.
-    pub addresses: Vec<(IpAddr, u8)>,
+    /// Its addresses, each with its subnet: the kernel looks for an address of a subnet on the link.
+    pub addresses: Vec<(IpAddr, Prefix)>,
     /// The addresses of the host's other interfaces, each with its interface's name.
     pub elsewhere: Vec<(IpAddr, String)>,
     /// There are VLAN interfaces on top of it.
@@ -95,9 +96,9 @@ impl Interface {
         };
         let mut interface = Self::of(name, &links[place]);
         interface.carries_vlans = links.iter().any(|link| is_vlan_on(link, interface.index));
-        for (index, address, prefix_len) in addresses()? {
+        for (index, address, subnet) in addresses()? {
             if index == interface.index {
-                interface.addresses.push((address, prefix_len));
+                interface.addresses.push((address, subnet));
             } else if let Some(other) = links.iter().position(|link| link.header.index == index) {
                 interface.elsewhere.push((address, there[other].clone()));
             }
@@ -116,12 +117,6 @@ impl Interface {
         self.offloads = ethtool::offloads(&self.name)?;
         self.queues = queues(&self.name, self.index)?;
         Ok(())
-    }
-
-    /// The subnets that its addresses are in, each by its first address and its prefix length in bits: an address in one
-    /// of them is looked for on the link.
-    pub fn subnets(&self) -> impl Iterator<Item = (IpAddr, u8)> {
-        self.addresses.iter().map(|&(address, prefix_len)| (first_address(address, prefix_len), prefix_len))
     }
 
     /// One of which nothing is known yet.
@@ -168,21 +163,6 @@ impl Interface {
             }
         }
         interface
-    }
-}
-
-/// The first address of the subnet of `prefix_len` bits that `address` is in.
-fn first_address(address: IpAddr, prefix_len: u8) -> IpAddr {
-    let host_bits = |width: u32| width.saturating_sub(prefix_len.into());
-    match address {
-        IpAddr::V4(address) => {
-            let mask = u32::MAX.checked_shl(host_bits(u32::BITS)).unwrap_or(0);
-            IpAddr::V4((address.to_bits() & mask).into())
-        }
-        IpAddr::V6(address) => {
-            let mask = u128::MAX.checked_shl(host_bits(u128::BITS)).unwrap_or(0);
-            IpAddr::V6((address.to_bits() & mask).into())
-        }
     }
 }
 
@@ -253,7 +233,7 @@ mod tests {
         assert!(lo.mtu >= 1500);
         assert_eq!(lo.queues, Queues { rx: 1, tx: 1 });
         if lo.up {
-            assert!(lo.addresses.contains(&(Ipv4Addr::LOCALHOST.into(), 8)));
+            assert!(lo.addresses.contains(&(Ipv4Addr::LOCALHOST.into(), "127.0.0.0/8".parse().unwrap())));
         }
         assert!(lo.elsewhere.iter().all(|(address, name)| !address.is_loopback() && name != "lo"));
         assert!(!lo.offloads.lro && !lo.carries_vlans);
@@ -273,21 +253,6 @@ mod tests {
         let lo = Interface::find("lo").unwrap();
         assert_eq!(link(lo.index).unwrap(), if lo.up { Link::Up } else { Link::Down });
         assert_eq!(link(0x7fff_fff0).unwrap(), Link::Gone);
-    }
-
-    #[test]
-    fn a_subnet_starts_at_its_first_address() {
-        let check = |address: &str, prefix_len, expected: &str| {
-            let address = address.parse().unwrap();
-            assert_eq!(first_address(address, prefix_len), expected.parse::<IpAddr>().unwrap());
-        };
-        check("198.18.0.77", 24, "198.18.0.0");
-        check("198.18.0.77", 26, "198.18.0.64");
-        check("198.18.0.77", 32, "198.18.0.77");
-        check("198.18.0.77", 0, "0.0.0.0");
-        check("fd00:18::77", 64, "fd00:18::");
-        check("fd00:18::77", 128, "fd00:18::77");
-        check("fd00:18::77", 0, "::");
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::io;
 
 use super::ethtool::rules::{Action, Flow, Table};
 use super::ethtool::{Ethtool, Nic, has_ntuple, hash, rules, set_ntuple};
-use crate::face::cli::ranges;
+use crate::text::{hex, ranges};
 
 /// What is to be set.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,8 +67,7 @@ impl Undo {
             Self::Table { before, was_default, key_too } => {
                 let mut line = format!("ethtool -X {name} default");
                 if *key_too {
-                    let key: Vec<String> = before.key.iter().map(|byte| format!("{byte:02x}")).collect();
-                    line += &format!(", ethtool -X {name} hkey {}", key.join(":"));
+                    line += &format!(", ethtool -X {name} hkey {}", hex(&before.key));
                 }
                 // ethtool has no words for just any table.
                 let which = if *was_default { "" } else { " (the table was another, though)" };

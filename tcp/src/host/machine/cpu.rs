@@ -2,10 +2,8 @@
 
 use std::fs;
 
-use super::tenth;
-
 /// Clock ticks a second. So many ticks in a second are so many percent.
-pub(super) const TICKS_PER_S: u64 = 100;
+pub const TICKS_PER_S: u64 = 100;
 
 /// CPU time used so far.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -65,32 +63,14 @@ impl Cpu {
             process: ticks("/proc/self/stat"),
         }
     }
-
-    /// How busy each worker's thread was in the `seconds` since `before`, in percent.
-    pub(super) fn worker_percents(&self, before: &Self, seconds: f64) -> Vec<f64> {
-        self.workers
-            .iter()
-            .zip(&before.workers)
-            .map(|(&after, &before)| percent(after, before, seconds))
-            .collect()
-    }
-
-    /// How much of the `seconds` since `before` each worker's core spent in soft interrupts, in percent.
-    pub(super) fn softirq_percents(&self, before: &Self, seconds: f64) -> Vec<f64> {
-        let pairs = self.cores.iter().zip(&before.cores);
-        pairs.map(|(after, before)| percent(after.softirq, before.softirq, seconds)).collect()
-    }
 }
 
 impl CoreTicks {
     /// All but idleness, and what a hypervisor gave to others.
-    pub(super) const fn busy(&self) -> u64 {
+    #[must_use]
+    pub const fn busy(&self) -> u64 {
         self.user + self.system + self.interrupts
     }
-}
-
-fn percent(after: u64, before: u64, seconds: f64) -> f64 {
-    tenth(after.saturating_sub(before) as f64 / seconds)
 }
 
 /// `utime` and `stime` of proc_pid_stat(5): the 14th and 15th field, counted behind the name, which may hold anything.

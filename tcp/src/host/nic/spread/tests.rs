@@ -1,9 +1,9 @@
 use std::cell::RefCell;
 
 use super::*;
-use crate::host::interface::ethtool::fake::{Fake, State, Takes};
-use crate::host::interface::ethtool::hash::SET_HASH;
-use crate::host::interface::ethtool::rules::{ADD_RULE, DELETE_RULE};
+use crate::host::nic::ethtool::fake::{Fake, State, Takes};
+use crate::host::nic::ethtool::hash::SET_HASH;
+use crate::host::nic::ethtool::rules::{ADD_RULE, DELETE_RULE};
 
 /// `ETHTOOL_SFLAGS` and `ETH_FLAG_NTUPLE`.
 const SET_FLAGS: u32 = 0x26;

@@ -9,6 +9,7 @@ use netlink_packet_route::address::{AddressAttribute, AddressMessage};
 use netlink_packet_route::link::{LinkAttribute, LinkMessage};
 use netlink_sys::protocols::NETLINK_ROUTE;
 use netlink_sys::{Socket, SocketAddr};
+use synmill_engine::flow::Prefix;
 
 /// What there is to say of interface number `index`; `None` if it is not in this network namespace.
 pub(super) fn link_message(index: u32) -> io::Result<Option<LinkMessage>> {
@@ -38,8 +39,8 @@ pub(super) fn name_of(index: u32) -> io::Result<String> {
     Ok(link.as_ref().and_then(name).map_or_else(|| index.to_string(), str::to_owned))
 }
 
-/// The addresses of all interfaces: the interface's number, the address, its prefix length in bits.
-pub(super) fn addresses() -> io::Result<Vec<(u32, IpAddr, u8)>> {
+/// The addresses of all interfaces: the interface's number, the address, its subnet.
+pub(super) fn addresses() -> io::Result<Vec<(u32, IpAddr, Prefix)>> {
     let mut addresses = Vec::new();
     for message in ask(RouteNetlinkMessage::GetAddress(AddressMessage::default()), NLM_F_DUMP)? {
         let RouteNetlinkMessage::NewAddress(address) = message else { continue };
@@ -54,7 +55,8 @@ pub(super) fn addresses() -> io::Result<Vec<(u32, IpAddr, u8)>> {
                 _ => None,
             })
         });
-        addresses.extend(ip.map(|ip| (address.header.index, ip, address.header.prefix_len)));
+        let subnet = |ip| Prefix::new(ip, address.header.prefix_len).unwrap_or(Prefix::host(ip));
+        addresses.extend(ip.map(|ip| (address.header.index, ip, subnet(ip.into()))));
     }
     Ok(addresses)
 }

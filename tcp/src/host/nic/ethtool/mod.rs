@@ -93,7 +93,7 @@ struct Value {
 /// `struct ethtool_rxnfc`, with room for `N` locations of rules behind it.
 #[derive(Clone)]
 #[repr(C)]
-pub(in crate::host::interface) struct Classes<const N: usize> {
+pub(crate) struct Classes<const N: usize> {
     command: u32,
     flow: u32,
     data: u64,
@@ -139,7 +139,7 @@ impl<const N: usize> Classes<N> {
 }
 
 /// A request structure of ethtool's: plain integers, its command first, no smaller than what the kernel writes for that command.
-pub(in crate::host::interface) trait Request: Any {}
+pub(crate) trait Request: Any {}
 const _: () =
     assert!(size_of::<DriverInfo>() == 196 && size_of::<Channels>() == 36 && size_of::<Value>() == 8);
 const _: () = assert!(size_of::<Class>() == 192 && size_of::<ClassList>() == 188 + 4 * MAX_RULES);
@@ -150,7 +150,7 @@ impl Request for Class {}
 impl Request for ClassList {}
 
 /// Who has requests done: the kernel, or in tests what stands in for a driver.
-pub(in crate::host::interface) trait Ethtool {
+pub(crate) trait Ethtool {
     /// The interface's name.
     fn name(&self) -> &str;
 
@@ -160,7 +160,7 @@ pub(in crate::host::interface) trait Ethtool {
 
 /// An interface of this network namespace.
 #[derive(Clone, Debug)]
-pub(in crate::host::interface) struct Nic(pub(in crate::host::interface) String);
+pub(crate) struct Nic(pub(crate) String);
 
 impl Ethtool for Nic {
     fn name(&self) -> &str {
@@ -228,12 +228,12 @@ fn flags(nic: &dyn Ethtool) -> io::Result<u32> {
 }
 
 /// Are flow rules in force (`ethtool -k`: `ntuple-filters`)?
-pub(in crate::host::interface) fn has_ntuple(nic: &dyn Ethtool) -> io::Result<bool> {
+pub(crate) fn has_ntuple(nic: &dyn Ethtool) -> io::Result<bool> {
     Ok(flags(nic)? & NTUPLE != 0)
 }
 
 /// Puts flow rules in force, or out of it.
-pub(in crate::host::interface) fn set_ntuple(nic: &dyn Ethtool, on: bool) -> io::Result<()> {
+pub(crate) fn set_ntuple(nic: &dyn Ethtool, on: bool) -> io::Result<()> {
     let others = flags(nic)? & !NTUPLE;
     let data = if on { others | NTUPLE } else { others };
     nic.carry(&mut Value { command: SET_FLAGS, data })

@@ -290,12 +290,18 @@ fn family(address: IpAddr) -> AddressFamily {
 
 #[cfg(test)]
 mod tests {
+    use synmill_engine::flow::Prefix;
+
     use super::*;
 
     const MAC: Mac = [2, 0, 0, 0, 0, 1];
 
     fn interface(addresses: &[(&str, u8)]) -> Interface {
-        let addresses = addresses.iter().map(|&(text, bits)| (text.parse().unwrap(), bits)).collect();
+        let with_subnet = |&(text, bits): &(&str, u8)| {
+            let ip: IpAddr = text.parse().unwrap();
+            (ip, Prefix::new(ip.into(), bits).unwrap())
+        };
+        let addresses = addresses.iter().map(with_subnet).collect();
         Interface { index: 7, addresses, ..Interface::unknown("smc0") }
     }
 

@@ -1,0 +1,3 @@
+//! What the machine is.
+
+pub mod cpu;
