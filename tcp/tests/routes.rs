@@ -6,7 +6,7 @@ use std::time::Duration;
 use nix::unistd::geteuid;
 use synmill::interface::route::{NextHopError, next_hop};
 use synmill::interface::{Interface, rss, statistics};
-use xtask::lab::{CLIENT_INTERFACE, Lab, LabOptions, SERVER_INTERFACE, SERVER_V4, SERVER_V6, Side};
+use synmill_lab::{CLIENT_INTERFACE, Lab, LabOptions, SERVER_INTERFACE, SERVER_V4, SERVER_V6, Side};
 
 /// A MAC address as `ip` writes it, that no interface has.
 const OTHER_MAC: &str = "02:00:00:00:00:99";

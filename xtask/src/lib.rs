@@ -2,4 +2,3 @@
 
 pub mod ebpf;
 pub mod guest;
-pub mod lab;

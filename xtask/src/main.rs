@@ -3,8 +3,7 @@
 mod bench;
 mod ci;
 mod play;
-mod prerequisites;
-mod process;
+
 mod run;
 mod test;
 mod vm;

@@ -12,14 +12,15 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use nix::sys::signal::Signal;
-use xtask::lab::{Lab, LabOptions, SERVER_INTERFACE, SERVER_V4, SERVER_V6, Side};
+use synmill_lab::{
+    Group, Interrupt, Lab, LabOptions, SERVER_INTERFACE, SERVER_V4, SERVER_V6, Side, cargo, prerequisites,
+    target,
+};
 
 use crate::bench::generator::Run;
 use crate::bench::peer::Peer;
 use crate::bench::scenario::{Case, PeerKind};
 use crate::bench::stage::{Stage, binary};
-use crate::prerequisites;
-use crate::process::{Group, Interrupt, cargo, target};
 
 /// The responder's first promise: from this line on it answers.
 const READY: &str = "ready";

@@ -9,7 +9,7 @@ use std::thread;
 use std::time::Duration;
 
 use sha2::{Digest as _, Sha256};
-use xtask::lab::Side;
+use synmill_lab::Side;
 
 use crate::harness::Stage;
 

@@ -11,7 +11,7 @@ use std::process::{Command, Output, Stdio};
 
 use nix::sys::signal::Signal;
 use serde_json::Value;
-use xtask::lab::{CLIENT_INTERFACE, CLIENT_V4, LabOptions, SERVER_V4};
+use synmill_lab::{CLIENT_INTERFACE, CLIENT_V4, LabOptions, SERVER_V4};
 
 use crate::bench::Generator;
 use crate::client::{connect, say};

@@ -1,7 +1,7 @@
 //! One request as a person sees it: tcpdump on the client's interface, packet by packet.
 
 use nix::sys::signal::Signal;
-use xtask::lab::CLIENT_INTERFACE;
+use synmill_lab::CLIENT_INTERFACE;
 
 use crate::client::curl;
 use crate::harness::{LIMIT, Process, Server, Stage, until};

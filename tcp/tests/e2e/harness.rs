@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, geteuid};
 use serde_json::Value;
-use xtask::lab::{Lab, LabOptions, SERVER_INTERFACE, Side};
+use synmill_lab::{Lab, LabOptions, SERVER_INTERFACE, Side};
 
 /// The command under test.
 pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_synmill");

@@ -5,7 +5,7 @@ use std::net::TcpStream;
 use std::path::Path;
 
 use nix::sys::signal::Signal;
-use xtask::lab::CLIENT_INTERFACE;
+use synmill_lab::CLIENT_INTERFACE;
 
 use crate::client::{connect, curl, say, try_connect};
 use crate::harness::{LIMIT, Process, Server, Stage, until};

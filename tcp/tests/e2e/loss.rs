@@ -4,7 +4,7 @@ use std::io::Write as _;
 use std::net::Shutdown;
 use std::process::Stdio;
 
-use xtask::lab::CLIENT_INTERFACE;
+use synmill_lab::CLIENT_INTERFACE;
 
 use crate::client::{MIB, Text, connect, curl, digest, echo, write_file};
 use crate::harness::{Server, Stage};

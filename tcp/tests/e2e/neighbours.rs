@@ -1,6 +1,6 @@
 //! Addresses that only synmill has: the kernel's ARP, neighbour discovery and ping find them.
 
-use xtask::lab::SERVER_INTERFACE;
+use synmill_lab::SERVER_INTERFACE;
 
 use crate::client::curl;
 use crate::harness::{Server, Stage};

@@ -3,7 +3,7 @@
 use std::net::TcpStream;
 use std::thread;
 
-use xtask::lab::{CLIENT_INTERFACE, LabOptions};
+use synmill_lab::{CLIENT_INTERFACE, LabOptions};
 
 use crate::client::{MIB, Text, connect, digest, echo, say};
 use crate::harness::{Server, Stage};

@@ -5,7 +5,7 @@ use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
-use xtask::lab::{LabOptions, SERVER_INTERFACE, Side};
+use synmill_lab::{LabOptions, SERVER_INTERFACE, Side};
 
 use crate::harness::{BINARY, Process, Server, Stage};
 

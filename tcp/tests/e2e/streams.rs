@@ -5,7 +5,7 @@ use std::net::{Shutdown, TcpStream};
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
-use xtask::lab::LabOptions;
+use synmill_lab::LabOptions;
 
 use crate::client::{MIB, Text, connect, digest, echo, say, try_connect};
 use crate::harness::{Server, Stage};

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
 
 use nix::sys::signal::Signal;
-use xtask::lab::{CLIENT_INTERFACE, CLIENT_V4, CLIENT_V6, LabOptions, Side};
+use synmill_lab::{CLIENT_INTERFACE, CLIENT_V4, CLIENT_V6, LabOptions, Side};
 
 use crate::client::{MIB, Text, connect, curl, digest, echo};
 use crate::harness::{LIMIT, Process, Server, Stage, until};

@@ -8,12 +8,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context as _, Result, bail};
+use synmill_lab::{Interrupt, cargo, output, prerequisites::program, target};
 use xtask::guest::{Driver, PLAN, Plan};
-use xtask::lab::output;
 
 use super::packages::{Kernel, lock};
-use crate::prerequisites::program;
-use crate::process::{Interrupt, cargo, target};
 
 /// What the guest's programs are built for.
 const TARGET: &str = "x86_64-unknown-linux-gnu";

@@ -11,14 +11,13 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use synmill_lab::{Group, Interrupt, output, target};
 use xtask::guest::{Driver, MACS, Message, NICS, Plan, Row, WAIT};
-use xtask::lab::output;
 
 use super::console::{Console, Lines};
 use super::monitor::{self, Monitor};
 use super::packages::{Kernel, Qemu};
 use super::wires::Wires;
-use crate::process::{Group, Interrupt, target};
 
 /// Megabytes: two endpoints with their frames, and the whole file system.
 const MEMORY: &str = "1024";

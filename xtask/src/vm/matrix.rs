@@ -4,11 +4,10 @@ use std::fs;
 use std::process::Command;
 
 use anyhow::{Context as _, Result, bail};
+use synmill_lab::{Interrupt, output, workspace};
 use xtask::guest::{Driver, Row};
-use xtask::lab::output;
 
 use super::{Host, Report, Wish};
-use crate::process::{Interrupt, workspace};
 
 /// The kernels: without zero-copy for any of these drivers, and with it.
 const KERNELS: [&str; 2] = ["6.12", "7"];

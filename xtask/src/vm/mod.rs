@@ -13,13 +13,12 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
+use synmill_lab::{Interrupt, prerequisites, target};
 use xtask::guest::{Driver, Plan};
 
 use self::machine::{INITRAMFS, Machine, Report};
 use self::packages::{Flavour, Kernel, Qemu, Store};
 use self::wires::Wires;
-use crate::prerequisites;
-use crate::process::{Interrupt, target};
 
 /// What to run, and on what.
 ///

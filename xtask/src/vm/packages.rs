@@ -16,11 +16,11 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
+use synmill_lab::{
+    Interrupt, output,
+    prerequisites::{DEBIAN_KEYS, program},
+};
 use xtask::guest::Version;
-use xtask::lab::output;
-
-use crate::prerequisites::{DEBIAN_KEYS, program};
-use crate::process::Interrupt;
 
 /// What kernels are taken from, oldest first.
 const SUITES: [&str; 3] = [QEMU_SUITE, "trixie", "trixie-backports"];

@@ -5,8 +5,8 @@ use std::thread;
 
 use anyhow::{Context as _, Result};
 use nix::sched::{CloneFlags, unshare};
+use synmill_lab::output;
 use xtask::guest::{Driver, Plan, WIRES};
-use xtask::lab::output;
 
 /// What joins the two NICs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

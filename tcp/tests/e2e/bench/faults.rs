@@ -5,7 +5,7 @@ use std::process::Stdio;
 
 use super::*;
 use crate::harness::Server;
-use xtask::lab::{CLIENT_V4, LabOptions, SERVER_INTERFACE, SERVER_V6, SOURCES_V6};
+use synmill_lab::{CLIENT_V4, LabOptions, SERVER_INTERFACE, SERVER_V6, SOURCES_V6};
 
 /// The end of a run that is not what was asked for.
 const NOT_AS_ASKED: i32 = 3;

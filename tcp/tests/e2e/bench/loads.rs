@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::harness::Server;
-use xtask::lab::LabOptions;
+use synmill_lab::LabOptions;
 
 /// One worker on one queue, and two workers on two.
 const WORKERS: [(&str, LabOptions, &[&str]); 2] = [

@@ -13,7 +13,7 @@ use std::process::ExitStatus;
 
 use nix::sys::signal::Signal;
 use serde_json::Value;
-use xtask::lab::{CLIENT_INTERFACE, SERVER_V4, SOURCES_V4, Side};
+use synmill_lab::{CLIENT_INTERFACE, SERVER_V4, SOURCES_V4, Side};
 
 use crate::harness::{BINARY, LIMIT, Process, Stage, until};
 

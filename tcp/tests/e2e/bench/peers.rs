@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::harness::Server;
-use xtask::lab::{SERVER_V6, SOURCES_V6};
+use synmill_lab::{SERVER_V6, SOURCES_V6};
 
 #[test]
 fn both_ends_count_the_same() {

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::harness::Server;
-use xtask::lab::{LabOptions, SOURCES_V6};
+use synmill_lab::{LabOptions, SOURCES_V6};
 
 const FOUR_QUEUES: LabOptions = LabOptions { queues: 4, mtu: 1500, checksum_offload: false };
 

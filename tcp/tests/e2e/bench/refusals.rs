@@ -4,7 +4,7 @@ use std::fs;
 use std::net::TcpListener;
 use std::path::PathBuf;
 
-use xtask::lab::{LabOptions, SOURCES_V6};
+use synmill_lab::{LabOptions, SOURCES_V6};
 
 use super::*;
 use crate::harness::{Server, run};

@@ -1,8 +1,8 @@
 //! Busy polling, and its watchdog. Knows what is said of it; never how it is done.
 
 use anyhow::{Result, ensure};
+use synmill_lab::SERVER_V4;
 use xtask::guest::Driver;
-use xtask::lab::SERVER_V4;
 
 use crate::harness::{Stage, Test, towards};
 

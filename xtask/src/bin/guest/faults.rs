@@ -2,10 +2,10 @@
 //! of each; never what is sent over a connection.
 
 use anyhow::{Result, ensure};
-use xtask::guest::{Driver, NICS, WAIT, WIRES};
-use xtask::lab::{
+use synmill_lab::{
     CLIENT_V4, CLIENT_V6, SERVER_INTERFACE, SERVER_V4, SERVER_V6, SOURCES_V4, SOURCES_V6, Side,
 };
+use xtask::guest::{Driver, NICS, WAIT, WIRES};
 
 use crate::harness::{Attached, Stage, Synmill, Test, alike, towards, until};
 

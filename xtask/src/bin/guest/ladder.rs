@@ -2,8 +2,8 @@
 //! what is sent over a connection.
 
 use anyhow::{Context as _, Result, bail, ensure};
+use synmill_lab::{SERVER_V4, SERVER_V6, Side};
 use xtask::guest::Row;
-use xtask::lab::{SERVER_V4, SERVER_V6, Side};
 
 use crate::harness::{Attached, Stage, Test, alike, towards};
 

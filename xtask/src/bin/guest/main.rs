@@ -29,10 +29,10 @@ use nix::kmod::{ModuleInitFlags, finit_module};
 use nix::mount::{MsFlags, mount};
 use nix::sys::reboot::{RebootMode, reboot};
 use xtask::guest::{MACS, Message, PLAN, Plan};
-use xtask::lab::{CLIENT_INTERFACE, Lab, LabOptions, SERVER_INTERFACE, SERVER_V4, output};
 
 use harness::{Stage, Test, until};
 use report::Reporter;
+use synmill_lab::{CLIENT_INTERFACE, Lab, LabOptions, SERVER_INTERFACE, SERVER_V4, output};
 
 /// Every test of such a guest, in the order in which they run. The last one leaves it without a NIC.
 fn tests(plan: &Plan) -> Vec<Test> {

@@ -1,8 +1,8 @@
 //! Packets larger than Ethernet's: frames of 4096 bytes, and where drivers end. Knows their limits; never what else is sent.
 
 use anyhow::{Result, ensure};
+use synmill_lab::{SERVER_V4, Side};
 use xtask::guest::Driver;
-use xtask::lab::{SERVER_V4, Side};
 
 use crate::harness::{Stage, Test, towards};
 

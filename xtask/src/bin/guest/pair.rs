@@ -2,7 +2,7 @@
 //! names.
 
 use anyhow::{Result, ensure};
-use xtask::lab::{SERVER_V4, SERVER_V6};
+use synmill_lab::{SERVER_V4, SERVER_V6};
 
 use crate::harness::{Report, Stage, Test, alike, towards};
 

@@ -9,8 +9,8 @@ use std::thread;
 use anyhow::{Context as _, Result, ensure};
 use nix::sys::signal::Signal;
 use serde_json::Value;
+use synmill_lab::{SERVER_V4, SERVER_V6, Side};
 use xtask::guest::WAIT;
-use xtask::lab::{SERVER_V4, SERVER_V6, Side};
 
 use crate::harness::{Report, Stage, Test, towards};
 

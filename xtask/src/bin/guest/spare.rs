@@ -1,8 +1,8 @@
 //! Queues of virtio_net that are off until a program is attached. Knows what serve says of them; never what the driver does with them.
 
 use anyhow::{Context as _, Result, ensure};
+use synmill_lab::{SERVER_INTERFACE, SERVER_V4, Side};
 use xtask::guest::{Driver, Plan};
-use xtask::lab::{SERVER_INTERFACE, SERVER_V4, Side};
 
 use crate::harness::{Stage, Test, alike, towards};
 

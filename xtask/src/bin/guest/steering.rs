@@ -1,8 +1,8 @@
 //! `--steer`: the NIC brings packets to the queues named, and is afterwards as it was. Knows which of the drivers can; never what is sent.
 
 use anyhow::{Context as _, Result, ensure};
+use synmill_lab::{SERVER_INTERFACE, SERVER_V4, SERVER_V6, Side};
 use xtask::guest::Driver;
-use xtask::lab::{SERVER_INTERFACE, SERVER_V4, SERVER_V6, Side};
 
 use crate::harness::{Stage, Test, towards};
 

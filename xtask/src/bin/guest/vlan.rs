@@ -1,7 +1,7 @@
 //! A client in a VLAN: tagged frames are answered with their tags. Knows tags; never who else may see them.
 
 use anyhow::{Result, ensure};
-use xtask::lab::{CLIENT_INTERFACE, CLIENT_V4, SERVER_INTERFACE, Side};
+use synmill_lab::{CLIENT_INTERFACE, CLIENT_V4, SERVER_INTERFACE, Side};
 
 use crate::harness::{Stage, Test};
 

@@ -10,23 +10,23 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::lab::shown;
 use anyhow::{Context as _, Result, bail};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
-use xtask::lab::shown;
 
 /// How often a child and the interrupt are looked at.
 const POLL: Duration = Duration::from_millis(20);
 
 /// Set once Ctrl-C, SIGTERM or SIGHUP has come.
 #[derive(Clone, Debug)]
-pub(crate) struct Interrupt(Arc<AtomicBool>);
+pub struct Interrupt(Arc<AtomicBool>);
 
 impl Interrupt {
     /// Takes these signals over for the rest of the process: from here on, they end what is waited for with an error, and
     /// whatever has been set up is taken down on the way out.
-    pub(crate) fn install() -> Result<Self> {
+    pub fn install() -> Result<Self> {
         let flag = Arc::new(AtomicBool::new(false));
         for signal in [SIGINT, SIGTERM, SIGHUP] {
             signal_hook::flag::register(signal, Arc::clone(&flag)).context("installing a signal handler")?;
@@ -35,7 +35,7 @@ impl Interrupt {
     }
 
     /// Fails once the signal has come.
-    pub(crate) fn check(&self) -> Result<()> {
+    pub fn check(&self) -> Result<()> {
         if self.0.load(Relaxed) {
             bail!("interrupted");
         }
@@ -43,7 +43,7 @@ impl Interrupt {
     }
 
     /// Waits until `condition` gives a value; fails at the deadline or the interrupt.
-    pub(crate) fn wait<T>(
+    pub fn wait<T>(
         &self,
         what: &str,
         limit: Duration,
@@ -63,7 +63,7 @@ impl Interrupt {
     }
 
     /// Runs a command to its end, its output going where ours goes.
-    pub(crate) fn run(&self, command: &mut Command) -> Result<()> {
+    pub fn run(&self, command: &mut Command) -> Result<()> {
         eprintln!("+ {}", shown(command));
         let mut group = Group::spawn(command)?;
         loop {
@@ -82,33 +82,34 @@ impl Interrupt {
 /// A child in a process group of its own, so that a Ctrl-C at the terminal reaches us alone. Killed, with its children,
 /// when dropped before its end.
 #[derive(Debug)]
-pub(crate) struct Group {
-    pub(crate) child: Child,
+pub struct Group {
+    /// The child itself.
+    pub child: Child,
     ended: bool,
 }
 
 impl Group {
     /// Starts the command with nothing to read.
-    pub(crate) fn spawn(command: &mut Command) -> Result<Self> {
+    pub fn spawn(command: &mut Command) -> Result<Self> {
         Self::spawn_reading(command, Stdio::null())
     }
 
     /// Starts the command with this to read.
-    pub(crate) fn spawn_reading(command: &mut Command, input: impl Into<Stdio>) -> Result<Self> {
+    pub fn spawn_reading(command: &mut Command, input: impl Into<Stdio>) -> Result<Self> {
         let child = command.stdin(input).process_group(0).spawn();
         let child = child.with_context(|| format!("cannot start `{}`", shown(command)))?;
         Ok(Self { child, ended: false })
     }
 
     /// How it ended, once it has.
-    pub(crate) fn try_wait(&mut self) -> Result<Option<ExitStatus>> {
+    pub fn try_wait(&mut self) -> Result<Option<ExitStatus>> {
         let status = self.child.try_wait().context("waiting for a child")?;
         self.ended = status.is_some();
         Ok(status)
     }
 
     /// Sends a signal to the child and its children.
-    pub(crate) fn signal(&self, signal: Signal) -> Result<()> {
+    pub fn signal(&self, signal: Signal) -> Result<()> {
         let id = i32::try_from(self.child.id()).context("a process id beyond its range")?;
         killpg(Pid::from_raw(id), signal).context("signalling a child")
     }
@@ -124,23 +125,24 @@ impl Drop for Group {
 }
 
 /// The cargo that runs us, for the workspace.
-pub(crate) fn cargo<S: AsRef<OsStr>>(arguments: impl IntoIterator<Item = S>) -> Command {
+pub fn cargo<S: AsRef<OsStr>>(arguments: impl IntoIterator<Item = S>) -> Command {
     let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     // What cargo says to us about this package is not meant for its next run.
     command.env_remove("CARGO_MANIFEST_DIR").current_dir(workspace()).args(arguments);
     command
 }
 
-/// The workspace's root folder.
-pub(crate) fn workspace() -> PathBuf {
+/// Returns the workspace's root folder: the nearest one above the running package that has a lock file.
+#[must_use]
+pub fn workspace() -> PathBuf {
     let package = env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
-    let mut root = PathBuf::from(package);
-    root.pop();
-    root
+    let package = PathBuf::from(package);
+    let root = package.ancestors().find(|folder| folder.join("Cargo.lock").exists());
+    root.unwrap_or(&package).to_owned()
 }
 
 /// The build folder: ours is `TARGET/PROFILE/xtask`.
-pub(crate) fn target() -> Result<PathBuf> {
+pub fn target() -> Result<PathBuf> {
     let own = env::current_exe().context("asking for our own path")?;
     Ok(own.ancestors().nth(2).context("our own path is too short")?.to_owned())
 }

@@ -11,7 +11,7 @@ use crate::process::{Interrupt, cargo};
 
 /// One package, and the file that shows it is there.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Need {
+pub struct Need {
     package: &'static str,
     proof: Proof,
 }
@@ -40,7 +40,7 @@ impl Need {
 }
 
 /// To build synmill with libxdp.
-pub(crate) const BUILD: &[Need] = &[
+pub const BUILD: &[Need] = &[
     Need::program("clang", "clang"),
     Need::file("libelf-dev", "/usr/include/libelf.h"),
     Need::file("zlib1g-dev", "/usr/include/zlib.h"),
@@ -49,11 +49,11 @@ pub(crate) const BUILD: &[Need] = &[
 ];
 
 /// For the lab and its demonstration.
-pub(crate) const LAB: &[Need] =
+pub const LAB: &[Need] =
     &[Need::program("iproute2", "ip"), Need::program("ethtool", "ethtool"), Need::program("curl", "curl")];
 
 /// For the end-to-end tests, besides the lab.
-pub(crate) const TESTS: &[Need] = &[
+pub const TESTS: &[Need] = &[
     Need::program("iputils-ping", "ping"),
     Need::program("tcpdump", "tcpdump"),
     Need::program("nftables", "nft"),
@@ -62,23 +62,23 @@ pub(crate) const TESTS: &[Need] = &[
 ];
 
 /// For measurements, besides the lab.
-pub(crate) const PEERS: &[Need] = &[Need::program("util-linux", "taskset")];
+pub const PEERS: &[Need] = &[Need::program("util-linux", "taskset")];
 
 /// To count instructions.
-pub(crate) const INSTRUCTIONS: &[Need] = &[Need::program("valgrind", "valgrind")];
+pub const INSTRUCTIONS: &[Need] = &[Need::program("valgrind", "valgrind")];
 
 /// For the comparison with nginx, besides the lab.
-pub(crate) const BENCH: &[Need] = &[
+pub const BENCH: &[Need] = &[
     Need::program("nginx-light", "nginx"),
     Need::program("wrk", "wrk"),
     Need::program("util-linux", "taskset"),
 ];
 
 /// What Debian signs its packages with.
-pub(crate) const DEBIAN_KEYS: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
+pub const DEBIAN_KEYS: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
 /// For virtual machines: QEMU, what is put into them, and what fetches and unpacks their kernels.
-pub(crate) const VM: &[Need] = &[
+pub const VM: &[Need] = &[
     Need::program("qemu-system-x86", "qemu-system-x86_64"),
     Need::program("busybox-static", "busybox"),
     Need::program("iproute2", "ip"),
@@ -92,7 +92,7 @@ pub(crate) const VM: &[Need] = &[
 
 /// To build the XDP object where there is no nightly toolchain: a rustc of a recent release with its library's sources,
 /// and the LLVM that bpf-linker is built against.
-pub(crate) const EBPF: &[Need] = &[
+pub const EBPF: &[Need] = &[
     Need::file("rustc-web", "/usr/share/doc/rustc-web"),
     Need::file("rust-web-src", "/usr/share/doc/rust-web-src"),
     Need::file("llvm-22-dev", "/usr/share/doc/llvm-22-dev"),
@@ -100,7 +100,7 @@ pub(crate) const EBPF: &[Need] = &[
 
 /// Fails at once, with what to type instead, when we are not root. sudo sets PATH and HOME anew, and rustup finds its
 /// toolchains by them.
-pub(crate) fn root(command: &str) -> Result<()> {
+pub fn root(command: &str) -> Result<()> {
     if !geteuid().is_root() {
         bail!(
             "`cargo xtask {command}` makes network namespaces and AF_XDP sockets, and that takes root; \
@@ -112,7 +112,7 @@ pub(crate) fn root(command: &str) -> Result<()> {
 
 /// Sees to it that every need is met: installs what is missing as root on Debian and Ubuntu, and says what to type
 /// everywhere else.
-pub(crate) fn ensure(interrupt: &Interrupt, needs: &[&[Need]]) -> Result<()> {
+pub fn ensure(interrupt: &Interrupt, needs: &[&[Need]]) -> Result<()> {
     let missing = || -> Vec<&str> {
         needs.iter().copied().flatten().filter(|need| !need.is_met()).map(|need| need.package).collect()
     };
@@ -148,7 +148,7 @@ pub(crate) fn ensure(interrupt: &Interrupt, needs: &[&[Need]]) -> Result<()> {
 }
 
 /// bpf-linker, from source against the LLVM of [`EBPF`].
-pub(crate) fn ensure_bpf_linker(interrupt: &Interrupt) -> Result<()> {
+pub fn ensure_bpf_linker(interrupt: &Interrupt) -> Result<()> {
     if program("bpf-linker").is_some() {
         return Ok(());
     }
@@ -164,7 +164,7 @@ pub(crate) fn ensure_bpf_linker(interrupt: &Interrupt) -> Result<()> {
 }
 
 /// Where a program is. The system folders are looked at too: PATH of an ordinary user often lacks them.
-pub(crate) fn program(name: &str) -> Option<PathBuf> {
+pub fn program(name: &str) -> Option<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
     let system = ["/usr/sbin", "/sbin"].map(PathBuf::from);
     env::split_paths(&path).chain(system).map(|folder| folder.join(name)).find(|file| file.is_file())
