@@ -2,18 +2,16 @@
 
 mod bench;
 mod ci;
+mod ebpf;
 mod play;
-
 mod run;
 mod test;
-mod vm;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use xtask::ebpf;
 
 /// The project's own commands.
 #[derive(Debug, Parser)]
@@ -52,7 +50,7 @@ enum Command {
     /// Measures the engine in memory, or synmill beside other servers in a lab, which takes root. Alone: the list of what there is.
     Bench(bench::Bench),
     /// Runs synmill on emulated NICs in virtual machines, with the drivers of a kernel of your choice.
-    Vm(vm::Vm),
+    Vm(synmill_vm::Vm),
     /// The lab, kept to play in.
     #[command(subcommand)]
     Lab(play::Lab),
@@ -67,7 +65,7 @@ fn main() -> ExitCode {
         Command::Ebpf { output: Some(output), .. } => ebpf::write(&output),
         Command::Ebpf { check, .. } => ebpf::run(check),
         Command::Bench(command) => bench::perform(&command),
-        Command::Vm(command) => vm::perform(&command),
+        Command::Vm(command) => synmill_vm::perform(&command),
         Command::Lab(command) => play::perform(command),
     };
     match result {

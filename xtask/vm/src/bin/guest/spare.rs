@@ -2,7 +2,7 @@
 
 use anyhow::{Context as _, Result, ensure};
 use synmill_lab::{SERVER_INTERFACE, SERVER_V4, Side};
-use xtask::guest::{Driver, Plan};
+use synmill_vm::guest::{Driver, Plan};
 
 use crate::harness::{Stage, Test, alike, towards};
 

@@ -15,7 +15,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 use synmill_lab::{Lab, SERVER_V4, SERVER_V6, SOURCES_V4, SOURCES_V6, Side};
-use xtask::guest::{Message, Plan, Row, Version, WAIT};
+use synmill_vm::guest::{Message, Plan, Row, Version, WAIT};
 
 use crate::report::Reporter;
 

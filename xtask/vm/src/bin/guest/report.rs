@@ -6,7 +6,7 @@ use std::io::Write as _;
 
 use anyhow::{Context as _, Result};
 use nix::sys::termios::{OutputFlags, SetArg, tcdrain, tcgetattr, tcsetattr};
-use xtask::guest::{Message, REPORT};
+use synmill_vm::guest::{Message, REPORT};
 
 /// Where the report goes: to the host once there are devices, to the console until then.
 pub(crate) struct Reporter(RefCell<Option<File>>);

@@ -1,6 +1,7 @@
 //! `cargo xtask vm`: synmill on NICs that QEMU emulates, zero-copy among them. Knows the order of things; never how each is done.
 
 mod console;
+pub mod guest;
 mod image;
 mod machine;
 mod matrix;
@@ -14,18 +15,18 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
 use synmill_lab::{Interrupt, prerequisites, target};
-use xtask::guest::{Driver, Plan};
 
-use self::machine::{INITRAMFS, Machine, Report};
-use self::packages::{Flavour, Kernel, Qemu, Store};
-use self::wires::Wires;
+use crate::guest::{Driver, Plan};
+use crate::machine::{INITRAMFS, Machine, Report};
+use crate::packages::{Flavour, Kernel, Qemu, Store};
+use crate::wires::Wires;
 
 /// What to run, and on what.
 ///
 /// Kernels and their modules are Debian's packages, fetched once into a cache and never installed. Nothing here takes root, but several queues
 /// of virtio-net do: their wires are TAP devices.
 #[derive(Args, Debug)]
-pub(crate) struct Vm {
+pub struct Vm {
     /// The NICs' kind.
     #[arg(long, default_value = "virtio")]
     driver: Driver,
@@ -53,7 +54,7 @@ pub(crate) struct Vm {
 }
 
 /// Runs it.
-pub(crate) fn perform(command: &Vm) -> Result<()> {
+pub fn perform(command: &Vm) -> Result<()> {
     let mirror = command.mirror.as_deref();
     if command.all {
         return matrix::perform(&Interrupt::install()?, mirror);
@@ -80,7 +81,7 @@ pub(crate) fn perform(command: &Vm) -> Result<()> {
 }
 
 /// What continuous integration runs, as root: zero-copy, the same on two queues, and a kernel that cannot have it.
-pub(crate) fn continuous(interrupt: &Interrupt) -> Result<()> {
+pub fn continuous(interrupt: &Interrupt) -> Result<()> {
     let wishes = [("7", 1, &[][..]), ("7", 2, &["pair"]), ("6.12", 1, &[])];
     let wish = |(kernel, queues, only)| {
         let mut wish = Wish::simple(Driver::Virtio, kernel, only);

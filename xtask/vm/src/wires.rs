@@ -6,11 +6,12 @@ use std::thread;
 use anyhow::{Context as _, Result};
 use nix::sched::{CloneFlags, unshare};
 use synmill_lab::output;
-use xtask::guest::{Driver, Plan, WIRES};
+
+use crate::guest::{Driver, Plan, WIRES};
 
 /// What joins the two NICs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Wires {
+pub(crate) enum Wires {
     /// QEMU's own hub: nothing of the host's. A NIC that spreads flows over its queues by itself needs no more.
     Hub,
     /// A TAP device each, and a bridge between them: virtio-net leaves it to its back end which queue a frame comes in by, and only this one
@@ -21,7 +22,7 @@ pub(super) enum Wires {
 
 impl Wires {
     /// What this plan needs.
-    pub(super) fn of(plan: &Plan) -> Self {
+    pub(crate) fn of(plan: &Plan) -> Self {
         match plan.driver {
             Driver::Virtio | Driver::VirtioCopy if plan.queues > 1 => Self::Taps { queues: plan.queues },
             _ => Self::Hub,
@@ -29,12 +30,12 @@ impl Wires {
     }
 
     /// Are they made of what only root may make?
-    pub(super) fn need_root(self) -> bool {
+    pub(crate) fn need_root(self) -> bool {
         matches!(self, Self::Taps { .. })
     }
 
     /// The name of an end, and QEMU's back end for it.
-    pub(super) fn back_end(self, end: usize) -> (&'static str, String) {
+    pub(crate) fn back_end(self, end: usize) -> (&'static str, String) {
         let wire = WIRES[end];
         let back_end = match self {
             Self::Hub => format!("hubport,hubid=0,id={wire}"),
@@ -48,7 +49,7 @@ impl Wires {
     }
 
     /// Has `action` start its process where the wires are.
-    pub(super) fn inside<T: Send>(self, action: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+    pub(crate) fn inside<T: Send>(self, action: impl FnOnce() -> Result<T> + Send) -> Result<T> {
         if self == Self::Hub {
             return action();
         }

@@ -5,7 +5,7 @@ use anyhow::{Result, ensure};
 use synmill_lab::{
     CLIENT_V4, CLIENT_V6, SERVER_INTERFACE, SERVER_V4, SERVER_V6, SOURCES_V4, SOURCES_V6, Side,
 };
-use xtask::guest::{Driver, NICS, WAIT, WIRES};
+use synmill_vm::guest::{Driver, NICS, WAIT, WIRES};
 
 use crate::harness::{Attached, Stage, Synmill, Test, alike, towards, until};
 

@@ -12,12 +12,12 @@ use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use synmill_lab::{Group, Interrupt, output, target};
-use xtask::guest::{Driver, MACS, Message, NICS, Plan, Row, WAIT};
 
-use super::console::{Console, Lines};
-use super::monitor::{self, Monitor};
-use super::packages::{Kernel, Qemu};
-use super::wires::Wires;
+use crate::console::{Console, Lines};
+use crate::guest::{Driver, MACS, Message, NICS, Plan, Row, WAIT};
+use crate::monitor::{self, Monitor};
+use crate::packages::{Kernel, Qemu};
+use crate::wires::Wires;
 
 /// Megabytes: two endpoints with their frames, and the whole file system.
 const MEMORY: &str = "1024";
@@ -29,7 +29,7 @@ const APPEND: &str =
 /// faults now and then.
 const CPU: &str = "max,-cx16";
 /// The file system's place in the folder of a run.
-pub(super) const INITRAMFS: &str = "initramfs";
+pub(crate) const INITRAMFS: &str = "initramfs";
 /// Longest run.
 const LIMIT: Duration = Duration::from_secs(15 * 60);
 /// Longest time without a line in the report: a wait of a test that fails, and as long again for what went well before it.
@@ -41,25 +41,25 @@ const POLL: Duration = Duration::from_millis(20);
 
 /// What boots.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Machine<'a> {
-    pub(super) qemu: &'a Qemu,
-    pub(super) kernel: &'a Kernel,
+pub(crate) struct Machine<'a> {
+    pub(crate) qemu: &'a Qemu,
+    pub(crate) kernel: &'a Kernel,
     /// For the files of this run; its file system is there already.
-    pub(super) folder: &'a Path,
-    pub(super) plan: &'a Plan,
+    pub(crate) folder: &'a Path,
+    pub(crate) plan: &'a Plan,
 }
 
 /// How a guest ended that came to its end.
 #[derive(Debug, Default)]
-pub(super) struct Report {
-    pub(super) passed: usize,
-    pub(super) failed: usize,
-    pub(super) rows: Vec<Row>,
+pub(crate) struct Report {
+    pub(crate) passed: usize,
+    pub(crate) failed: usize,
+    pub(crate) rows: Vec<Row>,
 }
 
 impl Machine<'_> {
     /// Boots it, shows what it reports, and waits for its end. If anything is wrong, its console is shown and kept.
-    pub(super) fn run(&self, interrupt: &Interrupt) -> Result<Report> {
+    pub(crate) fn run(&self, interrupt: &Interrupt) -> Result<Report> {
         let mut ears = Ears {
             report: Lines::create(&self.folder.join("report"))?,
             console: Console::create(&self.folder.join("console"))?,
@@ -108,7 +108,7 @@ impl Machine<'_> {
     }
 
     /// Boots it with its console on the user's terminal, and waits for its end.
-    pub(super) fn shell(&self, interrupt: &Interrupt) -> Result<()> {
+    pub(crate) fn shell(&self, interrupt: &Interrupt) -> Result<()> {
         let mut command = self.command();
         let mut report = Lines::create(&self.folder.join("report"))?;
         command.current_dir(self.folder).args(["-serial", "mon:stdio", "-serial", "file:report"]);
@@ -276,7 +276,7 @@ fn watch(interrupt: &Interrupt, qemu: &mut Group, socket: UnixStream, ears: &mut
 }
 
 /// The version that QEMU says it has.
-pub(super) fn version(qemu: &Qemu) -> Result<String> {
+pub(crate) fn version(qemu: &Qemu) -> Result<String> {
     let said = output(Command::new(&qemu.program).arg("--version"))?;
     let version = said.split_once("version ").and_then(|(_, rest)| rest.split_whitespace().next());
     version.map(str::to_owned).with_context(|| format!("QEMU calls itself `{}`", said.trim()))

@@ -2,7 +2,7 @@
 
 use anyhow::{Context as _, Result, ensure};
 use synmill_lab::{SERVER_INTERFACE, SERVER_V4, SERVER_V6, Side};
-use xtask::guest::Driver;
+use synmill_vm::guest::Driver;
 
 use crate::harness::{Stage, Test, towards};
 

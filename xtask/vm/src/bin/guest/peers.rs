@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result, ensure};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 use synmill_lab::{SERVER_V4, SERVER_V6, Side};
-use xtask::guest::WAIT;
+use synmill_vm::guest::WAIT;
 
 use crate::harness::{Report, Stage, Test, towards};
 

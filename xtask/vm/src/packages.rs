@@ -20,7 +20,8 @@ use synmill_lab::{
     Interrupt, output,
     prerequisites::{DEBIAN_KEYS, program},
 };
-use xtask::guest::Version;
+
+use crate::guest::Version;
 
 /// What kernels are taken from, oldest first.
 const SUITES: [&str; 3] = [QEMU_SUITE, "trixie", "trixie-backports"];
@@ -35,7 +36,7 @@ const IGB: Version = Version(8, 0);
 
 /// Which of Debian's builds of a kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Flavour {
+pub(crate) enum Flavour {
     /// For clouds: small, and virtio is all it has.
     Cloud,
     /// With every driver.
@@ -44,13 +45,13 @@ pub(super) enum Flavour {
 
 /// A kernel, unpacked.
 #[derive(Clone, Debug)]
-pub(super) struct Kernel {
+pub(crate) struct Kernel {
     /// As `uname -r` has it.
-    pub(super) release: String,
+    pub(crate) release: String,
     /// What boots.
-    pub(super) image: PathBuf,
+    pub(crate) image: PathBuf,
     /// `.../lib/modules/RELEASE`.
-    pub(super) modules: PathBuf,
+    pub(crate) modules: PathBuf,
 }
 
 impl Kernel {
@@ -74,18 +75,18 @@ impl Kernel {
 
 /// A QEMU, and what it must be told to find its parts.
 #[derive(Clone, Debug)]
-pub(super) struct Qemu {
+pub(crate) struct Qemu {
     /// What to start.
-    pub(super) program: PathBuf,
+    pub(crate) program: PathBuf,
     /// `QEMU_MODULE_DIR`, if it is not where it was built for.
-    pub(super) modules: Option<PathBuf>,
+    pub(crate) modules: Option<PathBuf>,
     /// Folders for `-L`.
-    pub(super) data: Vec<PathBuf>,
+    pub(crate) data: Vec<PathBuf>,
 }
 
 /// The cache.
 #[derive(Debug)]
-pub(super) struct Store {
+pub(crate) struct Store {
     folder: PathBuf,
     /// apt's sources; `None` if no mirror is known, which matters only when something must be fetched.
     sources: Option<String>,
@@ -94,7 +95,7 @@ pub(super) struct Store {
 
 impl Store {
     /// Fetches nothing yet. Without a mirror it is the one that the machine's own packages come from.
-    pub(super) fn open(interrupt: &Interrupt, mirror: Option<&str>) -> Result<Self> {
+    pub(crate) fn open(interrupt: &Interrupt, mirror: Option<&str>) -> Result<Self> {
         ensure!(
             env::consts::ARCH == "x86_64",
             "`cargo xtask vm` boots x86-64 kernels with this machine's own programs: run it on an x86-64 machine, not on {}",
@@ -122,7 +123,7 @@ impl Store {
     }
 
     /// The newest kernel of Debian's whose version starts so; the newest one here if nothing can be fetched.
-    pub(super) fn kernel(&self, version: &str, flavour: Flavour) -> Result<Kernel> {
+    pub(crate) fn kernel(&self, version: &str, flavour: Flavour) -> Result<Kernel> {
         let _lock = self.lock()?;
         let kernels = self.folder.join("kernels");
         self.fetch_kernel(&kernels, version, flavour).or_else(|error| {
@@ -160,7 +161,7 @@ impl Store {
     }
 
     /// A QEMU that has an igb: the machine's own, or Debian's when that is too old.
-    pub(super) fn qemu(&self) -> Result<Qemu> {
+    pub(crate) fn qemu(&self) -> Result<Qemu> {
         let own = program("qemu-system-x86_64")
             .context("QEMU is missing; install qemu-system-x86 (the name of Debian's package)")?;
         let own_version = version_of(&own)?;
@@ -291,7 +292,7 @@ impl Store {
 }
 
 /// A folder, ours alone until this is dropped.
-pub(super) fn lock(interrupt: &Interrupt, folder: &Path) -> Result<File> {
+pub(crate) fn lock(interrupt: &Interrupt, folder: &Path) -> Result<File> {
     let path = folder.join("lock");
     let file = File::create(&path).with_context(|| format!("cannot write {}", path.display()))?;
     let what = format!("another `cargo xtask vm` holds {}", path.display());

@@ -9,9 +9,9 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, bail};
 use synmill_lab::{Interrupt, cargo, output, prerequisites::program, target};
-use xtask::guest::{Driver, PLAN, Plan};
 
-use super::packages::{Kernel, lock};
+use crate::guest::{Driver, PLAN, Plan};
+use crate::packages::{Kernel, lock};
 
 /// What the guest's programs are built for.
 const TARGET: &str = "x86_64-unknown-linux-gnu";
@@ -22,7 +22,7 @@ const FOLDERS: [&str; 9] = ["bin", "dev", "etc", "proc", "root", "run", "sys", "
 
 /// Builds synmill, static, and packs it up with the guest's own program, which is its first process, and with tools. Returns the
 /// archive.
-pub(super) fn programs(interrupt: &Interrupt) -> Result<PathBuf> {
+pub(crate) fn programs(interrupt: &Interrupt) -> Result<PathBuf> {
     let folder = target()?.join("vm");
     interrupt.run(&mut build(&folder)?)?;
     let _lock = lock(interrupt, &folder)?;
@@ -57,7 +57,7 @@ pub(super) fn programs(interrupt: &Interrupt) -> Result<PathBuf> {
 }
 
 /// The programs with the plan and the modules that it takes, as the kernel wants them at its start: one archive after the other.
-pub(super) fn initramfs(
+pub(crate) fn initramfs(
     programs: &Path,
     kernel: &Kernel,
     driver: Driver,
@@ -96,7 +96,7 @@ fn build(folder: &Path) -> Result<Command> {
         flags = flags + " -C link-arg=" + library;
     }
     let mut command = cargo(["build", "--profile", "vm", "--target", TARGET, "--target-dir"]);
-    command.arg(folder).args(["-p", "synmill", "-p", "synmill-benches", "-p", "xtask"]);
+    command.arg(folder).args(["-p", "synmill", "-p", "synmill-benches", "-p", "synmill-vm"]);
     for name in ["synmill", "synmill-kernel-server", "synmill-guest"] {
         command.args(["--bin", name]);
     }

@@ -28,7 +28,7 @@ use nix::errno::Errno;
 use nix::kmod::{ModuleInitFlags, finit_module};
 use nix::mount::{MsFlags, mount};
 use nix::sys::reboot::{RebootMode, reboot};
-use xtask::guest::{MACS, Message, PLAN, Plan};
+use synmill_vm::guest::{MACS, Message, PLAN, Plan};
 
 use harness::{Stage, Test, until};
 use report::Reporter;

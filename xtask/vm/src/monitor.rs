@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use serde::{Deserialize, Serialize};
-use xtask::guest::{NICS, WIRES};
+
+use crate::guest::{NICS, WIRES};
 
 /// Longest wait for an answer. It comes at once; starting QEMU on a busy machine may take a while.
 const LIMIT: Duration = Duration::from_secs(30);
@@ -14,7 +15,7 @@ const LIMIT: Duration = Duration::from_secs(30);
 /// All that is ever asked of the monitor, whoever asks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(tag = "execute", content = "arguments", rename_all = "snake_case")]
-pub(super) enum Command {
+pub(crate) enum Command {
     /// QEMU takes no other command before this one.
     QmpCapabilities,
     /// Plugs a cable in, or pulls it.
@@ -25,7 +26,7 @@ pub(super) enum Command {
 
 impl Command {
     /// What the guest asks for, in the words of the monitor that people use.
-    pub(super) fn of_guest(asked: &str) -> Result<Self> {
+    pub(crate) fn of_guest(asked: &str) -> Result<Self> {
         let one_of = |known: [&'static str; 2], name: &str| known.into_iter().find(|own| *own == name);
         let words: Vec<&str> = asked.split_whitespace().collect();
         let command = match words[..] {
@@ -53,13 +54,13 @@ struct Refusal {
 
 /// The connection to it.
 #[derive(Debug)]
-pub(super) struct Monitor {
+pub(crate) struct Monitor {
     replies: BufReader<UnixStream>,
 }
 
 impl Monitor {
     /// Waits for a QEMU that has the socket's other end as its `-qmp stdio`.
-    pub(super) fn greet(socket: UnixStream) -> Result<Self> {
+    pub(crate) fn greet(socket: UnixStream) -> Result<Self> {
         socket.set_read_timeout(Some(LIMIT)).context("preparing the monitor's socket")?;
         let mut monitor = Self { replies: BufReader::new(socket) };
         monitor.execute(Command::QmpCapabilities)?;
@@ -67,7 +68,7 @@ impl Monitor {
     }
 
     /// Has a command carried out; an error is QEMU's own text.
-    pub(super) fn execute(&mut self, command: Command) -> Result<()> {
+    pub(crate) fn execute(&mut self, command: Command) -> Result<()> {
         let line = serde_json::to_string(&command).context("writing a command for the monitor")? + "\n";
         self.replies.get_mut().write_all(line.as_bytes()).context("QEMU's monitor has gone")?;
         loop {

@@ -16,21 +16,21 @@ const AFTER_FAULT: usize = 16;
 
 /// A file that another process writes, read as it grows.
 #[derive(Debug)]
-pub(super) struct Lines {
+pub(crate) struct Lines {
     file: File,
     rest: Vec<u8>,
 }
 
 impl Lines {
     /// Makes the file, empty.
-    pub(super) fn create(path: &Path) -> Result<Self> {
+    pub(crate) fn create(path: &Path) -> Result<Self> {
         let context = || format!("making {}", path.display());
         File::create(path).with_context(context)?;
         Ok(Self { file: File::open(path).with_context(context)?, rest: Vec::new() })
     }
 
     /// The lines that have become whole since the last look.
-    pub(super) fn read(&mut self) -> Result<Vec<String>> {
+    pub(crate) fn read(&mut self) -> Result<Vec<String>> {
         self.file.read_to_end(&mut self.rest).context("reading what the guest wrote")?;
         let whole = self.rest.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
         let lines: Vec<u8> = self.rest.drain(..whole).collect();
@@ -38,7 +38,7 @@ impl Lines {
     }
 
     /// Takes what is left as a line, too.
-    pub(super) fn finish(&mut self) -> Result<Vec<String>> {
+    pub(crate) fn finish(&mut self) -> Result<Vec<String>> {
         let mut lines = self.read()?;
         if !self.rest.is_empty() {
             lines.push(plain(&String::from_utf8_lossy(&self.rest)));
@@ -67,7 +67,7 @@ fn plain(line: &str) -> String {
 
 /// A kernel's console: the line that tells of a fault, and those around it; without a fault its last lines.
 #[derive(Debug)]
-pub(super) struct Console {
+pub(crate) struct Console {
     lines: Lines,
     last: VecDeque<String>,
     fault: Option<String>,
@@ -76,7 +76,7 @@ pub(super) struct Console {
 
 impl Console {
     /// Makes its file, empty.
-    pub(super) fn create(path: &Path) -> Result<Self> {
+    pub(crate) fn create(path: &Path) -> Result<Self> {
         Ok(Self {
             lines: Lines::create(path)?,
             last: VecDeque::with_capacity(SHOWN),
@@ -86,19 +86,19 @@ impl Console {
     }
 
     /// Reads what is new; the line that tells of a fault, if there has been one.
-    pub(super) fn read(&mut self) -> Result<Option<&str>> {
+    pub(crate) fn read(&mut self) -> Result<Option<&str>> {
         let lines = self.lines.read()?;
         Ok(self.take(lines))
     }
 
     /// The same, once no more will come.
-    pub(super) fn finish(&mut self) -> Result<Option<&str>> {
+    pub(crate) fn finish(&mut self) -> Result<Option<&str>> {
         let lines = self.lines.finish()?;
         Ok(self.take(lines))
     }
 
     /// The lines remembered.
-    pub(super) fn last(&self) -> impl Iterator<Item = &str> {
+    pub(crate) fn last(&self) -> impl Iterator<Item = &str> {
         self.last.iter().map(String::as_str)
     }
 

@@ -2,7 +2,7 @@
 
 use anyhow::{Result, ensure};
 use synmill_lab::SERVER_V4;
-use xtask::guest::Driver;
+use synmill_vm::guest::Driver;
 
 use crate::harness::{Stage, Test, towards};
 

@@ -3,7 +3,7 @@
 
 use anyhow::{Context as _, Result, bail, ensure};
 use synmill_lab::{SERVER_V4, SERVER_V6, Side};
-use xtask::guest::Row;
+use synmill_vm::guest::Row;
 
 use crate::harness::{Attached, Stage, Test, alike, towards};
 

@@ -5,9 +5,9 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, bail};
 use synmill_lab::{Interrupt, output, workspace};
-use xtask::guest::{Driver, Row};
 
-use super::{Host, Report, Wish};
+use crate::guest::{Driver, Row};
+use crate::{Host, Report, Wish};
 
 /// The kernels: without zero-copy for any of these drivers, and with it.
 const KERNELS: [&str; 2] = ["6.12", "7"];
@@ -29,7 +29,7 @@ struct Trial {
 }
 
 /// Runs all of them, however many fail, and writes the table.
-pub(super) fn perform(interrupt: &Interrupt, mirror: Option<&str>) -> Result<()> {
+pub(crate) fn perform(interrupt: &Interrupt, mirror: Option<&str>) -> Result<()> {
     let wish = |driver| KERNELS.map(|kernel| Wish::simple(driver, kernel, &[LADDER]));
     let host = Host::prepare(interrupt, mirror, Driver::ALL.into_iter().flat_map(wish).collect())?;
     let mut trials = Vec::new();
