@@ -1,6 +1,7 @@
 //! `cargo xtask`: the project's own commands, one file each.
 
 mod bench;
+mod build;
 mod ci;
 mod ebpf;
 mod play;

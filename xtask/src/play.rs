@@ -10,7 +10,7 @@ use synmill_lab::{
     Side, prerequisites,
 };
 
-use crate::run;
+use crate::build;
 
 /// What to do with the lab.
 #[derive(Debug, Subcommand)]
@@ -50,7 +50,7 @@ pub(crate) fn perform(command: Lab) -> Result<()> {
     match command {
         Lab::Up { queues, mtu } => {
             prerequisites::ensure(&interrupt, &[prerequisites::BUILD])?;
-            let binary = run::build(&interrupt)?;
+            let binary = build::synmill(&interrupt)?;
             let lab = synmill_lab::Lab::up(prefix, LabOptions { queues, mtu, ..LabOptions::default() })?;
             let (client, server) = (lab.namespace(Side::Client), lab.namespace(Side::Server));
             println!("{client}: {CLIENT_INTERFACE}, {CLIENT_V4}, {CLIENT_V6}");

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read};
 use std::os::unix::process::CommandExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Stdio;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread::{self, JoinHandle};
@@ -13,14 +13,14 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 use nix::sys::signal::Signal;
 use synmill_lab::{
-    Group, Interrupt, Lab, LabOptions, SERVER_INTERFACE, SERVER_V4, SERVER_V6, Side, cargo, prerequisites,
-    target,
+    Group, Interrupt, Lab, LabOptions, SERVER_INTERFACE, SERVER_V4, SERVER_V6, Side, prerequisites, target,
 };
 
 use crate::bench::generator::Run;
 use crate::bench::peer::Peer;
 use crate::bench::scenario::{Case, PeerKind};
 use crate::bench::stage::{Stage, binary};
+use crate::build;
 
 /// The responder's first promise: from this line on it answers.
 const READY: &str = "ready";
@@ -39,7 +39,7 @@ pub(crate) fn serve(arguments: &[OsString]) -> Result<()> {
     let binary = {
         let interrupt = Interrupt::install()?;
         prerequisites::ensure(&interrupt, &[prerequisites::BUILD])?;
-        build(&interrupt)?
+        build::synmill(&interrupt)?
     };
     let error = std::process::Command::new(&binary).arg("serve").args(arguments).exec();
     Err(error).with_context(|| format!("cannot start {}", binary.display()))
@@ -51,7 +51,7 @@ pub(crate) fn demonstration() -> Result<()> {
     prerequisites::root("run")?;
     let interrupt = Interrupt::install()?;
     prerequisites::ensure(&interrupt, &[prerequisites::BUILD, prerequisites::LAB, prerequisites::PEERS])?;
-    build_with_peers(&interrupt)?;
+    build::with_peers(&interrupt)?;
 
     heading("The lab: two network namespaces and a veth pair");
     let stage = Stage::up(&interrupt, Lab::DEMONSTRATION_PREFIX, LabOptions::default())?;
@@ -104,20 +104,6 @@ fn ratio(ours: f64, kernel: f64, doubts: &[String]) -> String {
     format!(
         "synmill serve {ours:.0} connections/s, the kernel's TCP {kernel:.0}: {times:.2} times{in_doubt}\n{reasons}"
     )
-}
-
-/// The release binary.
-pub(crate) fn build(interrupt: &Interrupt) -> Result<PathBuf> {
-    heading("The build");
-    interrupt.run(&mut cargo(["build", "--release", "--package", "synmill"]))?;
-    Ok(target()?.join("release/synmill"))
-}
-
-/// The release binary, and those of the servers that it is compared with.
-pub(crate) fn build_with_peers(interrupt: &Interrupt) -> Result<()> {
-    heading("The build");
-    let packages = ["--package", "synmill", "--package", "synmill-benches"];
-    interrupt.run(cargo(["build", "--release", "--bins"]).args(packages))
 }
 
 /// The kernel's client: two requests on one connection.

@@ -16,7 +16,7 @@ use super::archive::Row;
 use super::counters::{after_minus, busy_percent, packets, retransmitted, ticks};
 use super::stage::{Stage, binary};
 use super::{LIMIT, PREFIX, counters};
-use crate::run;
+use crate::build;
 
 /// Bytes in the body that both serve.
 const BODY: usize = 1024;
@@ -26,7 +26,7 @@ const CLIENT_CORE: &str = "1";
 /// Measures; the medians are returned.
 pub(super) fn perform(interrupt: &Interrupt, rounds: u32, seconds: u32) -> Result<Vec<Row>> {
     prerequisites::ensure(interrupt, &[prerequisites::BUILD, prerequisites::LAB, prerequisites::BENCH])?;
-    run::build(interrupt)?;
+    build::synmill(interrupt)?;
     let stage = Stage::up(interrupt, PREFIX, LabOptions::default())?;
     stage.check_cores()?;
 
