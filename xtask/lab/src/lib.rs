@@ -1,11 +1,23 @@
-//! The lab of synmill's tests, benchmarks and commands: two network namespaces, and the processes that run in them.
+//! The lab of synmill's tests, benchmarks and commands: network namespaces, the processes in them, and their reports.
 
+mod command;
+mod group;
+mod interrupt;
 mod lab;
 pub mod prerequisites;
 mod process;
+mod report;
+mod synmill;
+mod wait;
 
+pub use command::{Words, cargo, output, shown, target, workspace};
+pub use group::Group;
+pub use interrupt::Interrupt;
 pub use lab::{
-    CLIENT_INTERFACE, CLIENT_V4, CLIENT_V6, Lab, LabOptions, SERVER_INTERFACE, SERVER_V4, SERVER_V6,
-    SOURCES_V4, SOURCES_V6, Side, output, shown,
+    Attached, CLIENT_INTERFACE, CLIENT_V4, CLIENT_V6, Lab, LabOptions, SERVER_INTERFACE, SERVER_V4,
+    SERVER_V6, SOURCES_V4, SOURCES_V6, Side,
 };
-pub use process::{Group, Interrupt, cargo, target, workspace};
+pub use process::{Output, Process};
+pub use report::{Run, last_json};
+pub use synmill::Synmill;
+pub use wait::{until, wait};

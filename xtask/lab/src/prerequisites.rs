@@ -7,7 +7,8 @@ use std::process::Command;
 use anyhow::{Context as _, Result, bail};
 use nix::unistd::geteuid;
 
-use crate::process::{Interrupt, cargo};
+use crate::command::cargo;
+use crate::interrupt::Interrupt;
 
 /// One package, and the file that shows it is there.
 #[derive(Clone, Copy, Debug)]

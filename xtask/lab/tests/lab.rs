@@ -1,22 +1,19 @@
 //! The lab itself, with nothing but the kernel in it. Needs root.
 
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::{Command, ExitStatus, Stdio};
 
-use synmill_lab::{CLIENT_INTERFACE, Lab, LabOptions, SERVER_INTERFACE, SERVER_V4, SERVER_V6, Side};
-
-fn require_root() {
-    assert!(nix::unistd::geteuid().is_root(), "this test makes network namespaces: run it as root");
-}
+use synmill_lab::{
+    CLIENT_INTERFACE, Lab, LabOptions, Process, SERVER_INTERFACE, SERVER_V4, SERVER_V6, Side, output,
+};
 
 fn namespaces() -> String {
-    let listed = Command::new("ip").args(["netns", "list"]).output().expect("ip runs");
-    String::from_utf8(listed.stdout).expect("names are text")
+    output(Command::new("ip").args(["netns", "list"])).unwrap()
 }
 
-/// One byte to a kernel listener at the server's end, and back.
+/// Sends one byte to a kernel listener at the server's end, which receives it.
 fn exchange(lab: &Lab, address: &str) {
     let address = (address, 7777);
     let listener = lab.inside(Side::Server, || TcpListener::bind(address)).unwrap().unwrap();
@@ -30,7 +27,6 @@ fn exchange(lab: &Lab, address: &str) {
 
 #[test]
 fn both_families_work_at_once_and_nothing_is_left() {
-    require_root();
     let lab = Lab::up("smlab-a", LabOptions::default()).unwrap();
     exchange(&lab, SERVER_V4);
     exchange(&lab, SERVER_V6);
@@ -40,7 +36,6 @@ fn both_families_work_at_once_and_nothing_is_left() {
 
 #[test]
 fn options_are_in_force() {
-    require_root();
     let options = LabOptions { queues: 4, mtu: 3000, ..LabOptions::default() };
     let lab = Lab::up("smlab-b", options).unwrap();
     for (side, interface) in [(Side::Client, CLIENT_INTERFACE), (Side::Server, SERVER_INTERFACE)] {
@@ -56,19 +51,18 @@ fn options_are_in_force() {
 
 #[test]
 fn what_a_killed_run_left_behind_is_cleaned() {
-    require_root();
     let old = Lab::up("smlab-d", LabOptions::default()).unwrap();
-    let mut left = old.exec(Side::Server, ["sleep", "1000"]).spawn().unwrap();
+    let mut left = Process::spawn(&mut old.exec(Side::Server, ["sleep", "1000"])).unwrap();
     old.keep();
-    let reaper = std::thread::spawn(move || left.wait().unwrap());
+    // A process is gone once its parent has waited for it.
+    let parent = std::thread::spawn(move || left.end().unwrap());
     let lab = Lab::up("smlab-d", LabOptions::default()).unwrap();
-    assert!(!reaper.join().unwrap().success(), "the process of the earlier run was ended");
+    assert!(!parent.join().unwrap().success(), "the process of the earlier run was ended");
     exchange(&lab, SERVER_V4);
 }
 
 #[test]
 fn a_lab_that_is_in_use_is_not_taken_away() {
-    require_root();
     let lab = Lab::up("smlab-g", LabOptions::default()).unwrap();
     let error = Lab::up("smlab-g", LabOptions::default()).unwrap_err().to_string();
     assert_eq!(error, "another process works in the lab `smlab-g`: wait until it has ended");
@@ -77,30 +71,33 @@ fn a_lab_that_is_in_use_is_not_taken_away() {
     Lab::up("smlab-g", LabOptions::default()).unwrap();
 }
 
-/// What a process says and how it ends when its lab is taken away, after its first line.
+/// Returns a script's output and exit status when its lab is removed after its first line.
 fn outlive(prefix: &str, script: &str) -> (String, ExitStatus) {
     let lab = Lab::up(prefix, LabOptions::default()).unwrap();
-    let mut process =
-        lab.exec(Side::Server, ["sh", "-c", script]).stdout(Stdio::piped()).spawn().expect("sh starts");
-    let mut said = BufReader::new(process.stdout.take().unwrap());
-    said.read_line(&mut String::new()).unwrap();
+    let mut process = Process::spawn(&mut lab.exec(Side::Server, ["sh", "-c", script])).unwrap();
+    process.until_line("ready").unwrap();
+    let parent = std::thread::spawn(move || {
+        let status = process.end().unwrap();
+        (process.printed(), status)
+    });
     drop(lab);
-    let mut rest = String::new();
-    said.read_to_string(&mut rest).unwrap();
-    (rest, process.wait().unwrap())
+    parent.join().unwrap()
 }
 
 #[test]
 fn what_runs_in_it_may_tidy_up_before_it_goes() {
-    require_root();
     let script = "trap 'echo tidied; exit 7' TERM; echo ready; while :; do sleep 1; done";
-    let (said, status) = outlive("smlab-f", script);
-    assert_eq!((said.as_str(), status.code()), ("tidied\n", Some(7)));
-    let (said, status) = outlive("smlab-f", "trap '' TERM; echo ready; while :; do sleep 1; done");
-    assert_eq!((said.as_str(), status.signal()), ("", Some(9)), "one that does not listen is killed");
+    let (printed, status) = outlive("smlab-f", script);
+    assert_eq!((printed.as_str(), status.code()), ("ready\ntidied\n", Some(7)));
+    let (printed, status) = outlive("smlab-f", "trap '' TERM; echo ready; while :; do sleep 1; done");
+    assert_eq!(
+        (printed.as_str(), status.signal()),
+        ("ready\n", Some(9)),
+        "it ignores SIGTERM, so SIGKILL comes"
+    );
 }
 
-/// Set in the process that takes a lab down.
+/// A variable of the process that takes a lab down.
 const CHILD: &str = "SYNMILL_TEST_LAB_DOWN";
 
 #[test]
@@ -109,19 +106,17 @@ fn what_is_ended_is_told() {
         Lab::down("smlab-h").unwrap();
         return;
     }
-    require_root();
     let lab = Lab::up("smlab-h", LabOptions::default()).unwrap();
     let long = "x".repeat(100);
     let script = "echo ready; read line";
     let mut command = lab.exec(Side::Server, ["/bin/sh", "-c", script, &long]);
-    let mut running = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("sh starts");
-    let mut line = String::new();
-    BufReader::new(running.stdout.take().unwrap()).read_line(&mut line).unwrap();
-    // Waiting would close it, and the shell would end by itself.
-    let _input = running.stdin.take();
-    let pid = running.id();
+    // Its input stays open, so the shell does not end by itself.
+    let (input, _writer) = std::io::pipe().unwrap();
+    let mut running = Process::start(command.stdin(input).stdout(Stdio::piped())).unwrap();
+    running.until_line("ready").unwrap();
+    let pid = running.pid();
     lab.keep();
-    let reaper = std::thread::spawn(move || running.wait().unwrap());
+    let parent = std::thread::spawn(move || running.end().unwrap());
     let down = || {
         let program = std::env::current_exe().unwrap();
         let arguments = ["--exact", "what_is_ended_is_told", "--nocapture"];
@@ -132,13 +127,12 @@ fn what_is_ended_is_told() {
     };
     let told = format!("sh -c {script} {long}");
     assert_eq!(down(), [format!("ended: {}... (pid {pid})", &told[..60])]);
-    reaper.join().unwrap();
+    parent.join().unwrap();
     assert!(down().is_empty(), "there was nothing left to end");
 }
 
 #[test]
 fn a_failure_half_way_leaves_nothing_and_names_the_command() {
-    require_root();
     let error = Lab::up("smlab-e", LabOptions { mtu: 1, ..LabOptions::default() }).unwrap_err();
     let text = format!("{error:#}");
     assert!(text.contains("`ip -n smlab-e-client link add") && text.contains("mtu"), "{text}");

@@ -3,6 +3,7 @@
 use std::fs;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::Command;
 use std::thread;
@@ -11,7 +12,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use synmill_lab::{Group, Interrupt, output, target};
+use synmill_lab::{Interrupt, Process, output, target};
 
 use crate::console::{Console, Lines};
 use crate::guest::{Driver, MACS, Message, NICS, Plan, Row, WAIT};
@@ -80,8 +81,9 @@ impl Machine<'_> {
         command
             .stdout(OwnedFd::from(theirs.try_clone().context("the monitor's socket")?))
             .stderr(said.context("opening the file for what QEMU says")?);
-        let mut qemu =
-            self.wires().inside(move || Group::spawn_reading(&mut command, OwnedFd::from(theirs)))?;
+        let mut qemu = self
+            .wires()
+            .inside(move || Process::start(command.stdin(OwnedFd::from(theirs)).process_group(0)))?;
         let mut verdict = watch(interrupt, &mut qemu, ours, &mut ears);
         drop(qemu);
         interrupt.check()?;
@@ -224,7 +226,7 @@ impl Ears {
 }
 
 /// Shows what the guest reports and does what it asks, until QEMU has ended.
-fn watch(interrupt: &Interrupt, qemu: &mut Group, socket: UnixStream, ears: &mut Ears) -> Result<Report> {
+fn watch(interrupt: &Interrupt, qemu: &mut Process, socket: UnixStream, ears: &mut Ears) -> Result<Report> {
     let mut monitor = Monitor::greet(socket)?;
     let mut result = Report::default();
     let (mut end, mut test) = (None, "the start".to_owned());
@@ -232,7 +234,7 @@ fn watch(interrupt: &Interrupt, qemu: &mut Group, socket: UnixStream, ears: &mut
     let (mut heard, mut fault) = (start, None);
     loop {
         interrupt.check()?;
-        let ended = qemu.try_wait()?.is_some();
+        let ended = qemu.status()?.is_some();
         let lines = if ended { ears.report.finish()? } else { ears.report.read()? };
         if !lines.is_empty() {
             heard = Instant::now();
