@@ -3,7 +3,6 @@
 use std::os::unix::process::CommandExt as _;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
@@ -11,11 +10,11 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use crate::command::shown;
 use crate::process::Process;
-use crate::wait::wait;
+use crate::wait::{INTERRUPTED, check_interrupt, wait};
 
-/// A flag that Ctrl-C, SIGTERM and SIGHUP set.
+/// The proof that Ctrl-C, SIGTERM and SIGHUP end this program's waits instead of the program itself.
 #[derive(Clone, Debug)]
-pub struct Interrupt(Arc<AtomicBool>);
+pub struct Interrupt(());
 
 impl Interrupt {
     /// Takes these signals over for the rest of the process.
@@ -23,11 +22,11 @@ impl Interrupt {
     /// # Errors
     /// The kernel refuses the signal handler.
     pub fn install() -> Result<Self> {
-        let flag = Arc::new(AtomicBool::new(false));
         for signal in [SIGINT, SIGTERM, SIGHUP] {
-            signal_hook::flag::register(signal, Arc::clone(&flag)).context("installing a signal handler")?;
+            let flag = Arc::clone(&INTERRUPTED);
+            signal_hook::flag::register(signal, flag).context("installing a signal handler")?;
         }
-        Ok(Self(flag))
+        Ok(Self(()))
     }
 
     /// Fails if a signal has come.
@@ -35,24 +34,20 @@ impl Interrupt {
     /// # Errors
     /// A signal has come.
     pub fn check(&self) -> Result<()> {
-        ensure!(!self.0.load(Relaxed), "interrupted");
-        Ok(())
+        check_interrupt()
     }
 
     /// Waits until `condition` yields a value, and returns it.
     ///
     /// # Errors
-    /// The condition failed, yielded nothing for longer than `limit`, or a signal has come.
+    /// As [`wait`].
     pub fn wait<T>(
         &self,
         what: &str,
         limit: Duration,
-        mut condition: impl FnMut() -> Result<Option<T>>,
+        condition: impl FnMut() -> Result<Option<T>>,
     ) -> Result<T> {
-        wait(what, limit, || {
-            self.check()?;
-            condition()
-        })
+        wait(what, limit, condition)
     }
 
     /// Runs a command to its end, with the outputs that it is set up with.
@@ -64,7 +59,8 @@ impl Interrupt {
         eprintln!("+ {shown}");
         // In a group of its own it does not receive a terminal's Ctrl-C.
         let mut process = Process::start(command.stdin(Stdio::null()).process_group(0))?;
-        let status = self.wait(&format!("the end of `{shown}`"), Duration::MAX, || process.status())?;
+        process.patience = Duration::MAX;
+        let status = process.end()?;
         ensure!(status.success(), "`{shown}` failed: {status}");
         Ok(())
     }

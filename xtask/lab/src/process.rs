@@ -11,9 +11,9 @@ use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::{Pid, getpgid};
 
 use crate::command::shown;
-use crate::wait::wait;
+use crate::wait::{until, wait};
 
-/// The default of [`Process::patience`].
+/// Default of [`Process::patience`].
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A child process that is killed if it is dropped before its end.
@@ -25,7 +25,8 @@ pub struct Process {
     output: Output,
     readers: Vec<JoinHandle<()>>,
     ended: Option<ExitStatus>,
-    patience: Duration,
+    /// Longest wait for a line or for the end; 30 s by default.
+    pub patience: Duration,
 }
 
 /// The lines that a process has printed.
@@ -103,13 +104,6 @@ impl Process {
         Ok(Self { child, shown, output, readers, ended: None, patience: PATIENCE })
     }
 
-    /// Waits so long for a line or for the end, instead of 30 s.
-    #[must_use]
-    pub const fn patience(mut self, limit: Duration) -> Self {
-        self.patience = limit;
-        self
-    }
-
     /// Returns its process id.
     #[must_use]
     pub fn pid(&self) -> u32 {
@@ -168,32 +162,32 @@ impl Process {
     /// Waits until its output as a whole fulfils `condition`.
     ///
     /// # Errors
-    /// It ended before, or its patience did.
+    /// It ended before, or its patience did; then the error names `what`.
     pub fn until(&mut self, what: &str, condition: impl Fn(&str) -> bool) -> Result<()> {
-        wait(what, self.patience, || {
-            if condition(&self.said()) {
-                return Ok(Some(()));
+        until(&format!("{what} from `{}`", self.shown), self.patience, || {
+            let is_said = condition(&self.said());
+            if !is_said && let Err(ended) = self.check() {
+                // Its last lines may have come meanwhile.
+                return if condition(&self.said()) { Ok(true) } else { Err(ended) };
             }
-            self.check()?;
-            Ok(None)
+            Ok(is_said)
         })
-        .with_context(|| format!("`{}` did not say it: {what}", self.shown))
     }
 
     /// Waits until it has said this.
     ///
     /// # Errors
-    /// It ended before, or its patience did.
+    /// As [`Process::until`].
     pub fn until_said(&mut self, part: &str) -> Result<()> {
-        self.until(part, |said| said.contains(part))
+        self.until(&format!("`{part}`"), |said| said.contains(part))
     }
 
     /// Waits until one of its lines starts so.
     ///
     /// # Errors
-    /// It ended before, or its patience did.
+    /// As [`Process::until`].
     pub fn until_line(&mut self, start: &str) -> Result<()> {
-        self.until(start, |said| said.lines().any(|line| line.starts_with(start)))
+        self.until(&format!("a line `{start}`"), |said| said.lines().any(|line| line.starts_with(start)))
     }
 
     /// Waits for its end and for the last of its output.
@@ -272,7 +266,8 @@ mod tests {
         process.until_said("ne").unwrap();
         let error = format!("{:#}", process.until_line("ne").unwrap_err());
         assert!(error.contains("exit status: 4") && error.ends_with(":\none\n"), "{error}");
-        let mut silent = sh("exec sleep 60").patience(Duration::from_millis(20));
+        let mut silent = sh("exec sleep 60");
+        silent.patience = Duration::from_millis(20);
         assert!(silent.until_said("ready").is_err() && silent.end().is_err());
         silent.kill().unwrap();
     }

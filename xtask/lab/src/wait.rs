@@ -1,20 +1,33 @@
-//! Waiting for a condition, with a deadline.
+//! Waiting for a condition, with a deadline, and until a signal interrupts this program.
 
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, LazyLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 
+/// Set by the signals of [`crate::Interrupt`].
+pub(crate) static INTERRUPTED: LazyLock<Arc<AtomicBool>> = LazyLock::new(Arc::default);
+
 /// Time between two looks at a condition.
 const POLL: Duration = Duration::from_millis(10);
+
+/// Fails if a signal has interrupted this program.
+pub(crate) fn check_interrupt() -> Result<()> {
+    ensure!(!INTERRUPTED.load(Relaxed), "interrupted");
+    Ok(())
+}
 
 /// Waits until `condition` yields a value, and returns it.
 ///
 /// # Errors
-/// The condition failed, or yielded nothing for longer than `limit`; then the error names `what`.
+/// The condition failed, a signal has interrupted this program, or `condition` yielded nothing for longer than `limit`; then the
+/// error names `what`.
 pub fn wait<T>(what: &str, limit: Duration, mut condition: impl FnMut() -> Result<Option<T>>) -> Result<T> {
     let start = Instant::now();
     loop {
+        check_interrupt()?;
         if let Some(value) = condition()? {
             return Ok(value);
         }
@@ -26,7 +39,7 @@ pub fn wait<T>(what: &str, limit: Duration, mut condition: impl FnMut() -> Resul
 /// Waits until `condition` is true.
 ///
 /// # Errors
-/// The condition failed, or was false for longer than `limit`; then the error names `what`.
+/// As [`wait`].
 pub fn until(what: &str, limit: Duration, mut condition: impl FnMut() -> Result<bool>) -> Result<()> {
     wait(what, limit, || Ok(condition()?.then_some(())))
 }
