@@ -1,16 +1,14 @@
-//! Every mode on this driver: granted where it should be, refused with its reason where it should not. Knows the drivers' table; never
-//! what is sent over a connection.
+//! Every mode on this driver: synmill grants it, or refuses it with the reason.
 
-use anyhow::{Context as _, Result, bail, ensure};
-use synmill_lab::{SERVER_V4, SERVER_V6, Side};
+use anyhow::{Context as _, Result, ensure};
+use synmill_lab::{Attached, Side};
 use synmill_vm::guest::Row;
 
-use crate::harness::{Attached, Stage, Test, alike, towards};
+use crate::harness::{LISTEN, LISTEN_V4, Stage, Test, alike};
 
-/// This file's.
 pub(crate) const TESTS: &[Test] = &[("ladder", ladder)];
 
-/// All modes, each with a load if it is bound.
+/// Tries all modes, and reports a row for each.
 fn ladder(stage: &mut Stage<'_>) -> Result<()> {
     let mut wrong = Vec::new();
     for mode in ["zerocopy", "copy", "skb", "auto"] {
@@ -35,16 +33,15 @@ fn ladder(stage: &mut Stage<'_>) -> Result<()> {
     Ok(())
 }
 
-/// A mode that the driver has: a load over both IP versions goes through, and nothing is lost.
+/// Checks a mode that the driver has: it carries a load over both IP versions without losses.
 fn granted(stage: &Stage<'_>, mode: &str, row: &mut Row) -> Result<()> {
-    let listen = [format!("{SERVER_V4}:80"), format!("[{SERVER_V6}]:80")];
-    let mut serve = stage.serve(&["--mode", mode, "--listen", &listen[0], "--listen", &listen[1]])?;
+    let mut serve = stage.serve(&format!("--mode {mode} {LISTEN}"))?;
     let said = serve.process.said();
     let told = said.lines().find_map(|line| line.strip_prefix("mode: ")).context("serve told no mode")?;
     let (bound, reasons) = told.split_once(" (").unwrap_or((told, ""));
     row.bound = Some(bound.into());
     row.zero_copy = bound == "zerocopy";
-    row.native = stage.attached(Side::Server)? == Attached::Native;
+    row.native = stage.lab.attached(Side::Server)? == Attached::Native;
 
     let expected = if mode == "auto" { stage.best() } else { mode };
     ensure!(bound == expected, "{bound} is in force instead of {expected}: {told}");
@@ -56,33 +53,27 @@ fn granted(stage: &Stage<'_>, mode: &str, row: &mut Row) -> Result<()> {
     }
 
     let mut runs = Vec::new();
-    for (version, times) in [(4, ["--duration", "2s"]), (6, ["--duration", "500ms"])] {
-        let towards = towards(version);
-        let mut options: Vec<&str> = towards.iter().map(String::as_str).collect();
-        options.extend(["--mode", mode, "--workload", "http", "--rate", "100", "--warmup", "0s"]);
-        options.extend(times);
-        let run = stage.bench(&options)?.finish(stage).with_context(|| format!("IPv{version}"))?;
+    for (version, duration) in [(4, "2s"), (6, "500ms")] {
+        let load = format!("--workload http --rate 100 --warmup 0s --duration {duration}");
+        let bench = stage.bench(version, &format!("--mode {mode} {load}"))?;
+        let run = bench.finish().with_context(|| format!("IPv{version}"))?;
         ensure!(run.text("/mode")? == expected, "bench is in mode {}", run.text("/mode")?);
         runs.push(run);
     }
-    if serve.process.status()?.is_some() {
-        bail!("serve has ended");
-    }
-    let served = serve.stop(stage)?;
-    row.connections = Some(alike(&[&served], &runs.iter().collect::<Vec<_>>())?);
+    serve.process.check()?;
+    row.connections = Some(alike(&[&serve.stop()?], &runs.iter().collect::<Vec<_>>())?);
     Ok(())
 }
 
-/// A mode that it does not have: exit status 1, one line, and nothing is left on the interface.
+/// Checks a mode that the driver does not have: synmill refuses it with the reason.
 fn refused(stage: &Stage<'_>, mode: &str, row: &mut Row) -> Result<()> {
-    let listen = format!("{SERVER_V4}:80");
-    let said = stage.refusal(&["--mode", mode, "--listen", &listen])?;
+    let said = stage.refusal(&format!("--mode {mode} {LISTEN_V4}"))?;
     row.errors = said.trim().trim_start_matches("error: ").into();
     ensure!(said.contains(reason(stage, mode)), "refused without the reason: {said}");
     Ok(())
 }
 
-/// What a refusal of this mode has to say on this driver.
+/// Returns a part of the refusal of this mode on this driver.
 fn reason(stage: &Stage<'_>, mode: &str) -> &'static str {
     match mode {
         "zerocopy" if stage.plan.driver.has_native_xdp() => "has no zero-copy mode",

@@ -1,7 +1,6 @@
-//! The guest's first process in `cargo xtask vm`: it mounts, loads modules, runs the tests, and switches the machine off. Knows the plan;
-//! never the host.
+//! The guest's first process in `cargo xtask vm`: it mounts, loads modules, runs the tests, and switches the machine off.
 //!
-//! It does not reap orphans: whoever starts a process here waits for it, and the machine does not live long enough for the rest.
+//! It does not reap orphans: each test waits for the processes that it starts, and the machine does not live long.
 
 mod broken;
 mod busy;
@@ -30,11 +29,11 @@ use nix::mount::{MsFlags, mount};
 use nix::sys::reboot::{RebootMode, reboot};
 use synmill_vm::guest::{MACS, Message, PLAN, Plan};
 
-use harness::{Stage, Test, until};
+use harness::{Stage, Test};
 use report::Reporter;
-use synmill_lab::{CLIENT_INTERFACE, Lab, LabOptions, SERVER_INTERFACE, SERVER_V4, output};
+use synmill_lab::{CLIENT_INTERFACE, Lab, LabOptions, SERVER_INTERFACE, SERVER_V4, output, wait};
 
-/// Every test of such a guest, in the order in which they run. The last one leaves it without a NIC.
+/// Returns the tests for a plan in their order. The last one leaves the guest without a NIC.
 fn tests(plan: &Plan) -> Vec<Test> {
     [
         ladder::TESTS,
@@ -55,7 +54,7 @@ fn tests(plan: &Plan) -> Vec<Test> {
 const PROBED: Duration = Duration::from_secs(30);
 
 fn main() -> ExitCode {
-    // Anywhere else it would mount over what is in use, and switch a machine off that is not its own.
+    // Anywhere else it would mount over folders in use, and switch off a real machine.
     if std::process::id() != 1 || !Path::new(PLAN).exists() {
         eprintln!("this is the first process of a guest of `cargo xtask vm`, and nothing else");
         return ExitCode::from(2);
@@ -66,7 +65,7 @@ fn main() -> ExitCode {
         reporter.say(&format!("guest: {error:#}"));
     }
     reporter.drain();
-    // Nothing comes after it but the kernel's own panic, when this returns.
+    // If it returns, the kernel panics.
     let Err(error) = reboot(RebootMode::RB_POWER_OFF);
     eprintln!("guest: cannot switch off: {error}");
     ExitCode::FAILURE
@@ -90,7 +89,7 @@ fn perform(reporter: &Reporter) -> Result<()> {
     reporter.tell(&end)
 }
 
-/// Runs the tests that the plan wants. One that fails, or panics, does not stop the others.
+/// Runs the tests of the plan. A test that fails or panics does not stop the others.
 fn run(stage: &mut Stage<'_>, reporter: &Reporter) -> Result<Message> {
     let (mut passed, mut failed) = (0, 0);
     let only = stage.plan.only.clone();
@@ -120,21 +119,21 @@ fn run(stage: &mut Stage<'_>, reporter: &Reporter) -> Result<Message> {
     Ok(Message::End { passed, failed })
 }
 
-/// What a panic said.
+/// Returns a panic's message.
 fn said(panic: &(dyn std::any::Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(ToString::to_string);
     let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
     format!("panicked: {}", text.unwrap_or_default())
 }
 
-/// The file systems that programs expect. `ip netns add` does the rest: it binds /run/netns and shares it.
+/// Mounts the file systems that programs expect. `ip netns add` mounts /run/netns itself.
 fn mount_all() -> Result<()> {
     for (kind, place) in
         [("proc", "/proc"), ("sysfs", "/sys"), ("devtmpfs", "/dev"), ("tmpfs", "/run"), ("tmpfs", "/tmp")]
     {
         fs::create_dir_all(place).context(place)?;
         match mount(Some(kind), place, Some(kind), MsFlags::empty(), None::<&str>) {
-            // The kernel mounts /dev itself where it was built to.
+            // Some kernels mount /dev themselves.
             Ok(()) | Err(Errno::EBUSY) => {}
             Err(error) => bail!("mounting {kind} on {place}: {error}"),
         }
@@ -142,7 +141,7 @@ fn mount_all() -> Result<()> {
     Ok(())
 }
 
-/// Loads a module of the kernel.
+/// Loads a kernel module.
 fn load(path: &str) -> Result<()> {
     let file = File::open(path).context(path.to_owned())?;
     match finit_module(&file, c"", ModuleInitFlags::empty()) {
@@ -151,24 +150,18 @@ fn load(path: &str) -> Result<()> {
     }
 }
 
-/// The names of the client's and of the server's NIC.
+/// Waits for the client's and the server's NIC, and returns their names.
 fn find_nics() -> Result<[String; 2]> {
-    let mut found = [None, None];
-    until("the NICs are there", PROBED, || {
-        found = [named(MACS[0])?, named(MACS[1])?];
-        Ok(found.iter().all(Option::is_some))
-    })?;
-    let [Some(client), Some(server)] = found else { bail!("the NICs came and went") };
-    Ok([client, server])
+    wait("the NICs are there", PROBED, || Ok(named(MACS[0])?.zip(named(MACS[1])?).map(Into::into)))
 }
 
-/// The interface that has this Ethernet address.
+/// Returns the interface with this Ethernet address.
 fn named(mac: &str) -> Result<Option<String>> {
     for entry in fs::read_dir("/sys/class/net").context("/sys/class/net")? {
         let path = entry.context("/sys/class/net")?.path();
         let address = match fs::read_to_string(path.join("address")) {
             Ok(address) => address,
-            // A driver may rename it at this moment.
+            // The driver may just be renaming it.
             Err(error) if error.kind() == ErrorKind::NotFound => continue,
             Err(error) => return Err(error).context(path.display().to_string()),
         };
@@ -179,7 +172,7 @@ fn named(mac: &str) -> Result<Option<String>> {
     Ok(None)
 }
 
-/// A console until it is left.
+/// Opens a console until the user leaves it.
 fn shell() -> Result<()> {
     println!("{CLIENT_INTERFACE} is in the namespace synmill-client, {SERVER_INTERFACE} in synmill-server:");
     println!("  in() {{ /bin/ip netns exec synmill-$1 \"${{@:2}}\"; }}");
@@ -188,6 +181,6 @@ fn shell() -> Result<()> {
     // Without its own session and terminal a shell has no job control.
     let busybox = Path::new("/bin/busybox");
     let arguments = ["setsid", "busybox", "cttyhack", "busybox", "sh"];
-    // How a person leaves a shell says nothing.
+    // A user's shell may exit with any status.
     Command::new(busybox).args(arguments).status().map(drop).context("starting a shell")
 }

@@ -1,5 +1,4 @@
-//! The guest kernel's own TCP at the other end: text comes through whole, and the accounts close. Knows sockets, and busybox's wget and nc; never
-//! our generator's peer.
+//! The guest kernel's own TCP at the other end: text arrives complete, and the accounts close.
 
 use std::fs;
 use std::io::{Read as _, Write as _};
@@ -7,52 +6,43 @@ use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::thread;
 
 use anyhow::{Context as _, Result, ensure};
-use nix::sys::signal::Signal;
-use serde_json::Value;
-use synmill_lab::{SERVER_V4, SERVER_V6, Side};
+use synmill_lab::{Run, SERVER_V4, SERVER_V6, Side, last_json};
 use synmill_vm::guest::WAIT;
 
-use crate::harness::{Report, Stage, Test, towards};
+use crate::harness::{LISTEN, Stage, Test};
 
-/// This file's.
 pub(crate) const TESTS: &[Test] =
     &[("text_intact", text_intact), ("kernel_client", kernel_client), ("kernel_server", kernel_server)];
 
-/// Bytes that go each way, more than any window at first.
+/// Bytes in each direction, more than any initial window.
 const LENGTH: usize = 300 * 1024;
-/// Fetches of the client that comes again and again.
-const FETCHES: u64 = 20;
-/// Where the text to fetch is.
+/// Fetches of the kernel's client.
+const FETCHES: usize = 20;
+/// The file that serve serves.
 const FILE: &str = "/tmp/text";
-/// Where nc puts what it gets.
+/// The file that nc writes.
 const CAUGHT: &str = "/tmp/caught";
 
-/// Both addresses of the server in brackets where they need them.
+/// Returns both addresses of the server, in brackets where a port follows a colon.
 fn hosts() -> [String; 2] {
     [SERVER_V4.to_owned(), format!("[{SERVER_V6}]")]
 }
 
-/// Text in which no two places look alike for long.
+/// Returns text in which no two places look alike for long.
 fn text() -> Vec<u8> {
     (0..LENGTH as u32 / 4).flat_map(|number| number.wrapping_mul(2_654_435_761).to_be_bytes()).collect()
 }
 
-/// Text sent back, read from a file, and made up: each over both IP versions, to sockets, to wget and to nc.
+/// Checks text that serve echoes, reads from a file, and generates: over both IP versions, to sockets, wget and nc.
 fn text_intact(stage: &mut Stage<'_>) -> Result<()> {
     let text = text();
     fs::write(FILE, &text).context(FILE)?;
-    let listen: Vec<String> = hosts()
-        .iter()
-        .flat_map(|host| {
-            [
-                format!("{host}:7=echo"),
-                format!("{host}:80=http-file:{FILE}"),
-                format!("{host}:19=source:{LENGTH}"),
-            ]
-        })
-        .collect();
-    let mut options = vec!["--mode", stage.best()];
-    options.extend(listen.iter().flat_map(|listen| ["--listen", listen]));
+    let mut options = format!("--mode {}", stage.best());
+    for host in hosts() {
+        options += &format!(
+            " --listen {host}:7=echo --listen {host}:80=http-file:{FILE} --listen {host}:19=source:{LENGTH}"
+        );
+    }
     let serve = stage.serve(&options)?;
     for host in hosts() {
         let back = talk(stage, &format!("{host}:7"), &text).with_context(|| format!("echo at {host}"))?;
@@ -64,14 +54,15 @@ fn text_intact(stage: &mut Stage<'_>) -> Result<()> {
         let fetched = stage.fetch(&format!("http://{host}/"))?;
         ensure!(fetched == text, "http at {host}: {} bytes, not those of the file", fetched.len());
     }
-    let report = serve.stop(stage)?;
-    ensure!(report.count("/connections/opened")? == 8, "opened: {}", report.count("/connections/opened")?);
-    no_bad_checksums(&[&report])?;
+    let report = serve.stop()?;
+    let opened = report.count("/connections/opened")?;
+    ensure!(opened == 8, "opened: {opened}");
+    no_bad_checksums(&report)?;
     stage.note(format!("8 times {} KiB, {}", LENGTH / 1024, stage.best()));
     Ok(())
 }
 
-/// Sends text from a socket at the client's end while it reads, to the end of both.
+/// Sends text from a socket at the client's end while it reads, to the end of both streams.
 fn talk(stage: &Stage<'_>, to: &str, text: &[u8]) -> Result<Vec<u8>> {
     let address: SocketAddr = to.parse().context("an address")?;
     let stream = stage.lab.inside(Side::Client, || TcpStream::connect_timeout(&address, WAIT))??;
@@ -89,7 +80,7 @@ fn talk(stage: &Stage<'_>, to: &str, text: &[u8]) -> Result<Vec<u8>> {
     })
 }
 
-/// What nc gets at the client's end that says nothing itself.
+/// Returns the text that nc receives at the client's end without sending any.
 fn catch(stage: &Stage<'_>, host: &str, port: u16) -> Result<Vec<u8>> {
     let limit = WAIT.as_secs();
     let command = format!("timeout {limit} busybox nc {host} {port} </dev/null >{CAUGHT}");
@@ -97,70 +88,48 @@ fn catch(stage: &Stage<'_>, host: &str, port: u16) -> Result<Vec<u8>> {
     fs::read(CAUGHT).context(CAUGHT)
 }
 
-/// No segment arrived with a checksum that a NIC was left to finish.
-fn no_bad_checksums(reports: &[&Report]) -> Result<()> {
-    for report in reports {
-        let bad = report.count("/drops/drop_tcp_checksum")?;
-        ensure!(bad == 0, "{bad} segments with a wrong checksum");
-    }
+/// Checks that no segment arrived with a checksum that a NIC should have finished.
+fn no_bad_checksums(run: &Run) -> Result<()> {
+    let bad = run.count("drop_tcp_checksum")?;
+    ensure!(bad == 0, "{bad} segments with a wrong checksum");
     Ok(())
 }
 
-/// A client that comes again and again.
+/// A client of the kernel fetches again and again.
 fn kernel_client(stage: &mut Stage<'_>) -> Result<()> {
-    let [v4, v6] = hosts().map(|host| format!("{host}:80"));
-    let serve = stage.serve(&["--mode", stage.best(), "--listen", &v4, "--listen", &v6])?;
+    let serve = stage.serve(&format!("--mode {} {LISTEN}", stage.best()))?;
+    let hosts = hosts();
     for number in 0..FETCHES {
-        let url = format!("http://{}/", if number % 2 == 0 { &v4 } else { &v6 });
-        let body = stage.fetch(&url)?;
+        let body = stage.fetch(&format!("http://{}/", hosts[number % 2]))?;
         ensure!(body.len() == 1024, "{} bytes at fetch {number}", body.len());
     }
-    let report = serve.stop(stage)?;
-    for (what, count) in [("opened", FETCHES), ("closed", FETCHES), ("held", 0)] {
+    let report = serve.stop()?;
+    for (what, count) in [("opened", FETCHES as u64), ("closed", FETCHES as u64), ("held", 0)] {
         let counted = report.count(&format!("/connections/{what}"))?;
         ensure!(counted == count, "{what}: {counted} instead of {count}");
     }
-    no_bad_checksums(&[&report])?;
+    no_bad_checksums(&report)?;
     stage.note(format!("{FETCHES} fetches"));
     Ok(())
 }
 
-/// Our generator against the guest kernel's listener.
+/// bench runs against a server on the guest kernel's TCP.
 fn kernel_server(stage: &mut Stage<'_>) -> Result<()> {
-    let [v4, v6] = hosts().map(|host| format!("{host}:80"));
-    let argv =
-        ["synmill-kernel-server", "--listen", &v4, "--listen", &v6, "--service", "http:64", "--cores", "0"];
-    let mut server = stage.spawn(Side::Server, &argv)?;
-    server.until_said("ready")?;
+    let command = format!("synmill-kernel-server {LISTEN} --service http:64 --cores 0");
+    let mut server = stage.spawn(Side::Server, &command)?;
+    server.until_line("ready")?;
     let mut total = 0;
     for version in [4, 6] {
-        let (mode, towards) = (stage.best(), towards(version));
-        let mut options: Vec<&str> = towards.iter().map(String::as_str).collect();
-        options.extend([
-            "--mode",
-            mode,
-            "--workload",
-            "http",
-            "--rate",
-            "50",
-            "--warmup",
-            "0s",
-            "--duration",
-            "1s",
-        ]);
-        let report = stage.bench(&options)?.finish(stage).with_context(|| format!("IPv{version}"))?;
+        let load = "--workload http --rate 50 --warmup 0s --duration 1s";
+        let bench = stage.bench(version, &format!("--mode {} {load}", stage.best()))?;
+        let report = bench.finish().with_context(|| format!("IPv{version}"))?;
         let (started, closed) = (report.count("/connections/started")?, report.count("/connections/closed")?);
         ensure!(started > 0 && started == closed, "{started} started, {closed} closed");
-        no_bad_checksums(&[&report])?;
-        total += report.counter("active_opens")?;
+        no_bad_checksums(&report)?;
+        total += report.count("active_opens")?;
     }
-    server.signal(Signal::SIGTERM)?;
-    server.end()?;
-    let said = server.said();
-    let line =
-        said.lines().find(|line| line.starts_with('{')).context("the kernel's server told no counts")?;
-    let counts: Value = serde_json::from_str(line)?;
-    ensure!(counts["accepted"].as_u64() == Some(total), "{total} opened, and the server counted {line}");
+    let counts = last_json(&server.stop()?)?;
+    ensure!(counts["accepted"] == total, "{total} opened, and the server counted {counts}");
     stage.note(format!("{total} connections"));
     Ok(())
 }

@@ -1,15 +1,15 @@
-//! Queues of virtio_net that are off until a program is attached. Knows what serve says of them; never what the driver does with them.
+//! Queues of virtio_net that are off until a program is attached.
 
 use anyhow::{Context as _, Result, ensure};
-use synmill_lab::{SERVER_INTERFACE, SERVER_V4, Side};
+use synmill_lab::{SERVER_INTERFACE, Side};
 use synmill_vm::guest::{Driver, Plan};
 
-use crate::harness::{Stage, Test, alike, towards};
+use crate::harness::{LISTEN_V4, Stage, Test, alike};
 
-/// The driver switches on one for each of the guest's two cores, and only if they are all to be had.
+/// Queues that the driver switches on: one for each of the guest's two cores.
 const ON: u32 = 2;
 
-/// This file's, where there are queues to spare.
+/// Returns the tests for a plan: none without spare queues.
 pub(crate) const fn tests(plan: &Plan) -> &'static [Test] {
     match plan.driver {
         Driver::Virtio | Driver::VirtioCopy if plan.queues >= 2 * ON => &[("spare_queues", spare_queues)],
@@ -17,30 +17,26 @@ pub(crate) const fn tests(plan: &Plan) -> &'static [Test] {
     }
 }
 
-/// Refused with the line that helps as long as some are off; whole with all of them on.
+/// With some queues off, synmill refuses and names the command that helps; with all of them on, it works.
 fn spare_queues(stage: &mut Stage<'_>) -> Result<()> {
-    let (mode, listen, all) = (stage.best(), format!("{SERVER_V4}:80"), stage.plan.queues);
-    let options = ["--mode", mode, "--listen", &listen];
+    let (mode, all) = (stage.best(), stage.plan.queues);
+    let options = format!("--mode {mode} {LISTEN_V4}");
     combine(stage, ON)?;
     let refusal = stage.refusal(&options);
-    // The line that the refusal gives.
+    // The command of the refusal.
     combine(stage, all)?;
     let (said, way_out) = (refusal?, format!("`ethtool -L {SERVER_INTERFACE} combined {all}` first"));
     ensure!(said.contains(&way_out), "not said: {way_out}: {said}");
 
     let serve = stage.serve(&options)?;
-    let towards = towards(4);
-    let mut options: Vec<&str> = towards.iter().map(String::as_str).collect();
-    options.extend(["--mode", mode, "--workload", "http", "--rate", "100", "--warmup", "0s"]);
-    options.extend(["--duration", "1s"]);
-    let bench = stage.bench(&options)?.finish(stage)?;
-    let opened = alike(&[&serve.stop(stage)?], &[&bench]).context("with all queues on")?;
+    let load = "--workload http --rate 100 --warmup 0s --duration 1s";
+    let bench = stage.bench(4, &format!("--mode {mode} {load}"))?.finish()?;
+    let opened = alike(&[&serve.stop()?], &[&bench]).context("with all queues on")?;
     stage.note(format!("{ON} of {all} refused, {opened} connections with {all}"));
     Ok(())
 }
 
-/// Switches so many of the server's queues on, and no more.
+/// Sets the number of the server's queues that are on.
 fn combine(stage: &Stage<'_>, queues: u32) -> Result<()> {
-    let queues = queues.to_string();
-    stage.ask(Side::Server, &["ethtool", "-L", SERVER_INTERFACE, "combined", &queues]).map(drop)
+    stage.ask(Side::Server, &format!("ethtool -L {SERVER_INTERFACE} combined {queues}")).map(drop)
 }
