@@ -1,5 +1,4 @@
-//! What the two sides of `cargo xtask vm` say to each other: the plan that the host gives, the lines that the guest reports. Knows no
-//! QEMU, and no test.
+//! The words between the host and the guest of `cargo xtask vm`: the host's plan, and the guest's report.
 
 use std::fmt;
 use std::time::Duration;
@@ -7,41 +6,41 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
 
-/// The plan's place in the guest's file system.
+/// The plan's path in the guest.
 pub const PLAN: &str = "/plan.json";
-/// The guest's serial line for its report; the first one is the kernel's console.
+/// The guest's serial port for its report; the kernel's console is the first port.
 pub const REPORT: &str = "/dev/ttyS1";
-/// The network back ends of the client's and of the server's NIC, as the monitor's `set_link` has them.
+/// The names of the client's and the server's network back end, for the monitor's `set_link`.
 pub const WIRES: [&str; 2] = ["wire-client", "wire-server"];
-/// The NICs, as the monitor's `device_del` has them.
+/// The names of the client's and the server's NIC, for the monitor's `device_del`.
 pub const NICS: [&str; 2] = ["nic-client", "nic-server"];
-/// Their Ethernet addresses, by which the guest knows them.
+/// The Ethernet addresses of the client's and the server's NIC, by which the guest finds them.
 pub const MACS: [&str; 2] = ["02:00:00:00:00:0a", "02:00:00:00:00:0b"];
 
-/// Longest wait of a test for one thing: emulated cores are slow, and others use the machine, too.
+/// Longest wait of a test for one event: emulated cores are slow, and the host may be busy.
 pub const WAIT: Duration = Duration::from_secs(120);
 
-/// A NIC that QEMU emulates, and its setting.
+/// A kind of NIC that QEMU emulates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum Driver {
-    /// virtio-net whose memory goes through the IOMMU's interface, as zero-copy needs it.
+    /// virtio-net whose memory the driver maps beforehand, as zero-copy needs it.
     Virtio,
-    /// virtio-net as it is without being asked: copy only.
+    /// virtio-net with QEMU's defaults: copy only.
     VirtioCopy,
     /// Intel 82576.
     Igb,
     /// Intel 82574: no native XDP.
     E1000e,
-    /// VMware's.
+    /// VMware's vmxnet3.
     Vmxnet3,
 }
 
 impl Driver {
-    /// All of them.
+    /// All kinds.
     pub const ALL: [Self; 5] = [Self::Virtio, Self::VirtioCopy, Self::Igb, Self::E1000e, Self::Vmxnet3];
 
-    /// As the command line has it.
+    /// Returns its name on the command line.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -53,7 +52,7 @@ impl Driver {
         }
     }
 
-    /// The kernel's modules for it, without those that they need themselves.
+    /// Returns the kernel's module for it.
     #[must_use]
     pub const fn module(self) -> &'static str {
         match self {
@@ -64,17 +63,17 @@ impl Driver {
         }
     }
 
-    /// Does it run a program before the kernel makes a packet of what came?
+    /// Returns whether the driver itself runs XDP programs.
     #[must_use]
     pub const fn has_native_xdp(self) -> bool {
         !matches!(self, Self::E1000e)
     }
 
-    /// Does it bind without copying, under this kernel?
+    /// Returns whether it has zero-copy under this kernel.
     #[must_use]
     pub fn has_zero_copy(self, kernel: Version) -> bool {
         match self {
-            // Until then its pages were not mapped beforehand.
+            // Older drivers do not map their pages beforehand.
             Self::Virtio => kernel >= Version(6, 13),
             Self::Igb => kernel >= Version(6, 14),
             Self::VirtioCopy | Self::E1000e | Self::Vmxnet3 => false,
@@ -88,12 +87,12 @@ impl fmt::Display for Driver {
     }
 }
 
-/// A kernel's version, as far as drivers depend on it.
+/// The first two numbers of a kernel's version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Version(pub u32, pub u32);
 
 impl Version {
-    /// From a release such as `6.12.107+deb13-cloud-amd64`.
+    /// Reads it from a release such as `6.12.107+deb13-cloud-amd64`.
     ///
     /// # Errors
     /// It does not start with two numbers.
@@ -106,47 +105,49 @@ impl Version {
     }
 }
 
-/// What the guest is to do.
+/// The host's plan for the guest.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Plan {
-    /// The NICs' kind.
+    /// The kind of both NICs.
     pub driver: Driver,
-    /// Modules to load, in this order: paths in the guest.
+    /// The paths of the kernel modules in the guest, in the order of loading.
     pub modules: Vec<String>,
     /// Queues of each NIC.
     pub queues: u32,
     /// MTU of both NICs, in bytes.
     pub mtu: u32,
-    /// Tests whose names contain one of these; all when there is none.
+    /// The guest runs the tests whose names contain one of these; all if it is empty.
     pub only: Vec<String>,
-    /// A console instead of tests.
+    /// The guest opens a console instead of running tests.
     pub shell: bool,
 }
 
-/// A line of the guest's report that is meant for the host; every other line is meant for the user.
+/// A line of the guest's report for the host; every other line is for the user.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Message {
-    /// A test begins: what goes wrong from here on is its own.
+    /// The guest's first process runs: the kernel has booted.
+    Started,
+    /// A test begins; a failure from here on is this test's.
     Begin(String),
-    /// A command for QEMU's monitor (`set_link wire-server off`, `device_del nic-server`). There is no answer: the guest sees what it does.
+    /// A command for QEMU's monitor (`set_link wire-server off`, `device_del nic-server`). It has no answer; the guest sees its effect.
     Monitor(String),
     /// A row of the table of modes.
     Row(Row),
-    /// The end: tests that passed and that failed.
+    /// The tests have ended.
     End {
-        /// Passed.
+        /// Tests that passed.
         passed: usize,
-        /// Failed.
+        /// Tests that failed.
         failed: usize,
     },
 }
 
-/// What starts such a line.
+/// The start of a message's line.
 const MARK: &str = "@vm ";
 
 impl Message {
-    /// The line, without its end.
+    /// Returns the message's line without a line end.
     ///
     /// # Errors
     /// It cannot be written as JSON.
@@ -154,30 +155,30 @@ impl Message {
         Ok(MARK.to_owned() + &serde_json::to_string(self).context("writing a message")?)
     }
 
-    /// The message of a line; `None` if the line is the user's.
+    /// Reads the message of a line; `None` if the line is for the user.
     ///
     /// # Errors
-    /// It is marked as a message, and is none.
+    /// The line has the mark of a message and is none.
     pub fn parse(line: &str) -> Result<Option<Self>> {
         let Some(json) = line.strip_prefix(MARK) else { return Ok(None) };
         serde_json::from_str(json).map(Some).with_context(|| format!("the guest reported `{line}`"))
     }
 }
 
-/// What one mode does with one driver.
+/// The result of one mode with one driver.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Row {
-    /// The mode asked for: `zerocopy`, `copy`, `skb`, `auto`.
+    /// The requested mode: `zerocopy`, `copy`, `skb`, `auto`.
     pub mode: String,
-    /// The mode in force; `None` if it was refused.
+    /// The mode in force; `None` if synmill refused it.
     pub bound: Option<String>,
-    /// The program runs in the driver.
+    /// The XDP program runs in the driver.
     pub native: bool,
-    /// The device writes into our memory.
+    /// The device writes into synmill's memory.
     pub zero_copy: bool,
-    /// Connections that were opened, used and closed with equal accounts at both ends.
+    /// Connections that both ends account for alike.
     pub connections: Option<u64>,
-    /// What was refused, lost, or not as it should be; empty if nothing.
+    /// The refusal or the failure; empty if all is well.
     pub errors: String,
 }
 
@@ -188,6 +189,7 @@ mod tests {
     #[test]
     fn a_message_is_read_back_from_its_line() {
         for message in [
+            Message::Started,
             Message::Begin("pair".into()),
             Message::Monitor("set_link wire-server off".into()),
             Message::End { passed: 3, failed: 0 },

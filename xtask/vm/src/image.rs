@@ -1,4 +1,4 @@
-//! The guest's file system: static programs, modules, the plan. Knows cpio; never QEMU.
+//! The guest's file system: static programs, kernel modules, and the plan.
 
 use std::collections::{HashMap, HashSet};
 use std::fs;
@@ -13,19 +13,18 @@ use synmill_lab::{Interrupt, cargo, output, prerequisites::program, target};
 use crate::guest::{Driver, PLAN, Plan};
 use crate::packages::{Kernel, lock};
 
-/// What the guest's programs are built for.
+/// The target of the guest's programs.
 const TARGET: &str = "x86_64-unknown-linux-gnu";
-/// Of the machine's own: the guest gets them with their libraries.
+/// The machine's own programs that the guest gets, with their libraries.
 const TOOLS: [&str; 3] = ["busybox", "ip", "ethtool"];
-/// What is mounted or written in the guest.
+/// The folders of the guest's root.
 const FOLDERS: [&str; 9] = ["bin", "dev", "etc", "proc", "root", "run", "sys", "tmp", "var"];
 
-/// Builds synmill, static, and packs it up with the guest's own program, which is its first process, and with tools. Returns the
-/// archive.
+/// Builds synmill statically, and packs it with the guest's first process and with tools. Returns the archive.
 pub(crate) fn programs(interrupt: &Interrupt) -> Result<PathBuf> {
     let folder = target()?.join("vm");
     interrupt.run(&mut build(&folder)?)?;
-    let _lock = lock(interrupt, &folder)?;
+    let _lock = lock(&folder)?;
     let archive = folder.join("programs.cpio.gz");
     pack(&archive, |root| {
         for name in FOLDERS {
@@ -44,7 +43,7 @@ pub(crate) fn programs(interrupt: &Interrupt) -> Result<PathBuf> {
                 copy(Path::new(&library), &root.join(library.trim_start_matches('/')))?;
             }
         }
-        // Every other tool is busybox under its name.
+        // Every other tool is a link to busybox.
         for name in output(Command::new(root.join("bin/busybox")).arg("--list"))?.lines() {
             let applet = root.join("bin").join(name);
             if !applet.exists() {
@@ -56,7 +55,7 @@ pub(crate) fn programs(interrupt: &Interrupt) -> Result<PathBuf> {
     Ok(archive)
 }
 
-/// The programs with the plan and the modules that it takes, as the kernel wants them at its start: one archive after the other.
+/// Writes the guest's initramfs: the archive of the programs, then one with the plan and its modules.
 pub(crate) fn initramfs(
     programs: &Path,
     kernel: &Kernel,
@@ -69,7 +68,7 @@ pub(crate) fn initramfs(
         let folder = root.join("modules");
         fs::create_dir(&folder).context("making /modules")?;
         let mut modules = Modules::of(kernel, folder)?;
-        // A virtio NIC stands on a PCI bus, and its driver does not ask for that of the bus.
+        // The driver of a virtio NIC does not depend on the driver of its bus.
         if matches!(driver, Driver::Virtio | Driver::VirtioCopy) {
             modules.add("virtio_pci")?;
         }
@@ -87,10 +86,10 @@ pub(crate) fn initramfs(
     fs::remove_file(rest).context("removing an archive")
 }
 
-/// The build of what runs in the guest, which has no libraries of its own.
+/// Returns the command that builds the guest's programs, statically.
 fn build(folder: &Path) -> Result<Command> {
     let mut flags = "-C target-feature=+crt-static".to_owned();
-    // What libelf itself needs differs from system to system, and only a static build has to know it.
+    // The libraries that libelf needs differ from system to system, and only a static build must name them.
     let libraries = output(Command::new("pkg-config").args(["--static", "--libs-only-l", "libelf"]))?;
     for library in libraries.split_whitespace().filter(|library| !["-lelf", "-lz"].contains(library)) {
         flags = flags + " -C link-arg=" + library;
@@ -100,32 +99,32 @@ fn build(folder: &Path) -> Result<Command> {
     for name in ["synmill", "synmill-kernel-server", "synmill-guest"] {
         command.args(["--bin", name]);
     }
-    // The first of these would win over ours.
+    // This variable would override RUSTFLAGS.
     command.env_remove("CARGO_ENCODED_RUSTFLAGS").env("RUSTFLAGS", flags);
     Ok(command)
 }
 
-/// Makes an archive of what `fill` puts into a folder.
+/// Makes an archive of a folder that `fill` fills.
 fn pack(archive: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
     let root = archive.with_extension("root");
     let _ = fs::remove_dir_all(&root);
     fs::create_dir_all(&root).with_context(|| format!("cannot make {}", root.display()))?;
     fill(&root).with_context(|| format!("filling {}", root.display()))?;
-    // In steps, since a shell hears only of the last program of a pipe that it failed; and renamed at the end, since another command may
-    // be reading the archive of before. Everything is root's in the guest.
+    // In steps, because a shell reports only the last failure of a pipe. The rename comes last, because another command may be reading
+    // the old archive. Root owns every file in the guest.
     let steps = "find . >\"$0.list\" && cpio --quiet -o -H newc -R +0:+0 <\"$0.list\" >\"$0.cpio\" \
                  && gzip -1 -f \"$0.cpio\" && mv \"$0.cpio.gz\" \"$0\" && rm \"$0.list\"";
     output(Command::new("sh").args(["-c", steps]).arg(archive).current_dir(&root))?;
     fs::remove_dir_all(&root).with_context(|| format!("cannot remove {}", root.display()))
 }
 
-/// A kernel's modules, and which of them are taken, after those that they need themselves.
+/// A kernel's modules, and a selection of them in the order of loading.
 struct Modules {
-    /// By name, with the files' endings.
+    /// All modules by name.
     files: HashMap<String, PathBuf>,
-    /// Those that are part of the kernel's image.
+    /// The modules in the kernel's image.
     builtin: HashSet<String>,
-    /// Where they are unpacked.
+    /// The folder of the unpacked modules.
     into: PathBuf,
     order: Vec<String>,
     release: String,
@@ -175,20 +174,20 @@ impl Modules {
     }
 }
 
-/// The name of a module's file, as other modules have it.
+/// Returns a module's name, as other modules write it, from its file's name.
 fn module(path: &Path) -> Option<String> {
     let (name, _) = path.file_name()?.to_str()?.split_once(".ko")?;
     Some(name.replace('-', "_"))
 }
 
-/// The modules that a module needs: its section .modinfo has strings that end with 0, and this is one of them.
+/// Returns the modules that a module needs, from a string `depends=` of its section .modinfo.
 fn depends(object: &[u8]) -> Option<Vec<String>> {
     let mut strings = object.split(|byte| *byte == 0);
     let list = str::from_utf8(strings.find_map(|string| string.strip_prefix(b"depends="))?).ok()?;
     Some(list.split(',').filter(|name| !name.is_empty()).map(|name| name.replace('-', "_")).collect())
 }
 
-/// The libraries that a program loads, and what loads them; none of a static one, of which ldd says so and fails.
+/// Returns the paths of a program's libraries and of their loader. For a static program ldd fails, and there are none.
 fn libraries(program: &Path) -> Result<Vec<String>> {
     let said = Command::new("ldd").arg(program).output().context("cannot start `ldd`")?;
     Ok(paths(&String::from_utf8_lossy(&said.stdout)).map(str::to_owned).collect())

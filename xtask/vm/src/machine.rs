@@ -1,5 +1,6 @@
-//! One virtual machine, from its start to its verdict. Knows QEMU and its serial lines; never what the tests are.
+//! One virtual machine under QEMU, from its start to its verdict.
 
+use std::fmt;
 use std::fs;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
@@ -12,7 +13,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use synmill_lab::{Interrupt, Process, output, target};
+use synmill_lab::{Interrupt, Process, Words as _, output, target};
 
 use crate::console::{Console, Lines};
 use crate::guest::{Driver, MACS, Message, NICS, Plan, Row, WAIT};
@@ -20,37 +21,37 @@ use crate::monitor::{self, Monitor};
 use crate::packages::{Kernel, Qemu};
 use crate::wires::Wires;
 
-/// Megabytes: two endpoints with their frames, and the whole file system.
+/// MiB of memory, for two endpoints with their frames, and for the file system.
 const MEMORY: &str = "1024";
-/// The kernel's command line. An oops ends the guest, as a panic does. Emulated cores of a busy host stand still for seconds: the watchdogs would
-/// take that for a fault, and so would the test of the timer at the start.
+/// The kernel's command line. An oops ends the guest, as a panic does. The emulated cores of a busy host stand still for seconds,
+/// so the watchdogs and the timer's test at the start are off: they would report that as a fault.
 const APPEND: &str =
     "console=ttyS0 quiet oops=panic panic=-1 nowatchdog rcupdate.rcu_cpu_stall_suppress=1 no_timer_check";
-/// All that QEMU can emulate but for an instruction of 16 bytes: the kernel's allocator lives on it where it is there, and QEMU 7.2 ends it in double
-/// faults now and then.
+/// All instructions that QEMU emulates, except for cmpxchg16b: the kernel's allocator uses it where it exists, and QEMU 7.2 then
+/// ends in double faults now and then.
 const CPU: &str = "max,-cx16";
-/// The file system's place in the folder of a run.
+/// The file system's name in the folder of a run.
 pub(crate) const INITRAMFS: &str = "initramfs";
 /// Longest run.
 const LIMIT: Duration = Duration::from_secs(15 * 60);
-/// Longest time without a line in the report: a wait of a test that fails, and as long again for what went well before it.
+/// Longest time without a line in the report: a failing test waits [`WAIT`], and a good wait before it took as long.
 const SILENCE: Duration = WAIT.saturating_mul(2);
-/// What a broken kernel has left to say all that it knows.
+/// Time for a broken kernel to print the rest of its report.
 const LAST_WORDS: Duration = Duration::from_secs(3);
-/// How often the guest's lines are looked at.
+/// Time between two looks at the guest's lines.
 const POLL: Duration = Duration::from_millis(20);
 
-/// What boots.
+/// A machine that can boot.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Machine<'a> {
     pub(crate) qemu: &'a Qemu,
     pub(crate) kernel: &'a Kernel,
-    /// For the files of this run; its file system is there already.
+    /// The folder of this run's files; it holds the file system already.
     pub(crate) folder: &'a Path,
     pub(crate) plan: &'a Plan,
 }
 
-/// How a guest ended that came to its end.
+/// The results of a guest that came to its end.
 #[derive(Debug, Default)]
 pub(crate) struct Report {
     pub(crate) passed: usize,
@@ -58,25 +59,30 @@ pub(crate) struct Report {
     pub(crate) rows: Vec<Row>,
 }
 
+/// The kernel broke before the guest's first process; with its line about that.
+#[derive(Debug)]
+pub(crate) struct BrokenBoot(pub(crate) String);
+
+impl fmt::Display for BrokenBoot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the guest's kernel broke before its first process: {}", self.0)
+    }
+}
+
+impl std::error::Error for BrokenBoot {}
+
 impl Machine<'_> {
-    /// Boots it, shows what it reports, and waits for its end. If anything is wrong, its console is shown and kept.
+    /// Boots the machine, prints what it reports, and waits for its end. If anything is wrong, its console is printed and kept.
     pub(crate) fn run(&self, interrupt: &Interrupt) -> Result<Report> {
-        let mut ears = Ears {
+        let mut streams = Streams {
             report: Lines::create(&self.folder.join("report"))?,
             console: Console::create(&self.folder.join("console"))?,
             qemu: Lines::create(&self.folder.join("qemu"))?,
         };
-        // The monitor is on QEMU's standard input and output: no file to find, and none to remove.
+        // The monitor uses QEMU's standard input and output, so no socket file is left behind.
         let (ours, theirs) = UnixStream::pair().context("making a socket for the monitor")?;
         let mut command = bounded(&self.command());
-        command.current_dir(self.folder).args([
-            "-serial",
-            "file:console",
-            "-serial",
-            "file:report",
-            "-qmp",
-            "stdio",
-        ]);
+        command.current_dir(self.folder).args("-serial file:console -serial file:report -qmp stdio".words());
         let said = fs::File::options().append(true).open(self.folder.join("qemu"));
         command
             .stdout(OwnedFd::from(theirs.try_clone().context("the monitor's socket")?))
@@ -84,10 +90,10 @@ impl Machine<'_> {
         let mut qemu = self
             .wires()
             .inside(move || Process::start(command.stdin(OwnedFd::from(theirs)).process_group(0)))?;
-        let mut verdict = watch(interrupt, &mut qemu, ours, &mut ears);
+        let mut verdict = watch(interrupt, &mut qemu, ours, &mut streams);
         drop(qemu);
         interrupt.check()?;
-        let complaints = ears.complaints(true)?;
+        let complaints = streams.complaints(true)?;
         if !complaints.is_empty() {
             let complaints = complaints.join("; ");
             verdict = Err(match verdict {
@@ -98,18 +104,18 @@ impl Machine<'_> {
         if matches!(&verdict, Ok(report) if report.failed == 0) {
             return verdict;
         }
-        ears.console.finish()?;
+        streams.console.finish()?;
         let kept =
             target()?.join("guests").join(format!("{}-{}.console", self.plan.driver, self.kernel.release));
         fs::rename(self.folder.join("console"), &kept).context("keeping the console")?;
         eprintln!("The guest's console, kept as {}:", kept.display());
-        for line in ears.console.last() {
+        for line in streams.console.last() {
             eprintln!("  | {line}");
         }
         verdict
     }
 
-    /// Boots it with its console on the user's terminal, and waits for its end.
+    /// Boots the machine with its console on the user's terminal, and waits for its end.
     pub(crate) fn shell(&self, interrupt: &Interrupt) -> Result<()> {
         let mut command = self.command();
         let mut report = Lines::create(&self.folder.join("report"))?;
@@ -118,13 +124,17 @@ impl Machine<'_> {
         let mut qemu = self.wires().inside(start)?;
         loop {
             if let Some(status) = qemu.try_wait().context("waiting for QEMU")? {
-                // What it could not do, if anything.
-                report.finish()?.iter().for_each(|line| println!("{line}"));
+                // The guest reports an error, if anything.
+                for line in report.finish()? {
+                    if Message::parse(&line)?.is_none() {
+                        println!("{line}");
+                    }
+                }
                 ensure!(status.success(), "QEMU failed: {status}");
                 return Ok(());
             }
             if interrupt.check().is_err() {
-                // Asked, not killed: it gives the terminal back as it was.
+                // After SIGTERM, not SIGKILL, QEMU restores the terminal.
                 let id = i32::try_from(qemu.id()).context("a process id beyond its range")?;
                 kill(Pid::from_raw(id), Signal::SIGTERM).context("ending QEMU")?;
                 qemu.wait().context("waiting for QEMU")?;
@@ -138,7 +148,7 @@ impl Machine<'_> {
         Wires::of(self.plan)
     }
 
-    /// QEMU with all but serial lines and monitor.
+    /// Returns QEMU's command without serial lines and monitor.
     fn command(&self) -> Command {
         let Plan { driver, .. } = *self.plan;
         let mut command = Command::new(&self.qemu.program);
@@ -155,7 +165,7 @@ impl Machine<'_> {
         for (end, (nic, mac)) in NICS.into_iter().zip(MACS).enumerate() {
             let (wire, back_end) = self.wires().back_end(end);
             command.args(["-netdev", &back_end]);
-            // A NIC can be unplugged from a port of its own, not from the root complex.
+            // QEMU unplugs a NIC from a port of its own, but not from the root complex.
             command.args(["-device", &format!("pcie-root-port,id=port{end},chassis={}", end + 1)]);
             let device = device(driver, self.plan.queues);
             command.args([
@@ -167,7 +177,7 @@ impl Machine<'_> {
     }
 }
 
-/// The same command, which ends some time after [`LIMIT`] even if nobody is left to end it.
+/// Returns the command under `timeout`, which ends it after [`LIMIT`] and a minute even if this process is killed.
 fn bounded(command: &Command) -> Command {
     let mut bounded = Command::new("timeout");
     bounded.arg("--kill-after=5").arg((LIMIT.as_secs() + 60).to_string());
@@ -180,8 +190,8 @@ fn bounded(command: &Command) -> Command {
     bounded
 }
 
-/// Cores of the guest. igb and vmxnet3 make a queue for each, and the emulated igb spreads flows over all of them by a key of chance. virtio-net
-/// takes its queues from the device.
+/// Returns the number of the guest's cores. igb and vmxnet3 make a queue for each core, and the emulated igb spreads flows over all
+/// queues by a random key. virtio-net takes its queues from the device.
 const fn cores(plan: &Plan) -> u32 {
     match plan.driver {
         Driver::Igb | Driver::Vmxnet3 => plan.queues,
@@ -189,11 +199,12 @@ const fn cores(plan: &Plan) -> u32 {
     }
 }
 
-/// QEMU's device, and its setting.
+/// Returns QEMU's device with its settings.
 fn device(driver: Driver, queues: u32) -> String {
     let name = match driver {
-        // Zero-copy takes memory that is mapped beforehand, and virtio-net maps only what goes through the IOMMU's interface. With descriptors in
-        // tables of their own QEMU 7.2 found a "bogus descriptor" now and then when the ring to send was full, and the NIC never sent again.
+        // Zero-copy needs memory that is mapped beforehand, and virtio-net maps memory only through the IOMMU's interface. With
+        // indirect descriptors QEMU 7.2 reported a "bogus descriptor" now and then when the TX ring was full, and the NIC stopped
+        // sending.
         Driver::Virtio => "virtio-net-pci,disable-legacy=on,iommu_platform=on,indirect_desc=off",
         Driver::VirtioCopy => "virtio-net-pci",
         Driver::Igb => "igb",
@@ -201,7 +212,7 @@ fn device(driver: Driver, queues: u32) -> String {
         Driver::Vmxnet3 => "vmxnet3",
     };
     match driver {
-        // An interrupt for each queue's two directions, one for the control queue and one for changes of the configuration.
+        // An interrupt vector for each direction of each queue, one for the control queue, one for configuration changes.
         Driver::Virtio | Driver::VirtioCopy if queues > 1 => {
             format!("{name},mq=on,vectors={}", 2 * queues + 2)
         }
@@ -209,15 +220,15 @@ fn device(driver: Driver, queues: u32) -> String {
     }
 }
 
-/// What is heard from a guest and its QEMU.
-struct Ears {
+/// The output of a guest and of its QEMU.
+struct Streams {
     report: Lines,
     console: Console,
     qemu: Lines,
 }
 
-impl Ears {
-    /// What QEMU has said that is more than a warning: it warns of every hub that does not lead out of it.
+impl Streams {
+    /// Returns QEMU's own lines, without its warnings: it warns of every hub that leads nowhere outside.
     fn complaints(&mut self, ended: bool) -> Result<Vec<String>> {
         let mut said = if ended { self.qemu.finish()? } else { self.qemu.read()? };
         said.retain(|line| !line.contains("warning:"));
@@ -225,23 +236,29 @@ impl Ears {
     }
 }
 
-/// Shows what the guest reports and does what it asks, until QEMU has ended.
-fn watch(interrupt: &Interrupt, qemu: &mut Process, socket: UnixStream, ears: &mut Ears) -> Result<Report> {
+/// Prints what the guest reports and executes its monitor commands, until QEMU has ended.
+fn watch(
+    interrupt: &Interrupt,
+    qemu: &mut Process,
+    socket: UnixStream,
+    streams: &mut Streams,
+) -> Result<Report> {
     let mut monitor = Monitor::greet(socket)?;
     let mut result = Report::default();
-    let (mut end, mut test) = (None, "the start".to_owned());
+    let (mut end, mut test, mut started) = (None, "the start".to_owned(), false);
     let start = Instant::now();
     let (mut heard, mut fault) = (start, None);
     loop {
         interrupt.check()?;
         let ended = qemu.status()?.is_some();
-        let lines = if ended { ears.report.finish()? } else { ears.report.read()? };
+        let lines = if ended { streams.report.finish()? } else { streams.report.read()? };
         if !lines.is_empty() {
             heard = Instant::now();
         }
         for line in lines {
             match Message::parse(&line)? {
                 None => println!("{line}"),
+                Some(Message::Started) => started = true,
                 Some(Message::Begin(name)) => test = format!("test {name}"),
                 Some(Message::Monitor(asked)) => monitor::Command::of_guest(&asked)
                     .and_then(|command| monitor.execute(command))
@@ -250,17 +267,18 @@ fn watch(interrupt: &Interrupt, qemu: &mut Process, socket: UnixStream, ears: &m
                 Some(Message::End { passed, failed }) => end = Some((passed, failed)),
             }
         }
-        let broken = if ended { ears.console.finish()? } else { ears.console.read()? };
+        let broken = if ended { streams.console.finish()? } else { streams.console.read()? };
         if let Some(line) = broken {
             let since = *fault.get_or_insert_with(Instant::now);
             if ended || since.elapsed() > LAST_WORDS {
+                ensure!(started, BrokenBoot(line.to_owned()));
                 bail!("the guest's kernel broke during {test}: {line}");
             }
         }
-        // What its devices then do is of no use.
-        let complaints = ears.complaints(ended)?;
+        // After that its devices may do anything.
+        let complaints = streams.complaints(ended)?;
         if !complaints.is_empty() {
-            bail!("QEMU's own fault during {test}: {}", complaints.join("; "));
+            bail!("QEMU failed during {test}: {}", complaints.join("; "));
         }
         if ended {
             (result.passed, result.failed) =
@@ -277,7 +295,7 @@ fn watch(interrupt: &Interrupt, qemu: &mut Process, socket: UnixStream, ears: &m
     }
 }
 
-/// The version that QEMU says it has.
+/// Returns the version that QEMU prints.
 pub(crate) fn version(qemu: &Qemu) -> Result<String> {
     let said = output(Command::new(&qemu.program).arg("--version"))?;
     let version = said.split_once("version ").and_then(|(_, rest)| rest.split_whitespace().next());

@@ -1,4 +1,4 @@
-//! `cargo xtask vm --all`: every driver with every kernel, and the table in docs/drivers.md. Knows rows; never how a guest runs.
+//! `cargo xtask vm --all`: every driver with every kernel, and the table of modes in docs/drivers.md.
 
 use std::fs;
 use std::process::Command;
@@ -7,28 +7,29 @@ use anyhow::{Context as _, Result, bail};
 use synmill_lab::{Interrupt, output, workspace};
 
 use crate::guest::{Driver, Row};
-use crate::{Host, Report, Wish};
+use crate::host::{Host, Wish};
+use crate::machine::Report;
 
-/// The kernels: without zero-copy for any of these drivers, and with it.
+/// The kernels: the older has no zero-copy for these drivers, the newer has it.
 const KERNELS: [&str; 2] = ["6.12", "7"];
 /// The test that tries the modes.
 const LADDER: &str = "ladder";
-/// Where the table is kept, from the workspace's root on.
+/// The page with the table, from the workspace's root.
 const PAGE: &str = "docs/drivers.md";
-/// What stands before the table and behind it on that page.
+/// The marks before and after the table on that page.
 const MARKS: [&str; 2] = ["<!-- cargo xtask vm --all: begin -->", "<!-- cargo xtask vm --all: end -->"];
 
-/// What became of one guest.
+/// The result of one guest.
 #[derive(Debug)]
 struct Trial {
     driver: Driver,
     release: String,
     rows: Vec<Row>,
-    /// Why there may be rows missing.
+    /// The reason why rows may be missing.
     failure: Option<String>,
 }
 
-/// Runs all of them, however many fail, and writes the table.
+/// Runs all guests, even after a failure, and writes the table.
 pub(crate) fn perform(interrupt: &Interrupt, mirror: Option<&str>) -> Result<()> {
     let wish = |driver| KERNELS.map(|kernel| Wish::simple(driver, kernel, &[LADDER]));
     let host = Host::prepare(interrupt, mirror, Driver::ALL.into_iter().flat_map(wish).collect())?;
@@ -76,7 +77,7 @@ impl Trial {
     }
 }
 
-/// The table, in Markdown.
+/// Returns the table in Markdown.
 fn table(trials: &[Trial]) -> String {
     let mut table = line(["driver", "kernel", "mode", "bound", "native", "zero-copy", "traffic", "errors"]);
     table += &line(["---"; 8]);
@@ -97,13 +98,13 @@ fn table(trials: &[Trial]) -> String {
     table
 }
 
-/// A row of it. What cells hold may not end them.
+/// Returns a row of the table, with the cells' own bars and line ends replaced.
 fn line(cells: [&str; 8]) -> String {
     let cells = cells.map(|cell| cell.replace('|', "\\|").replace('\n', " "));
     format!("| {} |\n", cells.join(" | "))
 }
 
-/// The page with another text between its marks.
+/// Returns the page with another text between its marks.
 fn replaced(page: &str, text: &str) -> Result<String> {
     let [begin, end] = MARKS;
     let marked = page.split_once(begin).and_then(|(before, rest)| Some((before, rest.split_once(end)?.1)));

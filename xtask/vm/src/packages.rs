@@ -1,11 +1,11 @@
-//! Debian's packages, in a cache outside the tree. Knows apt-get and dpkg; never what boots.
+//! Debian's packages, in a cache outside the tree.
 //!
 //! ```text
 //! ~/.cache/synmill/vm   lock
-//!   apt/                lists and settings of its own: the machine's apt is asked for its mirror and its proxy, and never changed
-//!   kernels/RELEASE/    what a kernel's packages hold
-//!   qemu/               the same of QEMU's
-//!   partial/            what becomes one of these in a single step, once it is whole
+//!   apt/                lists and settings of this cache; the machine's own apt only tells its mirror and its proxy
+//!   kernels/RELEASE/    the content of a kernel's packages
+//!   qemu/               the content of QEMU's packages
+//!   partial/            an unfinished folder, which a rename turns into one of these
 //! ```
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
@@ -19,25 +19,26 @@ use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use synmill_lab::{
     Interrupt, output,
     prerequisites::{DEBIAN_KEYS, program},
+    wait,
 };
 
 use crate::guest::Version;
 
-/// What kernels are taken from, oldest first.
+/// The suites of the kernels, oldest first.
 const SUITES: [&str; 3] = [QEMU_SUITE, "trixie", "trixie-backports"];
-/// What QEMU is taken from: built for the oldest system that we take things for.
+/// The suite of QEMU: it is built for the oldest supported system.
 const QEMU_SUITE: &str = "bookworm-backports";
-/// Age at which lists are fetched anew.
+/// Age at which lists are fetched again.
 const LISTS_AGE: Duration = Duration::from_hours(24);
-/// How long another command may fetch what we wait for.
+/// Longest wait for another command that fetches into the cache.
 const LOCK_LIMIT: Duration = Duration::from_mins(30);
 /// The first QEMU with an igb.
 const IGB: Version = Version(8, 0);
 
-/// Which of Debian's builds of a kernel.
+/// One of Debian's builds of a kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Flavour {
-    /// For clouds: small, and virtio is all it has.
+    /// For clouds: small, with virtio as its only driver.
     Cloud,
     /// With every driver.
     Whole,
@@ -46,16 +47,16 @@ pub(crate) enum Flavour {
 /// A kernel, unpacked.
 #[derive(Clone, Debug)]
 pub(crate) struct Kernel {
-    /// As `uname -r` has it.
+    /// Its release, as `uname -r` prints it.
     pub(crate) release: String,
-    /// What boots.
+    /// The image that boots.
     pub(crate) image: PathBuf,
     /// `.../lib/modules/RELEASE`.
     pub(crate) modules: PathBuf,
 }
 
 impl Kernel {
-    /// In a folder that holds what its packages hold. Debian has moved these files more than once.
+    /// Finds a kernel in a folder with the content of its packages. Debian has moved these files more than once.
     fn find(root: &Path, release: &str) -> Result<Self> {
         let first = |places: [String; 2]| {
             let found = places.iter().map(|place| root.join(place)).find(|path| path.exists());
@@ -73,28 +74,35 @@ impl Kernel {
     }
 }
 
-/// A QEMU, and what it must be told to find its parts.
+/// A QEMU and the places of its parts.
 #[derive(Clone, Debug)]
 pub(crate) struct Qemu {
-    /// What to start.
+    /// The program to start.
     pub(crate) program: PathBuf,
-    /// `QEMU_MODULE_DIR`, if it is not where it was built for.
+    /// The value of `QEMU_MODULE_DIR`, if QEMU is not in its usual place.
     pub(crate) modules: Option<PathBuf>,
-    /// Folders for `-L`.
+    /// The folders for `-L`.
     pub(crate) data: Vec<PathBuf>,
 }
 
-/// The cache.
+impl Qemu {
+    /// Returns the installed QEMU.
+    pub(crate) fn of_host() -> Self {
+        Self { program: "qemu-system-x86_64".into(), modules: None, data: Vec::new() }
+    }
+}
+
+/// The cache of packages.
 #[derive(Debug)]
 pub(crate) struct Store {
     folder: PathBuf,
-    /// apt's sources; `None` if no mirror is known, which matters only when something must be fetched.
+    /// apt's sources; `None` if no mirror is known, which matters only for a fetch.
     sources: Option<String>,
     interrupt: Interrupt,
 }
 
 impl Store {
-    /// Fetches nothing yet. Without a mirror it is the one that the machine's own packages come from.
+    /// Opens the cache, without fetching anything yet. The default mirror is the machine's own.
     pub(crate) fn open(interrupt: &Interrupt, mirror: Option<&str>) -> Result<Self> {
         ensure!(
             env::consts::ARCH == "x86_64",
@@ -122,9 +130,9 @@ impl Store {
         Ok(Self { folder, sources, interrupt: interrupt.clone() })
     }
 
-    /// The newest kernel of Debian's whose version starts so; the newest one here if nothing can be fetched.
+    /// Returns Debian's newest kernel whose version starts so; the newest one in the cache if nothing can be fetched.
     pub(crate) fn kernel(&self, version: &str, flavour: Flavour) -> Result<Kernel> {
-        let _lock = self.lock()?;
+        let _lock = lock(&self.folder)?;
         let kernels = self.folder.join("kernels");
         self.fetch_kernel(&kernels, version, flavour).or_else(|error| {
             self.interrupt.check()?;
@@ -138,7 +146,7 @@ impl Store {
 
     fn fetch_kernel(&self, kernels: &Path, version: &str, flavour: Flavour) -> Result<Kernel> {
         let stale = !self.lists_are_fresh() || newest(self.offers()?.into_keys(), version, flavour).is_none();
-        // One suite that has left the mirror is no reason to do without the others.
+        // If one suite has left the mirror, the others still serve.
         let refreshed = if stale { self.refresh() } else { Ok(()) };
         self.interrupt.check()?;
         let offers = self.offers()?;
@@ -154,13 +162,13 @@ impl Store {
         Kernel::find(&folder, &release)
     }
 
-    /// The kernels that apt's lists have.
+    /// Returns the kernels in apt's lists.
     fn offers(&self) -> Result<BTreeMap<String, Vec<String>>> {
         let names = output(self.apt("apt-cache")?.args(["pkgnames", "linux-"]))?;
         Ok(offers(&names.lines().collect()))
     }
 
-    /// A QEMU that has an igb: the machine's own, or Debian's when that is too old.
+    /// Returns a QEMU with an igb: the machine's own, or Debian's if that is too old.
     pub(crate) fn qemu(&self) -> Result<Qemu> {
         let own = program("qemu-system-x86_64")
             .context("QEMU is missing; install qemu-system-x86 (the name of Debian's package)")?;
@@ -168,7 +176,7 @@ impl Store {
         if own_version >= IGB {
             return Ok(Qemu { program: own, modules: None, data: Vec::new() });
         }
-        let _lock = self.lock()?;
+        let _lock = lock(&self.folder)?;
         let folder = self.folder.join("qemu");
         let program = Path::new("usr/bin/qemu-system-x86_64");
         if !folder.exists() {
@@ -190,11 +198,7 @@ impl Store {
         })
     }
 
-    fn lock(&self) -> Result<File> {
-        lock(&self.interrupt, &self.folder)
-    }
-
-    /// One of apt's programs, with lists and settings of our own.
+    /// Returns a command of one of apt's programs, with the cache's lists and settings.
     fn apt(&self, program: &str) -> Result<Command> {
         let apt = self.folder.join("apt");
         for folder in ["state/lists/partial", "cache/archives/partial"] {
@@ -208,13 +212,13 @@ impl Store {
             ("Dir::Etc::sourcelist", at("sources.list")),
             ("Dir::Etc::sourceparts", "-".into()),
             ("APT::Architecture", "amd64".into()),
-            // Its own user, to which it changes when it is root, cannot write here.
+            // As root apt changes to a user who cannot write here.
             ("APT::Sandbox::User", "root".into()),
-            // By default old lists, or none, are no error.
+            // By default apt takes old lists, or none, for a success.
             ("APT::Update::Error-Mode", "any".into()),
             ("Acquire::Languages", "none".into()),
         ];
-        // Other architectures, and what the machine does around an update of its own lists.
+        // Other architectures, and the machine's own hooks around an update of its lists.
         let cleared =
             ["Architectures", "Update::Pre-Invoke", "Update::Post-Invoke", "Update::Post-Invoke-Success"];
         let mut text = cleared.map(|name| format!("#clear APT::{name};\n")).concat();
@@ -234,7 +238,7 @@ impl Store {
         Ok(command)
     }
 
-    /// What the lists were fetched from, written once they were.
+    /// Returns the path of a file with the sources of the fetched lists.
     fn stamp(&self) -> PathBuf {
         self.folder.join("apt/fetched")
     }
@@ -255,7 +259,7 @@ impl Store {
         fs::write(self.stamp(), sources).context("noting when lists were fetched")
     }
 
-    /// Makes a folder of what packages hold, if `check` takes it.
+    /// Makes a folder with the content of packages, if `check` accepts it.
     fn fetch(&self, packages: &[String], into: &Path, check: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
         let partial = self.folder.join("partial");
         let _ = fs::remove_dir_all(&partial);
@@ -266,7 +270,7 @@ impl Store {
         let mut download = self.apt("apt-get")?;
         download.args(["--quiet", "download"]).args(packages).current_dir(&archives);
         self.interrupt.run(&mut download).map_err(|error| {
-            // The mirror may have newer ones by now.
+            // The mirror may have newer packages by now.
             let _ = fs::remove_file(self.stamp());
             self.offline(error)
         })?;
@@ -291,12 +295,12 @@ impl Store {
     }
 }
 
-/// A folder, ours alone until this is dropped.
-pub(crate) fn lock(interrupt: &Interrupt, folder: &Path) -> Result<File> {
+/// Locks a folder for this process until the lock is dropped.
+pub(crate) fn lock(folder: &Path) -> Result<File> {
     let path = folder.join("lock");
     let file = File::create(&path).with_context(|| format!("cannot write {}", path.display()))?;
-    let what = format!("another `cargo xtask vm` holds {}", path.display());
-    interrupt.wait(&what, LOCK_LIMIT, || match file.try_lock() {
+    let what = format!("{} is free: another `cargo xtask vm` holds it", path.display());
+    wait(&what, LOCK_LIMIT, || match file.try_lock() {
         Ok(()) => Ok(Some(())),
         Err(TryLockError::WouldBlock) => Ok(None),
         Err(TryLockError::Error(error)) => Err(error).with_context(|| format!("locking {}", path.display())),
@@ -304,39 +308,39 @@ pub(crate) fn lock(interrupt: &Interrupt, folder: &Path) -> Result<File> {
     Ok(file)
 }
 
-/// The folder of the cache.
+/// Returns the folder of the cache.
 fn cache() -> Result<PathBuf> {
     let folder = |name: &str| env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
     let caches = folder("XDG_CACHE_HOME").or_else(|| folder("HOME").map(|home| home.join(".cache")));
     Ok(caches.context("neither XDG_CACHE_HOME nor HOME names a folder for the cache")?.join("synmill/vm"))
 }
 
-/// Where the machine's own packages come from, if they are Debian's. Without apt there is none, either.
+/// Returns the mirror of the machine's own packages, if apt has one of Debian's.
 fn machine_mirror() -> Option<String> {
     let mut ask = Command::new("apt-get");
     ask.args(["indextargets", "--format", "$(REPO_URI) $(ORIGIN) $(LABEL)", "Created-By: Packages"]);
     mirror(&output(&mut ask).ok()?).map(str::to_owned)
 }
 
-/// Debian's own archive among lines of `URI ORIGIN LABEL`; that of its security updates and others have other labels.
+/// Returns Debian's archive among lines of `URI ORIGIN LABEL`; security updates and other archives have other labels.
 fn mirror(targets: &str) -> Option<&str> {
     targets.lines().find_map(|line| line.strip_suffix(" Debian Debian"))
 }
 
-/// The version that a QEMU says it has.
+/// Returns the version that a QEMU prints.
 fn version_of(qemu: &Path) -> Result<Version> {
     let said = output(Command::new(qemu).arg("--version"))?;
     let version = said.split_once("version ").map(|(_, version)| Version::of(version));
     version.with_context(|| format!("`{} --version` names none", qemu.display()))?
 }
 
-/// The numbers of a kernel's release, if Debian builds it in this flavour for these machines.
+/// Returns the numbers of a kernel's release, if it is of this flavour.
 fn numbers(release: &str, flavour: Flavour) -> Option<Vec<u32>> {
     let version = release.strip_suffix(match flavour {
         Flavour::Cloud => "-cloud-amd64",
         Flavour::Whole => "-amd64",
     })?;
-    // No other flavours (-cloud, -rt), no candidates (~rc1), and no package that only stands for the newest one.
+    // Other flavours (-cloud, -rt), release candidates (~rc1) and packages that only name the newest kernel do not count.
     if version.contains(['-', '~']) || !version.starts_with(|c: char| c.is_ascii_digit()) {
         return None;
     }
@@ -347,7 +351,7 @@ fn numbers(release: &str, flavour: Flavour) -> Option<Vec<u32>> {
         .collect()
 }
 
-/// The newest of these releases whose version starts so, at a number's end.
+/// Returns the newest of these releases whose version starts so; the prefix ends where a number ends.
 fn newest(releases: impl Iterator<Item = String>, version: &str, flavour: Flavour) -> Option<String> {
     let starts = |release: &String| {
         release.strip_prefix(version).is_some_and(|rest| !rest.starts_with(|c: char| c.is_ascii_digit()))
@@ -356,7 +360,7 @@ fn newest(releases: impl Iterator<Item = String>, version: &str, flavour: Flavou
     wanted.max().map(|(_, release)| release)
 }
 
-/// The series that there are, for who asks for one that there is not.
+/// Returns the list of all series, for the error about an unknown one.
 fn series<'a>(releases: impl Iterator<Item = &'a String>, flavour: Flavour) -> String {
     let numbers = releases.filter_map(|release| numbers(release, flavour));
     let series: BTreeSet<Vec<u32>> = numbers.map(|numbers| numbers.into_iter().take(2).collect()).collect();
@@ -364,8 +368,8 @@ fn series<'a>(releases: impl Iterator<Item = &'a String>, flavour: Flavour) -> S
     shown.collect::<Vec<_>>().join(", ")
 }
 
-/// The kernels that can be put together from packages of these names, by their releases, and from which packages. A kernel was one
-/// package, until it was cut into several; of some that are being built or removed there are only parts.
+/// Returns the kernels for which all packages exist, by release, with their packages. Newer kernels come in several packages; while
+/// Debian builds or removes one, some of them are missing.
 fn offers(names: &HashSet<&str>) -> BTreeMap<String, Vec<String>> {
     let mut offers = BTreeMap::new();
     for name in names {

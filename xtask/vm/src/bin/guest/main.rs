@@ -74,6 +74,7 @@ fn main() -> ExitCode {
 fn perform(reporter: &Reporter) -> Result<()> {
     mount_all()?;
     reporter.reopen()?;
+    reporter.tell(&Message::Started)?;
     let plan: Plan = serde_json::from_slice(&fs::read(PLAN).context(PLAN)?).context(PLAN)?;
     for path in &plan.modules {
         load(path)?;
