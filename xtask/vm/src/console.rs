@@ -1,4 +1,4 @@
-//! What a guest writes on its serial lines: lines as they come, and what a kernel says when it has broken. Knows text; never QEMU.
+//! The output of a guest's serial ports: whole lines as they come, and the kernel's report of a fault.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -7,14 +7,14 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result};
 
-/// What a kernel says when it has broken. Stalls of a busy host are none of it: the command line turns these watchdogs off.
+/// Parts of a kernel's report of a fault. The kernel's command line turns off the watchdogs, which would report a busy host's stalls.
 const FAULTS: [&str; 6] =
     ["Kernel panic", "Oops", "BUG:", "kernel BUG at", "Call Trace:", "general protection fault"];
-/// Lines of a console that are remembered, and those of them that come after the first that tells of a fault.
+/// Lines of a console that are kept, and the part of them that may follow the first line of a fault.
 const SHOWN: usize = 20;
 const AFTER_FAULT: usize = 16;
 
-/// A file that another process writes, read as it grows.
+/// A file that another process writes, and this one reads as it grows.
 #[derive(Debug)]
 pub(crate) struct Lines {
     file: File,
@@ -22,14 +22,14 @@ pub(crate) struct Lines {
 }
 
 impl Lines {
-    /// Makes the file, empty.
+    /// Makes an empty file.
     pub(crate) fn create(path: &Path) -> Result<Self> {
         let context = || format!("making {}", path.display());
         File::create(path).with_context(context)?;
         Ok(Self { file: File::open(path).with_context(context)?, rest: Vec::new() })
     }
 
-    /// The lines that have become whole since the last look.
+    /// Returns the lines that have been completed since the last read.
     pub(crate) fn read(&mut self) -> Result<Vec<String>> {
         self.file.read_to_end(&mut self.rest).context("reading what the guest wrote")?;
         let whole = self.rest.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
@@ -37,7 +37,7 @@ impl Lines {
         Ok(String::from_utf8_lossy(&lines).lines().map(plain).collect())
     }
 
-    /// Takes what is left as a line, too.
+    /// Returns the remaining lines; the last one need not be complete.
     pub(crate) fn finish(&mut self) -> Result<Vec<String>> {
         let mut lines = self.read()?;
         if !self.rest.is_empty() {
@@ -48,13 +48,13 @@ impl Lines {
     }
 }
 
-/// A line without the sequences that steer a terminal.
+/// Returns a line without the escape sequences of a terminal.
 fn plain(line: &str) -> String {
     let mut plain = String::with_capacity(line.len());
     let mut characters = line.chars();
     while let Some(character) = characters.next() {
         if character == '\x1b' {
-            // A character; after `[` parameters, too, and one letter (or `@`, `~` and the like) that ends them.
+            // One character follows; after `[` parameters follow, and a character from `@` to `~` ends them.
             if characters.next() == Some('[') {
                 while characters.next().is_some_and(|next| !('@'..='~').contains(&next)) {}
             }
@@ -65,7 +65,7 @@ fn plain(line: &str) -> String {
     plain
 }
 
-/// A kernel's console: the line that tells of a fault, and those around it; without a fault its last lines.
+/// A kernel's console: the first line of a fault with the lines around it; without a fault its last lines.
 #[derive(Debug)]
 pub(crate) struct Console {
     lines: Lines,
@@ -75,7 +75,7 @@ pub(crate) struct Console {
 }
 
 impl Console {
-    /// Makes its file, empty.
+    /// Makes its empty file.
     pub(crate) fn create(path: &Path) -> Result<Self> {
         Ok(Self {
             lines: Lines::create(path)?,
@@ -85,19 +85,19 @@ impl Console {
         })
     }
 
-    /// Reads what is new; the line that tells of a fault, if there has been one.
+    /// Reads the new lines, and returns the first line of a fault, if there has been one.
     pub(crate) fn read(&mut self) -> Result<Option<&str>> {
         let lines = self.lines.read()?;
         Ok(self.take(lines))
     }
 
-    /// The same, once no more will come.
+    /// Reads the remaining lines, and returns the first line of a fault, if there has been one.
     pub(crate) fn finish(&mut self) -> Result<Option<&str>> {
         let lines = self.lines.finish()?;
         Ok(self.take(lines))
     }
 
-    /// The lines remembered.
+    /// Returns the lines that are kept.
     pub(crate) fn last(&self) -> impl Iterator<Item = &str> {
         self.last.iter().map(String::as_str)
     }

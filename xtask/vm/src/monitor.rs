@@ -1,4 +1,4 @@
-//! QEMU's monitor, in its own protocol (QMP): what a guest may ask of it, and the answers. Knows JSON; never why a guest asks.
+//! QEMU's monitor in its protocol (QMP): the commands that a guest may send, and their answers.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::net::UnixStream;
@@ -9,23 +9,23 @@ use serde::{Deserialize, Serialize};
 
 use crate::guest::{NICS, WIRES};
 
-/// Longest wait for an answer. It comes at once; starting QEMU on a busy machine may take a while.
+/// Longest wait for an answer: QEMU starts slowly on a busy machine.
 const LIMIT: Duration = Duration::from_secs(30);
 
-/// All that is ever asked of the monitor, whoever asks.
+/// The commands for the monitor, from the host and from the guest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(tag = "execute", content = "arguments", rename_all = "snake_case")]
 pub(crate) enum Command {
-    /// QEMU takes no other command before this one.
+    /// Opens the dialogue: QEMU refuses every command before it.
     QmpCapabilities,
-    /// Plugs a cable in, or pulls it.
+    /// Plugs a cable in, or pulls it out.
     SetLink { name: &'static str, up: bool },
     /// Unplugs a NIC.
     DeviceDel { id: &'static str },
 }
 
 impl Command {
-    /// What the guest asks for, in the words of the monitor that people use.
+    /// Reads a guest's command, which is in the words of QEMU's monitor for people.
     pub(crate) fn of_guest(asked: &str) -> Result<Self> {
         let one_of = |known: [&'static str; 2], name: &str| known.into_iter().find(|own| *own == name);
         let words: Vec<&str> = asked.split_whitespace().collect();
@@ -36,11 +36,11 @@ impl Command {
             ["device_del", nic] => one_of(NICS, nic).map(|id| Self::DeviceDel { id }),
             _ => None,
         };
-        command.context("it may ask for `set_link WIRE on|off` and `device_del NIC`")
+        command.context("a guest may send `set_link WIRE on|off` and `device_del NIC`")
     }
 }
 
-/// One line of QEMU's. The greeting and events have neither.
+/// A line from QEMU. The greeting and events have neither field.
 #[derive(Debug, Deserialize)]
 struct Reply {
     r#return: Option<serde_json::Value>,
@@ -52,14 +52,14 @@ struct Refusal {
     desc: String,
 }
 
-/// The connection to it.
+/// The connection to the monitor.
 #[derive(Debug)]
 pub(crate) struct Monitor {
     replies: BufReader<UnixStream>,
 }
 
 impl Monitor {
-    /// Waits for a QEMU that has the socket's other end as its `-qmp stdio`.
+    /// Waits for QEMU, whose `-qmp stdio` is the other end of the socket.
     pub(crate) fn greet(socket: UnixStream) -> Result<Self> {
         socket.set_read_timeout(Some(LIMIT)).context("preparing the monitor's socket")?;
         let mut monitor = Self { replies: BufReader::new(socket) };
@@ -67,7 +67,7 @@ impl Monitor {
         Ok(monitor)
     }
 
-    /// Has a command carried out; an error is QEMU's own text.
+    /// Executes a command and waits for its answer; an error holds QEMU's own text.
     pub(crate) fn execute(&mut self, command: Command) -> Result<()> {
         let line = serde_json::to_string(&command).context("writing a command for the monitor")? + "\n";
         self.replies.get_mut().write_all(line.as_bytes()).context("QEMU's monitor has gone")?;

@@ -1,4 +1,4 @@
-//! What joins the guest's two NICs, outside of it. Knows QEMU's back ends and `ip`; never drivers of the guest.
+//! The wire between the guest's two NICs: QEMU's back ends, or TAP devices of the host.
 
 use std::process::Command;
 use std::thread;
@@ -9,19 +9,19 @@ use synmill_lab::output;
 
 use crate::guest::{Driver, Plan, WIRES};
 
-/// What joins the two NICs.
+/// The kind of wire between the two NICs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Wires {
-    /// QEMU's own hub: nothing of the host's. A NIC that spreads flows over its queues by itself needs no more.
+    /// QEMU's own hub, which needs nothing from the host. A NIC that spreads flows over its queues itself works with it.
     Hub,
-    /// A TAP device each, and a bridge between them: virtio-net leaves it to its back end which queue a frame comes in by, and only this one
-    /// has several. They are in a network namespace without a name, which ends with its last process, QEMU: nothing is left behind, whatever
-    /// happens. Takes root.
+    /// A TAP device for each NIC, and a bridge between them: virtio-net leaves the choice of the queue to its back end, and only TAP
+    /// has several queues. The devices are in a network namespace without a name, which ends with its last process, QEMU, so nothing
+    /// is left behind. It takes root.
     Taps { queues: u32 },
 }
 
 impl Wires {
-    /// What this plan needs.
+    /// Returns the wire that a plan needs.
     pub(crate) fn of(plan: &Plan) -> Self {
         match plan.driver {
             Driver::Virtio | Driver::VirtioCopy if plan.queues > 1 => Self::Taps { queues: plan.queues },
@@ -29,17 +29,17 @@ impl Wires {
         }
     }
 
-    /// Are they made of what only root may make?
+    /// Returns whether only root can make the wire.
     pub(crate) fn need_root(self) -> bool {
         matches!(self, Self::Taps { .. })
     }
 
-    /// The name of an end, and QEMU's back end for it.
+    /// Returns the name of an end, and QEMU's back end for it.
     pub(crate) fn back_end(self, end: usize) -> (&'static str, String) {
         let wire = WIRES[end];
         let back_end = match self {
             Self::Hub => format!("hubport,hubid=0,id={wire}"),
-            // Without the header of virtio there are no offloads: checksums are whole, as on any other wire.
+            // Without virtio's header there are no offloads: checksums are complete, as on any other wire.
             Self::Taps { queues } => format!(
                 "tap,id={wire},ifname={},queues={queues},script=no,downscript=no,vhost=off,vnet_hdr=off",
                 TAPS[end]
@@ -48,7 +48,7 @@ impl Wires {
         (wire, back_end)
     }
 
-    /// Has `action` start its process where the wires are.
+    /// Runs `action`, which starts QEMU, in the network namespace of the wire.
     pub(crate) fn inside<T: Send>(self, action: impl FnOnce() -> Result<T> + Send) -> Result<T> {
         if self == Self::Hub {
             return action();
@@ -66,10 +66,10 @@ impl Wires {
 
 const TAPS: [&str; 2] = ["tap-client", "tap-server"];
 const BRIDGE: &str = "bridge";
-/// Larger than any of the guest's, which its tests change.
+/// At least the MTU of every test in the guest.
 const MTU: &str = "9000";
 
-/// Makes the two devices and their bridge in the namespace that this thread is in.
+/// Makes the two TAP devices and their bridge in this thread's namespace.
 fn join_taps() -> Result<()> {
     let ip = |line: &str| output(Command::new("ip").args(line.split(' '))).map(drop);
     ip(&format!("link add name {BRIDGE} type bridge stp_state 0 forward_delay 0 mcast_snooping 0"))?;
@@ -78,7 +78,7 @@ fn join_taps() -> Result<()> {
         ip(&format!("link set {tap} mtu {MTU} master {BRIDGE}"))?;
     }
     for device in [BRIDGE].into_iter().chain(TAPS) {
-        // Nothing of the host's own may be heard on the wire.
+        // The host's kernel must not send anything on the wire.
         ip(&format!("link set {device} addrgenmode none"))?;
         ip(&format!("link set {device} up"))?;
     }
