@@ -20,6 +20,12 @@ impl Words for str {
     }
 }
 
+impl<W: Words + ?Sized> Words for &W {
+    fn words(&self) -> Vec<&str> {
+        (**self).words()
+    }
+}
+
 impl Words for String {
     fn words(&self) -> Vec<&str> {
         self.as_str().words()

@@ -7,6 +7,7 @@ mod lab;
 pub mod prerequisites;
 mod process;
 mod report;
+pub mod schema;
 mod synmill;
 mod wait;
 
