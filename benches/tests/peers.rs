@@ -15,7 +15,7 @@ use synmill_benches::reflect::{Reflected, Reflector, Service};
 use synmill_engine::flow::{Address, FlowKey};
 use synmill_engine::proto::{Flags, Options, Segment, SeqNum, Timestamps, WireWindow};
 use synmill_engine::wire::{Checks, Link, Packet, emit, header_len, parse};
-use xtask::lab::{
+use synmill_lab::{
     CLIENT_INTERFACE, CLIENT_V4, Lab, LabOptions, SERVER_INTERFACE, SERVER_V4, SERVER_V6, Side,
 };
 

@@ -1,16 +1,15 @@
-//! Where the kernel sends packets, and what it knows of links, in namespaces whose routes and neighbours the test makes.
+//! The kernel's routes, neighbours and links, in namespaces that the test sets up.
 
 use std::net::IpAddr;
 use std::time::Duration;
 
-use nix::unistd::geteuid;
 use synmill::host::nic::route::{NextHopError, next_hop};
 use synmill::host::nic::{Interface, rss, statistics};
-use xtask::lab::{CLIENT_INTERFACE, Lab, LabOptions, SERVER_INTERFACE, SERVER_V4, SERVER_V6, Side};
+use synmill_lab::{CLIENT_INTERFACE, Lab, LabOptions, SERVER_INTERFACE, SERVER_V4, SERVER_V6, Side};
 
-/// A MAC address as `ip` writes it, that no interface has.
+/// A MAC address that no interface has, as `ip` prints it.
 const OTHER_MAC: &str = "02:00:00:00:00:99";
-/// Far longer than an answer on a veth pair takes, the kernel's second try included.
+/// Far longer than an answer on a veth pair takes, even at the kernel's second try.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A lab of the test's own.
@@ -19,20 +18,18 @@ struct Stage {
 }
 
 impl Stage {
-    /// `name` is no other test's.
+    /// Builds the lab. No other test has this name.
     fn new(name: &str) -> Self {
-        assert!(geteuid().is_root(), "this test makes network namespaces: run it as root");
         let lab = Lab::up(&format!("smt-routes-{name}"), LabOptions::default()).expect("the lab comes up");
         Self { lab }
     }
 
-    /// `ip` with these words at an end of the lab.
+    /// Returns the output of `ip` at an end of the lab.
     fn ip_at(&self, side: Side, words: &str) -> String {
-        let argv: Vec<&str> = ["ip"].into_iter().chain(words.split(' ')).collect();
-        self.lab.output(side, &argv).unwrap()
+        self.lab.output(side, &format!("ip {words}")).unwrap()
     }
 
-    /// The same at the client's end.
+    /// Returns the output of `ip` at the client's end.
     fn ip(&self, words: &str) -> String {
         self.ip_at(Side::Client, words)
     }
@@ -41,21 +38,21 @@ impl Stage {
         self.lab.inside(side, || Interface::find(side.interface())).unwrap().unwrap()
     }
 
-    /// The next hop from the client's interface.
+    /// Returns the next hop from the client's interface.
     fn next_hop(&self, target: &str, patience: Duration) -> Result<[u8; 6], NextHopError> {
         let target: IpAddr = target.parse().unwrap();
         let interface = self.interface(Side::Client);
         self.lab.inside(Side::Client, || next_hop(&interface, target, patience)).unwrap()
     }
 
-    /// The target is reached through the server.
+    /// Checks that the server is the next hop to the target.
     fn check_server(&self, target: &str) {
         let server = self.interface(Side::Server).mac.unwrap();
         let found = self.next_hop(target, PATIENCE).unwrap_or_else(|error| panic!("{target}: {error}"));
         assert_eq!(found, server, "{target}");
     }
 
-    /// The target is refused, in one line that says this.
+    /// Checks that the target is refused in one line with this part.
     fn check_refused(&self, target: &str, expected: &str) {
         match self.next_hop(target, Duration::from_millis(50)) {
             Ok(mac) => panic!("{target} is at {mac:02x?}"),
@@ -73,7 +70,7 @@ fn a_host_on_the_link_is_asked_for_and_then_known() {
     for target in [SERVER_V4, SERVER_V6] {
         assert_eq!(stage.ip(&format!("neigh show to {target}")), "", "a new lab knows nobody");
         stage.check_server(target);
-        // Now the kernel knows: no patience is needed.
+        // Now the kernel knows the neighbour, and the call does not wait.
         assert!(stage.next_hop(target, Duration::ZERO).is_ok());
     }
 }
@@ -92,7 +89,7 @@ fn the_kernel_asks_for_itself_where_it_has_a_link_local_address() {
 #[test]
 fn what_the_neighbour_table_says_is_used_or_renewed() {
     let stage = Stage::new("states");
-    // An address on the link whose host does not answer, so that nothing corrects the entry.
+    // No host answers for this address, so nothing corrects the entry.
     for target in ["198.18.0.77", "fd00:18::77"] {
         let entry = |state: &str| {
             let lladdr = format!("{target} lladdr {OTHER_MAC} dev {CLIENT_INTERFACE} nud {state}");
@@ -103,13 +100,13 @@ fn what_the_neighbour_table_says_is_used_or_renewed() {
             let found = stage.next_hop(target, Duration::ZERO);
             assert_eq!(found.unwrap(), [2, 0, 0, 0, 0, 0x99], "{target} {state}");
             let shown = stage.ip(&format!("neigh show to {target}"));
-            // What an administrator has set stays as it is.
+            // An administrator's entry stays as it is.
             if state == "permanent" {
                 assert!(shown.contains("PERMANENT"), "{shown}");
             }
         }
     }
-    // Only ARP can be asked here: without a link-local address the kernel cannot confirm an IPv6 entry.
+    // IPv4 only: without a link-local address the kernel cannot confirm an IPv6 entry.
     let shown = stage.ip("neigh show to 198.18.0.77");
     assert!(!shown.contains("STALE"), "a stale entry is being confirmed: {shown}");
 
@@ -180,7 +177,7 @@ fn a_link_counts_and_veth_has_no_hash_table() {
     let index = stage.interface(Side::Client).index;
     let count = || stage.lab.inside(Side::Client, || statistics(index)).unwrap().unwrap();
     let before = count();
-    // A question and an answer.
+    // An ARP request and its answer.
     stage.check_server(SERVER_V4);
     let counted = count().since(&before);
     assert!(counted.tx_packets >= 1 && counted.rx_packets >= 1, "{counted:?}");

@@ -1,9 +1,9 @@
 //! `cargo xtask ci`: what must hold before a change is taken.
 
 use anyhow::Result;
+use synmill_lab::{Interrupt, cargo, prerequisites, target};
 
-use crate::process::{Interrupt, cargo, target};
-use crate::{ebpf, prerequisites, test, vm};
+use crate::{ebpf, test};
 
 /// Format, lints, documentation and tests, the engine's instructions beside those on record, real drivers in virtual machines, then the XDP
 /// object rebuilt from its sources and its tests on the fresh one.
@@ -27,7 +27,7 @@ pub(crate) fn run(except_tests: bool) -> Result<()> {
     }
     let instructions = ["bench", "--package", "synmill-benches", "--bench", "instructions", "--", "--check"];
     interrupt.run(&mut cargo(instructions))?;
-    vm::continuous(&interrupt)?;
+    synmill_vm::continuous(&interrupt)?;
 
     prerequisites::ensure_bpf_linker(&interrupt)?;
     let fresh = target()?.join("fresh-steer.o");

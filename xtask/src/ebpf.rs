@@ -11,7 +11,7 @@ use sha2::{Digest as _, Sha256};
 use synmill_xdp_ebpf::SOURCES_MARK;
 
 /// The committed object, below the workspace's root.
-pub const OBJECT: &str = "xdp-ebpf/object/steer.bpf.o";
+pub(crate) const OBJECT: &str = "xdp-ebpf/object/steer.bpf.o";
 
 const TARGET: &str = "bpfel-unknown-none";
 
@@ -28,7 +28,7 @@ const DEBIAN_LINKER: &str =
 
 /// Builds [`OBJECT`] anew; with `check`, only says whether it has to be: an error if it is older than its sources. For the
 /// check no eBPF tool chain is needed.
-pub fn run(check: bool) -> Result<()> {
+pub(crate) fn run(check: bool) -> Result<()> {
     let root = root()?;
     let committed = root.join(OBJECT);
     if !check {
@@ -43,7 +43,7 @@ pub fn run(check: bool) -> Result<()> {
 }
 
 /// Builds the object and puts it at `output`.
-pub fn write(output: &Path) -> Result<()> {
+pub(crate) fn write(output: &Path) -> Result<()> {
     let root = root()?;
     let mark = mark(&root)?;
     let built = build(&root, &mark)?;

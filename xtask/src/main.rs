@@ -1,20 +1,18 @@
 //! `cargo xtask`: the project's own commands, one file each.
 
 mod bench;
+mod build;
 mod ci;
+mod ebpf;
 mod play;
-mod prerequisites;
-mod process;
 mod run;
 mod test;
-mod vm;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use xtask::ebpf;
 
 /// The project's own commands.
 #[derive(Debug, Parser)]
@@ -53,7 +51,7 @@ enum Command {
     /// Measures the engine in memory, or synmill beside other servers in a lab, which takes root. Alone: the list of what there is.
     Bench(bench::Bench),
     /// Runs synmill on emulated NICs in virtual machines, with the drivers of a kernel of your choice.
-    Vm(vm::Vm),
+    Vm(synmill_vm::Vm),
     /// The lab, kept to play in.
     #[command(subcommand)]
     Lab(play::Lab),
@@ -68,7 +66,7 @@ fn main() -> ExitCode {
         Command::Ebpf { output: Some(output), .. } => ebpf::write(&output),
         Command::Ebpf { check, .. } => ebpf::run(check),
         Command::Bench(command) => bench::perform(&command),
-        Command::Vm(command) => vm::perform(&command),
+        Command::Vm(command) => synmill_vm::perform(&command),
         Command::Lab(command) => play::perform(command),
     };
     match result {

@@ -5,11 +5,12 @@ use std::os::unix::process::CommandExt as _;
 
 use anyhow::{Context as _, Result};
 use clap::Subcommand;
-use xtask::lab::{self, LabOptions, Side};
+use synmill_lab::{
+    CLIENT_INTERFACE, CLIENT_V4, CLIENT_V6, Interrupt, LabOptions, SERVER_INTERFACE, SERVER_V4, SERVER_V6,
+    Side, prerequisites,
+};
 
-use crate::prerequisites;
-use crate::process::Interrupt;
-use crate::run;
+use crate::build;
 
 /// What to do with the lab.
 #[derive(Debug, Subcommand)]
@@ -45,15 +46,15 @@ pub(crate) fn perform(command: Lab) -> Result<()> {
     })?;
     let interrupt = Interrupt::install()?;
     prerequisites::ensure(&interrupt, &[prerequisites::LAB])?;
-    let prefix = lab::Lab::DEFAULT_PREFIX;
+    let prefix = synmill_lab::Lab::DEFAULT_PREFIX;
     match command {
         Lab::Up { queues, mtu } => {
             prerequisites::ensure(&interrupt, &[prerequisites::BUILD])?;
-            let binary = run::build(&interrupt)?;
-            let lab = lab::Lab::up(prefix, LabOptions { queues, mtu, ..LabOptions::default() })?;
+            let binary = build::synmill(&interrupt)?;
+            let lab = synmill_lab::Lab::up(prefix, LabOptions { queues, mtu, ..LabOptions::default() })?;
             let (client, server) = (lab.namespace(Side::Client), lab.namespace(Side::Server));
-            println!("{client}: {}, {}, {}", lab::CLIENT_INTERFACE, lab::CLIENT_V4, lab::CLIENT_V6);
-            println!("{server}: {}, {}, {}", lab::SERVER_INTERFACE, lab::SERVER_V4, lab::SERVER_V6);
+            println!("{client}: {CLIENT_INTERFACE}, {CLIENT_V4}, {CLIENT_V6}");
+            println!("{server}: {SERVER_INTERFACE}, {SERVER_V4}, {SERVER_V6}");
             println!("the responder: {}", binary.display());
             println!(
                 "cargo xtask lab exec [--server] -- COMMAND runs a command there; cargo xtask lab down removes it"
@@ -61,10 +62,10 @@ pub(crate) fn perform(command: Lab) -> Result<()> {
             lab.keep();
             Ok(())
         }
-        Lab::Down => lab::Lab::down(prefix),
+        Lab::Down => synmill_lab::Lab::down(prefix),
         Lab::Exec { server, command } => {
             let side = if server { Side::Server } else { Side::Client };
-            let error = lab::Lab::attach(prefix)?.exec(side, command).exec();
+            let error = synmill_lab::Lab::attach(prefix)?.exec(side, command).exec();
             Err(error).context("cannot start `ip netns exec`")
         }
     }

@@ -2,31 +2,21 @@
 
 use std::ffi::OsString;
 use std::fs;
-use std::io::{BufRead as _, BufReader, Read};
 use std::os::unix::process::CommandExt as _;
-use std::path::{Path, PathBuf};
-use std::process::Stdio;
-use std::sync::mpsc::{self, Receiver, Sender};
-use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::path::Path;
 
-use anyhow::{Context as _, Result, bail};
-use nix::sys::signal::Signal;
-use xtask::lab::{Lab, LabOptions, SERVER_INTERFACE, SERVER_V4, SERVER_V6, Side};
+use anyhow::{Context as _, Result, bail, ensure};
+use synmill_lab::{
+    Interrupt, Lab, LabOptions, Process, SERVER_INTERFACE, SERVER_V4, SERVER_V6, Side, Words as _,
+    prerequisites, target,
+};
 
 use crate::bench::generator::Run;
 use crate::bench::peer::Peer;
 use crate::bench::scenario::{Case, PeerKind};
 use crate::bench::stage::{Stage, binary};
-use crate::prerequisites;
-use crate::process::{Group, Interrupt, cargo, target};
+use crate::build;
 
-/// The responder's first promise: from this line on it answers.
-const READY: &str = "ready";
-/// Longest wait for it.
-const READY_LIMIT: Duration = Duration::from_secs(30);
-/// Longest wait for the responder's end after SIGTERM.
-const END_LIMIT: Duration = Duration::from_secs(30);
 /// Bytes in the body that the demonstration serves.
 const BODY: u64 = 1024;
 /// Length of each measurement, and what is measured.
@@ -38,7 +28,7 @@ pub(crate) fn serve(arguments: &[OsString]) -> Result<()> {
     let binary = {
         let interrupt = Interrupt::install()?;
         prerequisites::ensure(&interrupt, &[prerequisites::BUILD])?;
-        build(&interrupt)?
+        build::synmill(&interrupt)?
     };
     let error = std::process::Command::new(&binary).arg("serve").args(arguments).exec();
     Err(error).with_context(|| format!("cannot start {}", binary.display()))
@@ -50,16 +40,17 @@ pub(crate) fn demonstration() -> Result<()> {
     prerequisites::root("run")?;
     let interrupt = Interrupt::install()?;
     prerequisites::ensure(&interrupt, &[prerequisites::BUILD, prerequisites::LAB, prerequisites::PEERS])?;
-    build_with_peers(&interrupt)?;
+    build::with_peers(&interrupt)?;
 
     heading("The lab: two network namespaces and a veth pair");
     let stage = Stage::up(&interrupt, Lab::DEMONSTRATION_PREFIX, LabOptions::default())?;
     let report = target()?.join("run.json");
-    let mut responder = Responder::start(&interrupt, &stage.lab, &binary("synmill")?, &report)?;
+    let responder = serve_in(&stage.lab, &report)?;
     for host in [SERVER_V4.to_owned(), format!("[{SERVER_V6}]")] {
-        curl(&interrupt, &stage.lab, &host)?;
+        curl(&stage.lab, &host)?;
     }
-    responder.stop(&interrupt)?;
+    heading("SIGTERM to the responder: it drains, closes and reports");
+    responder.stop()?;
     benchmark(&stage)?;
     drop(stage);
 
@@ -105,135 +96,42 @@ fn ratio(ours: f64, kernel: f64, doubts: &[String]) -> String {
     )
 }
 
-/// The release binary.
-pub(crate) fn build(interrupt: &Interrupt) -> Result<PathBuf> {
-    heading("The build");
-    interrupt.run(&mut cargo(["build", "--release", "--package", "synmill"]))?;
-    Ok(target()?.join("release/synmill"))
-}
-
-/// The release binary, and those of the servers that it is compared with.
-pub(crate) fn build_with_peers(interrupt: &Interrupt) -> Result<()> {
-    heading("The build");
-    let packages = ["--package", "synmill", "--package", "synmill-benches"];
-    interrupt.run(cargo(["build", "--release", "--bins"]).args(packages))
-}
-
-/// The kernel's client: two requests on one connection.
-fn curl(interrupt: &Interrupt, lab: &Lab, host: &str) -> Result<()> {
+/// Requests the body twice over one connection of the kernel's TCP.
+fn curl(lab: &Lab, host: &str) -> Result<()> {
     let url = format!("http://{host}/");
     heading(&format!("The kernel's client: curl {url} {url}"));
     let shape =
         "HTTP %{http_code}, %{size_download} bytes, %{num_connects} new connection(s), %{time_total} s\n";
-    let argv = [
-        "curl",
-        "--silent",
-        "--show-error",
-        "--max-time",
-        "10",
-        "--globoff",
-        "--write-out",
-        shape,
-        "--output",
-        "/dev/null",
-        &url,
-        "--output",
-        "/dev/null",
-        &url,
-    ];
-    let mut group = Group::spawn(lab.exec(Side::Client, argv).stdout(Stdio::piped()))?;
-    let status = interrupt.wait("curl's end", Duration::from_secs(30), || group.try_wait())?;
-    let mut said = String::new();
-    if let Some(stdout) = &mut group.child.stdout {
-        stdout.read_to_string(&mut said).context("reading curl's output")?;
-    }
-    print!("{said}");
-    if !status.success() {
-        bail!("curl failed: {status}");
-    }
-    let expected = [
-        format!("HTTP 200, {BODY} bytes, 1 new connection"),
-        format!("HTTP 200, {BODY} bytes, 0 new connection"),
-    ];
-    let kept =
+    let mut argv = "curl --silent --show-error --max-time 10 --globoff --write-out".words();
+    argv.push(shape);
+    argv.extend(["--output", "/dev/null", &url, "--output", "/dev/null", &url]);
+    let mut command = lab.exec(Side::Client, argv);
+    let mut curl = Process::spawn(command.process_group(0))?;
+    let status = curl.end()?;
+    print!("{}", curl.said());
+    ensure!(status.success(), "curl failed: {status}");
+    let expected = [1, 0].map(|new| format!("HTTP 200, {BODY} bytes, {new} new connection"));
+    let said = curl.said();
+    let is_kept =
         said.lines().count() == 2 && said.lines().zip(&expected).all(|(line, start)| line.starts_with(start));
-    if !kept {
-        bail!("two answers of {BODY} bytes on one connection were expected");
-    }
+    ensure!(is_kept, "expected two answers of {BODY} bytes over one connection");
     Ok(())
 }
 
-/// `synmill serve` in the lab, its output shown line by line.
-struct Responder {
-    group: Group,
-    shown: Vec<JoinHandle<()>>,
-}
-
-impl Responder {
-    fn start(interrupt: &Interrupt, lab: &Lab, binary: &Path, report: &Path) -> Result<Self> {
-        // One of an earlier run would pass for this one's.
-        if let Err(error) = fs::remove_file(report)
-            && error.kind() != std::io::ErrorKind::NotFound
-        {
-            return Err(error).with_context(|| format!("removing {}", report.display()));
-        }
-        let (v4, v6, body) = (format!("{SERVER_V4}:80"), format!("[{SERVER_V6}]:80"), format!("http:{BODY}"));
-        let options =
-            ["serve", "--interface", SERVER_INTERFACE, "--listen", &v4, "--listen", &v6, "--service", &body];
-        let mut argv: Vec<OsString> = vec![binary.into()];
-        argv.extend(options.map(OsString::from));
-        argv.extend(["--json".into(), report.into()]);
-        let mut command = lab.exec(Side::Server, argv);
-        heading(&format!("The responder: synmill {} --json {}", options.join(" "), report.display()));
-        let mut group = Group::spawn(command.stdout(Stdio::piped()).stderr(Stdio::piped()))?;
-
-        let (ready, is_ready) = mpsc::channel();
-        let mut shown = Vec::new();
-        shown.extend(group.child.stdout.take().map(|pipe| show(pipe, ready.clone())));
-        shown.extend(group.child.stderr.take().map(|pipe| show(pipe, ready)));
-        interrupt
-            .wait("the responder's `ready`", READY_LIMIT, || wait_ready(&mut group, &is_ready))
-            .context("the responder did not start")?;
-        Ok(Self { group, shown })
+/// Starts `synmill serve` in the lab, and prints its output line by line.
+fn serve_in(lab: &Lab, report: &Path) -> Result<Process> {
+    // An older report would pass for this run's.
+    if report.exists() {
+        fs::remove_file(report).with_context(|| format!("removing {}", report.display()))?;
     }
-
-    /// Asks it to end, and waits for its final table.
-    fn stop(&mut self, interrupt: &Interrupt) -> Result<()> {
-        heading("SIGTERM to the responder: it drains, closes and reports");
-        self.group.signal(Signal::SIGTERM)?;
-        let status = interrupt.wait("the responder's end", END_LIMIT, || self.group.try_wait())?;
-        for reader in self.shown.drain(..) {
-            // It cannot panic, and what it has shown is all that is wanted of it.
-            let _ = reader.join();
-        }
-        if !status.success() {
-            bail!("the responder failed: {status}");
-        }
-        Ok(())
-    }
-}
-
-fn wait_ready(group: &mut Group, is_ready: &Receiver<()>) -> Result<Option<()>> {
-    if is_ready.try_recv().is_ok() {
-        return Ok(Some(()));
-    }
-    if let Some(status) = group.try_wait()? {
-        bail!("it ended first: {status}");
-    }
-    Ok(None)
-}
-
-/// Prints what comes out of `pipe`, and tells when it is the line that says ready.
-fn show(pipe: impl Read + Send + 'static, ready: Sender<()>) -> JoinHandle<()> {
-    thread::spawn(move || {
-        for line in BufReader::new(pipe).lines().map_while(Result::ok) {
-            println!("  | {line}");
-            if line.starts_with(READY) {
-                // Nobody listens any more once the wait is over.
-                let _ = ready.send(());
-            }
-        }
-    })
+    let options = format!(
+        "serve --interface {SERVER_INTERFACE} --listen {SERVER_V4}:80 --listen [{SERVER_V6}]:80 --service http:{BODY} --json"
+    );
+    heading(&format!("The responder: synmill {options} {}", report.display()));
+    let mut command = lab.exec(Side::Server, [binary("synmill")?]);
+    let mut responder = Process::spawn_printing(command.args(options.words()).arg(report).process_group(0))?;
+    responder.until_line("ready").context("the responder did not start")?;
+    Ok(responder)
 }
 
 fn heading(text: &str) {

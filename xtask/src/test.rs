@@ -1,9 +1,9 @@
 //! `cargo xtask test`: every test there is.
 
 use anyhow::Result;
+use synmill_lab::{Interrupt, cargo, prerequisites};
 
-use crate::process::{Interrupt, cargo};
-use crate::{ebpf, prerequisites};
+use crate::ebpf;
 
 /// Runs every test; the runners' own lines are the report.
 pub(crate) fn run() -> Result<()> {

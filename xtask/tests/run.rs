@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
-use xtask::lab::{Lab, output};
+use synmill_lab::{Lab, output};
 
 /// Is a process running with this argument?
 fn is_running(argument: &str) -> bool {

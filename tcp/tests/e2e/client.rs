@@ -1,4 +1,4 @@
-//! Clients on the kernel's TCP: sockets opened at the client's end of the lab, and text whose hash is known.
+//! Clients on the kernel's TCP: sockets and curl at the client's end of the lab, and text with a known hash.
 
 use std::fs::File;
 use std::io::{BufWriter, Read, Write as _};
@@ -9,7 +9,7 @@ use std::thread;
 use std::time::Duration;
 
 use sha2::{Digest as _, Sha256};
-use xtask::lab::Side;
+use synmill_lab::Side;
 
 use crate::harness::Stage;
 
@@ -18,14 +18,14 @@ pub(crate) const MIB: u64 = 1 << 20;
 /// Longest silence in a transfer.
 const SILENCE: Duration = Duration::from_secs(30);
 
-/// Length and hash of some text.
+/// The length and the hash of a text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Digest {
     pub(crate) bytes: u64,
     pub(crate) sha256: [u8; 32],
 }
 
-/// Text that repeats nowhere: what a generator with 64 bits of state makes of a seed (xorshift, Marsaglia 2003).
+/// Text without repetitions, from a generator with 64 bits of state (xorshift, Marsaglia 2003).
 pub(crate) struct Text {
     state: u64,
     left: u64,
@@ -51,7 +51,7 @@ impl Read for Text {
     }
 }
 
-/// Reads to the end of the stream.
+/// Reads a stream to its end.
 pub(crate) fn digest(mut stream: impl Read) -> Digest {
     let (mut hash, mut bytes) = (Sha256::new(), 0);
     let mut buffer = vec![0; 64 * 1024];
@@ -65,7 +65,7 @@ pub(crate) fn digest(mut stream: impl Read) -> Digest {
     }
 }
 
-/// Writes text into a file.
+/// Writes a text into a file.
 pub(crate) fn write_file(path: &Path, text: &mut Text) {
     let mut file = BufWriter::new(File::create(path).unwrap());
     std::io::copy(text, &mut file).unwrap();
@@ -82,12 +82,12 @@ pub(crate) fn try_connect(stage: &Stage, address: &str) -> std::io::Result<TcpSt
     Ok(stream)
 }
 
-/// Connects from the client's end; it has to succeed.
+/// Connects from the client's end, which must succeed.
 pub(crate) fn connect(stage: &Stage, address: &str) -> TcpStream {
     try_connect(stage, address).unwrap_or_else(|error| panic!("connecting to {address}: {error}"))
 }
 
-/// Sends text and reads what comes back, both at once, to the end of both; our end closes first.
+/// Sends a text while it reads the answer, to the end of both streams. This end closes first.
 pub(crate) fn echo(stream: &TcpStream, seed: u64, bytes: u64) -> Digest {
     thread::scope(|scope| {
         scope.spawn(move || {
@@ -107,7 +107,7 @@ pub(crate) fn echo(stream: &TcpStream, seed: u64, bytes: u64) -> Digest {
     })
 }
 
-/// Sends one message over an echo connection and waits for it.
+/// Sends one message over an echo connection, and waits for it.
 pub(crate) fn say(mut stream: &TcpStream, message: &[u8]) {
     stream.write_all(message).expect("the peer takes the message");
     let mut answer = vec![0; message.len()];
@@ -115,10 +115,10 @@ pub(crate) fn say(mut stream: &TcpStream, message: &[u8]) {
     assert_eq!(answer, message);
 }
 
-/// The body that curl gets; the request has to succeed.
+/// Returns the body that curl fetches; the request must succeed.
 pub(crate) fn curl(stage: &Stage, url: &str) -> Digest {
-    let argv = ["curl", "--silent", "--show-error", "--fail", "--globoff", "--max-time", "120", url];
-    let mut child = stage.client(&argv).stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
+    let command = format!("curl --silent --show-error --fail --globoff --max-time 120 {url}");
+    let mut child = stage.client(&command).stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
     let body = digest(child.stdout.take().unwrap());
     let status = child.wait().unwrap();
     assert!(status.success(), "curl {url}: {status}");

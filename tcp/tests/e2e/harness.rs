@@ -1,22 +1,22 @@
-//! The stage of every test: a lab of its own, and the responder in it. Knows processes; never what is said over TCP.
+//! The stage of every test: a lab of its own, with synmill and the kernel's server in it.
 
 use std::fs;
-use std::io::{BufRead as _, BufReader, Read};
+use std::ops::Deref;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Output, Stdio};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::process::{Command, Output, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::{Pid, geteuid};
+use nix::sys::signal::Signal;
 use serde_json::Value;
-use xtask::lab::{Lab, LabOptions, SERVER_INTERFACE, Side};
+use synmill_lab::{
+    Attached, Lab, LabOptions, Process, SERVER_V4, SOURCES_V4, Side, Synmill, Words, last_json,
+};
 
 /// The command under test.
 pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_synmill");
-/// Longest wait for a process to start or end.
-pub(crate) const LIMIT: Duration = Duration::from_secs(30);
+/// Longest wait for a condition.
+const LIMIT: Duration = Duration::from_secs(30);
 
 /// Two cores are not enough for two tests at once.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
@@ -29,238 +29,255 @@ pub(crate) struct Stage {
 }
 
 impl Stage {
-    /// Waits for the test's turn and builds its lab. `name` is no other test's.
+    /// Waits for the test's turn and builds its lab. No other test has this name.
     pub(crate) fn new(name: &'static str) -> Self {
         Self::with(name, LabOptions::default())
     }
 
-    /// The same with options.
+    /// Waits for the test's turn and builds its lab with options. No other test has this name.
     pub(crate) fn with(name: &'static str, options: LabOptions) -> Self {
-        assert!(geteuid().is_root(), "this test makes network namespaces and AF_XDP sockets: run it as root");
-        // A test that failed has left nothing behind that the next one could see.
+        // A failed test leaves nothing behind that the next one could see.
         let turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
         let lab = Lab::up(&format!("smt-{name}"), options).expect("the lab comes up");
         Self { lab, name, _turn: turn }
     }
 
-    /// A command at the client's end.
-    pub(crate) fn client(&self, argv: &[&str]) -> Command {
-        self.lab.exec(Side::Client, argv)
+    /// Returns a command at the client's end.
+    pub(crate) fn client(&self, command: &(impl Words + ?Sized)) -> Command {
+        self.lab.exec(Side::Client, command.words())
     }
 
-    /// What a command at the client's end prints; it has to succeed.
-    pub(crate) fn ask(&self, argv: &[&str]) -> String {
-        self.lab.output(Side::Client, argv).unwrap()
+    /// Returns the standard output of a command at the client's end, which must succeed.
+    pub(crate) fn ask(&self, command: &(impl Words + ?Sized)) -> String {
+        self.lab.output(Side::Client, command).unwrap()
     }
 
-    /// A command at the server's end that has to succeed.
-    pub(crate) fn at_server(&self, argv: &[&str]) -> String {
-        self.lab.output(Side::Server, argv).unwrap()
+    /// Returns the standard output of a command at the server's end, which must succeed.
+    pub(crate) fn at_server(&self, command: &(impl Words + ?Sized)) -> String {
+        self.lab.output(Side::Server, command).unwrap()
     }
 
-    /// A file of the test's own, which does not exist yet.
+    /// Adds nft's rules at an end.
+    pub(crate) fn rules(&self, side: Side, rules: &str) {
+        self.lab.output(side, &["nft", rules]).unwrap();
+    }
+
+    /// Returns the path of a file of the test's own, which does not exist yet.
     pub(crate) fn file(&self, suffix: &str) -> PathBuf {
         let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{}-{suffix}", self.name));
-        match fs::remove_file(&path) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                panic!("{}: {error}", path.display())
-            }
-            _ => path,
+        if path.exists() {
+            fs::remove_file(&path).unwrap();
         }
+        path
     }
 
-    /// Is an XDP program on the server's interface?
-    pub(crate) fn is_attached(&self) -> bool {
-        self.at_server(&["ip", "-details", "link", "show", SERVER_INTERFACE]).contains("xdp")
+    /// Returns whether an XDP program is on an end's interface.
+    pub(crate) fn is_attached(&self, side: Side) -> bool {
+        self.lab.attached(side).unwrap() != Attached::Nothing
     }
 
-    /// A counter of the client's kernel, by its name in /proc/net/snmp's TCP lines.
-    pub(crate) fn kernel_tcp(&self, name: &str) -> u64 {
-        self.kernel_tcp_at(Side::Client, name)
+    /// Returns a TCP counter of the kernel at an end, by its name in /proc/net/snmp.
+    pub(crate) fn kernel_tcp(&self, side: Side, name: &str) -> u64 {
+        self.lab.tcp_counter(side, name).unwrap()
     }
 
-    /// The same of the kernel at either end.
-    pub(crate) fn kernel_tcp_at(&self, side: Side, name: &str) -> u64 {
-        let text = self.lab.output(side, &["cat", "/proc/net/snmp"]).unwrap();
-        let mut lines = text.lines().filter_map(|line| line.strip_prefix("Tcp: "));
-        let (names, values) = (lines.next().unwrap(), lines.next().unwrap());
-        let found = names.split(' ').zip(values.split(' ')).find(|(known, _)| *known == name);
-        found.unwrap_or_else(|| panic!("no counter {name} in {names}")).1.parse().unwrap()
+    /// Starts `synmill serve` with these options at the server's end, and waits until it is ready.
+    pub(crate) fn serve(&self, options: &(impl Words + ?Sized)) -> Program {
+        // The test run may ignore SIGHUP, as under nohup.
+        let command = [&["env", "--default-signal=HUP", BINARY, "serve"], &options.words()[..]].concat();
+        let report = self.file("serve.json");
+        let mut serve = Synmill::start(&self.lab, Side::Server, &command, &report).unwrap();
+        serve.process.until_line("ready").unwrap();
+        Program(serve)
+    }
+
+    /// Starts `synmill bench` with these options at the client's end, towards port 80 of the server's IPv4 address, from the lab's
+    /// IPv4 sources.
+    pub(crate) fn generator(&self, options: &(impl Words + ?Sized)) -> Program {
+        let target = format!("{SERVER_V4}:80");
+        let towards = ["--target", &target, "--source", SOURCES_V4];
+        self.generator_to(&[&towards[..], &options.words()].concat())
+    }
+
+    /// Starts `synmill bench` at the client's end, with targets and sources among the options.
+    pub(crate) fn generator_to(&self, options: &(impl Words + ?Sized)) -> Program {
+        let command = [&[BINARY, "bench"], &options.words()[..]].concat();
+        let report = self.file("bench.json");
+        Program(Synmill::start(&self.lab, Side::Client, &command, &report).unwrap())
+    }
+
+    /// Runs a generator to its end; see [`Stage::generator`].
+    pub(crate) fn bench(&self, options: &(impl Words + ?Sized)) -> Run {
+        self.generator(options).end()
+    }
+
+    /// Starts the benchmarks' server on the kernel's TCP, on port 80 of the server's IPv4 address, and waits until it listens.
+    pub(crate) fn kernel_server(&self, service: &str) -> KernelServer {
+        self.kernel_server_at(service, &[&format!("{SERVER_V4}:80")])
+    }
+
+    /// Starts the benchmarks' server on the kernel's TCP at these addresses and ports, and waits until it listens.
+    pub(crate) fn kernel_server_at(&self, service: &str, addresses: &[&str]) -> KernelServer {
+        let binary = Path::new(BINARY).with_file_name("synmill-kernel-server");
+        assert!(binary.exists(), "{} is missing: cargo build --package synmill-benches", binary.display());
+        let mut argv = vec![binary.to_str().unwrap(), "--service", service, "--cores", "0"];
+        argv.extend(addresses.iter().flat_map(|address| ["--listen", address]));
+        let mut process = Process::spawn(&mut self.lab.exec(Side::Server, argv)).unwrap();
+        process.until_line("ready").unwrap();
+        KernelServer(process)
     }
 }
 
-/// `synmill serve` at the server's end of the lab. Killed when dropped before its end.
-pub(crate) struct Server {
-    process: Process,
-    report: PathBuf,
-}
+/// A running synmill, which is killed if it is dropped before its end.
+pub(crate) struct Program(Synmill);
 
-impl Server {
-    /// Starts it with these options beside the interface and the report, and waits until it says ready.
-    pub(crate) fn start(stage: &Stage, arguments: &[&str]) -> Self {
-        let report = stage.file("report.json");
-        // The tests themselves may run under nohup.
-        let mut argv = vec!["env", "--default-signal=HUP", BINARY, "serve", "--interface", SERVER_INTERFACE];
-        argv.extend(["--json", report.to_str().unwrap()]);
-        argv.extend(arguments);
-        let mut process = Process::spawn(&mut stage.lab.exec(Side::Server, argv));
-        until("the responder is ready", LIMIT, || {
-            assert!(process.status().is_none(), "the responder ended:\n{}", process.said());
-            process.said().lines().any(|line| line.starts_with("ready"))
-        });
-        Self { process, report }
+impl Program {
+    pub(crate) fn pid(&self) -> u32 {
+        self.0.process.pid()
     }
 
-    /// Asks it to end with SIGTERM, and waits for a good end.
-    pub(crate) fn stop(self, stage: &Stage) -> Report {
-        self.signal(Signal::SIGTERM);
-        self.finish(stage)
+    /// Returns the lines of both outputs so far.
+    pub(crate) fn said(&self) -> String {
+        self.0.process.said()
     }
 
     pub(crate) fn signal(&self, signal: Signal) {
-        self.process.signal(signal);
+        self.0.process.signal(signal).unwrap();
     }
 
-    /// Its process's number.
-    pub(crate) fn pid(&self) -> u32 {
-        self.process.pid()
+    /// Waits until it has said this.
+    pub(crate) fn until_said(&mut self, part: &str) {
+        self.0.process.until_said(part).unwrap();
     }
 
-    /// Both of its outputs so far.
-    pub(crate) fn said(&self) -> String {
-        self.process.said()
+    /// Sends SIGTERM, and waits for an end as [`Program::finish`] wants it.
+    pub(crate) fn stop(self) -> Run {
+        Run(self.0.stop().unwrap())
     }
 
-    /// Waits for an end that was asked for: it has to end well, with accounts that close, and leave nothing on its interface.
-    pub(crate) fn finish(mut self, stage: &Stage) -> Report {
-        let status = self.process.end();
-        let said = self.process.said();
-        assert!(status.success(), "{status}:\n{said}");
-        assert!(!stage.is_attached(), "an XDP program is left on the interface");
-        let text =
-            fs::read_to_string(&self.report).unwrap_or_else(|error| panic!("no report: {error}\n{said}"));
-        let report = Report(serde_json::from_str(&text).expect("the report is JSON"));
-        assert_eq!(report.0["accounts"]["closed"], Value::Bool(true), "{text}\n{said}");
-        report
+    /// Waits for a good end, with accounts that close and no XDP program left behind.
+    pub(crate) fn finish(self) -> Run {
+        Run(self.0.finish().unwrap())
     }
 
-    /// Ends it as the kernel does when it has to.
-    pub(crate) fn kill(mut self) {
-        self.process.signal(Signal::SIGKILL);
-        assert!(!self.process.end().success());
+    /// Waits for the end, good or not. No XDP program may be left behind, and the accounts of a report must close.
+    pub(crate) fn end(self) -> Run {
+        Run(self.0.end().unwrap())
     }
 
-    /// Waits for its end, good or not.
-    pub(crate) fn end(mut self) -> (ExitStatus, String) {
-        let status = self.process.end();
-        (status, self.process.said())
+    /// Sends SIGKILL and waits for the end.
+    pub(crate) fn kill(self) {
+        self.0.kill().unwrap();
     }
 }
 
-/// What `--json` wrote.
-pub(crate) struct Report(Value);
+/// A run of synmill that has ended.
+pub(crate) struct Run(synmill_lab::Run);
 
-impl Report {
-    /// A counter by its name.
-    pub(crate) fn count(&self, name: &str) -> u64 {
-        let value = self.0["counters"].get(name).or_else(|| self.0["drops"].get(name));
-        value.and_then(Value::as_u64).unwrap_or_else(|| panic!("no counter {name} in {}", self.0))
+impl Deref for Run {
+    type Target = synmill_lab::Run;
+
+    fn deref(&self) -> &Self::Target {
+        &self.0
+    }
+}
+
+impl Run {
+    /// Checks that the run was as asked: exit status 0.
+    pub(crate) fn good(self) -> Self {
+        assert!(self.status.success(), "{}:\n{}", self.status, self.said);
+        self
     }
 
-    /// Connections whose both ends have closed: over, or in TIME-WAIT where ours was the first to close.
+    /// Checks that the run was as asked, apart from its rate, which a busy machine may miss.
+    pub(crate) fn fulfilled(self) -> Self {
+        Self(self.0.fulfilled().unwrap())
+    }
+
+    /// Checks that the run ended with this exit status, and said this.
+    pub(crate) fn fails_with(self, status: i32, part: &str) -> Self {
+        assert_eq!(self.status.code(), Some(status), "{}", self.said);
+        assert!(self.said.contains(part), "not said: {part}\n{}", self.said);
+        self
+    }
+
+    /// Returns a value of the report by its path (`/connections/established`), or a counter or drop by its name.
+    pub(crate) fn value(&self, path: &str) -> &Value {
+        self.at(path).unwrap()
+    }
+
+    /// Returns a count of the report, found as by [`Run::value`].
+    pub(crate) fn count(&self, path: &str) -> u64 {
+        self.0.count(path).unwrap()
+    }
+
+    /// Returns a number of the report, found as by [`Run::value`].
+    pub(crate) fn number(&self, path: &str) -> f64 {
+        self.value(path).as_f64().unwrap_or_else(|| panic!("{path} is no number: {}", self.report))
+    }
+
+    /// Returns the connections that synmill opened within the measured time.
+    pub(crate) fn started(&self) -> u64 {
+        self.count("/connections/started")
+    }
+
+    /// Returns the connections that both ends have closed, those in TIME-WAIT included.
     pub(crate) fn closed(&self) -> u64 {
         self.count("ended_closed") + self.count("curr_time_wait")
     }
-}
 
-/// A child whose output is collected while it runs. Killed when dropped before its end.
-pub(crate) struct Process {
-    child: Child,
-    said: Arc<Mutex<String>>,
-    readers: Vec<JoinHandle<()>>,
-    ended: Option<ExitStatus>,
-}
-
-impl Process {
-    pub(crate) fn spawn(command: &mut Command) -> Self {
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = command.spawn().expect("the process starts");
-        let said = Arc::new(Mutex::new(String::new()));
-        let readers = vec![
-            collect(child.stdout.take().unwrap(), Arc::clone(&said)),
-            collect(child.stderr.take().unwrap(), Arc::clone(&said)),
-        ];
-        Self { child, said, readers, ended: None }
+    /// Returns the connections that failed for this cause.
+    pub(crate) fn failed(&self, cause: &str) -> u64 {
+        self.count(&format!("/connections/failed/{cause}"))
     }
 
-    /// Both of its outputs so far, by lines.
-    pub(crate) fn said(&self) -> String {
-        self.said.lock().unwrap().clone()
-    }
-
-    pub(crate) fn pid(&self) -> u32 {
-        self.child.id()
-    }
-
-    pub(crate) fn signal(&self, signal: Signal) {
-        let pid = Pid::from_raw(self.child.id().try_into().unwrap());
-        kill(pid, signal).expect("the process is there");
-    }
-
-    /// How it ended, once it has.
-    pub(crate) fn status(&mut self) -> Option<ExitStatus> {
-        if self.ended.is_none() {
-            self.ended = self.child.try_wait().unwrap();
-        }
-        self.ended
-    }
-
-    /// Waits for its end, and for the last of its output.
-    pub(crate) fn end(&mut self) -> ExitStatus {
-        let deadline = Instant::now() + LIMIT;
-        let status = loop {
-            if let Some(status) = self.status() {
-                break status;
-            }
-            assert!(Instant::now() < deadline, "still running after {LIMIT:?}:\n{}", self.said());
-            thread::sleep(Duration::from_millis(5));
-        };
-        for reader in self.readers.drain(..) {
-            reader.join().unwrap();
-        }
-        status
+    /// Checks that every started connection of a generator is in one account.
+    pub(crate) fn accounts_close(&self) {
+        assert_eq!(self.value("/accounts/closed"), &Value::Bool(true), "{}", self.said);
+        let failed = |causes: &[&str]| causes.iter().map(|cause| self.failed(cause)).sum::<u64>();
+        let before = failed(&["refused", "connect_timed_out", "unreachable", "connect_cut"]);
+        let after = failed(&["reset_by_peer", "bad_response", "timed_out", "cut"]);
+        let established = self.count("/connections/established");
+        assert_eq!(self.started(), established + before, "{}", self.report);
+        assert_eq!(established, self.count("/connections/closed") + after, "{}", self.report);
     }
 }
 
-impl Drop for Process {
-    fn drop(&mut self) {
-        if self.status().is_none() {
-            let _ = self.child.kill();
-            let _ = self.child.wait();
-        }
+/// A running server on the kernel's TCP, which is killed if it is dropped before its end.
+pub(crate) struct KernelServer(Process);
+
+impl KernelServer {
+    /// Sends SIGKILL and waits for the end.
+    pub(crate) fn kill(self) {
+        self.0.kill().unwrap();
+    }
+
+    /// Sends SIGTERM, and returns the counts that the server prints.
+    pub(crate) fn stop(self) -> Value {
+        last_json(&self.0.stop().unwrap()).unwrap()
     }
 }
 
-fn collect(pipe: impl Read + Send + 'static, into: Arc<Mutex<String>>) -> JoinHandle<()> {
-    thread::spawn(move || {
-        for line in BufReader::new(pipe).lines().map_while(Result::ok) {
-            let mut said = into.lock().unwrap();
-            said.push_str(&line);
-            said.push('\n');
-        }
-    })
+/// Waits until a condition is true.
+pub(crate) fn until(what: &str, mut condition: impl FnMut() -> bool) {
+    synmill_lab::until(what, LIMIT, || Ok(condition())).unwrap();
 }
 
-/// Waits for a condition, but not for ever.
-pub(crate) fn until(what: &str, limit: Duration, mut condition: impl FnMut() -> bool) {
-    let deadline = Instant::now() + limit;
-    while !condition() {
-        assert!(Instant::now() < deadline, "not after {limit:?}: {what}");
-        thread::sleep(Duration::from_millis(10));
-    }
-}
-
-/// Runs a command that ends of itself, to its end.
+/// Runs a command to its end.
 pub(crate) fn run(command: &mut Command) -> Output {
     command.stdin(Stdio::null()).output().expect("the command starts")
+}
+
+/// Runs a command at an end, and checks that it refuses: it ends by itself with this exit status, and prints one line, an error that
+/// contains each of `parts`.
+pub(crate) fn refused(stage: &Stage, side: Side, argv: &[&str], code: i32, parts: &[&str]) {
+    let mut process = Process::spawn(&mut stage.lab.exec(side, argv)).unwrap();
+    let status = process.end().unwrap();
+    let said = process.said();
+    assert_eq!(status.code(), Some(code), "{argv:?}:\n{said}");
+    assert!(process.printed().is_empty(), "{argv:?}: it has begun:\n{said}");
+    assert!(said.starts_with("error: ") && said.lines().count() == 1, "{argv:?} is worth one line:\n{said}");
+    for part in parts {
+        assert!(said.contains(part), "{argv:?}: no `{part}` in:\n{said}");
+    }
 }

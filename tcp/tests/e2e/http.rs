@@ -1,13 +1,14 @@
-//! HTTP with curl and by hand: both families, every size, several requests on a connection, requests that are refused.
+//! HTTP with curl and with plain sockets: both families, every size, several requests on a connection, refused requests.
 
 use std::io::{Read as _, Write as _};
 use std::net::Shutdown;
 use std::thread;
 
 use synmill_engine::service::pattern;
+use synmill_lab::Words as _;
 
 use crate::client::{MIB, Text, connect, curl, digest, write_file};
-use crate::harness::{Server, Stage};
+use crate::harness::Stage;
 
 const HOSTS: [&str; 2] = ["198.18.0.2", "[fd00:18::2]"];
 
@@ -15,12 +16,8 @@ const HOSTS: [&str; 2] = ["198.18.0.2", "[fd00:18::2]"];
 fn bodies_of_0_1_and_1_mib_arrive_intact() {
     let stage = Stage::new("sizes");
     let sizes = [("80", 0), ("81", 1), ("82", MIB)];
-    let listen: Vec<String> = HOSTS
-        .iter()
-        .flat_map(|host| sizes.map(|(port, bytes)| format!("--listen={host}:{port}=http:{bytes}")))
-        .collect();
-    let arguments: Vec<&str> = listen.iter().map(String::as_str).collect();
-    let server = Server::start(&stage, &arguments);
+    let listen = |host| sizes.map(|(port, bytes)| format!(" --listen {host}:{port}=http:{bytes}")).concat();
+    let server = stage.serve(&HOSTS.map(listen).concat());
     for host in HOSTS {
         for (port, bytes) in sizes {
             let mut body = vec![0; usize::try_from(bytes).unwrap()];
@@ -28,7 +25,7 @@ fn bodies_of_0_1_and_1_mib_arrive_intact() {
             assert_eq!(curl(&stage, &format!("http://{host}:{port}/")), digest(&body[..]), "{host}:{port}");
         }
     }
-    let report = server.stop(&stage);
+    let report = server.stop();
     assert_eq!(report.count("passive_opens"), 6);
     assert_eq!(report.count("estab_resets"), 0);
 }
@@ -40,45 +37,43 @@ fn a_file_of_100_mib_arrives_intact_over_both_families() {
     let text = || Text::new(1, 100 * MIB);
     write_file(&file, &mut text());
     let service = format!("http-file:{}", file.display());
-    let arguments = ["--listen", "198.18.0.2:80", "--listen", "[fd00:18::2]:80", "--service", &service];
-    let server = Server::start(&stage, &arguments);
+    let listen = ["--listen", "198.18.0.2:80", "--listen", "[fd00:18::2]:80"];
+    let server = stage.serve(&[&listen[..], &["--service", &service]].concat());
     let sent = digest(text());
     for host in HOSTS {
         assert_eq!(curl(&stage, &format!("http://{host}/")), sent, "{host}");
     }
-    server.stop(&stage);
+    server.stop();
     std::fs::remove_file(file).unwrap();
 }
 
 #[test]
 fn one_connection_serves_several_requests() {
     let stage = Stage::new("keep");
-    let arguments = ["--listen", "198.18.0.2:80", "--listen", "[fd00:18::2]:80", "--service", "http:1024"];
-    let server = Server::start(&stage, &arguments);
+    let server = stage.serve("--listen 198.18.0.2:80 --listen [fd00:18::2]:80 --service http:1024");
     for host in HOSTS {
         let url = format!("http://{host}/");
-        let mut argv = vec!["curl", "--silent", "--show-error", "--globoff", "--max-time", "10"];
+        let mut argv = "curl --silent --show-error --globoff --max-time 10".words();
         argv.extend(["--write-out", "%{http_code} %{size_download} %{num_connects}\n"]);
         for _ in 0..3 {
             argv.extend(["--output", "/dev/null", &url]);
         }
         assert_eq!(stage.ask(&argv), "200 1024 1\n200 1024 0\n200 1024 0\n");
     }
-    assert_eq!(server.stop(&stage).count("passive_opens"), 2);
+    assert_eq!(server.stop().count("passive_opens"), 2);
 }
 
 #[test]
 fn head_announces_the_body_and_sends_none() {
     let stage = Stage::new("head");
-    let server = Server::start(&stage, &["--listen", "198.18.0.2:80=http:1000"]);
-    let head =
-        stage.ask(&["curl", "--silent", "--show-error", "--max-time", "10", "--head", "http://198.18.0.2/"]);
+    let server = stage.serve("--listen 198.18.0.2:80=http:1000");
+    let head = stage.ask("curl --silent --show-error --max-time 10 --head http://198.18.0.2/");
     assert!(head.starts_with("HTTP/1.1 200 OK\r\n"), "{head}");
     assert!(head.to_ascii_lowercase().contains("content-length: 1000\r\n"), "{head}");
-    server.stop(&stage);
+    server.stop();
 }
 
-/// All that comes back for these bytes, sent in pieces of at most `piece`, when the client then says no more.
+/// Sends these bytes in pieces of at most `piece`, closes, and returns the whole answer.
 fn answer(stage: &Stage, request: &[u8], piece: usize) -> String {
     let stream = connect(stage, "198.18.0.2:80");
     let mut answer = Vec::new();
@@ -97,7 +92,7 @@ fn answer(stage: &Stage, request: &[u8], piece: usize) -> String {
 #[test]
 fn what_is_refused_gets_its_status_and_an_end() {
     let stage = Stage::new("errors");
-    let server = Server::start(&stage, &["--listen", "198.18.0.2:80=http:1024"]);
+    let server = stage.serve("--listen 198.18.0.2:80=http:1024");
     let long = "x".repeat(20_000);
     let requests = [
         ("400 Bad Request", "garbage\r\n\r\n".to_owned()),
@@ -108,14 +103,14 @@ fn what_is_refused_gets_its_status_and_an_end() {
         ("505 HTTP Version Not Supported", "GET / HTTP/2.0\r\nHost: lab\r\n\r\n".to_owned()),
     ];
     for (status, request) in &requests {
-        // What follows a refused request is not answered.
+        // The server does not answer a request after a refused one.
         let request = format!("{request}GET / HTTP/1.1\r\nHost: lab\r\n\r\n");
         let answer = answer(&stage, request.as_bytes(), usize::MAX);
         assert!(answer.starts_with(&format!("HTTP/1.1 {status}\r\n")), "{status}: {answer}");
         assert!(answer.contains("\r\nContent-Length: 0\r\n"), "{answer}");
         assert!(answer.ends_with("\r\n\r\n") && answer.matches("HTTP/1.1").count() == 1, "{answer}");
     }
-    let report = server.stop(&stage);
+    let report = server.stop();
     assert_eq!((report.closed(), report.count("out_rsts")), (requests.len() as u64, 0));
 }
 
@@ -123,7 +118,7 @@ fn what_is_refused_gets_its_status_and_an_end() {
 fn requests_in_a_row_are_all_answered_wherever_they_are_cut() {
     const COUNT: usize = 300;
     let stage = Stage::new("pipeline");
-    let server = Server::start(&stage, &["--listen", "198.18.0.2:80=http:100"]);
+    let server = stage.serve("--listen 198.18.0.2:80=http:100");
     let request = "GET / HTTP/1.1\r\nHost: lab\r\n\r\n";
     let one = answer(&stage, request.as_bytes(), usize::MAX);
     assert!(one.starts_with("HTTP/1.1 200 OK\r\n"), "{one}");
@@ -131,5 +126,5 @@ fn requests_in_a_row_are_all_answered_wherever_they_are_cut() {
         let all = answer(&stage, request.repeat(COUNT).as_bytes(), piece);
         assert!(all == one.repeat(COUNT), "{} bytes for {COUNT} of {}", all.len(), one.len());
     }
-    assert_eq!(server.stop(&stage).closed(), 3);
+    assert_eq!(server.stop().closed(), 3);
 }

@@ -1,11 +1,11 @@
-//! wrk, with and without keep-alive: every request is answered.
+//! wrk, with and without keep-alive: synmill answers every request.
 
-use crate::harness::{Server, Stage, run};
+use crate::harness::{Stage, run};
 
-/// What wrk says of two seconds with 64 connections: requests answered. One error fails the test.
+/// Runs wrk for two seconds with 64 connections, and returns the answered requests. One error fails the test.
 fn wrk(stage: &Stage, options: &[&str]) -> u64 {
-    let argv = [&["wrk", "--threads", "1", "--connections", "64", "--duration", "2s"], options].concat();
-    let output = run(&mut stage.client(&[&argv[..], &["http://198.18.0.2/"]].concat()));
+    let mut command = stage.client("wrk --threads 1 --connections 64 --duration 2s");
+    let output = run(command.args(options).arg("http://198.18.0.2/"));
     let said = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{}{said}", String::from_utf8_lossy(&output.stderr));
     assert!(!said.contains("Socket errors") && !said.contains("Non-2xx"), "{said}");
@@ -16,17 +16,17 @@ fn wrk(stage: &Stage, options: &[&str]) -> u64 {
 #[test]
 fn wrk_with_keep_alive_sees_no_error() {
     let stage = Stage::new("wrk");
-    let server = Server::start(&stage, &["--listen", "198.18.0.2:80", "--service", "http:1024"]);
+    let server = stage.serve("--listen 198.18.0.2:80 --service http:1024");
     let requests = wrk(&stage, &[]);
     assert!(requests > 100, "{requests} requests");
-    server.stop(&stage);
+    server.stop();
 }
 
 #[test]
 fn wrk_with_a_connection_a_request_sees_no_error() {
     let stage = Stage::new("wrkclose");
-    let server = Server::start(&stage, &["--listen", "198.18.0.2:80", "--service", "http:1024"]);
+    let server = stage.serve("--listen 198.18.0.2:80 --service http:1024");
     let requests = wrk(&stage, &["--header", "Connection: close"]);
     assert!(requests > 100, "{requests} requests");
-    assert!(server.stop(&stage).count("passive_opens") >= requests);
+    assert!(server.stop().count("passive_opens") >= requests);
 }

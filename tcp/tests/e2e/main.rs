@@ -1,5 +1,5 @@
-//! End to end: `synmill serve` on real AF_XDP rings in a lab of two namespaces, with the kernel's TCP as the client.
-//! Needs root, and the packages that `cargo xtask test` sees to.
+//! End to end: `synmill serve` and `synmill bench` on AF_XDP rings in a lab of two namespaces, with the kernel's TCP as the peer.
+//! Needs root, and the packages that `cargo xtask test` installs.
 
 mod bench;
 mod client;
@@ -13,7 +13,5 @@ mod loss;
 mod neighbours;
 mod queues;
 mod refusals;
-#[path = "../../src/face/report/documented/schema.rs"]
-mod schema;
 mod streams;
 mod vlan;

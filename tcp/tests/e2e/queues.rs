@@ -1,33 +1,33 @@
-//! Several queues, two workers, and flows that change the queue they arrive on.
+//! Several queues, two workers, and flows that change their queue.
 
 use std::net::TcpStream;
 use std::thread;
 
-use xtask::lab::{CLIENT_INTERFACE, LabOptions};
+use synmill_lab::{CLIENT_INTERFACE, LabOptions, Side};
 
 use crate::client::{MIB, Text, connect, digest, echo, say};
-use crate::harness::{Server, Stage};
+use crate::harness::Stage;
 use crate::loss;
 
 const FOUR_QUEUES: LabOptions = LabOptions { queues: 4, mtu: 1500, checksum_offload: false };
-const SERVE: [&str; 6] = ["--queues", "0-3", "--workers", "2", "--listen", "198.18.0.2:7=echo"];
+const SERVE: &str = "--queues 0-3 --workers 2 --listen 198.18.0.2:7=echo";
 
 #[test]
 fn flows_that_hop_queues_go_on() {
     let stage = Stage::with("hop", FOUR_QUEUES);
-    let server = Server::start(&stage, &SERVE);
+    let server = stage.serve(SERVE);
     let streams: Vec<TcpStream> = (0..64).map(|_| connect(&stage, "198.18.0.2:7")).collect();
-    // With fewer queues to send on, the client's flows all move, and with more they spread again.
+    // With fewer TX queues the client's flows move to the rest, and with more they spread again.
     for queues in ["4", "1", "4", "2"] {
-        stage.ask(&["ethtool", "-L", CLIENT_INTERFACE, "tx", queues]);
+        stage.ask(&format!("ethtool -L {CLIENT_INTERFACE} tx {queues}"));
         for (number, stream) in streams.iter().enumerate() {
             say(stream, format!("{queues} queues, connection {number}").as_bytes());
         }
     }
     drop(streams);
-    let report = server.stop(&stage);
+    let report = server.stop();
     assert!(report.count("frames_handed_out") > 0, "no flow changed its worker");
-    // A frame that finds its owner's inbox full is a drop, and has not been handed out.
+    // A frame for a full inbox is a drop, and does not count as handed out.
     assert_eq!(report.count("frames_handed_out"), report.count("frames_handed_in"));
     assert_eq!((report.count("passive_opens"), report.closed()), (64, 64));
     assert_eq!(report.count("out_rsts"), 0);
@@ -36,7 +36,7 @@ fn flows_that_hop_queues_go_on() {
 #[test]
 fn two_workers_echo_100_mib_each_intact() {
     let stage = Stage::with("twoworkers", FOUR_QUEUES);
-    let server = Server::start(&stage, &SERVE);
+    let server = stage.serve(SERVE);
     thread::scope(|scope| {
         for seed in 0..2 {
             let stage = &stage;
@@ -46,7 +46,7 @@ fn two_workers_echo_100_mib_each_intact() {
             });
         }
     });
-    let report = server.stop(&stage);
+    let report = server.stop();
     assert_eq!((report.count("in_bytes"), report.count("out_bytes")), (200 * MIB, 200 * MIB));
     assert_eq!(report.closed(), 2);
 }
@@ -54,9 +54,9 @@ fn two_workers_echo_100_mib_each_intact() {
 #[test]
 fn retransmissions_on_another_queue_reach_their_flow() {
     let stage = Stage::with("rehash", FOUR_QUEUES);
-    stage.ask(&["sysctl", "-q", "-w", "net.core.txrehash=1"]);
-    let server = Server::start(&stage, &SERVE);
-    loss::set(&stage, 5);
+    stage.ask("sysctl -q -w net.core.txrehash=1");
+    let server = stage.serve(SERVE);
+    loss::set(&stage, Side::Client, 5);
     thread::scope(|scope| {
         for seed in 0..16 {
             let stage = &stage;
@@ -67,5 +67,5 @@ fn retransmissions_on_another_queue_reach_their_flow() {
         }
     });
     loss::clear(&stage);
-    assert_eq!(server.stop(&stage).count("passive_opens"), 16);
+    assert_eq!(server.stop().count("passive_opens"), 16);
 }

@@ -1,41 +1,30 @@
-//! Every way to be refused that a veth pair can produce: one line, what and how to fix it, and nothing attached.
+//! Every refusal that a veth pair can produce: one line with a fix, and nothing left attached.
 
 use std::fs;
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
-use xtask::lab::{LabOptions, SERVER_INTERFACE, Side};
+use synmill_lab::{LabOptions, SERVER_INTERFACE, Side};
 
-use crate::harness::{BINARY, Process, Server, Stage};
+use crate::harness::{BINARY, Stage, refused};
 
-/// Wrong usage.
+/// The exit status of wrong usage.
 const USAGE: i32 = 2;
-/// A failure at run time.
+/// The exit status of a failure at run time.
 const RUN_TIME: i32 = 1;
 
 const LISTEN: [&str; 4] = ["--interface", SERVER_INTERFACE, "--listen", "198.18.0.2:80"];
 
-/// Runs `argv` at the server's end: it has to end by itself with `code`, and say one line that holds each of `parts`.
-fn refused(stage: &Stage, argv: &[&str], code: i32, parts: &[&str]) {
-    let mut process = Process::spawn(&mut stage.lab.exec(Side::Server, argv));
-    let status = process.end();
-    let said = process.said();
-    assert_eq!(status.code(), Some(code), "{argv:?}:\n{said}");
-    assert_eq!(said.lines().count(), 1, "{argv:?} is worth one line:\n{said}");
-    for part in parts {
-        assert!(said.contains(part), "{argv:?}: no `{part}` in:\n{said}");
-    }
+/// Checks that `synmill serve` refuses these options.
+fn serve_refused(stage: &Stage, options: &[&str], code: i32, parts: &[&str]) {
+    refused(stage, Side::Server, &[&[BINARY, "serve"], options].concat(), code, parts);
 }
 
-/// The same for `synmill serve` with these arguments.
-fn serve_refused(stage: &Stage, arguments: &[&str], code: i32, parts: &[&str]) {
-    refused(stage, &[&[BINARY, "serve"], arguments].concat(), code, parts);
-}
-
-/// The same for arguments beside an interface and a listener that are good.
-fn option_refused(stage: &Stage, arguments: &[&str], code: i32, parts: &[&str]) {
-    serve_refused(stage, &[&LISTEN[..], arguments].concat(), code, parts);
+/// Checks that `synmill serve` refuses these options beside a good interface and a good listener.
+fn option_refused(stage: &Stage, options: &str, code: i32, parts: &[&str]) {
+    let options: Vec<&str> = LISTEN.into_iter().chain(options.split_whitespace()).collect();
+    serve_refused(stage, &options, code, parts);
 }
 
 #[test]
@@ -55,51 +44,51 @@ fn wrong_usage() {
     ] {
         serve_refused(&stage, &["--interface", SERVER_INTERFACE, "--listen", listen], USAGE, parts);
     }
-    option_refused(&stage, &["--listen", "198.18.0.2:80"], USAGE, &["198.18.0.2:80", "twice"]);
-    option_refused(&stage, &["--workers", "0"], USAGE, &["--workers"]);
-    option_refused(&stage, &["--workers", "2", "--cores", "0"], USAGE, &["core"]);
-    option_refused(&stage, &["--rss-key", "6d:5a"], USAGE, &["--rss-key", "--steer rss"]);
-    option_refused(&stage, &["--steer", "rss", "--rss-key", "6d5a"], USAGE, &["6d5a", "hex"]);
-    option_refused(&stage, &["--steer", "hash"], USAGE, &["hash", "none", "ntuple", "rss"]);
-    option_refused(&stage, &["--mode", "native"], USAGE, &["native", "zerocopy", "copy", "skb"]);
-    option_refused(&stage, &["--no-such-option"], USAGE, &["--no-such-option"]);
+    option_refused(&stage, "--listen 198.18.0.2:80", USAGE, &["198.18.0.2:80", "twice"]);
+    option_refused(&stage, "--workers 0", USAGE, &["--workers"]);
+    option_refused(&stage, "--workers 2 --cores 0", USAGE, &["core"]);
+    option_refused(&stage, "--rss-key 6d:5a", USAGE, &["--rss-key", "--steer rss"]);
+    option_refused(&stage, "--steer rss --rss-key 6d5a", USAGE, &["6d5a", "hex"]);
+    option_refused(&stage, "--steer hash", USAGE, &["hash", "none", "ntuple", "rss"]);
+    option_refused(&stage, "--mode native", USAGE, &["native", "zerocopy", "copy", "skb"]);
+    option_refused(&stage, "--no-such-option", USAGE, &["--no-such-option"]);
     serve_refused(&stage, &["--listen", "198.18.0.2:80"], USAGE, &["--interface"]);
     serve_refused(&stage, &["--interface", SERVER_INTERFACE], USAGE, &["--listen"]);
-    assert!(!stage.is_attached());
+    assert!(!stage.is_attached(Side::Server));
 }
 
 #[test]
 fn an_interface_that_cannot_serve() {
     let stage = Stage::new("interface");
     serve_refused(&stage, &["--interface", "sms9", "--listen", "198.18.0.2:80"], RUN_TIME, &["sms9", "sms0"]);
-    option_refused(&stage, &["--cores", "4000"], RUN_TIME, &["core 4000"]);
-    option_refused(&stage, &["--mode", "zerocopy"], RUN_TIME, &[SERVER_INTERFACE, "zero"]);
-    option_refused(&stage, &["--queues", "1"], RUN_TIME, &["queue 1", "ethtool -L sms0"]);
-    option_refused(&stage, &["--workers", "2"], RUN_TIME, &["--workers 1"]);
-    stage.at_server(&["ip", "link", "set", SERVER_INTERFACE, "down"]);
-    option_refused(&stage, &[], RUN_TIME, &["sms0 is down", "ip link set sms0 up"]);
-    assert!(!stage.is_attached());
+    option_refused(&stage, "--cores 4000", RUN_TIME, &["core 4000"]);
+    option_refused(&stage, "--mode zerocopy", RUN_TIME, &[SERVER_INTERFACE, "zero"]);
+    option_refused(&stage, "--queues 1", RUN_TIME, &["queue 1", "ethtool -L sms0"]);
+    option_refused(&stage, "--workers 2", RUN_TIME, &["--workers 1"]);
+    stage.at_server(&format!("ip link set {SERVER_INTERFACE} down"));
+    option_refused(&stage, "", RUN_TIME, &["sms0 is down", "ip link set sms0 up"]);
+    assert!(!stage.is_attached(Side::Server));
 }
 
 #[test]
 fn queues_left_to_the_kernel() {
     let stage = Stage::with("uncovered", LabOptions { queues: 4, ..LabOptions::default() });
-    option_refused(&stage, &["--queues", "0-1"], RUN_TIME, &["queue 2-3", "ethtool -L sms0"]);
+    option_refused(&stage, "--queues 0-1", RUN_TIME, &["queue 2-3", "ethtool -L sms0"]);
     // A veth has neither flow rules nor an RSS table.
     for queues in ["0-1", "all"] {
         for (steer, parts) in [("ntuple", "sms0 has no flow rules"), ("rss", "sms0 has no RSS table")] {
             let parts = [parts, "driver veth", "leave --steer out"];
-            option_refused(&stage, &["--queues", queues, "--steer", steer], RUN_TIME, &parts);
+            option_refused(&stage, &format!("--queues {queues} --steer {steer}"), RUN_TIME, &parts);
         }
     }
-    option_refused(&stage, &["--queues", "0-3", "--workers", "4", "--cores", "0,1"], USAGE, &["core"]);
-    assert!(!stage.is_attached());
+    option_refused(&stage, "--queues 0-3 --workers 4 --cores 0,1", USAGE, &["core"]);
+    assert!(!stage.is_attached(Side::Server));
 }
 
 #[test]
 fn more_connections_than_memory() {
     let stage = Stage::new("memory");
-    // As on a machine that is full: this process may take 64 MiB, and what it reads of the memory says so.
+    // A full machine: /proc/meminfo leaves 64 MiB to this process.
     let meminfo = stage.file("meminfo");
     fs::write(&meminfo, "MemTotal: 65536 kB\nMemAvailable: 65536 kB\n").unwrap();
     let command = format!(
@@ -109,24 +98,24 @@ fn more_connections_than_memory() {
     );
     let argv = ["unshare", "--mount", "sh", "-c", &command];
     let parts = ["room for 1,000,000 connections", "and 67,108,864 are available", "--max-connections"];
-    refused(&stage, &argv, RUN_TIME, &parts);
-    assert!(!stage.is_attached());
+    refused(&stage, Side::Server, &argv, RUN_TIME, &parts);
+    assert!(!stage.is_attached(Side::Server));
 }
 
 #[test]
 fn an_mtu_beyond_all_frames() {
     let stage = Stage::with("mtu", LabOptions { mtu: 15_339, ..LabOptions::default() });
-    option_refused(&stage, &[], RUN_TIME, &["15339", "ip link set sms0 mtu 15338"]);
-    assert!(!stage.is_attached());
+    option_refused(&stage, "", RUN_TIME, &["15339", "ip link set sms0 mtu 15338"]);
+    assert!(!stage.is_attached(Side::Server));
 }
 
 #[test]
 fn an_interface_that_is_taken() {
     let stage = Stage::new("taken");
-    let server = Server::start(&stage, &["--listen", "198.18.0.2:80"]);
+    let server = stage.serve("--listen 198.18.0.2:80");
     let parts = ["sms0 is taken by another synmill serve or bench", "XDP program", "`pgrep -a synmill`"];
-    option_refused(&stage, &["--listen", "198.18.0.2:81"], RUN_TIME, &parts);
-    server.stop(&stage);
+    option_refused(&stage, "--listen 198.18.0.2:81", RUN_TIME, &parts);
+    server.stop();
 }
 
 #[test]
@@ -143,33 +132,39 @@ fn a_port_that_the_kernels_tcp_has() {
         serve_refused(&stage, &["--interface", SERVER_INTERFACE, "--listen", listen], RUN_TIME, &parts);
         drop(listener);
     }
-    assert!(!stage.is_attached());
+    assert!(!stage.is_attached(Side::Server));
 
-    // A server that has gone leaves a connection in TIME-WAIT, which is no reason to refuse.
+    // An ended server leaves a connection in TIME-WAIT, which is no reason to refuse.
     let listener = stage.lab.inside(Side::Server, || TcpListener::bind(("198.18.0.2", 80)).unwrap()).unwrap();
     let client = stage.lab.inside(Side::Client, || TcpStream::connect(("198.18.0.2", 80)).unwrap()).unwrap();
     drop(listener.accept().unwrap());
     drop((client, listener));
-    // On loopback a port may be the kernel's all along: no packet of the interface is for it.
+    // The kernel may have the port on loopback: the interface receives no packet for it.
     let loopback = stage.lab.inside(Side::Server, || TcpListener::bind(("127.0.0.1", 81)).unwrap()).unwrap();
-    let server = Server::start(&stage, &["--listen", "198.18.0.2:80", "--listen", "0.0.0.0:81"]);
-    server.stop(&stage);
+    let server = stage.serve("--listen 198.18.0.2:80 --listen 0.0.0.0:81");
+    server.stop();
     drop(loopback);
 }
 
 #[test]
 fn another_user() {
     let stage = Stage::new("user");
-    // The build folder may be closed to others.
+    // Other users may not be allowed to enter the build folder.
     let open = Path::new("/tmp").join(format!("synmill-e2e-{}", std::process::id()));
     fs::copy(BINARY, &open).unwrap();
     fs::set_permissions(&open, fs::Permissions::from_mode(0o755)).unwrap();
     let mut argv = vec!["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"];
     argv.extend([open.to_str().unwrap(), "serve"]);
     argv.extend(LISTEN);
-    refused(&stage, &argv, RUN_TIME, &["CAP_NET_RAW", "CAP_NET_ADMIN", "CAP_BPF", "sudo", "setcap"]);
+    refused(
+        &stage,
+        Side::Server,
+        &argv,
+        RUN_TIME,
+        &["CAP_NET_RAW", "CAP_NET_ADMIN", "CAP_BPF", "sudo", "setcap"],
+    );
     fs::remove_file(open).unwrap();
-    assert!(!stage.is_attached());
+    assert!(!stage.is_attached(Side::Server));
 }
 
 #[test]
@@ -180,9 +175,9 @@ fn a_capability_that_is_missing() {
     {
         let mut argv = vec!["setpriv", "--bounding-set", without, BINARY, "serve"];
         argv.extend(LISTEN);
-        refused(&stage, &argv, RUN_TIME, &[name, "setcap"]);
+        refused(&stage, Side::Server, &argv, RUN_TIME, &[name, "setcap"]);
     }
-    assert!(!stage.is_attached());
+    assert!(!stage.is_attached(Side::Server));
 }
 
 #[test]
@@ -191,6 +186,6 @@ fn memory_that_may_not_be_locked() {
     let mut argv =
         vec!["prlimit", "--memlock=65536", "setpriv", "--bounding-set", "-ipc_lock", BINARY, "serve"];
     argv.extend(LISTEN);
-    refused(&stage, &argv, RUN_TIME, &["65536", "MEMLOCK"]);
-    assert!(!stage.is_attached());
+    refused(&stage, Side::Server, &argv, RUN_TIME, &["65536", "MEMLOCK"]);
+    assert!(!stage.is_attached(Side::Server));
 }

@@ -1,5 +1,5 @@
-//! Tagged frames are answered with their tags. The client's kernel sits behind a switch port of our own making, which tags
-//! what goes to the server and hands back what comes from it, so that the kernel needs no VLAN devices.
+//! synmill answers tagged frames with their tags. The client's kernel is behind a switch port that this test makes: it tags frames to
+//! the server and strips tags from the answers, so the kernel needs no VLAN devices.
 #![allow(unsafe_code, reason = "packet sockets have no safe wrapper; the one block says what keeps it sound")]
 
 use std::fs::File;
@@ -8,31 +8,30 @@ use std::os::fd::{FromRawFd as _, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
 
-use nix::sys::signal::Signal;
-use xtask::lab::{CLIENT_INTERFACE, CLIENT_V4, CLIENT_V6, LabOptions, Side};
+use synmill_lab::{CLIENT_INTERFACE, CLIENT_V4, CLIENT_V6, LabOptions, Side};
 
 use crate::client::{MIB, Text, connect, curl, digest, echo};
-use crate::harness::{LIMIT, Process, Server, Stage, until};
+use crate::exchange::{end, tcpdump};
+use crate::harness::Stage;
 
-/// The client's kernel has this end of a pair of its own, and the switch the other.
+/// A second veth pair: the client's kernel has this end, and the switch has the other.
 const KERNEL: &str = "smk0";
 const PORT: &str = "smk1";
 /// 802.1Q, VLAN 5, priority 0.
 const TAG: [u8; 4] = [0x81, 0x00, 0x00, 0x05];
-/// The same behind a service tag: 802.1ad, VLAN 7, priority 0.
+/// The tag of VLAN 5 behind a service tag: 802.1ad, VLAN 7, priority 0.
 const TWO_TAGS: [u8; 8] = [0x88, 0xa8, 0x00, 0x07, 0x81, 0x00, 0x00, 0x05];
-/// Where tags are: behind the two addresses.
+/// The place of tags, behind the two addresses.
 const TAG_AT: usize = 12;
 
-/// A packet socket for all frames of an interface at the client's end. Reads give up after 20 ms.
+/// Opens a packet socket for all frames of an interface at the client's end. Reads time out after 20 ms.
 fn packet_socket(stage: &Stage, interface: &str) -> File {
-    let shown = stage.ask(&["cat", &format!("/sys/class/net/{interface}/ifindex")]);
+    let shown = stage.ask(&format!("cat /sys/class/net/{interface}/ifindex"));
     let index: i32 = shown.trim().parse().unwrap();
     let every_protocol = u16::try_from(libc::ETH_P_ALL).unwrap().to_be();
     let opened = stage.lab.inside(Side::Client, || {
-        // SAFETY: the descriptor is fresh from socket(2) and owned from there on; `address` and `timeout` are plain
-        // structs that live across the calls which read them, with their own sizes as lengths; an all-zero sockaddr_ll
-        // is a valid value.
+        // SAFETY: the descriptor comes from socket(2) and has one owner from there on; `address` and `timeout` are plain
+        // structs that outlive the calls that read them, with their own sizes as lengths; an all-zero sockaddr_ll is valid.
         unsafe {
             let fd = libc::socket(libc::AF_PACKET, libc::SOCK_RAW | libc::SOCK_CLOEXEC, 0);
             assert!(fd >= 0, "socket: {}", std::io::Error::last_os_error());
@@ -60,7 +59,7 @@ fn packet_socket(stage: &Stage, interface: &str) -> File {
     File::from(opened.unwrap())
 }
 
-/// Moves frames from one socket to another, changed by `change`, until `stop`.
+/// Forwards frames from one socket to another through `change`, until `stop`.
 fn forward(mut from: &File, mut to: &File, stop: &AtomicBool, change: impl Fn(&[u8], &mut Vec<u8>)) {
     let (mut frame, mut changed) = (vec![0; 2048], Vec::with_capacity(2048));
     while !stop.load(Relaxed) {
@@ -68,7 +67,7 @@ fn forward(mut from: &File, mut to: &File, stop: &AtomicBool, change: impl Fn(&[
             Ok(length) => {
                 changed.clear();
                 change(&frame[..length], &mut changed);
-                // A frame that finds no room is a loss like any other.
+                // A frame without room in the queue is lost, as in any switch.
                 let _ = to.write(&changed);
             }
             Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
@@ -77,17 +76,17 @@ fn forward(mut from: &File, mut to: &File, stop: &AtomicBool, change: impl Fn(&[
     }
 }
 
-/// Puts the client's kernel behind the switch, which gives its frames `tags`, and runs `action`.
+/// Runs `action` with the client's kernel behind the switch, which adds `tags` to its frames.
 fn behind_a_switch(stage: &Stage, tags: &[u8], action: impl FnOnce()) {
-    stage.ask(&["ip", "link", "add", KERNEL, "type", "veth", "peer", PORT]);
+    stage.ask(&format!("ip link add {KERNEL} type veth peer {PORT}"));
     for interface in [KERNEL, PORT] {
-        stage.ask(&["ip", "link", "set", interface, "addrgenmode", "none"]);
-        stage.ask(&["ethtool", "-K", interface, "tx", "off", "gro", "off"]);
-        stage.ask(&["ip", "link", "set", interface, "up"]);
+        stage.ask(&format!("ip link set {interface} addrgenmode none"));
+        stage.ask(&format!("ethtool -K {interface} tx off gro off"));
+        stage.ask(&format!("ip link set {interface} up"));
     }
-    stage.ask(&["ip", "address", "flush", "dev", CLIENT_INTERFACE]);
-    stage.ask(&["ip", "address", "add", &format!("{CLIENT_V4}/24"), "dev", KERNEL]);
-    stage.ask(&["ip", "address", "add", &format!("{CLIENT_V6}/64"), "dev", KERNEL, "nodad"]);
+    stage.ask(&format!("ip address flush dev {CLIENT_INTERFACE}"));
+    stage.ask(&format!("ip address add {CLIENT_V4}/24 dev {KERNEL}"));
+    stage.ask(&format!("ip address add {CLIENT_V6}/64 dev {KERNEL} nodad"));
 
     let (port, wire) = (packet_socket(stage, PORT), packet_socket(stage, CLIENT_INTERFACE));
     let stop = AtomicBool::new(false);
@@ -100,7 +99,7 @@ fn behind_a_switch(stage: &Stage, tags: &[u8], action: impl FnOnce()) {
                 tagged.extend_from_slice(rest);
             });
         });
-        // The kernel takes the outer tag off before a packet socket sees the frame: only tcpdump can tell that it was there.
+        // The kernel strips the outer tag before a packet socket receives the frame, and only tcpdump shows it.
         scope.spawn(|| {
             forward(&wire, &port, &stop, |frame, bare| {
                 let (addresses, rest) = frame.split_at(TAG_AT.min(frame.len()));
@@ -114,7 +113,7 @@ fn behind_a_switch(stage: &Stage, tags: &[u8], action: impl FnOnce()) {
     });
 }
 
-/// Ends the switch when the test fails, too: its threads are waited for.
+/// Stops the switch even when the test fails: the scope waits for its threads.
 struct StopOnDrop<'a>(&'a AtomicBool);
 
 impl Drop for StopOnDrop<'_> {
@@ -123,21 +122,16 @@ impl Drop for StopOnDrop<'_> {
     }
 }
 
-/// Serves a client whose frames have `tags`; each answer has to have them, as tcpdump shows them: `parts`.
+/// Serves a client whose frames have `tags`. tcpdump must print `parts`, which stand for these tags, in each answer.
 fn serves_tagged(stage: &Stage, tags: &[u8], parts: &[&str]) {
-    let arguments =
-        ["--listen=198.18.0.9:80=http:1M", "--listen=[fd00:18::9]:80=http:1M", "--listen=198.18.0.9:7=echo"];
-    let server = Server::start(stage, &arguments);
+    let server = stage
+        .serve("--listen 198.18.0.9:80=http:1M --listen [fd00:18::9]:80=http:1M --listen 198.18.0.9:7=echo");
     behind_a_switch(stage, tags, || {
-        let listen = ["tcpdump", "--immediate-mode", "-l", "-n", "-e", "-i", CLIENT_INTERFACE, "-Q", "in"];
-        // The server's kernel joins multicast groups when it likes.
-        let argv = [&listen[..], &["not", "ether", "multicast"]].concat();
-        let mut tcpdump = Process::spawn(&mut stage.client(&argv));
-        until("tcpdump listens", LIMIT, || tcpdump.said().contains("listening on"));
+        // The server's kernel joins multicast groups at any time.
+        let options = format!("-e -i {CLIENT_INTERFACE} -Q in not ether multicast");
+        let tcpdump = tcpdump(stage, &options);
         assert_eq!(curl(stage, "http://198.18.0.9/").bytes, MIB);
-        tcpdump.signal(Signal::SIGINT);
-        tcpdump.end();
-        let said = tcpdump.said();
+        let said = end(tcpdump);
         let frames: Vec<&str> = said.lines().filter(|line| line.contains(" > ")).collect();
         assert!(!frames.is_empty(), "{said}");
         for frame in frames {
@@ -146,8 +140,8 @@ fn serves_tagged(stage: &Stage, tags: &[u8], parts: &[&str]) {
 
         assert_eq!(curl(stage, "http://[fd00:18::9]/").bytes, MIB);
         assert_eq!(echo(&connect(stage, "198.18.0.9:7"), 1, MIB), digest(Text::new(1, MIB)));
-        // With the switch gone, the last acknowledgement could not come.
-        let report = server.stop(stage);
+        // Without the switch the last acknowledgement could not arrive.
+        let report = server.stop();
         assert_eq!((report.count("passive_opens"), report.closed()), (3, 3));
     });
 }
@@ -159,7 +153,7 @@ fn a_tagged_client_is_served() {
 
 #[test]
 fn a_client_behind_two_tags_is_served() {
-    // Beyond the MTU a packet socket allows a single tag of 802.1Q.
+    // A packet socket allows a single 802.1Q tag beyond the MTU.
     let stage = Stage::with("qinq", LabOptions { mtu: 1508, ..LabOptions::default() });
     serves_tagged(&stage, &TWO_TAGS, &["0x88a8", "vlan 7,", "0x8100", "vlan 5,"]);
 }

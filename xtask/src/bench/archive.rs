@@ -6,9 +6,7 @@ use std::{fs, io};
 
 use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
-use xtask::lab::output;
-
-use crate::process::workspace;
+use synmill_lab::{output, workspace};
 
 /// The folder of the results, in the workspace.
 const FOLDER: &str = "benches/results";

@@ -5,7 +5,7 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
-use xtask::lab::{Lab, Side};
+use synmill_lab::{Lab, Side};
 
 /// How often [`CoreWatch`] looks.
 const EVERY: Duration = Duration::from_millis(500);

@@ -8,14 +8,13 @@ use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
-use xtask::lab::{CLIENT_INTERFACE, SOURCES_V4, Side};
+use synmill_lab::{CLIENT_INTERFACE, Group, SOURCES_V4, Side};
 
 use super::counters::CoreWatch;
 use super::peer::address;
 use super::report::Report;
 use super::stage::{Stage, binary};
 use super::{LIMIT, peer};
-use crate::process::Group;
 
 /// The exit status of a run that is measured to its end, and whose figures are in doubt.
 const IN_DOUBT: i32 = 3;

@@ -4,11 +4,10 @@
 use std::fs;
 
 use anyhow::{Context as _, Result, ensure};
+use synmill_lab::{Interrupt, cargo, prerequisites};
 
 use super::archive::Row;
 use super::stage::Folder;
-use crate::prerequisites;
-use crate::process::{Interrupt, cargo};
 
 /// One of them.
 #[derive(Clone, Copy, Debug)]

@@ -20,12 +20,11 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use clap::Args;
+use synmill_lab::{Interrupt, prerequisites};
 
 use self::archive::Row;
 use self::in_memory::InMemory;
 use self::sample::Column;
-use crate::prerequisites;
-use crate::process::Interrupt;
 
 const PREFIX: &str = "synmill-bench";
 /// Longest wait for a server to start or end.

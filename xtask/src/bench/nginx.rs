@@ -10,14 +10,13 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use nix::sys::signal::Signal;
-use xtask::lab::{LabOptions, SERVER_INTERFACE, SERVER_V4, Side, shown};
+use synmill_lab::{Group, Interrupt, LabOptions, SERVER_INTERFACE, SERVER_V4, Side, prerequisites, shown};
 
 use super::archive::Row;
 use super::counters::{after_minus, busy_percent, packets, retransmitted, ticks};
 use super::stage::{Stage, binary};
 use super::{LIMIT, PREFIX, counters};
-use crate::process::{Group, Interrupt};
-use crate::{prerequisites, run};
+use crate::build;
 
 /// Bytes in the body that both serve.
 const BODY: usize = 1024;
@@ -27,7 +26,7 @@ const CLIENT_CORE: &str = "1";
 /// Measures; the medians are returned.
 pub(super) fn perform(interrupt: &Interrupt, rounds: u32, seconds: u32) -> Result<Vec<Row>> {
     prerequisites::ensure(interrupt, &[prerequisites::BUILD, prerequisites::LAB, prerequisites::BENCH])?;
-    run::build(interrupt)?;
+    build::synmill(interrupt)?;
     let stage = Stage::up(interrupt, PREFIX, LabOptions::default())?;
     stage.check_cores()?;
 

@@ -8,12 +8,11 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, bail};
 use nix::sys::signal::Signal;
-use xtask::lab::{SERVER_INTERFACE, SERVER_V4, Side, shown};
+use synmill_lab::{Group, SERVER_INTERFACE, SERVER_V4, Side, shown};
 
 use super::scenario::{Case, PeerKind};
 use super::stage::{Stage, binary};
 use super::{LIMIT, counters, nginx, receiver};
-use crate::process::Group;
 
 /// The port that every peer listens on.
 const PORT: u16 = 80;

@@ -8,9 +8,9 @@ use anyhow::{Context as _, Result, anyhow};
 use plotters::coord::Shift;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
+use synmill_lab::workspace;
 
 use super::archive::Row;
-use crate::process::workspace;
 
 /// The folder of the pictures, in the workspace.
 const FOLDER: &str = "docs/plots";

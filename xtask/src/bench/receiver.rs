@@ -6,7 +6,7 @@ use std::fs;
 use anyhow::{Context as _, Result, bail};
 use serde::Deserialize;
 use serde_json::Value;
-use xtask::lab::{CLIENT_INTERFACE, CLIENT_V4};
+use synmill_lab::{CLIENT_INTERFACE, CLIENT_V4};
 
 use super::generator::at_client;
 use super::peer::{last_json, listed};

@@ -5,10 +5,9 @@ use std::{fmt, fs};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
-use xtask::lab::LabOptions;
+use synmill_lab::{LabOptions, workspace};
 
 use super::sample::Column;
-use crate::process::workspace;
 
 /// The folder of the scenarios, in the workspace.
 const FOLDER: &str = "benches/scenarios";

@@ -5,9 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, ensure};
-use xtask::lab::{Lab, LabOptions, Side};
-
-use crate::process::{Interrupt, target};
+use synmill_lab::{Interrupt, Lab, LabOptions, Side, target};
 
 /// Gone with all that is in it when dropped, the lab and its processes first.
 pub(crate) struct Stage {

@@ -3,7 +3,7 @@
 use anyhow::{Context as _, Result, ensure};
 use serde::Serialize;
 use serde_json::Value;
-use xtask::lab::output;
+use synmill_lab::{Interrupt, output, prerequisites};
 
 use super::archive::{self, Host, Row, Tree};
 use super::generator::{Outcome, Run};
@@ -13,8 +13,7 @@ use super::sample::{Column, Ratio, Sample, Table};
 use super::scenario::{Case, LabShape, Named, PeerKind, Scenario};
 use super::stage::{Stage, binary};
 use super::{Bench, PREFIX, counters, receiver};
-use crate::process::Interrupt;
-use crate::{prerequisites, run};
+use crate::build;
 
 /// One measurement, as it is archived.
 #[derive(Debug, Serialize)]
@@ -71,7 +70,7 @@ pub(super) fn perform(interrupt: &Interrupt, named: &Named, command: &Bench) -> 
         needs.push(prerequisites::BENCH);
     }
     prerequisites::ensure(interrupt, &needs)?;
-    run::build_with_peers(interrupt)?;
+    build::with_peers(interrupt)?;
     let time = archive::now()?;
     let mut trial = Trial { interrupt, scenario, seconds: command.seconds(), stage: None };
     let rounds = command.rounds(scenario.rounds);

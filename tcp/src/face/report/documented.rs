@@ -1,10 +1,9 @@
 //! docs/json.md and the documents, each held against the other.
 
-mod schema;
-
 use std::collections::BTreeSet;
 
 use serde_json::Value;
+use synmill_lab::schema;
 
 use super::{bench, serve};
 use crate::face::conns;

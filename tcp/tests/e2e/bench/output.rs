@@ -1,65 +1,44 @@
-//! What a person sees, and what programs read: both outputs, the table, the JSON, the interval log, the capture.
+//! The output of a run: lines, table, JSON document, interval log and capture.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::net::TcpListener;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 use hdrhistogram::Histogram;
 use hdrhistogram::serialization::Deserializer;
 use hdrhistogram::serialization::interval_log::{IntervalLogIterator, LogEntry};
 
-use super::*;
-use crate::harness::{Server, run};
-use crate::schema;
+use nix::sys::signal::Signal;
+use serde_json::Value;
+use synmill_lab::{CLIENT_INTERFACE, SERVER_V4, SOURCES_V4, Side, Words as _, schema};
 
-/// Two seconds of 200 requests a second.
-const ARGUMENTS: [&str; 15] = [
-    BINARY,
-    "bench",
-    "--interface",
-    CLIENT_INTERFACE,
-    "--source",
-    SOURCES_V4,
-    "--rate",
-    "200",
-    "--workload",
-    "http",
-    "--warmup",
-    "0s",
-    "--duration",
-    "2s",
-    "--target",
-];
+use crate::harness::{BINARY, Stage, run};
+
+/// Returns the command of `synmill bench` with one request for each connection, at this rate and for this duration.
+fn requests(stage: &Stage, rate: u32, duration: &str) -> Command {
+    let mut command =
+        stage.client(&[BINARY, "bench", "--interface", CLIENT_INTERFACE, "--source", SOURCES_V4]);
+    let load =
+        format!("--rate {rate} --workload http --warmup 0s --duration {duration} --target {SERVER_V4}:80");
+    command.args(load.words());
+    command
+}
 
 /// The document's first names, in this order.
-const TOP: [&str; 13] = [
-    "schema",
-    "command",
-    "host",
-    "mode",
-    "duration_s",
-    "rate_per_s",
-    "connections",
-    "packets_per_connection",
-    "latency_us",
-    "drops",
-    "cpu",
-    "accounts",
-    "intervals",
-];
+const TOP: &str = "schema command host mode duration_s rate_per_s connections \
+    packets_per_connection latency_us drops cpu accounts intervals";
 
 #[test]
 fn what_a_person_and_a_program_read() {
     let stage = Stage::new("b-output");
-    let server = Server::start(&stage, &["--listen", "198.18.0.2:80=http:100"]);
+    let server = stage.serve("--listen 198.18.0.2:80=http:100");
     let [json, hdr] = ["run.json", "run.hdr"].map(|name| stage.file(name));
-    let files = ["198.18.0.2:80", "--json", json.to_str().unwrap(), "--hdr", hdr.to_str().unwrap()];
-    let output = run(&mut stage.client(&[&ARGUMENTS[..], &files].concat()));
+    let output = run(requests(&stage, 200, "2s").arg("--json").arg(&json).arg("--hdr").arg(&hdr));
     let [out, facts] = [output.stdout, output.stderr].map(|text| String::from_utf8(text).unwrap());
     assert!(output.status.success(), "{out}\n{facts}");
-    server.stop(&stage);
+    server.stop();
 
     the_start(&facts);
     let lines: Vec<&str> = out.lines().take_while(|line| !line.starts_with("interface")).collect();
@@ -72,7 +51,7 @@ fn what_a_person_and_a_program_read() {
     the_log_agrees(&fs::read(hdr).unwrap(), &report);
 }
 
-/// What is in force, on standard error.
+/// Checks the settings on standard error.
 fn the_start(facts: &str) {
     let labels: Vec<&str> = facts.lines().map(|line| line.split_once(':').expect("a label").0).collect();
     for label in ["interface", "mode", "worker 0", "owned", "note", "targets", "tuples", "load"] {
@@ -81,6 +60,7 @@ fn the_start(facts: &str) {
     assert!(facts.contains("load: 200 connections/s; measured 2 s, drain at most 5 s"), "{facts}");
 }
 
+/// Checks the line of each second.
 fn a_line_a_second(lines: &[&str]) {
     assert!(lines.len() >= 2, "{lines:?}");
     for (line, progress) in lines.iter().zip(["1/2 s measure", "2/2 s measure"]) {
@@ -90,7 +70,7 @@ fn a_line_a_second(lines: &[&str]) {
     }
 }
 
-/// One screen of 45 lines and 100 columns.
+/// Checks the final table, which must fit on a screen of 45 lines and 100 columns.
 fn the_table(lines: &[&str]) {
     let table = lines.join("\n");
     assert!(lines.len() <= 45 && lines.iter().all(|line| line.chars().count() <= 100), "{table}");
@@ -120,21 +100,21 @@ fn the_table(lines: &[&str]) {
     assert!(labels.map(place).is_sorted(), "{table}");
 }
 
-/// It is as docs/json.md says.
+/// Checks the document against docs/json.md.
 fn the_document(text: &str, report: &Value) {
     assert_eq!(report["schema"], "synmill-bench/1");
     schema::check(report, &schema::documented("synmill-bench/1"), &mut BTreeSet::new());
     let top: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("  \"")).collect();
     let place = |name: &str| top.iter().position(|line| line.starts_with(&format!("{name}\":"))).expect(name);
-    assert!(TOP.map(place).is_sorted(), "{top:?}");
+    assert!(TOP.words().into_iter().map(place).is_sorted(), "{top:?}");
 }
 
-/// A number of the document by its path.
+/// Returns a number of the document by its path.
 fn number(report: &Value, path: &str) -> f64 {
     report.pointer(path).and_then(Value::as_f64).unwrap_or_else(|| panic!("no {path}: {report}"))
 }
 
-/// What is there twice is the same both times.
+/// Checks that figures of the document agree with each other.
 fn numbers_agree(report: &Value) {
     let number = |path: &str| number(report, path);
     for (path, is) in [
@@ -174,12 +154,12 @@ fn numbers_agree(report: &Value) {
         }
         before = end;
     }
-    // Their ends are told to a tenth of a second.
+    // The document rounds their ends to a tenth of a second.
     assert!(sums.iter().all(|sum| (sum - 400.0).abs() <= 40.0), "{sums:?}: {}", report["intervals"]);
     assert!(report["drops"].as_object().unwrap().values().all(|count| count == 0), "{}", report["drops"]);
 }
 
-/// Every sample of the report is in the log, and no other.
+/// Checks that the log holds the samples of the report, and no others.
 fn the_log_agrees(log: &[u8], report: &Value) {
     let mut meters: BTreeMap<String, Histogram<u64>> = BTreeMap::new();
     let (mut starts, mut ends) = (Vec::new(), 0.0_f64);
@@ -218,7 +198,7 @@ fn the_log_agrees(log: &[u8], report: &Value) {
     assert!(meters.is_empty(), "in the log alone: {meters:?}");
 }
 
-/// The bytes behind RFC 4648's text.
+/// Decodes base 64 (RFC 4648).
 fn base64(text: &str) -> Vec<u8> {
     let digit = |byte: u8| match byte {
         b'A'..=b'Z' => byte - b'A',
@@ -240,18 +220,15 @@ fn base64(text: &str) -> Vec<u8> {
 #[test]
 fn a_quiet_run_shows_its_table_and_its_capture_six_packets() {
     let stage = Stage::new("b-capture");
-    let server = Server::start(&stage, &["--listen", "198.18.0.2:80=http:100"]);
+    let server = stage.serve("--listen 198.18.0.2:80=http:100");
     let capture = stage.file("run.pcap");
-    let options =
-        ["198.18.0.2:80", "--quiet", "--pcap", capture.to_str().unwrap(), "--drain", "1s", "--timeout", "1s"];
-    let mut argv = ARGUMENTS;
-    argv[7] = "1";
-    argv[13] = "1s";
-    let output = run(&mut stage.client(&[&argv[..], &options].concat()));
+    let mut command = requests(&stage, 1, "1s");
+    command.args("--quiet --drain 1s --timeout 1s --pcap".words());
+    let output = run(command.arg(&capture));
     let out = String::from_utf8(output.stdout).unwrap();
     assert!(output.status.success(), "{out}");
     assert!(out.starts_with("interface ") && out.ends_with("the accounts close\n"), "only the table:\n{out}");
-    server.stop(&stage);
+    server.stop();
 
     let read = stage.ask(&["tcpdump", "-n", "-r", capture.to_str().unwrap(), "tcp"]);
     let packets: Vec<(bool, &str)> = read
@@ -269,8 +246,9 @@ fn a_quiet_run_shows_its_table_and_its_capture_six_packets() {
 #[test]
 fn failures_are_told_as_they_come() {
     let stage = Stage::new("b-refused");
-    let arguments = ["--rate", "50", "--warmup", "0s", "--duration", "1s"];
-    let run = bench(&stage, &arguments).fails_with(3, "no connection was established: 50 refused");
+    let run = stage
+        .bench("--rate 50 --warmup 0s --duration 1s")
+        .fails_with(3, "no connection was established: 50 refused");
     let line = run.said.lines().find(|line| line.contains("1/1 s measure")).expect("a line a second");
     assert!(line.contains("refused "), "{line}");
     assert!(run.said.contains("\n  failed      refused 50\n"), "{}", run.said);
@@ -284,27 +262,27 @@ fn failures_are_told_as_they_come() {
 #[test]
 fn a_signal_ends_it_in_order_and_a_second_one_at_once() {
     let stage = Stage::new("b-signals");
-    // It opens connections, takes what is said, and says nothing.
+    // The kernel accepts connections and text, and nobody answers.
     let listener = stage.lab.inside(Side::Server, || TcpListener::bind((SERVER_V4, 80)).unwrap()).unwrap();
-    let long = ["--rate", "20", "--warmup", "0s", "--duration", "20s", "--drain", "20s"];
+    let long = "--rate 20 --warmup 0s --duration 20s --drain 20s";
     for signal in [Signal::SIGINT, Signal::SIGTERM] {
-        let mut generator = Generator::start(&stage, &[&long[..], &["--close", "rst"]].concat());
+        let mut generator = stage.generator(&format!("{long} --close rst"));
         generator.until_said("1/20 s");
         generator.signal(signal);
-        let run = generator.end(&stage).fails_with(3, "a signal ended the run: 1.");
+        let run = generator.end().fails_with(3, "a signal ended the run: 1.");
         assert!(run.said.contains("of 20.0 s were measured"), "{}", run.said);
         assert_eq!(run.count("/connections/started"), run.count("/connections/closed"), "{}", run.said);
         run.accounts_close();
     }
 
-    let silent = ["--workload", "request", "--timeout", "20s"];
-    let mut generator = Generator::start(&stage, &[&long[..], &silent].concat());
+    let silent = "--workload request --timeout 20s";
+    let mut generator = stage.generator(&format!("{long} {silent}"));
     generator.until_said("1/20 s");
     generator.signal(Signal::SIGINT);
     generator.until_said("drain  ");
     generator.until_said("stopping: up to 20 s for ");
     generator.signal(Signal::SIGTERM);
-    let run = generator.end(&stage);
+    let run = generator.end();
     assert_eq!(run.status.code(), Some(1), "{}", run.said);
     assert!(run.report.is_null() && !run.said.contains("verdict"), "{}", run.said);
     drop(listener);
@@ -313,58 +291,28 @@ fn a_signal_ends_it_in_order_and_a_second_one_at_once() {
 #[test]
 fn nobody_need_be_listening() {
     let stage = Stage::new("b-head");
-    let server = Server::start(&stage, &["--listen", "198.18.0.2:80=http:100"]);
-    let mut command = stage.client(&[&ARGUMENTS[..], &["198.18.0.2:80"]].concat());
+    let server = stage.serve("--listen 198.18.0.2:80=http:100");
+    let mut command = requests(&stage, 200, "2s");
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let mut line = String::new();
     BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
     assert!(line.contains("1/2 s"), "{line}");
-    // The reader is gone, and the run goes on to its end.
+    // The reader has gone, and the run continues to its end.
     let mut said = String::new();
     child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
     let status = child.wait().unwrap();
     assert!(status.success() && !said.contains("panicked"), "{status}:\n{said}");
-    server.stop(&stage);
+    server.stop();
 }
 
 #[test]
 fn help_leaves_nothing_out() {
     let stage = Stage::new("b-help");
     let help = stage.ask(&[BINARY, "bench", "--help"]);
-    for option in [
-        "interface",
-        "target",
-        "source",
-        "source-ports",
-        "max-connections",
-        "rate",
-        "concurrency",
-        "search",
-        "loss",
-        "workload",
-        "requests",
-        "payload",
-        "expect",
-        "path",
-        "close",
-        "no-piggyback",
-        "ramp",
-        "warmup",
-        "duration",
-        "drain",
-        "timeout",
-        "time-wait",
-        "queues",
-        "workers",
-        "cores",
-        "mode",
-        "busy-poll",
-        "accept-partial-checksums",
-        "json",
-        "pcap",
-        "quiet",
-        "hdr",
-    ] {
+    let options = "interface target source source-ports max-connections rate concurrency search loss workload requests \
+        payload expect path close no-piggyback ramp warmup duration drain timeout time-wait \
+        queues workers cores mode busy-poll accept-partial-checksums json pcap quiet hdr";
+    for option in options.words() {
         let line =
             help.lines().find(|line| line.trim_start().split(' ').next() == Some(&format!("--{option}")));
         assert!(line.is_some(), "--{option} is not explained:\n{help}");

@@ -1,23 +1,22 @@
-//! Generator and server, both counting: what one says it did, the other has seen.
+//! Generator and server count the same connections, segments and requests.
 
 use std::fs;
 use std::net::{SocketAddr, TcpStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::*;
-use crate::harness::Server;
-use xtask::lab::{SERVER_V6, SOURCES_V6};
+use nix::sys::signal::Signal;
+use synmill_lab::{Process, SERVER_V4, SERVER_V6, SOURCES_V4, SOURCES_V6, Side};
+
+use crate::harness::{KernelServer, Run, Stage, until};
 
 #[test]
 fn both_ends_count_the_same() {
     let stage = Stage::new("peers");
-    let server = Server::start(&stage, &["--listen", "198.18.0.2:80=close"]);
-    let arguments =
-        ["--rate", "2000", "--close", "peer", "--warmup", "0s", "--duration", "1s", "--cores", "1"];
-    let run = bench(&stage, &arguments).fulfilled();
+    let server = stage.serve("--listen 198.18.0.2:80=close");
+    let run = stage.bench("--rate 2000 --close peer --warmup 0s --duration 1s --cores 1").fulfilled();
     run.accounts_close();
-    let report = server.stop(&stage);
+    let report = server.stop();
     assert_eq!(run.count("/connections/established"), run.started());
     assert_eq!(report.count("passive_opens"), run.count("/connections/started"));
     assert_eq!(report.count("established"), run.count("/connections/established"));
@@ -31,10 +30,8 @@ fn both_ends_count_the_same() {
 #[test]
 fn the_kernels_server_counts_the_same() {
     let stage = Stage::new("peers-kernel");
-    let server = KernelServer::start(&stage, "http:100");
-    let arguments =
-        ["--rate", "1000", "--workload", "http", "--warmup", "0s", "--duration", "1s", "--cores", "1"];
-    let run = bench(&stage, &arguments).fulfilled();
+    let server = stage.kernel_server("http:100");
+    let run = stage.bench("--rate 1000 --workload http --warmup 0s --duration 1s --cores 1").fulfilled();
     run.accounts_close();
     let counts = server.stop();
     assert_eq!(counts["accepted"], run.count("/connections/established"));
@@ -45,9 +42,9 @@ fn the_kernels_server_counts_the_same() {
 struct Case<'a> {
     port: u16,
     arguments: &'a str,
-    /// Requests over a connection.
+    /// Requests of a connection.
     requests: u64,
-    /// Packets of a connection, sent and received, where the two ends leave no choice.
+    /// Sent and received packets of a connection, where both ends leave no choice.
     packets: Option<[f64; 2]>,
 }
 
@@ -60,14 +57,14 @@ impl Case<'_> {
         Self { packets: Some([out as f64, inward as f64]), ..self }
     }
 
-    /// Runs it with few connections, over IPv4 and IPv6 in turn: every one does all it is meant to.
+    /// Runs it with a few connections, over IPv4 and IPv6 in turn, and checks that each completes its dialogue.
     fn run(&self, stage: &Stage) -> Run {
-        let targets = [format!("{SERVER_V4}:{}", self.port), format!("[{SERVER_V6}]:{}", self.port)];
-        let mut arguments = vec!["--target", &targets[0], "--target", &targets[1]];
-        arguments.extend(["--source", SOURCES_V4, "--source", SOURCES_V6, "--cores", "1"]);
-        arguments.extend(["--rate", "400", "--warmup", "0s", "--duration", "100ms"]);
-        arguments.extend(self.arguments.split_whitespace());
-        let run = Generator::start_with(stage, &arguments).end(stage).fulfilled();
+        let Self { port, arguments, .. } = self;
+        let run = stage.generator_to(&format!(
+            "--target {SERVER_V4}:{port} --target [{SERVER_V6}]:{port} --source {SOURCES_V4} --source {SOURCES_V6} \
+             --cores 1 --rate 400 --warmup 0s --duration 100ms {arguments}"
+        ));
+        let run = run.end().fulfilled();
         run.accounts_close();
         let started = run.started();
         let of = |path: &str| run.count(path);
@@ -78,7 +75,7 @@ impl Case<'_> {
         assert_eq!([of("/requests/started"), of("/requests/done")], [requests; 2], "{}", run.said);
         if let Some(packets) = self.packets {
             let counted = ["out", "in"].map(|way| run.number(&format!("/packets_per_connection/{way}")));
-            // Of a run without retransmissions, which a busy machine may see.
+            // A busy machine may see retransmissions.
             if run.count("/retransmissions/segs") == 0 {
                 assert_eq!(counted, packets, "{}\n{}", self.arguments, run.said);
             }
@@ -87,7 +84,7 @@ impl Case<'_> {
     }
 }
 
-/// What several runs count together.
+/// The sums of several runs.
 #[derive(Debug, Default)]
 struct Sums {
     started: u64,
@@ -116,13 +113,10 @@ fn every_workload_with_serve() {
     let stage = Stage::new("peers-all");
     let services =
         [(1, "close"), (7, "echo"), (9, "discard"), (19, "source:3000"), (5, "hold"), (80, "http:1000")];
-    let mut listeners = Vec::new();
-    for (port, service) in services {
-        listeners.push(format!("{SERVER_V4}:{port}={service}"));
-        listeners.push(format!("[{SERVER_V6}]:{port}={service}"));
-    }
-    let listeners: Vec<&str> = listeners.iter().flat_map(|listener| ["--listen", listener]).collect();
-    let server = Server::start(&stage, &listeners);
+    let listen = |(port, service)| {
+        format!(" --listen {SERVER_V4}:{port}={service} --listen [{SERVER_V6}]:{port}={service}")
+    };
+    let server = stage.serve(&services.map(listen).concat());
     let cases = [
         case(9, "--close fin", 0).packets(3, 2),
         case(9, "--close fin --no-piggyback", 0).packets(4, 2),
@@ -144,7 +138,7 @@ fn every_workload_with_serve() {
         case(80, "--workload http --no-piggyback", 1),
     ];
     let sums = Sums::of(&stage, &cases);
-    let report = server.stop(&stage);
+    let report = server.stop();
     assert_eq!(report.count("passive_opens"), sums.started);
     assert_eq!(report.count("established"), sums.started);
     assert_eq!(report.closed() + report.count("ended_reset_by_peer"), sums.started);
@@ -152,18 +146,18 @@ fn every_workload_with_serve() {
     assert_eq!(report.count("out_segs") + report.count("retrans_segs"), sums.in_segs);
 }
 
-/// What the kernel at the server's end has received and sent: segments, those sent again, connections.
+/// Returns the counts of the server's kernel: received segments, sent segments, retransmissions, connections.
 fn kernel_counts(stage: &Stage) -> [u64; 4] {
-    ["InSegs", "OutSegs", "RetransSegs", "PassiveOpens"].map(|name| stage.kernel_tcp_at(Side::Server, name))
+    ["InSegs", "OutSegs", "RetransSegs", "PassiveOpens"].map(|name| stage.kernel_tcp(Side::Server, name))
 }
 
-/// The kernel has seen the same packets and connections since `before`.
+/// Checks that the kernel has counted the same segments and connections since `before`.
 fn check_kernel(stage: &Stage, before: [u64; 4], sums: &Sums) {
     let mut after = kernel_counts(stage);
     after.iter_mut().zip(before).for_each(|(after, before)| *after -= before);
     let [in_segs, out_segs, again, opens] = after;
     assert_eq!((in_segs, opens), (sums.out_segs, sums.started), "{sums:?}");
-    // A SYN,ACK that is sent again is in both counts, any other segment in the second only.
+    // A retransmitted SYN,ACK is in both counts, any other retransmission in the second only.
     assert!((out_segs..=out_segs + again).contains(&sums.in_segs), "{out_segs} + {again}: {sums:?}");
 }
 
@@ -172,7 +166,7 @@ fn every_workload_with_the_kernels_server() {
     let stage = Stage::new("peers-kall");
     let start = |service: &str, port: u16| {
         let addresses = [format!("{SERVER_V4}:{port}"), format!("[{SERVER_V6}]:{port}")];
-        KernelServer::start_at(&stage, service, &addresses.each_ref().map(String::as_str))
+        stage.kernel_server_at(service, &addresses.each_ref().map(String::as_str))
     };
     let servers = [start("close", 1), start("echo", 7), start("http:1000", 80)];
     let before = kernel_counts(&stage);
@@ -202,12 +196,12 @@ fn every_workload_with_the_kernels_server() {
     let counts = servers.map(KernelServer::stop);
     let sum = |name: &str| counts.iter().map(|counts| counts[name].as_u64().unwrap()).sum::<u64>();
     assert_eq!(sum("accepted"), sums.started, "{counts:?}");
-    // Those that we reset are errors to it.
+    // A reset by the generator is an error to the server.
     assert_eq!(sum("closed") + sum("errors"), sums.started, "{counts:?}");
     assert_eq!(counts[2]["requests"], requests, "{counts:?}");
 }
 
-/// nginx on port 80 of the server's addresses, with a worker of its own and a file of 1000 bytes. Killed when dropped.
+/// nginx on port 80 of the server's addresses, with one worker and a file of 1000 bytes. It is killed if dropped.
 struct Nginx {
     process: Process,
     log: PathBuf,
@@ -216,7 +210,7 @@ struct Nginx {
 impl Nginx {
     fn start(stage: &Stage) -> Self {
         let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("peers-nginx");
-        // What an earlier run has left.
+        // An earlier run leaves it.
         let _ = fs::remove_dir_all(&folder);
         fs::create_dir_all(&folder).unwrap();
         let (configuration, log) = (folder.join("nginx.conf"), folder.join("requests.log"));
@@ -232,20 +226,20 @@ impl Nginx {
         );
         fs::write(&configuration, text).unwrap();
         let argv = ["nginx", "-c", configuration.to_str().unwrap()];
-        let mut process = Process::spawn(&mut stage.lab.exec(Side::Server, argv));
+        let mut process = Process::spawn(&mut stage.lab.exec(Side::Server, argv)).unwrap();
         let address: SocketAddr = format!("{SERVER_V4}:80").parse().unwrap();
-        until("nginx listens", LIMIT, || {
-            assert!(process.status().is_none(), "nginx ended (is it installed?):\n{}", process.said());
+        until("nginx listens", || {
+            process.check().unwrap();
             let connect = || TcpStream::connect_timeout(&address, Duration::from_secs(1)).is_ok();
             stage.lab.inside(Side::Client, connect).unwrap()
         });
         Self { process, log }
     }
 
-    /// Asks it to end; the connections that asked, and the status of every answer.
+    /// Stops it, and returns the number of connections and the status of each answer.
     fn stop(mut self) -> (usize, Vec<String>) {
-        self.process.signal(Signal::SIGQUIT);
-        assert!(self.process.end().success(), "{}", self.process.said());
+        self.process.signal(Signal::SIGQUIT).unwrap();
+        assert!(self.process.end().unwrap().success(), "{}", self.process.said());
         let text = fs::read_to_string(&self.log).unwrap();
         let (mut connections, statuses): (Vec<String>, Vec<String>) = text
             .lines()
@@ -274,7 +268,7 @@ fn nginx_counts_the_same() {
     );
     check_kernel(&stage, before, &sums);
     let is_error = |run: &Run| run.count("/requests/http_errors") == run.count("/requests/done");
-    // A file is not to be posted to, and that one is not there: answers all the same.
+    // nginx answers a POST to a file and a GET of a missing file with errors.
     let posted = case(80, "--workload http --path /body --payload 300 --requests 2", 2).run(&stage);
     let missing = case(80, "--workload http --path /missing", 1).run(&stage);
     assert!(is_error(&posted) && is_error(&missing), "{}\n{}", posted.said, missing.said);
