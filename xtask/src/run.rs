@@ -83,7 +83,7 @@ fn benchmark(stage: &Stage) -> Result<()> {
         println!("{}", run.shown());
         let outcome = run.shown_to_all(stage, cores[0])?;
         peer.stop(stage)?;
-        rates.push(outcome.report.rate_per_s.achieved);
+        rates.push(outcome.report.number("/rate_per_s/achieved")?);
         doubts.extend(outcome.problems.into_iter().map(|problem| format!("{name}: {problem}")));
     }
     let [ours, kernel] = rates[..] else { bail!("two rates were expected") };

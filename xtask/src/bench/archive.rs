@@ -1,8 +1,8 @@
 //! Results kept: as rows for programs, and as a whole in benches/results. Knows the host and the commit; never what a figure means.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::{fs, io};
 
 use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
@@ -19,11 +19,14 @@ pub(crate) struct Row {
     pub(super) case: String,
     pub(super) value: f64,
     pub(super) unit: String,
+    /// The least and the most of one round, in a lab.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) range: Option<[f64; 2]>,
 }
 
 impl Row {
     pub(super) fn new(bench: &str, case: impl Into<String>, value: f64, unit: &str) -> Self {
-        Self { bench: bench.to_owned(), case: case.into(), value, unit: unit.to_owned() }
+        Self { bench: bench.to_owned(), case: case.into(), value, unit: unit.to_owned(), range: None }
     }
 }
 
@@ -35,19 +38,15 @@ pub(super) fn write(path: &Path, value: &impl Serialize) -> Result<()> {
 
 /// The machine that measured.
 #[derive(Debug, Serialize)]
-pub(super) struct Host {
+struct Host {
     cpu_model: String,
     cores: usize,
     kernel: String,
     memory_bytes: u64,
-    /// Of a cache line's way from core to core and back, in ns: the least, the median and the most while it measured. Absent where
-    /// one core did all.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    cache_line_ns: Option<[f64; 3]>,
 }
 
 impl Host {
-    pub(super) fn here(cache_line_ns: Option<[f64; 3]>) -> Result<Self> {
+    fn here() -> Result<Self> {
         let read = |path: &str| fs::read_to_string(path).with_context(|| path.to_owned());
         let cpus = read("/proc/cpuinfo")?;
         let of_name = |name: &str| -> Vec<&str> {
@@ -59,7 +58,6 @@ impl Host {
             cores: of_name("processor").len(),
             kernel: read("/proc/sys/kernel/osrelease")?.trim().to_owned(),
             memory_bytes: memory_bytes(&read("/proc/meminfo")?).context("/proc/meminfo has no MemTotal")?,
-            cache_line_ns,
         })
     }
 }
@@ -72,7 +70,7 @@ fn memory_bytes(meminfo: &str) -> Option<u64> {
 
 /// The tree that was measured.
 #[derive(Debug, Serialize)]
-pub(super) struct Tree {
+struct Tree {
     /// Absent where there is no git.
     commit: Option<String>,
     /// There were changes that no commit has.
@@ -80,7 +78,7 @@ pub(super) struct Tree {
 }
 
 impl Tree {
-    pub(super) fn here() -> Self {
+    fn here() -> Self {
         let git =
             |arguments: &[&str]| output(Command::new("git").args(arguments).current_dir(workspace())).ok();
         Self {
@@ -97,48 +95,52 @@ pub(super) fn now() -> Result<String> {
     Ok(output(Command::new("date").args(["--utc", "+%Y-%m-%dT%H:%M:%SZ"]))?.trim().to_owned())
 }
 
-/// A result that is rows alone.
+/// How a scenario was measured.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(super) struct Extent {
+    /// Measurements of each case.
+    pub(super) rounds: u32,
+    /// Length of a measurement, of each case that has none of its own.
+    pub(super) seconds: u32,
+    /// Measurements whose figures are in doubt.
+    pub(super) in_doubt: usize,
+}
+
+/// The first line of a kept result; a line for each row follows.
 #[derive(Debug, Serialize)]
-struct OfRows<'a> {
+struct Head<'a> {
     schema: &'static str,
     name: &'a str,
     time: &'a str,
     host: Host,
     tree: Tree,
-    rows: &'a [Row],
+    #[serde(flatten)]
+    extent: Option<Extent>,
 }
 
-/// Keeps rows with the host and the tree; returns where.
-pub(super) fn keep_rows(name: &str, time: &str, rows: &[Row]) -> Result<PathBuf> {
-    let (host, tree) = (Host::here(None)?, Tree::here());
-    keep(name, time, &OfRows { schema: "synmill-rows/1", name, time, host, tree, rows })
+fn file(name: &str) -> PathBuf {
+    workspace().join(FOLDER).join(format!("{name}.jsonl"))
 }
 
-/// What of a kept result is read again.
-#[derive(Deserialize)]
-struct Kept {
-    rows: Vec<Row>,
-}
-
-/// The rows of the newest result that is kept of this name.
-pub(super) fn newest(name: &str) -> Result<Vec<Row>> {
-    let folder = workspace().join(FOLDER).join(name);
-    let entries = fs::read_dir(&folder).with_context(|| format!("no result of `{name}` is kept"))?;
-    let files: Vec<PathBuf> = entries.map(|entry| Ok(entry?.path())).collect::<io::Result<_>>()?;
-    // Their names are times.
-    let file = files.iter().max().with_context(|| format!("no result of `{name}` is kept"))?;
-    let text = fs::read_to_string(file).with_context(|| file.display().to_string())?;
-    let kept: Kept = serde_json::from_str(&text).with_context(|| file.display().to_string())?;
-    Ok(kept.rows)
-}
-
-/// Keeps a result of a scenario under the time that it has; returns where.
-pub(super) fn keep(scenario: &str, time: &str, result: &impl Serialize) -> Result<PathBuf> {
-    let folder = workspace().join(FOLDER).join(scenario);
-    fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
-    let file = folder.join(format!("{}.json", time.replace(':', "")));
-    write(&file, result)?;
+/// Keeps a result in place of the last one of this name; returns where.
+pub(super) fn keep(name: &str, time: &str, extent: Option<Extent>, rows: &[Row]) -> Result<PathBuf> {
+    let head =
+        Head { schema: "synmill-result/1", name, time, host: Host::here()?, tree: Tree::here(), extent };
+    let mut text = serde_json::to_string(&head)? + "\n";
+    for row in rows {
+        text += &(serde_json::to_string(row)? + "\n");
+    }
+    let file = file(name);
+    fs::write(&file, text).with_context(|| file.display().to_string())?;
     Ok(file)
+}
+
+/// The rows of the result that is kept of this name.
+pub(super) fn kept(name: &str) -> Result<Vec<Row>> {
+    let file = file(name);
+    let text = fs::read_to_string(&file).with_context(|| format!("no result of `{name}` is kept"))?;
+    let rows = text.lines().skip(1).map(serde_json::from_str);
+    rows.collect::<Result<_, _>>().with_context(|| file.display().to_string())
 }
 
 #[cfg(test)]
@@ -156,7 +158,7 @@ mod tests {
     #[test]
     fn the_host_is_described() {
         assert_eq!(memory_bytes("MemFree: 1 kB\nMemTotal:       16 kB\n"), Some(16_384));
-        let host = Host::here(Some([50.0, 60.0, 330.0])).unwrap();
+        let host = Host::here().unwrap();
         assert!(host.cores > 0 && !host.kernel.is_empty() && host.memory_bytes > 0, "{host:?}");
         let time = now().unwrap();
         assert!(time.len() == 20 && time.ends_with('Z'), "{time}");

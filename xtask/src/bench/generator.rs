@@ -8,6 +8,7 @@ use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
+use serde::Deserialize;
 use synmill_lab::{CLIENT_INTERFACE, Group, SOURCES_V4, Side};
 
 use super::counters::CoreWatch;
@@ -91,7 +92,7 @@ impl Run {
             bail!("`{}` failed ({status}). {}", self.shown(), said());
         };
         let report = Report::read(&self.report)?;
-        let problems = problems(&report, in_doubt);
+        let problems = problems(&report, in_doubt)?;
         Ok(Outcome { report, problems, core_percent })
     }
 }
@@ -130,12 +131,14 @@ fn judge(status: ExitStatus) -> Option<bool> {
 }
 
 /// What is wrong, by the report; by the exit status alone when the report is silent.
-fn problems(report: &Report, in_doubt: bool) -> Vec<String> {
-    let mut problems = report.verdict.problems.clone();
-    if problems.is_empty() && (in_doubt || !report.verdict.ok) {
+fn problems(report: &Report, in_doubt: bool) -> Result<Vec<String>> {
+    let verdict = report.at("/verdict")?;
+    let mut problems: Vec<String> =
+        Deserialize::deserialize(&verdict["problems"]).context("the verdict's problems")?;
+    if problems.is_empty() && (in_doubt || verdict["ok"] != true) {
         problems.push("the generator's verdict is not good, and names no reason".to_owned());
     }
-    problems
+    Ok(problems)
 }
 
 #[cfg(test)]
@@ -155,9 +158,9 @@ mod tests {
     #[test]
     fn a_doubtful_run_says_why() {
         let mut value = fake(1, 1.0);
-        assert!(problems(&report(&value).unwrap(), false).is_empty());
-        assert_eq!(problems(&report(&value).unwrap(), true).len(), 1);
+        assert!(problems(&report(&value).unwrap(), false).unwrap().is_empty());
+        assert_eq!(problems(&report(&value).unwrap(), true).unwrap().len(), 1);
         value["verdict"] = serde_json::json!({"ok": false, "problems": ["the generator was the limit"]});
-        assert_eq!(problems(&report(&value).unwrap(), true), ["the generator was the limit"]);
+        assert_eq!(problems(&report(&value).unwrap(), true).unwrap(), ["the generator was the limit"]);
     }
 }

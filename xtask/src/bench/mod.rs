@@ -53,7 +53,7 @@ pub(crate) struct Bench {
     /// Keep no result in benches/results, and draw nothing.
     #[arg(long)]
     no_archive: bool,
-    /// Measure nothing: draw the picture in docs/plots again, from the newest result that is kept.
+    /// Measure nothing: draw the picture in docs/plots again, from the result that is kept.
     #[arg(long, conflicts_with_all = ["rounds", "seconds", "quick", "no_archive"])]
     redraw: bool,
 }
@@ -93,7 +93,7 @@ pub(crate) fn perform(command: &Bench) -> Result<()> {
     let Some(known) = find(name, &scenarios) else {
         bail!("there is no bench `{name}`. There are:\n{}", list(&scenarios).trim_end());
     };
-    let rows = if command.redraw { archive::newest(name)? } else { measure(known, command)? };
+    let rows = if command.redraw { archive::kept(name)? } else { measure(known, command)? };
     if let Some(file) = &command.json {
         archive::write(file, &rows).context("writing the rows")?;
     }
@@ -140,7 +140,7 @@ fn measure(known: Known<'_>, command: &Bench) -> Result<Vec<Row>> {
         }
     };
     if command.keeps() {
-        println!("Kept: {}", archive::keep_rows(name, &time, &rows)?.display());
+        println!("Kept: {}", archive::keep(name, &time, None, &rows)?.display());
     }
     Ok(rows)
 }

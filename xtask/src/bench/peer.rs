@@ -79,32 +79,22 @@ impl Peer {
         String::from_utf8_lossy(&bytes).trim().to_owned()
     }
 
-    /// Asks it to end, waits for that, and reads what it counted.
-    pub(crate) fn stop(mut self, stage: &Stage) -> Result<Counted> {
+    /// Asks it to end, and waits for that; the segments that it sent again, where they are known.
+    pub(crate) fn stop(mut self, stage: &Stage) -> Result<Option<f64>> {
         self.group.signal(Signal::SIGTERM)?;
         let status = stage.interrupt.wait("the peer's end", LIMIT, || self.group.try_wait())?;
         if !status.success() {
             bail!("`{}` failed ({status}): {}", self.shown, self.said());
         }
-        let by_the_kernel =
-            counters::after_minus(counters::retransmitted(&stage.lab, Side::Server)?, self.retransmitted);
-        let (retransmitted, said) = match self.kind {
-            PeerKind::Serve => (Some(nginx::counted_by_synmill(&self.report)?), None),
-            PeerKind::Nginx => (Some(by_the_kernel), None),
-            PeerKind::Kernel => (Some(by_the_kernel), Some(last_json(&self.said())?)),
-            PeerKind::Reflector | PeerKind::Sender => (None, Some(last_json(&self.said())?)),
-        };
-        Ok(Counted { retransmitted, said })
+        Ok(match self.kind {
+            PeerKind::Serve => Some(nginx::counted_by_synmill(&self.report)?),
+            PeerKind::Nginx | PeerKind::Kernel => {
+                let now = counters::retransmitted(&stage.lab, Side::Server)?;
+                Some(counters::after_minus(now, self.retransmitted))
+            }
+            PeerKind::Reflector | PeerKind::Sender => None,
+        })
     }
-}
-
-/// What a peer counted.
-#[derive(Debug)]
-pub(crate) struct Counted {
-    /// Segments sent again; a reflector does not know.
-    pub(crate) retransmitted: Option<f64>,
-    /// The line that it ended with, of those that end with one.
-    pub(crate) said: Option<serde_json::Value>,
 }
 
 /// The command of a server, without the case's own arguments.

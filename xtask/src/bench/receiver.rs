@@ -31,17 +31,13 @@ struct Counted {
     lost: u64,
 }
 
-/// What it found.
-#[derive(Debug)]
-pub(super) struct Received {
-    pub(super) values: Sample,
-    pub(super) said: Value,
-    /// How busy the watched core was.
-    pub(super) core_percent: f64,
-}
-
-/// Counts for so many seconds, after one to warm up.
-pub(super) fn count(stage: &Stage, seconds: u32, arguments: &[String], watched: usize) -> Result<Received> {
+/// Counts for so many seconds, after one to warm up; what it found, and how busy the watched core was.
+pub(super) fn count(
+    stage: &Stage,
+    seconds: u32,
+    arguments: &[String],
+    watched: usize,
+) -> Result<(Sample, f64)> {
     let log = stage.folder.file("receiver.log");
     let output = fs::File::create(&log).context("making the receiver's log")?;
     let errors = output.try_clone().context("making the receiver's log")?;
@@ -58,12 +54,11 @@ pub(super) fn count(stage: &Stage, seconds: u32, arguments: &[String], watched: 
     if !status.success() {
         bail!("`synmill-bulk count` failed ({status}): {}", said.trim());
     }
-    let said = last_json(&said)?;
-    Ok(Received { values: values(&said)?, said, core_percent })
+    Ok((values(last_json(&said)?)?, core_percent))
 }
 
 #[expect(clippy::cast_precision_loss, reason = "counts of some minutes are far below 2^52")]
-fn values(said: &Value) -> Result<Sample> {
+fn values(said: Value) -> Result<Sample> {
     let counted = Counted::deserialize(said).context("what the receiver counted")?;
     let mut sample = Sample::default();
     sample.set(Column::GbitPerS, Some(counted.text_bytes as f64 * 8e-9 / counted.seconds));
@@ -78,9 +73,9 @@ mod tests {
     #[test]
     fn what_was_counted_is_a_sample() {
         let said = serde_json::json!({"frames": 10, "text_bytes": 500_000_000, "seconds": 2.0, "lost": 3});
-        let sample = values(&said).unwrap();
+        let sample = values(said).unwrap();
         assert!((sample.get(Column::GbitPerS) - 2.0).abs() < 1e-9);
         assert!((sample.get(Column::FramesLost) - 3.0).abs() < 1e-9);
-        assert!(values(&serde_json::json!({"seconds": 1.0})).is_err());
+        assert!(values(serde_json::json!({"seconds": 1.0})).is_err());
     }
 }

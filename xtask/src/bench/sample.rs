@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
+use anyhow::{Error, Result};
+use serde::Deserialize;
 
 use super::counters::median;
 use super::report::Report;
 
 /// What is told of a measurement.
-#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq, PartialOrd, Ord)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Column {
     /// Handshakes completed in a second.
@@ -145,8 +146,7 @@ impl Column {
 }
 
 /// A value a column. A column that does not apply is absent.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
-#[serde(transparent)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Sample(BTreeMap<Column, f64>);
 
 impl Sample {
@@ -162,31 +162,45 @@ impl Sample {
     }
 
     /// What the generator's report tells.
-    #[expect(clippy::cast_precision_loss, reason = "counts of some minutes are far below 2^52")]
-    pub(super) fn of(report: &Report) -> Self {
-        let latency = &report.latency_us;
-        let requests = (report.requests.done > 0).then_some(report.requests.per_s);
+    pub(super) fn of(report: &Report) -> Result<Self> {
+        let number = |pointer: &str| report.number(pointer).map(Some);
+        // Without a sample, all percentiles are 0.
+        let percentile = |of: &str, name: &str| {
+            let is_known = report.number(&format!("{of}/count"))? > 0.0;
+            Ok::<_, Error>(Some(report.number(&format!("{of}/{name}"))?).filter(|_| is_known))
+        };
+        let requests = number("/requests/per_s")?
+            .filter(|_| report.number("/requests/done").is_ok_and(|done| done > 0.0));
+        // Those that the end of the measurement cut off have not failed.
+        let reasons =
+            ["refused", "connect_timed_out", "unreachable", "reset_by_peer", "bad_response", "timed_out"];
         let mut sample = Self::default();
         for (column, value) in [
-            (Column::ConnectionsPerS, Some(report.rate_per_s.achieved)),
+            (Column::ConnectionsPerS, number("/rate_per_s/achieved")?),
             (Column::RequestsPerS, requests),
-            (Column::ConnectP50Us, latency.connect.p50()),
-            (Column::ConnectP99Us, latency.connect.p99()),
-            (Column::RequestP50Us, latency.request.p50()),
-            (Column::RequestP99Us, latency.request.p99()),
-            (Column::LifeP99Us, latency.life.p99()),
-            (Column::StartLagP99Us, report.start_lag_us.p99()),
-            (Column::PacketsOut, Some(report.packets_per_connection.out)),
-            (Column::PacketsIn, Some(report.packets_per_connection.into)),
-            (Column::Failed, Some(report.connections.failed.uncut() as f64)),
-            (Column::GeneratorCorePercent, report.cpu.busy_percent()),
-            (Column::GeneratorRetransmissions, Some(report.retransmissions.segs as f64)),
-            (Column::GeneratorNs, report.cpu.ns_per_connection),
-            (Column::FramesLost, Some(report.rings.lost() as f64)),
+            (Column::ConnectP50Us, percentile("/latency_us/connect", "p50")?),
+            (Column::ConnectP99Us, percentile("/latency_us/connect", "p99")?),
+            (Column::RequestP50Us, percentile("/latency_us/request", "p50")?),
+            (Column::RequestP99Us, percentile("/latency_us/request", "p99")?),
+            (Column::LifeP99Us, percentile("/latency_us/life", "p99")?),
+            (Column::StartLagP99Us, percentile("/start_lag_us", "p99")?),
+            (Column::PacketsOut, number("/packets_per_connection/out")?),
+            (Column::PacketsIn, number("/packets_per_connection/in")?),
+            (Column::Failed, Some(report.sum("/connections/failed", &reasons)?)),
+            (
+                Column::GeneratorCorePercent,
+                Some(report.sum("/cpu/cores/0", &["user_percent", "system_percent", "softirq_percent"])?),
+            ),
+            (Column::GeneratorRetransmissions, number("/retransmissions/segs")?),
+            (Column::GeneratorNs, report.at("/cpu/ns_per_connection")?.as_f64()),
+            (
+                Column::FramesLost,
+                Some(report.sum("/rings", &["rx_ring_full", "fill_ring_empty", "rx_dropped"])?),
+            ),
         ] {
             sample.set(column, value);
         }
-        sample
+        Ok(sample)
     }
 
     /// The median of each column over the samples that have it.
@@ -206,7 +220,7 @@ impl Sample {
 }
 
 /// One case over another.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Ratio {
     pub(super) over: String,
     pub(super) under: String,
@@ -223,15 +237,12 @@ impl Ratio {
         let [over, under] = samples;
         let medians = samples.map(|samples| Sample::medians(samples).get(column));
         let rounds = over.iter().zip(under).map(|(over, under)| over.get(column) / under.get(column));
-        // A comparison with what is no number leaves the other.
-        let (least, most) =
-            rounds.fold((f64::NAN, f64::NAN), |(least, most), ratio| (least.min(ratio), most.max(ratio)));
         Self {
             over: names[0].to_owned(),
             under: names[1].to_owned(),
             column,
             of_medians: medians[0] / medians[1],
-            of_rounds: [least, most],
+            of_rounds: range(rounds),
         }
     }
 
@@ -240,6 +251,12 @@ impl Ratio {
         let unit = column.unit();
         format!("ratio {over} / {under}: {of_medians:.2} of {unit} (in one round {least:.2} to {most:.2})")
     }
+}
+
+/// The least and the most of the values that are numbers.
+pub(super) fn range(values: impl Iterator<Item = f64>) -> [f64; 2] {
+    // A comparison with what is no number leaves the other.
+    values.fold([f64::NAN; 2], |[least, most], value| [least.min(value), most.max(value)])
 }
 
 /// A table with these columns, line by line.
@@ -289,7 +306,7 @@ mod tests {
 
     #[test]
     fn a_report_fills_the_columns() {
-        let sample = Sample::of(&report(&fake(1000, 55.0)).unwrap());
+        let sample = Sample::of(&report(&fake(1000, 55.0)).unwrap()).unwrap();
         for (column, want) in [
             (Column::ConnectionsPerS, 200.0),
             (Column::RequestsPerS, 2.0),
@@ -308,6 +325,29 @@ mod tests {
             assert!((sample.get(column) - want).abs() < 1e-9, "{column:?}: {}", sample.get(column));
         }
         assert!(sample.get(Column::RequestP99Us).is_nan());
+    }
+
+    #[test]
+    fn a_missing_key_is_named_with_its_place() {
+        for pointer in [
+            "/connections/failed",
+            "/connections/failed/timed_out",
+            "/latency_us/connect",
+            "/latency_us/connect/p99",
+            "/packets_per_connection/in",
+            "/cpu/ns_per_connection",
+            "/retransmissions/segs",
+            "/cpu/cores/0/softirq_percent",
+        ] {
+            let mut value = fake(1, 1.0);
+            let (place, key) = pointer.rsplit_once('/').unwrap();
+            value.pointer_mut(place).unwrap().as_object_mut().unwrap().remove(key).unwrap();
+            let said = Sample::of(&report(&value).unwrap()).unwrap_err().to_string();
+            assert!(said.contains(&format!("has no {pointer}")), "{said}");
+        }
+        let mut value = fake(1, 1.0);
+        value["schema"] = "synmill-bench/2".into();
+        assert!(report(&value).unwrap_err().to_string().contains("synmill-bench/2"));
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::{fmt, fs};
 
 use anyhow::{Context as _, Result, bail, ensure};
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use synmill_lab::{LabOptions, workspace};
 
 use super::sample::Column;
@@ -77,7 +77,7 @@ pub(crate) struct Case {
 }
 
 /// The server at the other end.
-#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum PeerKind {
     /// `synmill serve`.
@@ -245,11 +245,10 @@ impl Case {
     }
 }
 
-/// A scenario and the file that it came from.
+/// A scenario and its file's name.
 #[derive(Debug)]
 pub(crate) struct Named {
     pub(crate) name: String,
-    pub(crate) text: String,
     pub(crate) scenario: Scenario,
 }
 
@@ -272,7 +271,7 @@ fn read(path: &Path) -> Result<Named> {
     let Some(name) = path.file_stem().and_then(|stem| stem.to_str()) else { bail!("its name is not text") };
     let text = fs::read_to_string(path)?;
     let scenario = Scenario::parse(&text)?;
-    Ok(Named { name: name.to_owned(), text, scenario })
+    Ok(Named { name: name.to_owned(), scenario })
 }
 
 #[cfg(test)]

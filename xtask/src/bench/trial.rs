@@ -1,65 +1,24 @@
 //! A scenario, measured: rounds, cases in turn, the table, the archive. Knows the order of things; never how a figure is made.
 
 use anyhow::{Context as _, Result, ensure};
-use serde::Serialize;
-use serde_json::Value;
 use synmill_lab::{Interrupt, output, prerequisites};
 
-use super::archive::{self, Host, Row, Tree};
+use super::archive::{self, Extent, Row};
 use super::generator::{Outcome, Run};
 use super::peer::{Peer, listed};
-use super::receiver::Received;
-use super::sample::{Column, Ratio, Sample, Table};
+use super::sample::{Column, Ratio, Sample, Table, range};
 use super::scenario::{Case, LabShape, Named, PeerKind, Scenario};
 use super::stage::{Stage, binary};
-use super::{Bench, PREFIX, counters, receiver};
+use super::{Bench, PREFIX, receiver};
 use crate::build;
 
-/// One measurement, as it is archived.
-#[derive(Debug, Serialize)]
+/// One measurement.
+#[derive(Debug)]
 struct Measurement {
-    round: u32,
     case: String,
-    seconds: u32,
-    /// Connections a second that were asked for as a share of the first case's.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    rate_asked: Option<u64>,
     values: Sample,
-    /// Of the cache line, before and after.
-    cache_line_ns: [f64; 2],
-    /// The report of the generator, or of what was in its place.
-    generator: Value,
     /// Why the figures are in doubt.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
     problems: Vec<String>,
-    /// What the peer counted.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    peer: Option<Value>,
-}
-
-/// All of a result.
-#[derive(Debug, Serialize)]
-struct Archived<'a> {
-    schema: &'static str,
-    name: &'a str,
-    time: String,
-    host: Host,
-    tree: Tree,
-    rounds: u32,
-    /// The file that asked.
-    scenario: &'a str,
-    measurements: &'a [Measurement],
-    medians: Vec<Median<'a>>,
-    ratios: &'a [Ratio],
-    /// Medians and ratios once more, as `--json` tells them.
-    rows: &'a [Row],
-}
-
-/// The medians of a case.
-#[derive(Debug, Serialize)]
-struct Median<'a> {
-    case: &'a str,
-    values: Sample,
 }
 
 /// Measures, prints and archives; returns the figures for programs.
@@ -78,34 +37,22 @@ pub(super) fn perform(interrupt: &Interrupt, named: &Named, command: &Bench) -> 
     let measurements = trial.measure(&table, rounds)?;
     drop(trial);
 
-    let medians: Vec<Median<'_>> = scenario.cases.iter().map(|case| median_of(case, &measurements)).collect();
-    for Median { case, values } in &medians {
-        println!("{}", table.line(&format!("median {case}"), values));
+    for Case { name, .. } in &scenario.cases {
+        println!("{}", table.line(&format!("median {name}"), &median_of(name, &measurements)));
     }
     let ratios = ratios(scenario, &measurements);
     for ratio in &ratios {
         println!("{}", ratio.line());
     }
-    let doubtful = measurements.iter().filter(|measured| !measured.problems.is_empty()).count();
-    if doubtful > 0 {
-        println!("{doubtful} of {} measurements are in doubt: see their lines.", measurements.len());
+    let in_doubt = measurements.iter().filter(|measured| !measured.problems.is_empty()).count();
+    if in_doubt > 0 {
+        println!("{in_doubt} of {} measurements are in doubt: see their lines.", measurements.len());
     }
-    let rows = rows(&named.name, &medians, &ratios);
+    let rows = rows(named, &measurements, &ratios);
     if command.keeps() {
-        let archived = Archived {
-            schema: "synmill-scenario/1",
-            name: &named.name,
-            time: time.clone(),
-            host: Host::here(Some(spread(&measurements)))?,
-            tree: Tree::here(),
-            rounds,
-            scenario: &named.text,
-            measurements: &measurements,
-            medians,
-            ratios: &ratios,
-            rows: &rows,
-        };
-        println!("Kept: {}", archive::keep(&named.name, &time, &archived)?.display());
+        let seconds = command.seconds().unwrap_or(scenario.seconds);
+        let extent = Extent { rounds, seconds, in_doubt };
+        println!("Kept: {}", archive::keep(&named.name, &time, Some(extent), &rows)?.display());
     }
     Ok(rows)
 }
@@ -177,7 +124,7 @@ impl Trial<'_> {
                 for &case in &part {
                     let rate = case.rate_share.map(|share| rate_of(share, &cases[0], &measurements));
                     let measured = self
-                        .one(case, round, rate.transpose()?)
+                        .one(case, rate.transpose()?)
                         .with_context(|| format!("{}, round {round}", case.name))?;
                     println!("{}", table.line(&format!("{round} {}", case.name), &measured.values));
                     for problem in &measured.problems {
@@ -191,7 +138,7 @@ impl Trial<'_> {
     }
 
     /// One case, once: its peer from start to end under one run of the generator.
-    fn one(&mut self, case: &Case, round: u32, rate: Option<u64>) -> Result<Measurement> {
+    fn one(&mut self, case: &Case, rate: Option<u64>) -> Result<Measurement> {
         let (scenario, seconds) = (self.scenario, self.seconds_of(case));
         let stage = self.stage_of(case)?;
         let cores = stage.server_cores(case.cores)?;
@@ -200,53 +147,38 @@ impl Trial<'_> {
         let before = cache_line(pair)?;
         let peer = Peer::start(stage, case, &cores)?;
         let heard = if case.peer == PeerKind::Sender {
-            Heard::from_receiver(receiver::count(stage, seconds, &case.generator, cores[0])?)
+            let (values, core_percent) = receiver::count(stage, seconds, &case.generator, cores[0])?;
+            Heard { values, problems: Vec::new(), core_percent }
         } else {
             let mut arguments = scenario.generator.clone();
             arguments.extend(case.generator.iter().cloned());
             arguments.extend(rate.into_iter().flat_map(|rate| ["--rate".to_owned(), rate.to_string()]));
-            let outcome = Run::new(stage, seconds, &arguments).quietly(stage, cores[0])?;
-            Heard::from_generator(outcome, case)?
+            Heard::of(Run::new(stage, seconds, &arguments).quietly(stage, cores[0])?, case)?
         };
-        let counted = peer.stop(stage)?;
-        let cache_line_ns = [before, cache_line(pair)?];
-
-        Ok(Measurement {
-            round,
-            case: case.name.clone(),
-            seconds,
-            rate_asked: rate,
-            values: complete(heard.values, heard.core_percent, counted.retransmitted, cache_line_ns),
-            cache_line_ns,
-            generator: heard.said,
-            problems: heard.problems,
-            peer: counted.said,
-        })
+        let retransmitted = peer.stop(stage)?;
+        let cache_line_ns = f64::midpoint(before, cache_line(pair)?);
+        let values = complete(heard.values, heard.core_percent, retransmitted, cache_line_ns);
+        Ok(Measurement { case: case.name.clone(), values, problems: heard.problems })
     }
 }
 
 /// What the client's end tells of a measurement.
 struct Heard {
     values: Sample,
-    said: Value,
     problems: Vec<String>,
     /// How busy the peer's first core was.
     core_percent: f64,
 }
 
 impl Heard {
-    fn from_generator(outcome: Outcome, case: &Case) -> Result<Self> {
+    fn of(outcome: Outcome, case: &Case) -> Result<Self> {
         let Outcome { report, problems, core_percent } = outcome;
-        let mut values = Sample::of(&report);
-        let bits = case.source_bytes().map(|bytes| 8.0 * f64::from(bytes));
-        values.set(Column::GbitPerS, bits.map(|bits| report.requests.per_s * bits / 1e9));
-        let said = serde_json::to_value(report).context("the generator's report")?;
-        Ok(Self { values, said, problems, core_percent })
-    }
-
-    fn from_receiver(received: Received) -> Self {
-        let Received { values, said, core_percent } = received;
-        Self { values, said, problems: Vec::new(), core_percent }
+        let mut values = Sample::of(&report)?;
+        if let Some(bytes) = case.source_bytes() {
+            let streams_per_s = report.number("/requests/per_s")?;
+            values.set(Column::GbitPerS, Some(streams_per_s * 8e-9 * f64::from(bytes)));
+        }
+        Ok(Self { values, problems, core_percent })
     }
 }
 
@@ -255,7 +187,7 @@ fn complete(
     mut sample: Sample,
     peer_percent: f64,
     peer_retransmissions: Option<f64>,
-    cache_line_ns: [f64; 2],
+    cache_line_ns: f64,
 ) -> Sample {
     // Percent of a second, over the connections of a second.
     let peer_ns = peer_percent * 1e7 / sample.get(Column::ConnectionsPerS);
@@ -264,7 +196,7 @@ fn complete(
         (Column::PeerCorePercent, Some(peer_percent)),
         (Column::PeerNs, Some(peer_ns)),
         (Column::BothNs, Some(peer_ns + sample.get(Column::GeneratorNs))),
-        (Column::CacheLineNs, Some(f64::midpoint(cache_line_ns[0], cache_line_ns[1]))),
+        (Column::CacheLineNs, Some(cache_line_ns)),
     ] {
         sample.set(column, value);
     }
@@ -287,8 +219,8 @@ fn samples_of(case: &str, measurements: &[Measurement]) -> Vec<Sample> {
     of_case.map(|measured| measured.values.clone()).collect()
 }
 
-fn median_of<'a>(case: &'a Case, measurements: &[Measurement]) -> Median<'a> {
-    Median { case: &case.name, values: Sample::medians(&samples_of(&case.name, measurements)) }
+fn median_of(case: &str, measurements: &[Measurement]) -> Sample {
+    Sample::medians(&samples_of(case, measurements))
 }
 
 /// A share of the connections a second that a case established.
@@ -298,7 +230,7 @@ fn median_of<'a>(case: &'a Case, measurements: &[Measurement]) -> Median<'a> {
     reason = "a rate is far below 2^52, and not below 1"
 )]
 fn rate_of(share: f64, case: &Case, measurements: &[Measurement]) -> Result<u64> {
-    let rate = share * median_of(case, measurements).values.get(Column::ConnectionsPerS);
+    let rate = share * median_of(&case.name, measurements).get(Column::ConnectionsPerS);
     ensure!(rate >= 1.0, "`{}` established no connections to take a share of", case.name);
     Ok(rate.round() as u64)
 }
@@ -312,26 +244,30 @@ fn ratios(scenario: &Scenario, measurements: &[Measurement]) -> Vec<Ratio> {
     scenario.compared().flat_map(of_column).filter(|ratio| ratio.of_medians.is_finite()).collect()
 }
 
-fn rows(name: &str, medians: &[Median<'_>], ratios: &[Ratio]) -> Vec<Row> {
-    let figures = medians.iter().flat_map(|median| {
-        median.values.values().map(|(column, value)| Row::new(name, median.case, value, column.unit()))
-    });
+/// Medians and ratios, with the least and the most of one round.
+fn rows(named: &Named, measurements: &[Measurement], ratios: &[Ratio]) -> Vec<Row> {
+    let ranged = |case: &str, value, unit: &str, range| Row {
+        range: Some(range),
+        ..Row::new(&named.name, case, value, unit)
+    };
+    let mut rows = Vec::new();
+    for Case { name, .. } in &named.scenario.cases {
+        let samples = samples_of(name, measurements);
+        for (column, value) in Sample::medians(&samples).values() {
+            let range = range(samples.iter().map(|sample| sample.get(column)));
+            rows.push(ranged(name, value, column.unit(), range));
+        }
+    }
     // The scenario's own column comes first, and its ratios are called nothing else.
     let measure = ratios.first().map(|ratio| ratio.column);
-    let ratios = ratios.iter().map(|ratio| {
-        let unit = match ratio.column {
-            column if Some(column) == measure => "ratio".to_owned(),
+    for Ratio { over, under, column, of_medians, of_rounds } in ratios {
+        let unit = match column {
+            column if Some(*column) == measure => "ratio".to_owned(),
             column => format!("ratio of {}", column.unit()),
         };
-        Row::new(name, format!("{}/{}", ratio.over, ratio.under), ratio.of_medians, &unit)
-    });
-    figures.chain(ratios).collect()
-}
-
-/// The least, the median and the most of the cache line's samples.
-fn spread(measurements: &[Measurement]) -> [f64; 3] {
-    let samples = || measurements.iter().flat_map(|measured| measured.cache_line_ns);
-    [samples().fold(f64::NAN, f64::min), counters::median(samples()), samples().fold(f64::NAN, f64::max)]
+        rows.push(ranged(&format!("{over}/{under}"), *of_medians, &unit, *of_rounds));
+    }
+    rows
 }
 
 #[cfg(test)]
@@ -339,24 +275,13 @@ mod tests {
     use super::super::report::tests::{fake, report};
     use super::*;
 
-    fn measured(case: &str, round: u32, established: u64) -> Measurement {
+    fn measured(case: &str, established: u64) -> Measurement {
         let report = report(&fake(established, 50.0)).unwrap();
         let outcome = Outcome { report, problems: Vec::new(), core_percent: 80.0 };
         let of = Case::plain(case, PeerKind::Serve, "source:125000000");
-        let heard = Heard::from_generator(outcome, &of).unwrap();
-        let values = complete(heard.values, heard.core_percent, Some(2.0), [50.0, 330.0]);
-        let generator = heard.said;
-        Measurement {
-            round,
-            case: of.name,
-            seconds: 5,
-            rate_asked: None,
-            values,
-            cache_line_ns: [50.0, 330.0],
-            generator,
-            problems: Vec::new(),
-            peer: None,
-        }
+        let heard = Heard::of(outcome, &of).unwrap();
+        let values = complete(heard.values, heard.core_percent, Some(2.0), 190.0);
+        Measurement { case: of.name, values, problems: Vec::new() }
     }
 
     fn scenario() -> Scenario {
@@ -368,7 +293,7 @@ mod tests {
 
     #[test]
     fn what_is_around_the_report_is_in_the_sample() {
-        let values = measured("serve", 1, 1_000_000).values;
+        let values = measured("serve", 1_000_000).values;
         for (column, want) in [
             (Column::ConnectionsPerS, 200_000.0),
             (Column::PeerCorePercent, 80.0),
@@ -386,27 +311,32 @@ mod tests {
     fn medians_ratios_and_rows_follow_from_the_measurements() {
         let scenario = scenario();
         let counts = [("kernel", 500_000), ("serve", 1_000_000), ("kernel", 300_000), ("serve", 1_500_000)];
-        let mut measurements: Vec<_> = counts.iter().map(|&(case, count)| measured(case, 1, count)).collect();
-        measurements.extend([measured("kernel", 3, 400_000), measured("serve", 3, 800_000)]);
+        let mut measurements: Vec<_> = counts.iter().map(|&(case, count)| measured(case, count)).collect();
+        measurements.extend([measured("kernel", 400_000), measured("serve", 800_000)]);
 
         assert_eq!(rate_of(0.5, &scenario.cases[0], &measurements).unwrap(), 40_000);
         let ratios = ratios(&scenario, &measurements);
         assert_eq!(ratios.len(), 2);
         assert!((ratios[0].of_medians - 2.5).abs() < 1e-9, "{ratios:?}");
-        let medians: Vec<_> = scenario.cases.iter().map(|case| median_of(case, &measurements)).collect();
-        let rows = rows("lab", &medians, &ratios);
-        assert!(rows.contains(&Row::new("lab", "serve", 200_000.0, "connections/s")), "{rows:?}");
-        assert!(rows.contains(&Row::new("lab", "serve/kernel", 2.5, "ratio")), "{rows:?}");
-        assert!(
-            rows.contains(&Row::new("lab", "serve/kernel", 0.4, "ratio of ns/connection of the peer's core")),
-            "{rows:?}"
-        );
-        assert_eq!(spread(&measurements), [50.0, 330.0, 330.0]);
+        let rows = rows(&Named { name: "lab".to_owned(), scenario }, &measurements, &ratios);
+        let ratio = "ratio of ns/connection of the peer's core";
+        for (case, value, unit, range) in [
+            ("serve", 200_000.0, "connections/s", [160_000.0, 300_000.0]),
+            ("serve", 190.0, "ns, cache line there and back", [190.0, 190.0]),
+            ("serve/kernel", 2.5, "ratio", [2.0, 5.0]),
+            ("serve/kernel", 0.4, ratio, [0.2, 0.5]),
+        ] {
+            let is_it = |row: &&Row| row.bench == "lab" && row.case == case && row.unit == unit;
+            let row = rows.iter().find(is_it).unwrap();
+            let found = [row.value, row.range.unwrap()[0], row.range.unwrap()[1]];
+            let same = found.iter().zip([value, range[0], range[1]]).all(|(a, b)| (a - b).abs() < 1e-9);
+            assert!(same, "{row:?}");
+        }
     }
 
     #[test]
     fn no_share_of_nothing() {
-        assert!(rate_of(0.5, &scenario().cases[0], &[measured("kernel", 1, 0)]).is_err());
+        assert!(rate_of(0.5, &scenario().cases[0], &[measured("kernel", 0)]).is_err());
     }
 
     #[test]
