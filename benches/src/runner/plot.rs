@@ -8,9 +8,8 @@ use anyhow::{Context as _, Result, anyhow};
 use plotters::coord::Shift;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
+use synmill_benches::rows::Row;
 use synmill_lab::workspace;
-
-use super::archive::Row;
 
 /// The folder of the pictures, in the workspace.
 const FOLDER: &str = "docs/plots";

@@ -1,13 +1,14 @@
-//! A scenario: one question, as a file of benches/scenarios asks it. Knows what may be asked; never how it is measured.
+//! Scenarios: the questions that the files of benches/scenarios ask.
 
+use std::ffi::OsStr;
 use std::path::Path;
 use std::{fmt, fs};
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
 use serde::Deserialize;
 use synmill_lab::{LabOptions, workspace};
 
-use super::sample::Column;
+use super::figures::Column;
 
 /// The folder of the scenarios, in the workspace.
 const FOLDER: &str = "benches/scenarios";
@@ -15,86 +16,91 @@ const FOLDER: &str = "benches/scenarios";
 /// One question.
 #[derive(Clone, Debug, Deserialize, PartialEq)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub(crate) struct Scenario {
-    /// A line above the table.
-    pub(crate) title: String,
-    /// What is to be known.
-    pub(crate) question: String,
+pub(super) struct Scenario {
+    /// The name of its file.
+    #[serde(skip)]
+    pub(super) name: String,
+    /// The line above the table.
+    pub(super) title: String,
+    pub(super) question: String,
     /// Measurements of each case.
     #[serde(default = "five")]
-    pub(crate) rounds: u32,
-    /// Length of a measurement, of each case that has none of its own.
+    pub(super) rounds: u32,
+    /// Length of a measurement, for cases without a length of their own.
     #[serde(default = "five")]
-    pub(crate) seconds: u32,
+    pub(super) seconds: u32,
     #[serde(default)]
-    pub(crate) lab: LabShape,
-    /// Arguments of `synmill bench` in every case.
+    lab: LabShape,
     #[serde(default)]
-    pub(crate) generator: Vec<String>,
+    client: ClientKind,
+    /// Arguments of the client in every case.
+    #[serde(default)]
+    pub(super) generator: Vec<String>,
     /// The column that answers the question; ratios are of it.
     #[serde(default)]
-    pub(crate) measure: Column,
-    /// Columns to show besides those of every scenario.
+    measure: Column,
+    /// Further columns of the table.
     #[serde(default)]
-    pub(crate) columns: Vec<Column>,
-    /// Pairs of cases whose ratio is told, besides that of each case to the first in the same lab.
+    columns: Vec<Column>,
+    /// Pairs of cases whose ratio is printed, besides that of each case to the first one in the same lab.
     #[serde(default)]
-    pub(crate) ratio: Vec<[String; 2]>,
-    /// Columns besides `measure` whose ratios are told.
+    ratio: Vec<[String; 2]>,
+    /// Further columns whose ratios are printed.
     #[serde(default)]
-    pub(crate) compare: Vec<Column>,
-    /// Columns to draw [default: `measure`].
+    compare: Vec<Column>,
+    /// Columns of the plot [default: `measure`].
     #[serde(default)]
     plot: Vec<Column>,
-    pub(crate) cases: Vec<Case>,
+    pub(super) cases: Vec<Case>,
 }
 
-/// What is compared.
-#[derive(Clone, Debug, Deserialize, PartialEq)]
+/// One server under one client.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub(crate) struct Case {
-    pub(crate) name: String,
-    pub(crate) peer: PeerKind,
-    /// What the peer serves: `close`, `http:SIZE`, ... as `synmill serve` names it.
-    pub(crate) service: String,
-    /// Further arguments of the peer.
+pub(super) struct Case {
+    pub(super) name: String,
+    pub(super) peer: PeerKind,
+    /// The server's service, as `synmill serve` names it: `close`, `http:SIZE`, ...
+    pub(super) service: String,
+    /// Further arguments of the server.
     #[serde(default)]
-    pub(crate) arguments: Vec<String>,
-    /// Cores of the peer.
+    pub(super) arguments: Vec<String>,
+    /// Cores of the server.
     #[serde(default = "one")]
-    pub(crate) cores: usize,
-    /// The kernel's receiving for the peer runs on the peer's cores (RPS), too. A veth pair has it done on the sender's.
+    pub(super) cores: usize,
+    /// Whether the kernel receives for the server on the server's cores (RPS). On a veth pair it does so on the sender's core.
     #[serde(default)]
-    pub(crate) own_cores: bool,
-    /// Further arguments of `synmill bench`.
+    pub(super) own_cores: bool,
+    /// Further arguments of the client.
     #[serde(default)]
-    pub(crate) generator: Vec<String>,
-    /// Ask for this share of the connections a second that the first case established, after the cases without one.
-    pub(crate) rate_share: Option<f64>,
-    pub(crate) seconds: Option<u32>,
-    /// A lab of its own, in place of the scenario's.
+    pub(super) generator: Vec<String>,
+    /// Asks for this share of the connections/s that the first case established, after the cases without a share.
+    pub(super) rate_share: Option<f64>,
+    pub(super) seconds: Option<u32>,
+    /// A lab of its own, instead of the scenario's.
     lab: Option<LabShape>,
 }
 
-/// The server at the other end.
-#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+/// A server.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "kebab-case")]
-pub(crate) enum PeerKind {
+pub(super) enum PeerKind {
     /// `synmill serve`.
+    #[default]
     Serve,
-    /// The kernel's TCP behind one epoll loop.
+    /// A server on the kernel's TCP with epoll.
     Kernel,
-    /// The stateless one: what the rings allow at most.
+    /// A reflector without state: the most that the rings allow.
     Reflector,
-    /// One worker of nginx.
+    /// nginx with one worker.
     Nginx,
-    /// Full frames sent to a socket that counts them in the generator's place: what the rings carry at most.
+    /// A sender of full frames without TCP: the most that the rings carry.
     Sender,
 }
 
 impl PeerKind {
-    /// What one would type.
-    pub(crate) const fn name(self) -> &'static str {
+    /// Returns the command that one types.
+    pub(super) const fn name(self) -> &'static str {
         match self {
             Self::Serve => "synmill serve",
             Self::Kernel => "synmill-kernel-server",
@@ -105,10 +111,24 @@ impl PeerKind {
     }
 }
 
+/// A client.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum ClientKind {
+    /// `synmill bench`.
+    #[default]
+    Generator,
+    /// A socket that counts the frames of [`PeerKind::Sender`], whose client it always is.
+    #[serde(skip)]
+    Receiver,
+    /// wrk.
+    Wrk,
+}
+
 /// The lab of a scenario.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
 #[serde(default, rename_all = "kebab-case", deny_unknown_fields)]
-pub(crate) struct LabShape {
+pub(super) struct LabShape {
     queues: u32,
     mtu: u32,
 }
@@ -141,9 +161,9 @@ const fn one() -> usize {
 }
 
 impl Scenario {
-    /// From the text of a file.
-    pub(crate) fn parse(text: &str) -> Result<Self> {
-        let scenario: Self = toml::from_str(text)?;
+    /// Parses the text of the file of this name.
+    pub(super) fn parse(name: &str, text: &str) -> Result<Self> {
+        let scenario = Self { name: name.to_owned(), ..toml::from_str(text)? };
         scenario.check()?;
         Ok(scenario)
     }
@@ -167,6 +187,8 @@ impl Scenario {
                 PeerKind::Sender => case.service == "frames",
             };
             ensure!(known, "the peer of `{name}` cannot serve `{}`", case.service);
+            let known = self.client_of(case) != ClientKind::Wrk || case.http_bytes().is_some();
+            ensure!(known, "wrk requests http:SIZE, and `{name}` serves `{}`", case.service);
         }
         for name in self.ratio.iter().flatten() {
             ensure!(names.contains(&name.as_str()), "ratio: there is no case `{name}`");
@@ -174,9 +196,28 @@ impl Scenario {
         Ok(())
     }
 
-    /// The columns that are shown: those of every scenario, and what this one asks for.
-    pub(crate) fn shown(&self) -> Vec<Column> {
-        let mut shown = Column::ALWAYS.to_vec();
+    /// Returns the client of a case.
+    pub(super) fn client_of(&self, case: &Case) -> ClientKind {
+        if case.peer == PeerKind::Sender { ClientKind::Receiver } else { self.client }
+    }
+
+    /// Returns the client's command that one types, with the arguments of every case.
+    pub(super) fn client_shown(&self) -> String {
+        let name = if self.client == ClientKind::Wrk { "wrk" } else { "synmill bench" };
+        format!("{name} ... {}", self.generator.join(" "))
+    }
+
+    /// Whether the scenario runs programs of other projects.
+    pub(super) fn has_rivals(&self) -> bool {
+        self.client == ClientKind::Wrk || self.cases.iter().any(|case| case.peer == PeerKind::Nginx)
+    }
+
+    /// Returns the columns of the table.
+    pub(super) fn shown(&self) -> Vec<Column> {
+        let mut shown = match self.client {
+            ClientKind::Wrk => Column::BY_WRK.to_vec(),
+            ClientKind::Generator | ClientKind::Receiver => Column::BY_GENERATOR.to_vec(),
+        };
         for &column in [&self.measure].into_iter().chain(&self.compare).chain(&self.columns) {
             if !shown.contains(&column) {
                 shown.push(column);
@@ -185,24 +226,24 @@ impl Scenario {
         shown
     }
 
-    /// The columns whose ratios are told.
-    pub(crate) fn compared(&self) -> impl Iterator<Item = Column> {
+    /// Returns the columns whose ratios are printed.
+    pub(super) fn compared(&self) -> impl Iterator<Item = Column> {
         [self.measure].into_iter().chain(self.compare.iter().copied())
     }
 
-    /// The columns that are drawn.
-    pub(crate) fn plotted(&self) -> impl Iterator<Item = Column> {
+    /// Returns the columns of the plot.
+    pub(super) fn plotted(&self) -> impl Iterator<Item = Column> {
         let usual = self.plot.is_empty().then_some(self.measure);
         usual.into_iter().chain(self.plot.iter().copied())
     }
 
-    /// The lab that a case is measured in.
-    pub(crate) fn lab_of(&self, case: &Case) -> LabShape {
+    /// Returns the lab of a case.
+    pub(super) fn lab_of(&self, case: &Case) -> LabShape {
         case.lab.unwrap_or(self.lab)
     }
 
-    /// The pairs whose ratio is told: each case to the first, if that has the same lab, then the named ones; each once.
-    pub(crate) fn ratios(&self) -> Vec<[&str; 2]> {
+    /// Returns the pairs whose ratio is printed: each case and the first one, if both have the same lab, then `ratio`. Each comes once.
+    pub(super) fn ratios(&self) -> Vec<[&str; 2]> {
         let (first, others) = (&self.cases[0], &self.cases[1..]);
         let beside = others.iter().filter(|case| self.lab_of(case) == self.lab_of(first));
         let to_first = beside.map(|case| [case.name.as_str(), first.name.as_str()]);
@@ -218,42 +259,24 @@ impl Scenario {
 }
 
 impl Case {
-    /// A peer on one core, and nothing besides.
-    pub(crate) fn plain(name: &str, peer: PeerKind, service: &str) -> Self {
-        Self {
-            own_cores: false,
-            name: name.to_owned(),
-            peer,
-            service: service.to_owned(),
-            arguments: Vec::new(),
-            cores: 1,
-            generator: Vec::new(),
-            rate_share: None,
-            seconds: None,
-            lab: None,
-        }
+    /// Returns a case of a server on one core, with the defaults of a file.
+    pub(super) fn plain(name: &str, peer: PeerKind, service: &str) -> Self {
+        Self { name: name.to_owned(), peer, service: service.to_owned(), cores: 1, ..Self::default() }
     }
 
-    /// Of `http:SIZE`, SIZE when it is a plain number.
-    pub(crate) fn http_bytes(&self) -> Option<usize> {
+    /// Returns SIZE of `http:SIZE`, if it is a plain number.
+    pub(super) fn http_bytes(&self) -> Option<usize> {
         self.service.strip_prefix("http:")?.parse().ok()
     }
 
-    /// Of `source:SIZE`, SIZE when it is a plain number.
-    pub(crate) fn source_bytes(&self) -> Option<u32> {
+    /// Returns SIZE of `source:SIZE`, if it is a plain number.
+    pub(super) fn source_bytes(&self) -> Option<u32> {
         self.service.strip_prefix("source:")?.parse().ok()
     }
 }
 
-/// A scenario and its file's name.
-#[derive(Debug)]
-pub(crate) struct Named {
-    pub(crate) name: String,
-    pub(crate) scenario: Scenario,
-}
-
-/// All of them, by name.
-pub(crate) fn all() -> Result<Vec<Named>> {
+/// Returns all scenarios, sorted by name.
+pub(super) fn all() -> Result<Vec<Scenario>> {
     let folder = workspace().join(FOLDER);
     let entries = fs::read_dir(&folder).with_context(|| folder.display().to_string())?;
     let mut found = Vec::new();
@@ -267,11 +290,9 @@ pub(crate) fn all() -> Result<Vec<Named>> {
     Ok(found)
 }
 
-fn read(path: &Path) -> Result<Named> {
-    let Some(name) = path.file_stem().and_then(|stem| stem.to_str()) else { bail!("its name is not text") };
-    let text = fs::read_to_string(path)?;
-    let scenario = Scenario::parse(&text)?;
-    Ok(Named { name: name.to_owned(), scenario })
+fn read(path: &Path) -> Result<Scenario> {
+    let name = path.file_stem().and_then(OsStr::to_str).context("its name is not text")?;
+    Scenario::parse(name, &fs::read_to_string(path)?)
 }
 
 #[cfg(test)]
@@ -305,7 +326,7 @@ seconds = 60
 
     #[test]
     fn a_scenario_says_what_it_wants() {
-        let scenario = Scenario::parse(PLAIN).unwrap();
+        let scenario = Scenario::parse("plain", PLAIN).unwrap();
         assert_eq!((scenario.rounds, scenario.seconds, scenario.measure), (5, 5, Column::default()));
         let labs = [0, 2].map(|at| LabOptions::from(scenario.lab_of(&scenario.cases[at])));
         let of = |queues, mtu| LabOptions { queues, mtu, checksum_offload: false };
@@ -334,17 +355,18 @@ seconds = 60
             ("seconds = 60", "seconds = 0", "seconds of `serve`"),
             ("title = 'Rate'", "", "title"),
             ("generator =", "measure = 'speed'\ngenerator =", "speed"),
+            ("generator =", "client = 'wrk'\ngenerator =", "`kernel` serves `close`"),
         ] {
             let text = PLAIN.replace(old, new);
             assert_ne!(text, PLAIN, "{old}");
-            let error = format!("{:#}", Scenario::parse(&text).unwrap_err());
+            let error = format!("{:#}", Scenario::parse("wrong", &text).unwrap_err());
             assert!(error.contains(said), "{old} -> {new}: {error}");
         }
     }
 
     #[test]
     fn the_scenarios_of_the_tree_are_right() {
-        let names: Vec<String> = all().unwrap().into_iter().map(|named| named.name).collect();
+        let names: Vec<String> = all().unwrap().into_iter().map(|scenario| scenario.name).collect();
         assert!(names.contains(&"lab".to_owned()), "{names:?}");
     }
 }

@@ -1,21 +1,17 @@
-//! The benches without a network: targets of benches/benches. Knows their names, and what cargo and they are told; never how they
-//! measure.
+//! The benches in memory: targets of benches/benches.
 
-use std::fs;
+use anyhow::Result;
+use synmill_benches::rows::{Row, read_file};
+use synmill_benches::scratch::Folder;
+use synmill_lab::{Interrupt, cargo};
 
-use anyhow::{Context as _, Result, ensure};
-use synmill_lab::{Interrupt, cargo, prerequisites};
-
-use super::archive::Row;
-use super::stage::Folder;
-
-/// One of them.
+/// A bench in memory.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct InMemory {
-    /// Of the target, and of its rows.
+    /// The name of the target, and of its rows.
     pub(super) name: &'static str,
     pub(super) question: &'static str,
-    /// Units whose figures are drawn; without any, those of all rows but ratios.
+    /// Units of the plot; none stands for those of all rows but ratios.
     pub(super) plots: &'static [&'static str],
 }
 
@@ -57,47 +53,12 @@ pub(super) const ALL: [InMemory; 7] = [
     },
 ];
 
-/// Runs it; its rows.
+/// Runs a bench and returns its rows.
 pub(super) fn measure(interrupt: &Interrupt, bench: &InMemory, quick: bool) -> Result<Vec<Row>> {
-    prerequisites::ensure(interrupt, &[prerequisites::BUILD])?;
-    let folder = Folder::new()?;
+    let folder = Folder::new("bench")?;
     let file = folder.file("rows.json");
     let mut command = cargo(["bench", "--package", "synmill-benches", "--bench", bench.name, "--", "--json"]);
     command.arg(&file).args(quick.then_some("--quick"));
     interrupt.run(&mut command)?;
-    let text = fs::read_to_string(&file).with_context(|| format!("`{}` wrote no rows", bench.name))?;
-    parse(&text, bench.name).with_context(|| format!("the rows that `{}` wrote", bench.name))
-}
-
-fn parse(text: &str, name: &str) -> Result<Vec<Row>> {
-    let rows: Vec<Row> = serde_json::from_str(text)?;
-    ensure!(!rows.is_empty(), "there are none");
-    for row in &rows {
-        ensure!(row.bench == name, "`{}` is of the bench `{}`", row.case, row.bench);
-    }
-    Ok(rows)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn rows_are_read_back() {
-        let text = r#"[{"bench": "memory", "case": "established-v4/1000", "value": 80, "unit": "bytes_per_connection"}]"#;
-        let want = [Row::new("memory", "established-v4/1000", 80.0, "bytes_per_connection")];
-        assert_eq!(parse(text, "memory").unwrap(), want);
-    }
-
-    #[test]
-    fn rows_that_are_missing_or_of_another_bench_are_refused() {
-        for (text, said) in [
-            ("[]", "none"),
-            (r#"[{"bench": "lab", "case": "serve", "value": 1, "unit": "s"}]"#, "`lab`"),
-            (r#"[{"bench": "memory", "case": "a", "value": null, "unit": "s"}]"#, "null"),
-        ] {
-            let error = format!("{:#}", parse(text, "memory").unwrap_err());
-            assert!(error.contains(said), "{text}: {error}");
-        }
-    }
+    read_file(&file, bench.name)
 }

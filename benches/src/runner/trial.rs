@@ -1,16 +1,20 @@
-//! A scenario, measured: rounds, cases in turn, the table, the archive. Knows the order of things; never how a figure is made.
+//! The measurement of a scenario: its rounds, and its cases in turn.
+
+use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
-use synmill_lab::{Interrupt, output, prerequisites};
+use synmill_benches::rows::Row;
+use synmill_lab::{Interrupt, output};
 
-use super::archive::{self, Extent, Row};
-use super::generator::{Outcome, Run};
-use super::peer::{Peer, listed};
-use super::sample::{Column, Ratio, Sample, Table, range};
-use super::scenario::{Case, LabShape, Named, PeerKind, Scenario};
-use super::stage::{Stage, binary};
-use super::{Bench, PREFIX, receiver};
-use crate::build;
+use super::archive::Extent;
+use super::client;
+use super::figures::{Column, Ratio, Sample, Table, range};
+use super::scenario::{Case, ClientKind, LabShape, Scenario};
+use super::server::Server;
+use super::stage::{Stage, binary, listed};
+
+/// The prefix of the lab.
+const PREFIX: &str = "synmill-bench";
 
 /// One measurement.
 #[derive(Debug)]
@@ -21,18 +25,14 @@ struct Measurement {
     problems: Vec<String>,
 }
 
-/// Measures, prints and archives; returns the figures for programs.
-pub(super) fn perform(interrupt: &Interrupt, named: &Named, command: &Bench) -> Result<Vec<Row>> {
-    let scenario = &named.scenario;
-    let mut needs = vec![prerequisites::BUILD, prerequisites::LAB, prerequisites::PEERS];
-    if scenario.cases.iter().any(|case| case.peer == PeerKind::Nginx) {
-        needs.push(prerequisites::BENCH);
-    }
-    prerequisites::ensure(interrupt, &needs)?;
-    build::with_peers(interrupt)?;
-    let time = archive::now()?;
-    let mut trial = Trial { interrupt, scenario, seconds: command.seconds(), stage: None };
-    let rounds = command.rounds(scenario.rounds);
+/// Measures a scenario in so many rounds, and prints the table; `seconds` replaces the length of every measurement.
+pub(super) fn perform(
+    interrupt: &Interrupt,
+    scenario: &Scenario,
+    rounds: u32,
+    seconds: Option<u32>,
+) -> Result<(Extent, Vec<Row>)> {
+    let mut trial = Trial { interrupt, scenario, seconds, stage: None };
     let table = trial.introduce(rounds)?;
     let measurements = trial.measure(&table, rounds)?;
     drop(trial);
@@ -48,36 +48,30 @@ pub(super) fn perform(interrupt: &Interrupt, named: &Named, command: &Bench) -> 
     if in_doubt > 0 {
         println!("{in_doubt} of {} measurements are in doubt: see their lines.", measurements.len());
     }
-    let rows = rows(named, &measurements, &ratios);
-    if command.keeps() {
-        let seconds = command.seconds().unwrap_or(scenario.seconds);
-        let extent = Extent { rounds, seconds, in_doubt };
-        println!("Kept: {}", archive::keep(&named.name, &time, Some(extent), &rows)?.display());
-    }
-    Ok(rows)
+    let extent = Extent { rounds, seconds: seconds.unwrap_or(scenario.seconds), in_doubt };
+    Ok((extent, rows(scenario, &measurements, &ratios)))
 }
 
-/// What all measurements of a scenario share.
 struct Trial<'a> {
     interrupt: &'a Interrupt,
     scenario: &'a Scenario,
-    /// In place of the scenario's.
+    /// Replaces the scenario's.
     seconds: Option<u32>,
-    /// What the last case was measured on, and its lab's shape.
+    /// The stage of the last case, and its lab's shape.
     stage: Option<(LabShape, Stage)>,
 }
 
 impl Trial<'_> {
-    /// Says what will be measured; the table that it will be told in.
+    /// Prints the question, the cases and the table's heading.
     fn introduce(&mut self, rounds: u32) -> Result<Table> {
         let scenario = self.scenario;
-        let Scenario { title, question, cases, generator, .. } = scenario;
+        let Scenario { title, question, cases, .. } = scenario;
         let stage = self.stage_of(&cases[0])?;
-        let generator_core = stage.generator_core();
+        let client_core = stage.client_core();
         let cores: Vec<_> = cases.iter().map(|case| stage.server_cores(case.cores)).collect::<Result<_>>()?;
         println!("\n== {title}\n{question}");
-        println!("{rounds} round(s), the generator on core {generator_core}.");
-        println!("The generator in every case: synmill bench ... {}", generator.join(" "));
+        println!("{rounds} round(s), the client on core {client_core}.");
+        println!("The client in every case: {}", scenario.client_shown());
         for (case, cores) in cases.iter().zip(&cores) {
             let (peer, cores) = (case.peer.name(), listed(cores));
             let mut words = vec![format!("  {}: {peer} {} on core {cores}", case.name, case.service)];
@@ -90,16 +84,16 @@ impl Trial<'_> {
         }
         println!();
         let longest = cases.iter().map(|case| case.name.len()).max().unwrap_or(0);
-        let table = Table::new(self.scenario.shown(), longest);
+        let table = Table::new(scenario.shown(), longest);
         println!("{}", table.heading());
         Ok(table)
     }
 
-    /// A stage with the lab of this case: the last one, if that is of the same shape.
+    /// Returns a stage with the lab of this case.
     fn stage_of(&mut self, case: &Case) -> Result<&Stage> {
         let shape = self.scenario.lab_of(case);
         if self.stage.as_ref().is_none_or(|(last, _)| *last != shape) {
-            // Both would have the same names.
+            // Two labs would have the same names.
             self.stage = None;
             let stage = Stage::up(self.interrupt, PREFIX, shape.into())?;
             stage.check_cores()?;
@@ -112,11 +106,10 @@ impl Trial<'_> {
         self.seconds.or(case.seconds).unwrap_or(self.scenario.seconds)
     }
 
-    /// Every case in every round: in turn, so that what the machine does to one it does to all. Those whose rate is a share of the
-    /// first one's come when that is known.
+    /// Measures every case in every round. Cases take turns, so that a change of the machine meets all of them. Cases with a share of
+    /// the first one's rate come after all others, when that rate is known.
     fn measure(&mut self, table: &Table, rounds: u32) -> Result<Vec<Measurement>> {
-        let scenario = self.scenario;
-        let cases = &scenario.cases;
+        let cases = &self.scenario.cases;
         let mut measurements = Vec::new();
         for shared in [false, true] {
             let part: Vec<&Case> = cases.iter().filter(|case| case.rate_share.is_some() == shared).collect();
@@ -137,77 +130,44 @@ impl Trial<'_> {
         Ok(measurements)
     }
 
-    /// One case, once: its peer from start to end under one run of the generator.
+    /// Measures one case once, with a server of its own.
     fn one(&mut self, case: &Case, rate: Option<u64>) -> Result<Measurement> {
         let (scenario, seconds) = (self.scenario, self.seconds_of(case));
         let stage = self.stage_of(case)?;
         let cores = stage.server_cores(case.cores)?;
-        let pair = [cores[0], stage.generator_core()];
+        let pair = [cores[0], stage.client_core()];
+        let kind = scenario.client_of(case);
+        // The receiver shares no options with the others.
+        let common = if kind == ClientKind::Receiver { &[][..] } else { &scenario.generator };
+        let mut arguments = [common, &case.generator].concat();
+        arguments.extend(rate.into_iter().flat_map(|rate| ["--rate".to_owned(), rate.to_string()]));
 
         let before = cache_line(pair)?;
-        let peer = Peer::start(stage, case, &cores)?;
-        let heard = if case.peer == PeerKind::Sender {
-            let (values, core_percent) = receiver::count(stage, seconds, &case.generator, cores[0])?;
-            Heard { values, problems: Vec::new(), core_percent }
-        } else {
-            let mut arguments = scenario.generator.clone();
-            arguments.extend(case.generator.iter().cloned());
-            arguments.extend(rate.into_iter().flat_map(|rate| ["--rate".to_owned(), rate.to_string()]));
-            Heard::of(Run::new(stage, seconds, &arguments).quietly(stage, cores[0])?, case)?
-        };
-        let retransmitted = peer.stop(stage)?;
+        let server = Server::start(stage, case, &cores)?;
+        let mut heard = client::measure(stage, case, kind, seconds, &arguments, cores[0])?;
+        let retransmitted = server.stop(stage)?;
         let cache_line_ns = f64::midpoint(before, cache_line(pair)?);
-        let values = complete(heard.values, heard.core_percent, retransmitted, cache_line_ns);
-        Ok(Measurement { case: case.name.clone(), values, problems: heard.problems })
+        complete(&mut heard.values, heard.server_percent, retransmitted, cache_line_ns);
+        Ok(Measurement { case: case.name.clone(), values: heard.values, problems: heard.problems })
     }
 }
 
-/// What the client's end tells of a measurement.
-struct Heard {
-    values: Sample,
-    problems: Vec<String>,
-    /// How busy the peer's first core was.
-    core_percent: f64,
-}
-
-impl Heard {
-    fn of(outcome: Outcome, case: &Case) -> Result<Self> {
-        let Outcome { report, problems, core_percent } = outcome;
-        let mut values = Sample::of(&report)?;
-        if let Some(bytes) = case.source_bytes() {
-            let streams_per_s = report.number("/requests/per_s")?;
-            values.set(Column::GbitPerS, Some(streams_per_s * 8e-9 * f64::from(bytes)));
-        }
-        Ok(Self { values, problems, core_percent })
-    }
-}
-
-/// The client's columns, and those that are measured around it.
-fn complete(
-    mut sample: Sample,
-    peer_percent: f64,
-    peer_retransmissions: Option<f64>,
-    cache_line_ns: f64,
-) -> Sample {
+/// Adds the columns that the client does not know.
+fn complete(sample: &mut Sample, peer_percent: f64, peer_retransmissions: Option<f64>, cache_line_ns: f64) {
     // Percent of a second, over the connections of a second.
     let peer_ns = peer_percent * 1e7 / sample.get(Column::ConnectionsPerS);
-    for (column, value) in [
-        (Column::PeerRetransmissions, peer_retransmissions),
-        (Column::PeerCorePercent, Some(peer_percent)),
-        (Column::PeerNs, Some(peer_ns)),
-        (Column::BothNs, Some(peer_ns + sample.get(Column::GeneratorNs))),
-        (Column::CacheLineNs, Some(cache_line_ns)),
-    ] {
-        sample.set(column, value);
-    }
-    sample
+    sample.set(Column::BothNs, peer_ns + sample.get(Column::GeneratorNs));
+    sample.set(Column::PeerNs, peer_ns);
+    sample.set(Column::PeerCorePercent, peer_percent);
+    sample.set(Column::PeerRetransmissions, peer_retransmissions.unwrap_or(f64::NAN));
+    sample.set(Column::CacheLineNs, cache_line_ns);
 }
 
-/// A cache line's way between two cores and back, in ns.
+/// Returns the round trip of a cache line between two cores, in ns.
 fn cache_line(cores: [usize; 2]) -> Result<f64> {
-    let mut command = std::process::Command::new(binary("synmill-pingpong")?);
+    let mut command = Command::new(binary("synmill-pingpong")?);
     let said = output(command.args(cores.map(|core| core.to_string())))?;
-    first_number(&said).with_context(|| format!("synmill-pingpong said: {said}"))
+    first_number(&said).with_context(|| format!("the output of synmill-pingpong: {said}"))
 }
 
 fn first_number(text: &str) -> Option<f64> {
@@ -223,7 +183,7 @@ fn median_of(case: &str, measurements: &[Measurement]) -> Sample {
     Sample::medians(&samples_of(case, measurements))
 }
 
-/// A share of the connections a second that a case established.
+/// Returns a share of the connections/s that a case established.
 #[expect(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
@@ -244,21 +204,21 @@ fn ratios(scenario: &Scenario, measurements: &[Measurement]) -> Vec<Ratio> {
     scenario.compared().flat_map(of_column).filter(|ratio| ratio.of_medians.is_finite()).collect()
 }
 
-/// Medians and ratios, with the least and the most of one round.
-fn rows(named: &Named, measurements: &[Measurement], ratios: &[Ratio]) -> Vec<Row> {
+/// Returns medians and ratios, with the least and the most of one round.
+fn rows(scenario: &Scenario, measurements: &[Measurement], ratios: &[Ratio]) -> Vec<Row> {
     let ranged = |case: &str, value, unit: &str, range| Row {
         range: Some(range),
-        ..Row::new(&named.name, case, value, unit)
+        ..Row::new(&scenario.name, case, value, unit)
     };
     let mut rows = Vec::new();
-    for Case { name, .. } in &named.scenario.cases {
+    for Case { name, .. } in &scenario.cases {
         let samples = samples_of(name, measurements);
         for (column, value) in Sample::medians(&samples).values() {
             let range = range(samples.iter().map(|sample| sample.get(column)));
             rows.push(ranged(name, value, column.unit(), range));
         }
     }
-    // The scenario's own column comes first, and its ratios are called nothing else.
+    // The first column is the scenario's own; the unit of its ratios does not name it.
     let measure = ratios.first().map(|ratio| ratio.column);
     for Ratio { over, under, column, of_medians, of_rounds } in ratios {
         let unit = match column {
@@ -272,15 +232,17 @@ fn rows(named: &Named, measurements: &[Measurement], ratios: &[Ratio]) -> Vec<Ro
 
 #[cfg(test)]
 mod tests {
+    use super::super::client::Outcome;
     use super::super::report::tests::{fake, report};
+    use super::super::scenario::PeerKind;
     use super::*;
 
     fn measured(case: &str, established: u64) -> Measurement {
-        let report = report(&fake(established, 50.0)).unwrap();
-        let outcome = Outcome { report, problems: Vec::new(), core_percent: 80.0 };
+        let report = report(&fake(established, 50.0));
+        let outcome = Outcome { report, problems: Vec::new(), server_percent: 80.0 };
         let of = Case::plain(case, PeerKind::Serve, "source:125000000");
-        let heard = Heard::of(outcome, &of).unwrap();
-        let values = complete(heard.values, heard.core_percent, Some(2.0), 190.0);
+        let mut values = outcome.heard(&of).unwrap().values;
+        complete(&mut values, 80.0, Some(2.0), 190.0);
         Measurement { case: of.name, values, problems: Vec::new() }
     }
 
@@ -288,7 +250,7 @@ mod tests {
         let case = |name: &str| format!("[[cases]]\nname = '{name}'\npeer = '{name}'\nservice = 'close'\n");
         let text =
             format!("title = ''\nquestion = ''\ncompare = ['peer-ns']\n{}{}", case("kernel"), case("serve"));
-        Scenario::parse(&text).unwrap()
+        Scenario::parse("lab", &text).unwrap()
     }
 
     #[test]
@@ -318,7 +280,7 @@ mod tests {
         let ratios = ratios(&scenario, &measurements);
         assert_eq!(ratios.len(), 2);
         assert!((ratios[0].of_medians - 2.5).abs() < 1e-9, "{ratios:?}");
-        let rows = rows(&Named { name: "lab".to_owned(), scenario }, &measurements, &ratios);
+        let rows = rows(&scenario, &measurements, &ratios);
         let ratio = "ratio of ns/connection of the peer's core";
         for (case, value, unit, range) in [
             ("serve", 200_000.0, "connections/s", [160_000.0, 300_000.0]),
