@@ -8,6 +8,7 @@ pub mod reflect;
 pub mod request;
 pub mod rings;
 pub mod rows;
+pub mod scratch;
 pub mod timing;
 
 use anyhow::{Context as _, Result, bail};

@@ -1,7 +1,6 @@
-//! What the benches in memory share: their options, their figures as rows, medians. Knows files and text; never what is measured.
+//! Figures as rows: the options of a bench in memory, the rows' table and file, and medians.
 //!
-//! `cargo bench --package synmill-benches --bench NAME -- --json FILE` is what `cargo xtask bench NAME` runs, and FILE is what it
-//! reads back: an array of rows.
+//! `cargo xtask bench NAME` runs `cargo bench --package synmill-benches --bench NAME -- --json FILE`, and reads the rows from FILE.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,7 +9,7 @@ use anyhow::{Context as _, Result, ensure};
 use clap::Parser;
 use serde::{Deserialize, Serialize};
 
-/// What every bench in memory understands.
+/// The options of every bench in memory.
 #[derive(Clone, Debug, Default, Parser)]
 #[command(about = "A benchmark in memory: needs no network, and no root")]
 pub struct Options {
@@ -20,13 +19,13 @@ pub struct Options {
     /// Fewer and smaller cases: to see that it works, not to measure
     #[arg(long)]
     pub quick: bool,
-    /// What `cargo bench` passes to every target.
+    /// `cargo bench` passes it to every target.
     #[arg(long, hide = true)]
     bench: bool,
 }
 
 impl Options {
-    /// Of this process; ends it when they are wrong.
+    /// Returns the options of this process; ends it if they are wrong.
     #[must_use]
     pub fn of_process() -> Self {
         Self::parse()
@@ -35,45 +34,64 @@ impl Options {
 
 /// One figure.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
 pub struct Row {
-    /// The bench's name: that of its target.
+    /// The bench's name: that of its target or scenario.
     pub bench: String,
     /// What was measured, such as `responder/1000000`.
     pub case: String,
     /// How much.
     pub value: f64,
-    /// Of what, such as `ns_per_connection`.
+    /// The unit of the value, such as `ns_per_connection`.
     pub unit: String,
+    /// The least and the most of one round, in a lab.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub range: Option<[f64; 2]>,
 }
 
 impl Row {
-    /// A figure of this bench.
+    /// Returns a figure without a range.
     pub fn new(bench: &str, case: impl Into<String>, value: f64, unit: &str) -> Self {
-        Self { bench: bench.to_owned(), case: case.into(), value, unit: unit.to_owned() }
+        Self { bench: bench.to_owned(), case: case.into(), value, unit: unit.to_owned(), range: None }
     }
 }
 
-/// Writes the rows to the file that was asked for, if one was.
+/// Writes the rows to the file that `options` name, if any.
 ///
 /// # Errors
-/// The row whose value is no number, or why the file could not be written.
+/// See [`write_file`].
 pub fn write(options: &Options, rows: &[Row]) -> Result<()> {
-    match &options.json {
-        Some(file) => write_file(file, rows),
-        None => Ok(()),
-    }
+    options.json.as_deref().map_or(Ok(()), |file| write_file(file, rows))
 }
 
 /// Writes the rows to a file.
 ///
 /// # Errors
-/// As [`write()`].
+/// A row's value is no number, or the file cannot be written.
 pub fn write_file(file: &Path, rows: &[Row]) -> Result<()> {
     for row in rows {
         ensure!(row.value.is_finite(), "the value of `{}` of {} is {}", row.case, row.bench, row.value);
     }
     let text = serde_json::to_string_pretty(rows).context("writing JSON")?;
     fs::write(file, text + "\n").with_context(|| file.display().to_string())
+}
+
+/// Reads the rows of a bench from a file.
+///
+/// # Errors
+/// The file cannot be read, has no rows, or has a row of another bench.
+pub fn read_file(file: &Path, bench: &str) -> Result<Vec<Row>> {
+    let text = fs::read_to_string(file).with_context(|| format!("`{bench}` wrote no rows"))?;
+    parse(&text, bench).with_context(|| format!("the rows of `{bench}` in {}", file.display()))
+}
+
+fn parse(text: &str, bench: &str) -> Result<Vec<Row>> {
+    let rows: Vec<Row> = serde_json::from_str(text)?;
+    ensure!(!rows.is_empty(), "there are none");
+    for row in &rows {
+        ensure!(row.bench == bench, "`{}` is of the bench `{}`", row.case, row.bench);
+    }
+    Ok(rows)
 }
 
 /// Prints the rows as a table of case, value and unit.
@@ -91,7 +109,7 @@ fn table(rows: &[Row]) -> String {
     rows.iter().zip(&values).map(line).collect()
 }
 
-/// Decimal places that leave three digits or more.
+/// Returns the decimal places that leave three digits or more.
 fn places(value: f64) -> usize {
     match value.abs() {
         100.0.. => 1,
@@ -100,15 +118,18 @@ fn places(value: f64) -> usize {
     }
 }
 
-/// The median; of an even count, the upper of the two in the middle. Without a value: not a number.
+/// Returns the median of the values that are numbers; of an even count, the upper of the two in the middle; of none, not a number.
 #[must_use]
-pub fn median(mut values: Vec<f64>) -> f64 {
+pub fn median(values: impl IntoIterator<Item = f64>) -> f64 {
+    let mut values: Vec<f64> = values.into_iter().filter(|value| !value.is_nan()).collect();
     values.sort_by(f64::total_cmp);
     values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]
@@ -117,6 +138,34 @@ mod tests {
             Options::try_parse_from(["conn_rate", "--json", "a.json", "--quick", "--bench"]).unwrap();
         assert_eq!((options.json.as_deref(), options.quick), (Some(Path::new("a.json")), true));
         assert!(Options::try_parse_from(["conn_rate", "--rounds", "3"]).is_err());
+    }
+
+    #[test]
+    fn a_row_has_the_keys_that_programs_read() {
+        let row = Row::new("lab", "serve", 2.5, "connections/s");
+        let want = json!({"bench": "lab", "case": "serve", "value": 2.5, "unit": "connections/s"});
+        assert_eq!(serde_json::to_value(&row).unwrap(), want);
+        let ranged = serde_json::to_value(Row { range: Some([2.0, 3.0]), ..row }).unwrap();
+        assert_eq!(ranged["range"], json!([2.0, 3.0]));
+    }
+
+    #[test]
+    fn rows_are_read_back() {
+        let text = r#"[{"bench": "memory", "case": "established-v4/1000", "value": 80, "unit": "bytes_per_connection"}]"#;
+        let want = [Row::new("memory", "established-v4/1000", 80.0, "bytes_per_connection")];
+        assert_eq!(parse(text, "memory").unwrap(), want);
+    }
+
+    #[test]
+    fn rows_that_are_missing_or_of_another_bench_are_refused() {
+        for (text, said) in [
+            ("[]", "none"),
+            (r#"[{"bench": "lab", "case": "serve", "value": 1, "unit": "s"}]"#, "`lab`"),
+            (r#"[{"bench": "memory", "case": "a", "value": null, "unit": "s"}]"#, "null"),
+        ] {
+            let error = format!("{:#}", parse(text, "memory").unwrap_err());
+            assert!(error.contains(said), "{text}: {error}");
+        }
     }
 
     #[test]
@@ -132,15 +181,23 @@ mod tests {
         let file = std::env::temp_dir().join(format!("synmill-rows-{}.json", std::process::id()));
         assert!(write_file(&file, &[Row::new("b", "c", f64::NAN, "ns")]).is_err());
         assert!(!file.exists());
-        write_file(&file, &[Row::new("b", "c", 1.5, "ns")]).unwrap();
-        let value: serde_json::Value = serde_json::from_str(&fs::read_to_string(&file).unwrap()).unwrap();
+        let rows = [Row::new("b", "c", 1.5, "ns")];
+        write_file(&file, &rows).unwrap();
+        let read = read_file(&file, "b").unwrap();
         fs::remove_file(&file).unwrap();
-        assert_eq!(value, serde_json::json!([{"bench": "b", "case": "c", "value": 1.5, "unit": "ns"}]));
+        assert_eq!(read, rows);
     }
 
     #[test]
     fn the_median_is_in_the_middle() {
-        assert!((median(vec![3.0, 1.0, 2.0]) - 2.0).abs() < 1e-9);
-        assert!(median(Vec::new()).is_nan());
+        assert!((median([3.0, 1.0, 2.0]) - 2.0).abs() < 1e-9);
+        assert!(median([]).is_nan());
+    }
+
+    #[test]
+    fn the_median_leaves_out_what_is_no_number() {
+        assert!((median([3.0, f64::NAN, 1.0, 2.0]) - 2.0).abs() < 1e-9);
+        assert!((median([1.0, 2.0]) - 2.0).abs() < 1e-9);
+        assert!(median([f64::NAN]).is_nan());
     }
 }

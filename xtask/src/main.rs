@@ -49,7 +49,12 @@ enum Command {
         output: Option<PathBuf>,
     },
     /// Measures the engine in memory, or synmill beside other servers in a lab, which takes root. Alone: the list of what there is.
-    Bench(bench::Bench),
+    #[command(disable_help_flag = true)]
+    Bench {
+        /// A bench and its options; `--help` lists them.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
+    },
     /// Runs synmill on emulated NICs in virtual machines, with the drivers of a kernel of your choice.
     Vm(synmill_vm::Vm),
     /// The lab, kept to play in.
@@ -65,7 +70,7 @@ fn main() -> ExitCode {
         Command::Ci { except_tests } => ci::run(except_tests),
         Command::Ebpf { output: Some(output), .. } => ebpf::write(&output),
         Command::Ebpf { check, .. } => ebpf::run(check),
-        Command::Bench(command) => bench::perform(&command),
+        Command::Bench { arguments } => bench::perform(&arguments),
         Command::Vm(command) => synmill_vm::perform(&command),
         Command::Lab(command) => play::perform(command),
     };
