@@ -1,4 +1,4 @@
-//! `cargo xtask run`: synmill at work, in the lab or on a NIC.
+//! `cargo xtask run`: synmill at work, in a lab or on a NIC.
 
 use std::ffi::OsString;
 use std::fs;
@@ -17,13 +17,13 @@ use crate::bench::scenario::{Case, PeerKind};
 use crate::bench::stage::{Stage, binary};
 use crate::build;
 
-/// Bytes in the body that the demonstration serves.
+/// Bytes of the demonstration's body.
 const BODY: u64 = 1024;
-/// Length of each measurement, and what is measured.
+/// Length and load of each measurement.
 const BENCH_SECONDS: u32 = 5;
 const BENCH_ARGUMENTS: [&str; 6] = ["--rate", "max", "--workload", "connect", "--close", "peer"];
 
-/// Builds synmill and serves with the caller's own arguments; from then on this process is the responder.
+/// Builds synmill, and turns this process into `synmill serve` with the user's arguments.
 pub(crate) fn serve(arguments: &[OsString]) -> Result<()> {
     let binary = {
         let interrupt = Interrupt::install()?;
@@ -34,8 +34,8 @@ pub(crate) fn serve(arguments: &[OsString]) -> Result<()> {
     Err(error).with_context(|| format!("cannot start {}", binary.display()))
 }
 
-/// Everything on one machine that has no NIC to give: builds, brings the lab up, serves, asks with curl over IPv4 and IPv6,
-/// measures beside the kernel, and takes all of it down again.
+/// Shows everything on one machine without a NIC: builds synmill and a lab, serves, requests with curl over IPv4 and IPv6, measures
+/// beside the kernel, and removes the lab.
 pub(crate) fn demonstration() -> Result<()> {
     prerequisites::root("run")?;
     let interrupt = Interrupt::install()?;
@@ -61,7 +61,7 @@ pub(crate) fn demonstration() -> Result<()> {
     Ok(())
 }
 
-/// Connections that the peer closes, as fast as they can be opened: against synmill, then against the kernel.
+/// Opens connections at the highest rate, which the peer closes: first against synmill, then against the kernel.
 fn benchmark(stage: &Stage) -> Result<()> {
     let cores = stage.server_cores(1)?;
     let (mut rates, mut doubts) = (Vec::new(), Vec::new());
@@ -86,7 +86,7 @@ fn benchmark(stage: &Stage) -> Result<()> {
     Ok(())
 }
 
-/// The ratio, and why it is in doubt, if it is.
+/// Returns the ratio, and the reasons to doubt it, if any.
 fn ratio(ours: f64, kernel: f64, doubts: &[String]) -> String {
     let times = ours / kernel;
     let in_doubt = if doubts.is_empty() { "" } else { ", in doubt:" };
