@@ -1,12 +1,12 @@
-//! `cargo xtask ci`: what must hold before a change is taken.
+//! `cargo xtask ci`: the checks of a change.
 
 use anyhow::Result;
 use synmill_lab::{Interrupt, cargo, prerequisites, target};
 
-use crate::{ebpf, test};
+use crate::{ebpf, test, tidy};
 
-/// Format, lints, documentation and tests, the engine's instructions beside those on record, real drivers in virtual machines, then the XDP
-/// object rebuilt from its sources and its tests on the fresh one.
+/// Checks format, lints, the order of the tree, documentation and tests, then the engine's instructions against the recorded ones, then
+/// drivers in virtual machines, and last a fresh XDP object and its tests.
 pub(crate) fn run(except_tests: bool) -> Result<()> {
     prerequisites::root("ci")?;
     let interrupt = Interrupt::install()?;
@@ -20,6 +20,7 @@ pub(crate) fn run(except_tests: bool) -> Result<()> {
     prerequisites::ensure(&interrupt, &needs)?;
 
     interrupt.run(&mut cargo(["fmt", "--all", "--check"]))?;
+    tidy::run()?;
     interrupt.run(&mut cargo(["clippy", "--workspace", "--all-targets", "--", "--deny", "warnings"]))?;
     interrupt.run(cargo(["doc", "--workspace", "--no-deps"]).env("RUSTDOCFLAGS", "--deny warnings"))?;
     if !except_tests {

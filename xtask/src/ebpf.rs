@@ -1,5 +1,4 @@
-//! `cargo xtask ebpf`: builds the XDP program's object, or checks that the committed one is as new as its sources. Knows tool
-//! chains and files; never what the program does.
+//! `cargo xtask ebpf`: builds the XDP program's object, or checks that the committed one is as new as its sources.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -8,28 +7,28 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use sha2::{Digest as _, Sha256};
+use synmill_lab::{Words as _, workspace};
 use synmill_xdp_ebpf::SOURCES_MARK;
 
-/// The committed object, below the workspace's root.
+/// The committed object's path from the workspace's root.
 pub(crate) const OBJECT: &str = "xdp-ebpf/object/steer.bpf.o";
 
 const TARGET: &str = "bpfel-unknown-none";
 
-/// Where Debian's packages put the compiler, and the release that this was tried with.
+/// The compiler of Debian's packages, and the release that is known to work.
 const DEBIAN_RUSTC: &str = "/usr/bin/rustc";
 const DEBIAN_RELEASE: &str = "rustc 1.96.";
 
-/// The linker for a nightly, which comes with an LLVM that the linker's own release knows.
+/// Installs the linker for a nightly toolchain, whose LLVM the linker's release supports.
 const NIGHTLY_LINKER: &str = "cargo install bpf-linker";
 
-/// The linker for Debian's compiler.
+/// Installs the linker for Debian's compiler.
 const DEBIAN_LINKER: &str =
     "LLVM_PREFIX=/usr/lib/llvm-22 cargo install bpf-linker --no-default-features --features llvm-22";
 
-/// Builds [`OBJECT`] anew; with `check`, only says whether it has to be: an error if it is older than its sources. For the
-/// check no eBPF tool chain is needed.
+/// Builds [`OBJECT`]. With `check` it builds nothing, needs no eBPF toolchain, and fails if the object is older than its sources.
 pub(crate) fn run(check: bool) -> Result<()> {
-    let root = root()?;
+    let root = workspace();
     let committed = root.join(OBJECT);
     if !check {
         return write(&committed);
@@ -42,9 +41,9 @@ pub(crate) fn run(check: bool) -> Result<()> {
     Ok(())
 }
 
-/// Builds the object and puts it at `output`.
+/// Builds the object and writes it to `output`.
 pub(crate) fn write(output: &Path) -> Result<()> {
-    let root = root()?;
+    let root = workspace();
     let mark = mark(&root)?;
     let built = build(&root, &mark)?;
     let object = fs::read(&built).with_context(|| format!("{}", built.display()))?;
@@ -57,13 +56,7 @@ pub(crate) fn write(output: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The workspace's root: the folder above this package's.
-fn root() -> Result<PathBuf> {
-    let package = Path::new(env!("CARGO_MANIFEST_DIR"));
-    Ok(package.parent().context("xtask has no folder above it")?.to_path_buf())
-}
-
-/// What an object built from the sources as they are now carries.
+/// Returns the mark in an object of the present sources.
 fn mark(root: &Path) -> Result<String> {
     Ok(format!("{SOURCES_MARK}{}", sources_hash(root)?))
 }
@@ -72,8 +65,8 @@ fn carries(object: &[u8], mark: &str) -> bool {
     object.windows(mark.len()).any(|window| window == mark.as_bytes())
 }
 
-/// SHA-256 in hexadecimal over what decides the object: the package's sources and manifest by name and content, and the
-/// locked versions of the eBPF crates.
+/// Returns the SHA-256, in hexadecimal, of the object's sources: the package's sources and manifest by name and content, and the locked
+/// versions of the eBPF crates.
 fn sources_hash(root: &Path) -> Result<String> {
     let package = root.join("xdp-ebpf");
     let mut files = vec![package.join("Cargo.toml")];
@@ -103,7 +96,7 @@ fn sources_hash(root: &Path) -> Result<String> {
     }))
 }
 
-/// What the lock file says of the crates that end up in the object; not what they depend on, which other crates' versions reword.
+/// Returns the lock file's lines about the crates in the object, without their dependencies: other crates' versions change those lines.
 fn pins(lock: &str) -> impl Iterator<Item = &str> {
     lock.split("[[package]]\n").filter(|entry| is_ebpf(entry)).flat_map(|entry| {
         entry
@@ -116,7 +109,7 @@ fn is_ebpf(entry: &str) -> bool {
     entry.starts_with("name = \"aya-ebpf") || entry.starts_with("name = \"aya-build")
 }
 
-/// Builds the program with the first tool chain there is; the object's path.
+/// Builds the program with the first toolchain that is installed, and returns the object's path.
 fn build(root: &Path, mark: &str) -> Result<PathBuf> {
     let (mut cargo, linker) = if nightly_has_sources() {
         let mut command = Command::new("rustup");
@@ -124,7 +117,7 @@ fn build(root: &Path, mark: &str) -> Result<PathBuf> {
         (command, NIGHTLY_LINKER)
     } else if debian_has_sources() {
         let mut command = Command::new("cargo");
-        // Only with this does a stable compiler build its own library for another target.
+        // A stable compiler builds its own library for another target only with this.
         command.env("RUSTC", DEBIAN_RUSTC).env("RUSTC_BOOTSTRAP", "1");
         (command, DEBIAN_LINKER)
     } else {
@@ -137,23 +130,14 @@ fn build(root: &Path, mark: &str) -> Result<PathBuf> {
     ensure!(succeeds(Command::new("bpf-linker").arg("--version")), "bpf-linker is not on the PATH: {linker}");
     let folder = root.join("target/ebpf");
     cargo
-        .args([
-            "build",
-            "--quiet",
-            "--locked",
-            "--release",
-            "--package",
-            "synmill-xdp-ebpf",
-            "--bin",
-            "steer",
-        ])
+        .args("build --quiet --locked --release --package synmill-xdp-ebpf --bin steer".words())
         .args(["--features", "program", "-Zbuild-std=core", "--target", TARGET])
         .args(["--config", "profile.release.lto=true", "--config", "profile.release.panic=\"abort\""])
         .args(["--config", "profile.release.debug=false", "--target-dir"])
         .arg(&folder)
         .current_dir(root)
         .env("SYNMILL_EBPF_SOURCES", mark)
-        // What the cargo that runs this one has set for its own tool chain.
+        // The outer cargo has set these for its own toolchain.
         .env_remove("RUSTUP_TOOLCHAIN")
         .env_remove("RUSTFLAGS")
         .env_remove("CARGO_ENCODED_RUSTFLAGS");
@@ -172,7 +156,7 @@ fn debian_has_sources() -> bool {
         && has_sources(&mut Command::new(DEBIAN_RUSTC))
 }
 
-/// Is this compiler there, with the source of its library?
+/// Returns whether this compiler is installed, with its library's sources.
 fn has_sources(rustc: &mut Command) -> bool {
     rustc.args(["--print", "sysroot"]).output().is_ok_and(|printed| {
         let sysroot = String::from_utf8_lossy(&printed.stdout);

@@ -1,4 +1,4 @@
-//! `cargo xtask`: the project's own commands, one file each.
+//! `cargo xtask`: the project's commands, one file each.
 
 mod bench;
 mod build;
@@ -7,6 +7,7 @@ mod ebpf;
 mod play;
 mod run;
 mod test;
+mod tidy;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -14,7 +15,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-/// The project's own commands.
+/// The project's commands.
 #[derive(Debug, Parser)]
 #[command(name = "cargo xtask", bin_name = "cargo xtask")]
 struct Arguments {
@@ -24,27 +25,29 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Shows synmill at work in a lab of two namespaces, and measures it there; with arguments, `synmill serve` with them, on a real NIC.
+    /// Shows synmill at work in a lab of two namespaces, and measures it there. With arguments it runs `synmill serve` with them on a NIC.
     #[command(disable_help_flag = true)]
     Run {
-        /// Passed on to `synmill serve`: `--interface IF --listen ADDR:PORT ...`.
+        /// Options for `synmill serve`: `--interface IF --listen ADDR:PORT ...`.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<OsString>,
     },
-    /// Runs every test; some need root.
+    /// Runs every test; some take root.
     Test,
-    /// What must hold before a change is taken: format, lints, tests, documentation, and a fresh XDP object.
+    /// Checks a change: format, lints, the order of the tree, documentation, tests, virtual machines, and a fresh XDP object.
     Ci {
-        /// Leaves the tests out, for who has just run them.
+        /// Leaves the tests out, if they have just run.
         #[arg(long)]
         except_tests: bool,
     },
+    /// Checks the order of the source tree: no circles of imports, none that runs up, no long files.
+    Tidy,
     /// Rebuilds the XDP object from its sources.
     Ebpf {
-        /// Builds nothing: fails when the committed object is older than its sources.
+        /// Builds nothing, and fails if the committed object is older than its sources.
         #[arg(long)]
         check: bool,
-        /// Where the object goes, instead of its committed place.
+        /// Writes the object to this path instead of its committed place.
         #[arg(long, value_name = "PATH", conflicts_with = "check")]
         output: Option<PathBuf>,
     },
@@ -55,9 +58,9 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<OsString>,
     },
-    /// Runs synmill on emulated NICs in virtual machines, with the drivers of a kernel of your choice.
+    /// Runs synmill on emulated NICs in virtual machines, with the drivers of any Debian kernel.
     Vm(synmill_vm::Vm),
-    /// The lab, kept to play in.
+    /// Builds a lab and keeps it, to try synmill in.
     #[command(subcommand)]
     Lab(play::Lab),
 }
@@ -68,6 +71,7 @@ fn main() -> ExitCode {
         Command::Run { arguments } => run::serve(&arguments),
         Command::Test => test::run(),
         Command::Ci { except_tests } => ci::run(except_tests),
+        Command::Tidy => tidy::run(),
         Command::Ebpf { output: Some(output), .. } => ebpf::write(&output),
         Command::Ebpf { check, .. } => ebpf::run(check),
         Command::Bench { arguments } => bench::perform(&arguments),

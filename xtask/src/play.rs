@@ -1,4 +1,4 @@
-//! `cargo xtask lab`: the lab, kept to play in.
+//! `cargo xtask lab`: a lab that stays up.
 
 use std::ffi::OsString;
 use std::os::unix::process::CommandExt as _;
@@ -12,10 +12,10 @@ use synmill_lab::{
 
 use crate::build;
 
-/// What to do with the lab.
+/// The commands of the lab.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Lab {
-    /// Builds it, in place of one that is up, and the responder to run in it.
+    /// Builds the lab, instead of one that is up, and synmill.
     Up {
         /// RX and TX queues of each end.
         #[arg(long, default_value_t = LabOptions::default().queues, value_parser = clap::value_parser!(u32).range(1..=64))]
@@ -24,11 +24,11 @@ pub(crate) enum Lab {
         #[arg(long, default_value_t = LabOptions::default().mtu, value_parser = clap::value_parser!(u32).range(1280..=65535))]
         mtu: u32,
     },
-    /// Removes it, and ends what runs in it.
+    /// Removes the lab, and ends the processes in it.
     Down,
-    /// Runs a command in it: on the client's side, if not told otherwise.
+    /// Runs a command in the lab, by default at the client's end.
     Exec {
-        /// On the server's side.
+        /// Runs it at the server's end.
         #[arg(long)]
         server: bool,
         /// The command and its arguments.
@@ -37,7 +37,7 @@ pub(crate) enum Lab {
     },
 }
 
-/// Does it.
+/// Runs a command of the lab.
 pub(crate) fn perform(command: Lab) -> Result<()> {
     prerequisites::root(match &command {
         Lab::Up { .. } => "lab up",

@@ -1,4 +1,4 @@
-//! `cargo xtask run`: synmill at work, in the lab or on a NIC.
+//! `cargo xtask run`: synmill at work, in a lab or on a NIC.
 
 use std::ffi::OsString;
 use std::fs;
@@ -14,10 +14,10 @@ use synmill_lab::{
 
 use crate::build;
 
-/// Bytes in the body that the demonstration serves.
+/// Bytes of the demonstration's body.
 const BODY: u64 = 1024;
 
-/// Builds synmill and serves with the caller's own arguments; from then on this process is the responder.
+/// Builds synmill, and turns this process into `synmill serve` with the user's arguments.
 pub(crate) fn serve(arguments: &[OsString]) -> Result<()> {
     let binary = {
         let interrupt = Interrupt::install()?;

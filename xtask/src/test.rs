@@ -1,11 +1,11 @@
-//! `cargo xtask test`: every test there is.
+//! `cargo xtask test`: every test.
 
 use anyhow::Result;
 use synmill_lab::{Interrupt, cargo, prerequisites};
 
 use crate::ebpf;
 
-/// Runs every test; the runners' own lines are the report.
+/// Installs the tests' packages, and runs every test.
 pub(crate) fn run() -> Result<()> {
     prerequisites::root("test")?;
     let interrupt = Interrupt::install()?;
@@ -13,7 +13,7 @@ pub(crate) fn run() -> Result<()> {
     tests(&interrupt)
 }
 
-/// The tests themselves, on a machine that has what they need.
+/// Runs every test on a machine that has the tests' packages.
 pub(crate) fn tests(interrupt: &Interrupt) -> Result<()> {
     ebpf::run(true)?;
     // What two threads touch, with atomics that a model checker watches.

@@ -1,172 +1,139 @@
-//! What the machine must have, and how to get it. Knows packages of Debian and Ubuntu; never what they are used for.
+//! The packages of Debian and Ubuntu that the machine must have, and their installation.
 
 use std::env;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, ensure};
 use nix::unistd::geteuid;
 
-use crate::command::cargo;
+use crate::command::{Words as _, cargo};
 use crate::interrupt::Interrupt;
 
-/// One package, and the file that shows it is there.
-#[derive(Clone, Copy, Debug)]
-pub struct Need {
-    package: &'static str,
-    proof: Proof,
-}
+/// A package, and its proof: a program, or a file by its absolute path.
+pub type Need = (&'static str, &'static str);
 
-#[derive(Clone, Copy, Debug)]
-enum Proof {
-    Program(&'static str),
-    File(&'static str),
-}
-
-impl Need {
-    const fn program(package: &'static str, program: &'static str) -> Self {
-        Self { package, proof: Proof::Program(program) }
-    }
-
-    const fn file(package: &'static str, file: &'static str) -> Self {
-        Self { package, proof: Proof::File(file) }
-    }
-
-    fn is_met(&self) -> bool {
-        match self.proof {
-            Proof::Program(name) => program(name).is_some(),
-            Proof::File(path) => Path::new(path).exists(),
-        }
-    }
-}
-
-/// To build synmill with libxdp.
+/// The build of synmill with libxdp.
 pub const BUILD: &[Need] = &[
-    Need::program("clang", "clang"),
-    Need::file("libelf-dev", "/usr/include/libelf.h"),
-    Need::file("zlib1g-dev", "/usr/include/zlib.h"),
-    Need::program("m4", "m4"),
-    Need::program("pkg-config", "pkg-config"),
+    ("clang", "clang"),
+    ("libelf-dev", "/usr/include/libelf.h"),
+    ("zlib1g-dev", "/usr/include/zlib.h"),
+    ("m4", "m4"),
+    ("pkg-config", "pkg-config"),
 ];
 
-/// For the lab and its demonstration.
-pub const LAB: &[Need] =
-    &[Need::program("iproute2", "ip"), Need::program("ethtool", "ethtool"), Need::program("curl", "curl")];
+/// The lab and its demonstration.
+pub const LAB: &[Need] = &[("iproute2", "ip"), ("ethtool", "ethtool"), ("curl", "curl")];
 
-/// For the end-to-end tests, besides the lab.
+/// The end-to-end tests, besides the lab.
 pub const TESTS: &[Need] = &[
-    Need::program("iputils-ping", "ping"),
-    Need::program("tcpdump", "tcpdump"),
-    Need::program("nftables", "nft"),
-    Need::program("util-linux", "setpriv"),
-    Need::program("wrk", "wrk"),
+    ("iputils-ping", "ping"),
+    ("tcpdump", "tcpdump"),
+    ("nftables", "nft"),
+    ("util-linux", "setpriv"),
+    ("wrk", "wrk"),
 ];
 
-/// For measurements, besides the lab.
-pub const PEERS: &[Need] = &[Need::program("util-linux", "taskset")];
+/// Measurements, besides the lab.
+pub const PEERS: &[Need] = &[("util-linux", "taskset")];
 
-/// To count instructions.
-pub const INSTRUCTIONS: &[Need] = &[Need::program("valgrind", "valgrind")];
+/// The count of instructions.
+pub const INSTRUCTIONS: &[Need] = &[("valgrind", "valgrind")];
 
-/// For the comparison with nginx, besides the lab.
-pub const BENCH: &[Need] = &[
-    Need::program("nginx-light", "nginx"),
-    Need::program("wrk", "wrk"),
-    Need::program("util-linux", "taskset"),
-];
+/// The comparison with nginx, besides the lab.
+pub const BENCH: &[Need] = &[("nginx-light", "nginx"), ("wrk", "wrk"), ("util-linux", "taskset")];
 
-/// What Debian signs its packages with.
+/// The keys of Debian's packages.
 pub const DEBIAN_KEYS: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
-/// For virtual machines: QEMU, what is put into them, and what fetches and unpacks their kernels.
+/// Virtual machines: QEMU, the programs of guests, and the tools that fetch and unpack kernels.
 pub const VM: &[Need] = &[
-    Need::program("qemu-system-x86", "qemu-system-x86_64"),
-    Need::program("busybox-static", "busybox"),
-    Need::program("iproute2", "ip"),
-    Need::program("ethtool", "ethtool"),
-    Need::program("cpio", "cpio"),
-    Need::program("xz-utils", "xz"),
-    Need::program("apt", "apt-get"),
-    Need::program("dpkg", "dpkg"),
-    Need::file("debian-archive-keyring", DEBIAN_KEYS),
+    ("qemu-system-x86", "qemu-system-x86_64"),
+    ("busybox-static", "busybox"),
+    ("iproute2", "ip"),
+    ("ethtool", "ethtool"),
+    ("cpio", "cpio"),
+    ("xz-utils", "xz"),
+    ("apt", "apt-get"),
+    ("dpkg", "dpkg"),
+    ("debian-archive-keyring", DEBIAN_KEYS),
 ];
 
-/// To build the XDP object where there is no nightly toolchain: a rustc of a recent release with its library's sources,
-/// and the LLVM that bpf-linker is built against.
+/// The build of the XDP object without a nightly toolchain: a recent rustc with its library's sources, and the LLVM for bpf-linker.
 pub const EBPF: &[Need] = &[
-    Need::file("rustc-web", "/usr/share/doc/rustc-web"),
-    Need::file("rust-web-src", "/usr/share/doc/rust-web-src"),
-    Need::file("llvm-22-dev", "/usr/share/doc/llvm-22-dev"),
+    ("rustc-web", "/usr/share/doc/rustc-web"),
+    ("rust-web-src", "/usr/share/doc/rust-web-src"),
+    ("llvm-22-dev", "/usr/share/doc/llvm-22-dev"),
 ];
 
-/// Fails at once, with what to type instead, when we are not root. sudo sets PATH and HOME anew, and rustup finds its
-/// toolchains by them.
+/// Fails unless this process is root.
+///
+/// # Errors
+/// It is not root; the error holds the command to type.
 pub fn root(command: &str) -> Result<()> {
-    if !geteuid().is_root() {
-        bail!(
-            "`cargo xtask {command}` makes network namespaces and AF_XDP sockets, and that takes root; \
-             type: sudo env \"PATH=$PATH\" \"HOME=$HOME\" cargo xtask {command}"
-        );
-    }
+    // sudo resets PATH and HOME, by which rustup finds its toolchains.
+    ensure!(
+        geteuid().is_root(),
+        "`cargo xtask {command}` makes network namespaces and AF_XDP sockets, and that takes root; \
+         type: sudo env \"PATH=$PATH\" \"HOME=$HOME\" cargo xtask {command}"
+    );
     Ok(())
 }
 
-/// Sees to it that every need is met: installs what is missing as root on Debian and Ubuntu, and says what to type
-/// everywhere else.
+/// Installs missing packages, if this process is root on Debian or Ubuntu.
+///
+/// # Errors
+/// Packages are missing; the error holds the command to type.
 pub fn ensure(interrupt: &Interrupt, needs: &[&[Need]]) -> Result<()> {
     let missing = || -> Vec<&str> {
-        needs.iter().copied().flatten().filter(|need| !need.is_met()).map(|need| need.package).collect()
+        let is_met = |proof: &str| program(proof).is_some();
+        needs.iter().copied().flatten().filter(|need| !is_met(need.1)).map(|need| need.0).collect()
     };
     let packages = missing();
     if packages.is_empty() {
         return Ok(());
     }
     let names = packages.join(" ");
-    if program("apt-get").is_none() {
-        bail!(
-            "missing: {names} (the names of Debian's packages); install what provides them here, and try again"
-        );
-    }
-    if !geteuid().is_root() {
-        bail!(
-            "missing: {names}; type: sudo apt-get update && sudo apt-get install --yes --no-install-recommends {names}"
-        );
-    }
-    eprintln!("Installing what is missing: {names}");
-    let apt_get = || {
+    ensure!(
+        program("apt-get").is_some(),
+        "missing: {names} (the names of Debian's packages); install them by this system's names, and try again"
+    );
+    ensure!(
+        geteuid().is_root(),
+        "missing: {names}; type: sudo apt-get update && sudo apt-get install --yes --no-install-recommends {names}"
+    );
+    eprintln!("Installing missing packages: {names}");
+    for arguments in ["update", &format!("--yes --no-install-recommends install {names}")] {
         let mut command = Command::new("apt-get");
-        command.env("DEBIAN_FRONTEND", "noninteractive");
-        command
-    };
-    interrupt.run(apt_get().args(["--quiet", "update"]))?;
-    interrupt
-        .run(apt_get().args(["--quiet", "--yes", "--no-install-recommends", "install"]).args(&packages))?;
-    let still = missing();
-    if !still.is_empty() {
-        bail!("apt-get installed {}, and what they should bring is not there", still.join(" "));
+        command.env("DEBIAN_FRONTEND", "noninteractive").arg("--quiet").args(arguments.words());
+        interrupt.run(&mut command)?;
     }
+    let still = missing().join(" ");
+    ensure!(still.is_empty(), "apt-get has installed {still}, and their files are still missing");
     Ok(())
 }
 
-/// bpf-linker, from source against the LLVM of [`EBPF`].
+/// Installs bpf-linker from source, against the LLVM of [`EBPF`].
+///
+/// # Errors
+/// Its build failed, or cargo's bin folder is not on PATH.
 pub fn ensure_bpf_linker(interrupt: &Interrupt) -> Result<()> {
     if program("bpf-linker").is_some() {
         return Ok(());
     }
-    let features = ["--no-default-features", "--features", "llvm-22"];
-    interrupt.run(
-        cargo(["install", "--locked", "bpf-linker", "--version", "^0.13"])
-            .args(features)
-            .env("LLVM_PREFIX", "/usr/lib/llvm-22"),
-    )?;
-    program("bpf-linker")
-        .map(drop)
-        .context("bpf-linker was installed and is not on PATH; add cargo's bin folder to it")
+    let install = "install --locked bpf-linker --version ^0.13 --no-default-features --features llvm-22";
+    interrupt.run(cargo(install.words()).env("LLVM_PREFIX", "/usr/lib/llvm-22"))?;
+    let installed = program("bpf-linker").map(drop);
+    installed.context("bpf-linker is installed, and is not on PATH; add cargo's bin folder to it")
 }
 
-/// Where a program is. The system folders are looked at too: PATH of an ordinary user often lacks them.
+/// Returns the path of a program, or of a file with an absolute path, if it exists. Users' PATH often lacks the system folders, so
+/// they are searched as well.
+#[must_use]
 pub fn program(name: &str) -> Option<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
     let system = ["/usr/sbin", "/sbin"].map(PathBuf::from);
-    env::split_paths(&path).chain(system).map(|folder| folder.join(name)).find(|file| file.is_file())
+    // Joined to a folder, an absolute path stays as it is.
+    let mut files = env::split_paths(&path).chain(system).map(|folder| folder.join(name));
+    files.find(|file| file.is_file() || (name.starts_with('/') && file.exists()))
 }
