@@ -3,7 +3,7 @@
 use anyhow::Result;
 
 use crate::process::{Interrupt, cargo, target};
-use crate::{ebpf, prerequisites, test, vm};
+use crate::{book, ebpf, prerequisites, test, vm};
 
 /// Format, lints, documentation and tests, the engine's instructions beside those on record, real drivers in virtual machines, then the XDP
 /// object rebuilt from its sources and its tests on the fresh one.
@@ -25,6 +25,7 @@ pub(crate) fn run(except_tests: bool) -> Result<()> {
     if !except_tests {
         test::tests(&interrupt)?;
     }
+    book::perform(&interrupt, false)?;
     let instructions = ["bench", "--package", "synmill-benches", "--bench", "instructions", "--", "--check"];
     interrupt.run(&mut cargo(instructions))?;
     vm::continuous(&interrupt)?;

@@ -1,6 +1,7 @@
 //! `cargo xtask`: the project's own commands, one file each.
 
 mod bench;
+mod book;
 mod ci;
 mod play;
 mod prerequisites;
@@ -52,6 +53,12 @@ enum Command {
     },
     /// Measures the engine in memory, or synmill beside other servers in a lab, which takes root. Alone: the list of what there is.
     Bench(bench::Bench),
+    /// Builds the documentation and checks it: links, options, tests that it names, and its commands, which run in the lab.
+    Book {
+        /// Runs no command, which takes no root either.
+        #[arg(long)]
+        except_commands: bool,
+    },
     /// Runs synmill on emulated NICs in virtual machines, with the drivers of a kernel of your choice.
     Vm(vm::Vm),
     /// The lab, kept to play in.
@@ -68,6 +75,7 @@ fn main() -> ExitCode {
         Command::Ebpf { output: Some(output), .. } => ebpf::write(&output),
         Command::Ebpf { check, .. } => ebpf::run(check),
         Command::Bench(command) => bench::perform(&command),
+        Command::Book { except_commands } => book::run(except_commands),
         Command::Vm(command) => vm::perform(&command),
         Command::Lab(command) => play::perform(command),
     };

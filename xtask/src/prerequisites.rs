@@ -147,20 +147,31 @@ pub(crate) fn ensure(interrupt: &Interrupt, needs: &[&[Need]]) -> Result<()> {
     Ok(())
 }
 
-/// bpf-linker, from source against the LLVM of [`EBPF`].
+/// Installs bpf-linker from source, against the LLVM of [`EBPF`].
 pub(crate) fn ensure_bpf_linker(interrupt: &Interrupt) -> Result<()> {
-    if program("bpf-linker").is_some() {
+    ensure_crate(
+        interrupt,
+        "bpf-linker",
+        &["--version", "^0.13", "--no-default-features", "--features", "llvm-22"],
+    )
+}
+
+/// Installs mdbook from source, without its web server and its search.
+pub(crate) fn ensure_mdbook(interrupt: &Interrupt) -> Result<()> {
+    ensure_crate(interrupt, "mdbook", &["--version", "=0.5.4", "--no-default-features"])
+}
+
+/// Installs the program of a crate, unless there is one.
+fn ensure_crate(interrupt: &Interrupt, name: &str, options: &[&str]) -> Result<()> {
+    if program(name).is_some() {
         return Ok(());
     }
-    let features = ["--no-default-features", "--features", "llvm-22"];
-    interrupt.run(
-        cargo(["install", "--locked", "bpf-linker", "--version", "^0.13"])
-            .args(features)
-            .env("LLVM_PREFIX", "/usr/lib/llvm-22"),
-    )?;
-    program("bpf-linker")
+    // Only bpf-linker reads the variable.
+    let mut install = cargo(["install", "--locked", name]);
+    interrupt.run(install.args(options).env("LLVM_PREFIX", "/usr/lib/llvm-22"))?;
+    program(name)
         .map(drop)
-        .context("bpf-linker was installed and is not on PATH; add cargo's bin folder to it")
+        .with_context(|| format!("{name} was installed and is not on PATH: add cargo's bin folder to it"))
 }
 
 /// Where a program is. The system folders are looked at too: PATH of an ordinary user often lacks them.
