@@ -31,17 +31,15 @@ fn reason(root: &Path, page: &Page, link: &str) -> Result<(), String> {
     if page.path.starts_with(BOOK) && !path.starts_with(BOOK) {
         return Err(format!("a page of the book links to pages and files in {BOOK}/ only"));
     }
-    if !root.join(&path).exists() {
+    let is_own = path == page.path;
+    if !is_own && !root.join(&path).exists() {
         return Err(format!("there is no {}", path.display()));
     }
     if anchor.is_empty() {
         return Ok(());
     }
-    let other = if path == page.path {
-        None
-    } else {
-        Some(Page::read(root, &path).map_err(|error| format!("{error:#}"))?)
-    };
+    let other =
+        if is_own { None } else { Some(Page::read(root, &path).map_err(|error| format!("{error:#}"))?) };
     let anchors = &other.as_ref().unwrap_or(page).anchors;
     if anchors.contains(anchor) {
         return Ok(());
