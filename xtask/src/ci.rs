@@ -3,7 +3,7 @@
 use anyhow::Result;
 use synmill_lab::{Interrupt, cargo, prerequisites, target};
 
-use crate::{ebpf, test, tidy};
+use crate::{book, ebpf, test, tidy};
 
 /// Checks format, lints, the order of the tree, documentation and tests, then the engine's instructions against the recorded ones, then
 /// drivers in virtual machines, and last a fresh XDP object and its tests.
@@ -26,6 +26,7 @@ pub(crate) fn run(except_tests: bool) -> Result<()> {
     if !except_tests {
         test::tests(&interrupt)?;
     }
+    book::perform(&interrupt, false)?;
     let instructions = ["bench", "--package", "synmill-benches", "--bench", "instructions", "--", "--check"];
     interrupt.run(&mut cargo(instructions))?;
     synmill_vm::continuous(&interrupt)?;

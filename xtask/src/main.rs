@@ -1,6 +1,7 @@
 //! `cargo xtask`: the project's commands, one file each.
 
 mod bench;
+mod book;
 mod build;
 mod ci;
 mod ebpf;
@@ -58,6 +59,12 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<OsString>,
     },
+    /// Builds the documentation and checks it: links, options, tests that it names, and its commands, which run in the lab.
+    Book {
+        /// Runs no command, which takes no root either.
+        #[arg(long)]
+        except_commands: bool,
+    },
     /// Runs synmill on emulated NICs in virtual machines, with the drivers of any Debian kernel.
     Vm(synmill_vm::Vm),
     /// Builds a lab and keeps it, to try synmill in.
@@ -76,6 +83,7 @@ fn main() -> ExitCode {
         Command::Ebpf { check, .. } => ebpf::run(check),
         Command::Bench { arguments } => bench::perform(&arguments),
         Command::Vm(command) => synmill_vm::perform(&command),
+        Command::Book { except_commands } => book::run(except_commands),
         Command::Lab(command) => play::perform(command),
     };
     match result {

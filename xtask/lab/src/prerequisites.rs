@@ -118,13 +118,28 @@ pub fn ensure(interrupt: &Interrupt, needs: &[&[Need]]) -> Result<()> {
 /// # Errors
 /// Its build failed, or cargo's bin folder is not on PATH.
 pub fn ensure_bpf_linker(interrupt: &Interrupt) -> Result<()> {
-    if program("bpf-linker").is_some() {
+    ensure_crate(interrupt, "bpf-linker", "--version ^0.13 --no-default-features --features llvm-22")
+}
+
+/// Installs mdbook from source, without its web server and its search.
+///
+/// # Errors
+/// Its build failed, or cargo's bin folder is not on PATH.
+pub fn ensure_mdbook(interrupt: &Interrupt) -> Result<()> {
+    ensure_crate(interrupt, "mdbook", "--version =0.5.4 --no-default-features")
+}
+
+/// Installs the program of a crate, unless there is one.
+fn ensure_crate(interrupt: &Interrupt, name: &str, options: &str) -> Result<()> {
+    if program(name).is_some() {
         return Ok(());
     }
-    let install = "install --locked bpf-linker --version ^0.13 --no-default-features --features llvm-22";
+    // Only bpf-linker reads the variable.
+    let install = format!("install --locked {name} {options}");
     interrupt.run(cargo(install.words()).env("LLVM_PREFIX", "/usr/lib/llvm-22"))?;
-    let installed = program("bpf-linker").map(drop);
-    installed.context("bpf-linker is installed, and is not on PATH; add cargo's bin folder to it")
+    let installed = program(name).map(drop);
+    installed
+        .with_context(|| format!("{name} is installed, and is not on PATH: add cargo's bin folder to it"))
 }
 
 /// Returns the path of a program, or of a file with an absolute path, if it exists. Users' PATH often lacks the system folders, so
