@@ -14,6 +14,7 @@ use super::connection::Current;
 use super::core::Endpoint;
 use super::outbox::Outbox;
 use super::send::Acknowledge;
+use super::work::{Fate, Work};
 use crate::device::{BURST, Burst, Frame};
 use crate::flow::{FlowKey, prefetch};
 use crate::hint::{mostly, seldom};
@@ -25,14 +26,6 @@ use crate::wire::{self, Link, TcpPacket};
 
 /// How many frames ahead the headers are prefetched: a cache line from another core takes that long.
 const HEADERS_AHEAD: usize = 8;
-
-/// The fate of a received frame: the endpoint counts exactly one for each.
-pub(super) enum Fate {
-    Answered,
-    Absorbed,
-    Dropped(DropReason),
-    HandedOut,
-}
 
 /// Numbers of segments in a burst, in order.
 struct Numbers {
@@ -55,18 +48,6 @@ impl Numbers {
     fn iter(&self) -> impl Iterator<Item = usize> {
         self.numbers[..self.len].iter().map(|number| usize::from(*number))
     }
-}
-
-/// A parsed segment between the passes.
-#[derive(Default)]
-pub(super) struct Work {
-    pub(super) packet: TcpPacket,
-    pub(super) hash: u64,
-    /// The slot that the index suggests.
-    pub(super) guess: Option<u32>,
-    /// May another worker have the flow?
-    pub(super) may_be_elsewhere: bool,
-    pub(super) frame: Option<Frame>,
 }
 
 impl<A: Application> Endpoint<A> {

@@ -1,9 +1,9 @@
 //! Packets other than TCP: ARP, neighbour discovery and echo for owned addresses, and ICMP errors about connections.
 
 use super::application::Application;
-use super::burst::Fate;
 use super::core::Endpoint;
 use super::outbox::Outbox;
+use super::work::Fate;
 use crate::device::Frame;
 use crate::flow::Address;
 use crate::proto::{End, State};

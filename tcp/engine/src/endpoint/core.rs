@@ -4,13 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::application::Application;
-use super::burst::Work;
 use super::chain::Chain;
 use super::connection::{Connections, Current};
 use super::paths::Paths;
 use super::records::Records;
 use super::view::{Lookup, Viewer};
 use super::waiting::Waiting;
+use super::work::Work;
 use crate::device::BURST;
 use crate::flow::{Address, FlowHasher, FlowKey, FlowTable, Prefix, Share, SlotSet, Timers};
 use crate::hint::seldom;

@@ -4,11 +4,11 @@ use std::hint::cold_path;
 
 use super::application::Id;
 use super::application::{Application, Open, OpenError, Order};
-use super::burst::{Fate, Work};
 use super::connection::{Connection, Connections, Current, Vacant};
 use super::core::Endpoint;
 use super::outbox::Outbox;
 use super::paths::Shared;
+use super::work::{Fate, Work};
 use crate::device::{BURST, Frame};
 use crate::flow::FlowKey;
 use crate::hint::seldom;

@@ -18,6 +18,7 @@ mod stop;
 mod tests;
 mod view;
 mod waiting;
+mod work;
 
 pub use self::core::{Config, Endpoint, MAX_CONNECTIONS, Settings, memory_needed};
 pub use application::{Application, Id, Listener, Listeners, Open, OpenError, Order, Varies};

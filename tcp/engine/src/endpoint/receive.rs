@@ -1,11 +1,11 @@
 //! The receiving half: text goes to the service in order, and frames are kept for later.
 
 use super::application::Application;
-use super::burst::{Fate, Work};
 use super::connection::Current;
 use super::core::Endpoint;
 use super::outbox::Outbox;
 use super::records::Piece;
+use super::work::{Fate, Work};
 use crate::device::Frame;
 use crate::hint::{mostly, seldom};
 use crate::proto::{Arrival, Environment, FinArrival, RECEIVE_WINDOW, SeqNum, Text};
