@@ -16,7 +16,7 @@ mod state;
 mod tcb;
 mod tcp;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 pub mod timeouts;
 mod transfer;
 pub mod user_calls;

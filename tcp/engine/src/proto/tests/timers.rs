@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// Lets timers run out until the connection is given up: the waits in ms, and what each brought.
+/// Lets timers expire until the connection ends. Returns the waits in ms, and the event of each.
 fn give_up(mut world: World) -> (Vec<u32>, Vec<Timeout>) {
     let (mut waits, mut timeouts) = (Vec::new(), Vec::new());
     loop {
@@ -11,7 +11,7 @@ fn give_up(mut world: World) -> (Vec<u32>, Vec<Timeout>) {
         if matches!(timeouts.last(), Some(Timeout::End(_))) {
             return (waits, timeouts);
         }
-        assert!(timeouts.len() < 100, "no end");
+        assert!(timeouts.len() < 100, "the connection never ends");
     }
 }
 
@@ -48,7 +48,7 @@ fn nothing_happens_before_its_time() {
     }
 }
 
-/// The timeout that a round trip of `millis` leads to, with text sent once or again.
+/// Returns the RTO after a round trip of `millis`. `again` retransmits the text, and `echo` is the age of the timestamp echo.
 fn rto_after(mut world: World, millis: u32, again: bool, echo: Option<u32>) -> u32 {
     world.send(10, false);
     if again {
@@ -57,12 +57,8 @@ fn rto_after(mut world: World, millis: u32, again: bool, echo: Option<u32>) -> u
     }
     world.wait(millis);
     let timestamps = echo.map(|ago| Timestamps { value: 1, echo: world.now.0 - ago });
-    let ack = Segment {
-        ack: world.tcb.snd_nxt(),
-        options: Options { timestamps, ..Options::NONE },
-        ..world.peer(ACK)
-    };
-    assert_eq!(world.arrive(&ack).acked, 10);
+    let options = Options { timestamps, ..Options::NONE };
+    assert_eq!(world.arrive(&Segment { ack: world.tcb.snd_nxt(), options, ..world.peer(ACK) }).acked, 10);
     world.send(10, false);
     world.timer().1
 }
@@ -70,28 +66,22 @@ fn rto_after(mut world: World, millis: u32, again: bool, echo: Option<u32>) -> u
 #[test]
 fn round_trips_are_measured_by_the_timer_of_what_was_sent_once() {
     let plain = || World::established(Role::Passive, u32::MAX, 0, Options::NONE);
-    assert_eq!(rto_after(plain(), 0, false, None), 200, "the least");
+    assert_eq!(rto_after(plain(), 0, false, None), 200, "the minimum");
     assert!(rto_after(plain(), 150, false, None) >= 150);
     let slow = rto_after(plain(), 199, false, None);
     assert!((200..1000).contains(&slow), "{slow}");
-    assert_eq!(
-        rto_after(plain(), 199, true, None),
-        400,
-        "Karn's rule: no sample from what went twice, and no way back"
-    );
+    // Karn's rule: a retransmitted segment gives no sample, and the backoff stays.
+    assert_eq!(rto_after(plain(), 199, true, None), 400);
 }
 
 #[test]
 fn no_round_trip_is_taken_from_what_duplicates_sent_again() {
-    let mut world = World::established(Role::Passive, 0, 0, Options { mss: Some(1000), ..Options::NONE });
-    world.attach();
-    let before = world.transfer.unwrap().rtt;
+    let mut world = World::sender(0);
+    let before = world.attach().rtt;
     world.send(5000, false);
     world.wait(150);
     for _ in 0..3 {
-        let duplicate = world.peer(ACK);
-        assert!(world.arrive(&duplicate).is_duplicate_ack);
-        world.tcp().on_duplicate_ack();
+        world.duplicate_ack();
     }
     assert!(world.send(5000, false).contains(&(0, 1000, ACK, true)));
     world.wait(40);
@@ -105,14 +95,13 @@ fn a_syn_that_comes_again_says_that_our_answer_may_be_lost() {
         let mut world = World::half_open(Role::Passive, 0, 0, Options::NONE);
         world.wait(900);
         if again {
-            let syn = Segment { seq: world.irs, ack: SeqNum(0), ..world.peer(SYN) };
+            let syn = Segment { seq: world.irs, ..world.peer(SYN) };
             assert_eq!(world.arrive(&syn).disposition, Disposition::RepeatHandshake);
         }
         world.wait(50);
-        let ack = world.peer(ACK);
-        assert_eq!(world.arrive(&ack).syn_was_lost, again);
+        assert_eq!(world.arrive(&world.peer(ACK)).syn_was_lost, again);
         world.send(10, false);
-        // No sample: the timeout is the one that all begin with.
+        // Without a sample the RTO stays at its initial value.
         assert_eq!(world.timer().1 == 1000, again, "{:?}", world.timer());
     }
 }
@@ -130,16 +119,14 @@ fn round_trips_are_measured_by_timestamps_whatever_went_twice() {
 #[test]
 fn a_timeout_without_a_record_repairs_segment_by_segment() {
     for iss in BASES {
-        let mut world =
-            World::established(Role::Passive, iss, 9, Options { mss: Some(1000), ..Options::NONE });
+        let mut world = World::sender(iss);
         assert_eq!(world.send(3500, true).len(), 4);
         assert_eq!(world.expire(), Timeout::Retransmit);
         assert_eq!(world.send(3500, true), [(0, 1000, ACK, true)]);
         world.acknowledge(1000);
         assert_eq!(world.send(2500, true), [(0, 1000, ACK, true)]);
         world.acknowledge(2000);
-        let last = ACK.with(Flags::PSH).with(Flags::FIN);
-        assert_eq!(world.send(500, true), [(0, 500, last, true)], "FIN goes again with what it rode on");
+        assert_eq!(world.send(500, true), [(0, 500, LAST, true)], "FIN is retransmitted on the last text");
         world.acknowledge(501);
         assert_eq!((world.tcb.state(), world.tcb.backoff()), (State::FinWait2, 0));
     }
@@ -148,8 +135,7 @@ fn a_timeout_without_a_record_repairs_segment_by_segment() {
 #[test]
 fn a_timeout_with_a_record_repairs_in_slow_start() {
     for iss in BASES {
-        let mut world =
-            World::established(Role::Passive, iss, 9, Options { mss: Some(1000), ..Options::NONE });
+        let mut world = World::sender(iss);
         world.attach();
         assert_eq!(world.send(6500, true).len(), 7);
         assert_eq!(world.expire(), Timeout::Retransmit);
@@ -157,8 +143,7 @@ fn a_timeout_with_a_record_repairs_in_slow_start() {
         world.acknowledge(1000);
         assert_eq!(world.send(5500, true), [(0, 1000, ACK, true), (1000, 1000, ACK, true)]);
         world.acknowledge(5000);
-        let last = ACK.with(Flags::PSH).with(Flags::FIN);
-        assert_eq!(world.send(500, true), [(0, 500, last, true)]);
+        assert_eq!(world.send(500, true), [(0, 500, LAST, true)]);
         world.acknowledge(501);
         assert_eq!(world.tcb.state(), State::FinWait2);
         assert_eq!(world.transfer.unwrap().recovery, Recovery::Open);
@@ -167,12 +152,12 @@ fn a_timeout_with_a_record_repairs_in_slow_start() {
 
 #[test]
 fn what_comes_late_is_not_sent_again() {
-    let mut world = World::established(Role::Passive, 3, 9, Options { mss: Some(1000), ..Options::NONE });
+    let mut world = World::sender(3);
     world.attach();
     world.send(4000, false);
     world.expire();
     assert_eq!(world.send(4000, false).len(), 1);
-    // All had arrived; only the acknowledgements were lost.
+    // All text had arrived: only the acknowledgements were lost.
     world.acknowledge(4000);
     assert_eq!(world.send(0, false), []);
     assert_eq!(world.timer().0, Timer::None);
@@ -181,18 +166,13 @@ fn what_comes_late_is_not_sent_again() {
 #[test]
 fn three_duplicates_send_the_first_again_and_partial_ones_the_next() {
     for iss in BASES {
-        let mut world =
-            World::established(Role::Passive, iss, 9, Options { mss: Some(1000), ..Options::NONE });
+        let mut world = World::sender(iss);
         world.attach();
         assert_eq!(world.send(8000, false).len(), 8);
         for number in 1..=3 {
-            assert!(world.acknowledge(0).is_duplicate_ack);
-            world.tcp().on_duplicate_ack();
-            let sent = world.send(8000, false);
-            assert_eq!(sent.len(), usize::from(number == 3), "duplicate {number}");
-            if number == 3 {
-                assert_eq!(sent, [(0, 1000, ACK, true)]);
-            }
+            world.duplicate_ack();
+            let expected = if number == 3 { &[(0, 1000, ACK, true)][..] } else { &[] };
+            assert_eq!(world.send(8000, false), expected, "duplicate {number}");
         }
         assert_eq!(world.acknowledge(3000).acked, 3000);
         assert_eq!(world.send(5000, false)[0], (0, 1000, ACK, true), "a partial acknowledgement");
@@ -202,18 +182,16 @@ fn three_duplicates_send_the_first_again_and_partial_ones_the_next() {
     }
 }
 
-/// Which duplicates are old is known only near SND.UNA: it must keep up with a transfer that loses nothing.
+/// The number that tells old duplicates from new ones must follow SND.UNA in a transfer without loss.
 #[test]
 fn fast_retransmit_works_after_gigabytes_without_a_loss() {
-    let mut world = World::established(Role::Passive, 5, 9, Options { mss: Some(1000), ..Options::NONE });
-    world.attach();
-    let transfer = world.transfer.as_mut().unwrap();
+    let mut world = World::sender(5);
     let mut una = world.tcb.snd_una();
+    let transfer = world.attach();
     for _ in 0..5 {
         una += 1 << 29;
         transfer.on_ack(1000, una, 10_000, 1000);
     }
-    assert!(!transfer.on_duplicate_ack(una, una + 10_000, 1000));
-    assert!(!transfer.on_duplicate_ack(una, una + 10_000, 1000));
-    assert!(transfer.on_duplicate_ack(una, una + 10_000, 1000));
+    let duplicates = [(); 3].map(|()| transfer.on_duplicate_ack(una, una + 10_000, 1000));
+    assert_eq!(duplicates, [false, false, true]);
 }
