@@ -9,7 +9,7 @@ pub const MAX_FRAME_SIZE: usize = 4096;
 /// The most pieces of a packet.
 pub const MAX_PIECES: usize = 4;
 /// The most bytes of an Ethernet header, with two VLAN tags.
-pub const LINK_HEADER: usize = 14 + 2 * 4;
+pub const LINK_HEADER: usize = crate::wire::LONGEST_ETHERNET_HEADER;
 /// The share of the large frames that is kept for sending: one in so many. Received pieces are never copied into these.
 pub const LARGE_FOR_SENDING: usize = 4;
 

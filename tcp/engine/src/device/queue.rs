@@ -4,12 +4,13 @@ use std::time::Duration;
 
 use super::umem::Frame;
 use crate::stats::RingCounts;
+use crate::wire::ETHERNET_HEADER;
 
 /// The most frames that one call of [`Device::receive`] returns.
 pub const BURST: usize = 128;
 
 /// The shortest frame that is sent, in bytes: an Ethernet header. The kernel takes shorter ones and never completes them.
-pub const SHORTEST: usize = 14;
+pub const SHORTEST: usize = ETHERNET_HEADER;
 
 /// Frames in one hand. Its capacity is set at the start and never grows on the packet path.
 pub type Burst = Vec<Frame>;

@@ -1,31 +1,19 @@
-//! ARP, RFC 826, for IPv4 over Ethernet. Knows requests and replies; never who has an address.
+//! ARP, RFC 826, for IPv4 over Ethernet: requests and replies.
 
-use super::ethernet::{self, is_group};
-use super::{Link, Mac, ip};
+use super::ethernet::{self, Link, Mac, is_group};
+use super::ip;
+use super::packet::ArpRequest;
 use crate::flow::Address;
 use crate::stats::DropReason;
 
 /// Bytes of a message.
 const LEN: usize = 28;
-/// Hardware type Ethernet, protocol type IPv4, six and four bytes of address.
+/// Hardware type Ethernet, protocol type IPv4, addresses of six and four bytes.
 const ETHERNET_IPV4: [u8; 6] = [0, 1, 8, 0, 6, 4];
 const REQUEST: [u8; 2] = [0, 1];
 const REPLY: [u8; 2] = [0, 2];
 
-/// Somebody asks who has an address.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ArpRequest {
-    /// As received.
-    pub link: Link,
-    /// Where the answer goes.
-    pub sender_mac: Mac,
-    /// Who asks; 0.0.0.0 in a probe (RFC 5227 section 2.1.1).
-    pub sender: Address,
-    /// The address asked for.
-    pub target: Address,
-}
-
-/// Checks a request. Replies, and announcements (sender and target the same), are not answered.
+/// Checks a request. Replies, and announcements (sender and target are equal), get no answer.
 pub(super) fn parse(link: Link, bytes: &[u8]) -> Result<ArpRequest, DropReason> {
     let message = bytes.first_chunk::<LEN>().ok_or(DropReason::Truncated)?;
     let (&hardware, message) = message.split_first_chunk::<6>().ok_or(DropReason::Truncated)?;
@@ -46,8 +34,8 @@ pub(super) fn parse(link: Link, bytes: &[u8]) -> Result<ArpRequest, DropReason> 
     Ok(ArpRequest { link, sender_mac, sender, target })
 }
 
-/// Writes the reply that says `mac` has the address asked for; returns its length, that of the request without padding.
-/// Returns 0, with nothing written, if `frame` is shorter than that.
+/// Writes the reply that `mac` has the target. Returns its length, which is the length of the request without padding. Returns 0,
+/// and writes nothing, if `frame` is shorter.
 #[must_use]
 pub fn answer_arp(frame: &mut [u8], request: &ArpRequest, mac: Mac) -> usize {
     let (Some(sender), Some(target)) = (request.sender.as_v4(), request.target.as_v4()) else {

@@ -1,24 +1,24 @@
-//! The Internet checksum, RFC 1071. Knows one's-complement sums; never what the bytes mean.
+//! The Internet checksum, RFC 1071.
 
 use crate::flow::Address;
 
-/// A one's-complement sum in progress: 64 bits with end-around carry, which are the same sum as their four 16-bit words. Only whole
-/// 16-bit words may be added, but for the last piece.
+/// A one's-complement sum in progress: 64 bits with end-around carry, which fold to the sum of their four 16-bit words. Only the last
+/// piece may end within a 16-bit word.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Sum(u64);
 
 impl Sum {
-    /// Of nothing.
+    /// The sum of no bytes.
     pub(super) const ZERO: Self = Self(0);
 
-    /// Of a number as it is on the wire.
+    /// Returns the sum of eight bytes, given as a number in the order of the wire.
     #[inline]
     pub(super) const fn of(number: u64) -> Self {
         Self(number)
     }
 
-    /// Of two addresses of either family. An IPv4 address is summed in its mapped form: its prefix adds 0xffff, which is zero in
-    /// this arithmetic.
+    /// Returns the sum of two addresses of either family. An IPv4 address counts in its mapped form: the prefix adds 0xffff, which is
+    /// zero in this arithmetic.
     #[inline]
     pub(super) const fn addresses(one: &Address, other: &Address) -> Self {
         let [a, b] = one.halves();
@@ -26,7 +26,7 @@ impl Sum {
         Self(a).number(b).number(c).number(d)
     }
 
-    /// The pseudo-header's sum for either family, RFC 9293 section 3.1 and RFC 8200 section 8.1; `length` is the payload's,
+    /// Returns the pseudo-header's sum for either family, RFC 9293 section 3.1 and RFC 8200 section 8.1. `length` is the payload's,
     /// in bytes.
     #[inline]
     pub(super) const fn pseudo_header(
@@ -38,7 +38,7 @@ impl Sum {
         Self::addresses(source, destination).number(protocol as u64 + length as u64)
     }
 
-    /// With four 16-bit words more, given as the number that they are on the wire.
+    /// Adds four 16-bit words, given as one number in the order of the wire.
     #[must_use]
     #[inline]
     pub(super) const fn number(self, number: u64) -> Self {
@@ -46,29 +46,29 @@ impl Sum {
         Self(sum + carry as u64)
     }
 
-    /// With five 32-bit words more, given as the numbers that they are on the wire: their sum carries nothing out of 64 bits.
+    /// Adds five 32-bit words, given as numbers in the order of the wire: their sum does not overflow 64 bits.
     #[must_use]
     #[inline]
     pub(super) fn words(self, words: [u32; 5]) -> Self {
         self.number(words.map(u64::from).iter().sum())
     }
 
-    /// With another sum.
+    /// Adds another sum.
     #[must_use]
     #[inline]
     pub(super) const fn with(self, other: Self) -> Self {
         self.number(other.0)
     }
 
-    /// With `bytes` too, an odd last one padded with zero. They are summed in the machine's byte order; turned around, that sum is the
-    /// one in the wire's order (RFC 1071 section 2 (B)).
+    /// Adds `bytes`, an odd last one padded with zero. The loop sums in the machine's byte order; swapping that sum's bytes gives the
+    /// sum in the wire's order (RFC 1071 section 2 (B)).
     #[must_use]
     #[inline(always)]
     pub(super) fn bytes(self, bytes: &[u8]) -> Self {
         let (words, rest) = bytes.as_chunks::<8>();
         let (pairs, last) = words.as_chunks::<2>();
         let wide = |word: &[u8; 8]| u128::from(u64::from_ne_bytes(*word));
-        // Less than 2^13 carries gather above.
+        // Fewer than 2^13 carries gather in the upper half.
         let mut sum = 0;
         for [one, other] in pairs {
             sum += wide(one);
@@ -91,14 +91,14 @@ impl Sum {
         self.number(Self(sum as u64).number((sum >> 64) as u64).0.to_be())
     }
 
-    /// With one more word.
+    /// Adds one 16-bit word.
     #[must_use]
     #[inline]
     pub(super) const fn word(self, word: u16) -> Self {
         self.number(word as u64)
     }
 
-    /// Folded to 16 bits, as on the wire. Never 0 unless nothing but zeros was added.
+    /// Returns the sum folded to 16 bits, in the order of the wire. It is 0 only if all added bytes are.
     #[inline]
     pub(super) const fn folded(self) -> [u8; 2] {
         self.to_word().to_be_bytes()
@@ -108,24 +108,25 @@ impl Sum {
     const fn to_word(self) -> u16 {
         let (sum, carry) = (self.0 as u32).overflowing_add((self.0 >> 32) as u32);
         let sum = sum + carry as u32;
-        // The lower halves' carry goes to the upper ones.
+        // The carry of the lower halves goes to the upper halves.
         (sum.wrapping_add(sum.rotate_left(16)) >> 16) as u16
     }
 
-    /// What goes into the checksum field, as on the wire.
+    /// Returns the value of the checksum field, in the order of the wire.
     #[inline]
     pub(super) const fn checksum(self) -> [u8; 2] {
         (!self.to_word()).to_be_bytes()
     }
 
-    /// Is a sum that includes its checksum field right?
+    /// Returns whether a sum that includes the checksum field is right.
     #[inline]
     pub(super) const fn is_valid(self) -> bool {
         self.to_word() == 0xffff
     }
 }
 
-/// The checksum field `old` after one word of the message went from `from` to `to`: RFC 1624 section 3, equation 3.
+/// Returns the checksum field that was `old` before one word of the message changed from `from` to `to`: RFC 1624 section 3,
+/// equation 3.
 #[inline]
 pub(super) const fn updated(old: [u8; 2], from: u16, to: u16) -> [u8; 2] {
     Sum::ZERO.word(!u16::from_be_bytes(old)).word(!from).word(to).checksum()
@@ -137,7 +138,7 @@ mod tests {
 
     use super::*;
 
-    /// RFC 1071 section 1 as it is written: word by word.
+    /// Sums word by word, as RFC 1071 section 1 defines it.
     fn naive(bytes: &[u8]) -> u16 {
         let mut sum = 0u32;
         for pair in bytes.chunks(2) {
@@ -149,11 +150,11 @@ mod tests {
 
     #[test]
     fn known_sums() {
-        // The example of RFC 1071 section 3.
+        // RFC 1071 section 3's example.
         let bytes = [0x00, 0x01, 0xf2, 0x03, 0xf4, 0xf5, 0xf6, 0xf7];
         assert_eq!(Sum::ZERO.bytes(&bytes).folded(), [0xdd, 0xf2]);
         assert_eq!(Sum::ZERO.bytes(&bytes).checksum(), [0x22, 0x0d]);
-        // The example of RFC 1624 section 4: the field 0xdd2f, a word from 0x5555 to 0x3285, must give 0x0000.
+        // RFC 1624 section 4's example: the field 0xdd2f and a word that changes from 0x5555 to 0x3285 must give 0x0000.
         assert_eq!(updated([0xdd, 0x2f], 0x5555, 0x3285), [0x00, 0x00]);
         assert_eq!(Sum::ZERO.folded(), [0, 0]);
         assert_eq!(Sum::ZERO.bytes(&[0xab]).folded(), [0xab, 0]);
@@ -202,7 +203,7 @@ mod tests {
             v4.extend([0, protocol]);
             v4.extend(length.to_be_bytes());
             let sum = Sum::pseudo_header(&Address::v4(source), &Address::v4(destination), protocol, length);
-            // A real one is never all zeros: the protocol is not.
+            // A real pseudo-header is never all zeros: its protocol is not 0.
             if naive(&v4) != 0 {
                 prop_assert_eq!(u16::from_be_bytes(sum.folded()), naive(&v4));
             }

@@ -1,9 +1,8 @@
-//! Ethernet II and VLAN tags. Knows the link header; never what it carries.
+//! The link header: Ethernet II and up to two VLAN tags.
 
 use std::hint::cold_path;
 
-use super::ip::room;
-use super::{Link, Mac, Tag};
+use super::bytes::room;
 use crate::hint::{mostly, seldom};
 use crate::stats::DropReason;
 
@@ -18,20 +17,74 @@ const C_TAG: u16 = 0x8100;
 /// TPID of IEEE 802.1ad.
 const S_TAG: u16 = 0x88a8;
 
-/// Two addresses.
+/// Bytes of two addresses.
 const ADDRESSES_LEN: usize = 12;
-/// The addresses and an EtherType.
-const HEADER_LEN: usize = ADDRESSES_LEN + 2;
-/// A TPID and a TCI.
+/// Bytes of a header without tags: the addresses and an EtherType.
+pub const HEADER_LEN: usize = ADDRESSES_LEN + 2;
+/// Bytes of a header with two tags.
+pub const LONGEST_HEADER: usize = HEADER_LEN + 2 * TAG_LEN;
+/// Bytes of a tag: a TPID and a TCI.
 const TAG_LEN: usize = 4;
 
-/// Has the address its group bit set: multicast or broadcast?
+/// An Ethernet address.
+pub type Mac = [u8; 6];
+
+/// The bytes before the network layer, as values.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Link {
+    /// Destination address.
+    pub destination: Mac,
+    /// Source address.
+    pub source: Mac,
+    /// Outer and inner tag. An absent tag has a TPID of 0.
+    pub tags: [Tag; 2],
+}
+
+/// A VLAN tag, IEEE 802.1Q or 802.1ad.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Tag {
+    /// 0x8100 or 0x88a8; 0 for no tag.
+    pub tpid: u16,
+    /// Priority, drop eligibility and VLAN identifier.
+    pub tci: u16,
+}
+
+impl Link {
+    /// Returns the header of an answer: addresses swapped, equal tags.
+    #[must_use]
+    #[inline]
+    pub const fn reversed(self) -> Self {
+        Self { destination: self.source, source: self.destination, tags: self.tags }
+    }
+
+    /// Returns whether this is the header of an answer to `other`.
+    #[must_use]
+    #[inline]
+    pub fn is_back_of(&self, other: &Self) -> bool {
+        self.destination == other.source && self.source == other.destination && self.has_tags_of(other)
+    }
+
+    /// Compares all tags at once.
+    #[inline]
+    fn has_tags_of(&self, other: &Self) -> bool {
+        let word = |Self { tags: [outer, inner], .. }: &Self| {
+            u64::from(outer.tpid)
+                | u64::from(outer.tci) << 16
+                | u64::from(inner.tpid) << 32
+                | u64::from(inner.tci) << 48
+        };
+        word(self) == word(other)
+    }
+}
+
+/// Returns whether the address has its group bit set: multicast or broadcast.
 #[inline]
 pub(super) const fn is_group(address: &Mac) -> bool {
     address[0] & 1 != 0
 }
 
-/// Reads the link header into `link`; the EtherType behind up to two tags, and the rest. A third tag's TPID comes back as EtherType.
+/// Parses the link header into `link`. Returns the EtherType behind up to two tags, and the rest. A third tag's TPID counts as
+/// EtherType.
 #[inline]
 pub(super) fn parse<'a>(frame: &'a [u8], link: &mut Link) -> Result<(u16, &'a [u8]), DropReason> {
     let Some((header, rest)) = frame.split_first_chunk::<HEADER_LEN>() else {
@@ -78,7 +131,7 @@ const fn is_tagged(link: &Link) -> bool {
     link.tags[0].tpid | link.tags[1].tpid != 0
 }
 
-/// Bytes of the link header, tags included.
+/// Returns the bytes of the link header, tags included.
 #[inline]
 pub(super) const fn header_len(link: &Link) -> usize {
     if mostly(!is_tagged(link)) {
@@ -87,7 +140,10 @@ pub(super) const fn header_len(link: &Link) -> usize {
     HEADER_LEN + TAG_LEN * ((link.tags[0].tpid != 0) as usize + (link.tags[1].tpid != 0) as usize)
 }
 
-/// Writes the link header; returns what is behind it. `frame` is at least that long.
+/// Writes the link header, and returns the bytes behind it.
+///
+/// # Panics
+/// If `frame` is shorter than the header.
 #[inline]
 pub(super) fn emit<'a>(frame: &'a mut [u8], link: &Link, ether_type: u16) -> &'a mut [u8] {
     let (addresses, rest) = room::<ADDRESSES_LEN>(frame);

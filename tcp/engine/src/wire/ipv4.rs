@@ -1,9 +1,10 @@
-//! IPv4, RFC 791. Knows the header; never what it carries.
+//! The IPv4 header, RFC 791.
 
 use std::hint::cold_path;
 
+use super::bytes::words_of;
 use super::checksum::Sum;
-use super::ip::{Datagram, words_of};
+use super::datagram::Datagram;
 use crate::flow::Address;
 use crate::hint::seldom;
 use crate::stats::DropReason;
@@ -11,13 +12,24 @@ use crate::stats::DropReason;
 /// Bytes of a header without options.
 pub(super) const HEADER_LEN: usize = 20;
 
-/// Where in its datagram a fragment belongs.
+/// The fragment offset, in its field.
 pub(super) const FRAGMENT_OFFSET: u16 = 0x1fff;
 /// More fragments, and the fragment offset.
-const FRAGMENT: u16 = 0x3fff;
+const FRAGMENT: u16 = 0x2000 | FRAGMENT_OFFSET;
 
-/// Checks a header and skips its options. `start` is where `bytes` stands in the frame. What `datagram` holds after an error means
-/// nothing. (A [`Result`] with a datagram in it shares bytes with the reason, and is taken apart and put together again in memory.)
+/// Returns the header's and the datagram's length in bytes; `None` if the first word contradicts itself.
+#[inline]
+pub(super) const fn lengths(first: u32) -> Option<(usize, usize)> {
+    let header_len = (first >> 24 & 0x0f) as usize * 4;
+    let total_len = first as u16 as usize;
+    if seldom(first >> 28 != 4 || header_len < HEADER_LEN || total_len < header_len) {
+        return None;
+    }
+    Some((header_len, total_len))
+}
+
+/// Checks a header and skips its options. `start` is where `bytes` stands in the frame. After an error the value of `datagram` is
+/// meaningless. (A [`Result`] with a datagram in it would share bytes with the reason, and so go through memory.)
 #[inline(always)]
 pub(super) fn parse<'a>(
     bytes: &'a [u8],
@@ -29,11 +41,9 @@ pub(super) fn parse<'a>(
         return Err(DropReason::Truncated);
     };
     let words @ [first, second, third, source, destination] = words_of(header);
-    let header_len = (first >> 24 & 0x0f) as usize * 4;
-    let total_len = usize::from(first as u16);
-    if seldom(first >> 28 != 4 || header_len < HEADER_LEN || total_len < header_len) {
+    let Some((header_len, total_len)) = lengths(first) else {
         return Err(DropReason::IpHeader);
-    }
+    };
     let Some((whole, payload)) = bytes.get(..total_len).and_then(|bytes| bytes.split_at_checked(header_len))
     else {
         cold_path();
@@ -61,15 +71,15 @@ pub(super) fn parse<'a>(
     Ok(())
 }
 
-/// See [`super::ip::is_host`].
+/// Returns whether a host may have this address: see [`super::ip::is_host`].
 #[inline]
 pub(super) const fn is_host(address: u32) -> bool {
     // All but 0.0.0.0, 127/8, 224/4 and 255.255.255.255.
     matches!(address, 1..0x7f00_0000 | 0x8000_0000..0xe000_0000 | 0xf000_0000..=0xffff_fffe)
 }
 
-/// Writes a header without options: DF set and identification 0, an atomic datagram (RFC 6864 section 4.1). Returns the pseudo-header's
-/// sum.
+/// Writes a header without options, with DF set and identification 0: an atomic datagram (RFC 6864 section 4.1). Returns the
+/// pseudo-header's sum.
 #[inline]
 pub(super) fn emit(
     header: &mut [u8; HEADER_LEN],

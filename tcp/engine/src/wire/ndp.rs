@@ -1,8 +1,9 @@
-//! Neighbour discovery, RFC 4861: solicitations and advertisements. Knows messages; never who has an address.
+//! Neighbour discovery, RFC 4861: solicitations and advertisements.
 
-use super::checksum::Sum;
-use super::ip::{self, Datagram, Family};
-use super::{Link, Mac, ethernet};
+use super::datagram::{Datagram, ICMPV6};
+use super::ethernet::{self, Link, Mac};
+use super::ip::{self, Family};
+use super::packet::NeighbourSolicitation;
 use crate::flow::Address;
 use crate::stats::DropReason;
 
@@ -20,7 +21,7 @@ const TARGET_ADDRESS: u8 = 2;
 const SOLICITED: u8 = 0x40;
 const OVERRIDE: u8 = 0x20;
 
-/// Only from this hop limit: a router would have lowered it, so the sender is on the link.
+/// The hop limit of every message. A router would have lowered it, so the sender is on the link.
 const HOP_LIMIT: u8 = 255;
 
 const UNSPECIFIED: Address = Address::v6([0; 16]);
@@ -29,20 +30,7 @@ const ALL_NODES: Address = Address::v6([0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0
 /// ff02::1 on Ethernet, RFC 2464 section 7.
 const ALL_NODES_MAC: Mac = [0x33, 0x33, 0, 0, 0, 1];
 
-/// Somebody asks who has an address.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct NeighbourSolicitation {
-    /// As received.
-    pub link: Link,
-    /// Where the answer goes: the source link-layer address option, or the frame's source where there is none.
-    pub source_mac: Mac,
-    /// Who asks; the unspecified address during duplicate address detection (RFC 4862 section 5.4.2).
-    pub source: Address,
-    /// The address asked for.
-    pub target: Address,
-}
-
-/// Checks a solicitation, RFC 4861 section 7.1.1. Its checksum is right.
+/// Checks a solicitation whose checksum is right, RFC 4861 section 7.1.1.
 pub(super) fn parse(link: Link, datagram: &Datagram<'_>) -> Result<NeighbourSolicitation, DropReason> {
     let (message, mut options) = datagram.payload.split_first_chunk::<LEN>().ok_or(DropReason::Malformed)?;
     let target = Address::v6(*message.last_chunk().ok_or(DropReason::Malformed)?);
@@ -50,7 +38,7 @@ pub(super) fn parse(link: Link, datagram: &Datagram<'_>) -> Result<NeighbourSoli
         return Err(DropReason::Malformed);
     }
     let mut source_mac = None;
-    // Each step takes eight bytes at least.
+    // Each step takes at least eight bytes.
     while let [kind, length, ..] = *options {
         let (option, behind) =
             options.split_at_checked(usize::from(length) * 8).ok_or(DropReason::Malformed)?;
@@ -85,14 +73,15 @@ pub(super) fn parse(link: Link, datagram: &Datagram<'_>) -> Result<NeighbourSoli
     Ok(NeighbourSolicitation { link, source_mac, source, target })
 }
 
-/// Is it one of ff02::1:ff00:0/104, RFC 4291 section 2.7.1?
+/// Returns whether the address is one of ff02::1:ff00:0/104, RFC 4291 section 2.7.1.
 fn is_solicited_node(address: &Address) -> bool {
     address.octets().starts_with(&[0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0xff])
 }
 
-/// Writes the advertisement that says `mac` has the address asked for; returns its length, up to eight bytes more than the
-/// solicitation's. Duplicate address detection is answered to all nodes, without the solicited flag (RFC 4861 section 7.2.4).
-/// Returns 0, with nothing written, if `frame` is too short: it should be all the room there is, not what was received.
+/// Writes the advertisement that `mac` has the target. Returns its length, up to eight bytes more than the solicitation's: pass the
+/// whole frame, not only the received bytes. Returns 0, and writes nothing, if `frame` is too short.
+///
+/// The answer to duplicate address detection goes to all nodes, without the solicited flag (RFC 4861 section 7.2.4).
 #[must_use]
 pub fn answer_neighbour(frame: &mut [u8], solicitation: &NeighbourSolicitation, mac: Mac) -> usize {
     let NeighbourSolicitation { link, source_mac, source, target } = solicitation;
@@ -107,14 +96,13 @@ pub fn answer_neighbour(frame: &mut [u8], solicitation: &NeighbourSolicitation, 
         return 0;
     };
     let link = Link { destination: destination_mac, source: mac, tags: link.tags };
-    ip::emit(frame, &link, Family::V6, [target, &destination], ip::ICMPV6, HOP_LIMIT, length as u16);
-    let message = &mut frame[start..];
+    let ends = [target, &destination];
+    let (pseudo, message) = ip::emit(frame, &link, Family::V6, ends, ICMPV6, HOP_LIMIT, length as u16);
     message[..8].copy_from_slice(&[ADVERTISEMENT, 0, 0, 0, flags, 0, 0, 0]);
     message[8..LEN].copy_from_slice(&target.octets());
     message[LEN..LEN + 2].copy_from_slice(&[TARGET_ADDRESS, 1]);
     message[LEN + 2..].copy_from_slice(&mac);
-    let checksum =
-        Sum::pseudo_header(target, &destination, ip::ICMPV6, length as u16).bytes(message).checksum();
+    let checksum = pseudo.bytes(message).checksum();
     message[2..4].copy_from_slice(&checksum);
     start + length
 }

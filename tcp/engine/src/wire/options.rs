@@ -1,7 +1,7 @@
-//! TCP options: RFC 9293 section 3.1, RFC 2018 section 2, RFC 7323. Knows their bytes; never when they are due.
+//! TCP options: RFC 9293 section 3.1, RFC 2018 section 2, RFC 7323.
 
+use super::bytes::{room, u32_at, words_of};
 use super::checksum::Sum;
-use super::ip;
 use crate::proto::{Options, SeqNum, Timestamps};
 use crate::stats::DropReason;
 
@@ -12,18 +12,25 @@ const WINDOW_SCALE: u8 = 3;
 const SACK_PERMITTED: u8 = 4;
 const SACK: u8 = 5;
 const TIMESTAMPS: u8 = 8;
-/// The first word of the one option that nearly every segment carries, padded (RFC 7323 appendix A), and its length with the times.
+/// The first word of the one option that nearly every segment carries: timestamps with padding (RFC 7323 appendix A).
 const COMMON: u32 = u32::from_be_bytes([NOP, NOP, TIMESTAMPS, 10]);
+/// Bytes of that option, padding included.
 const COMMON_LEN: usize = 12;
+/// The first word of SACK-permitted and timestamps together, as Linux lays them out.
+const SACK_AND_TIMESTAMPS: u32 = u32::from_be_bytes([SACK_PERMITTED, 2, TIMESTAMPS, 10]);
+/// The word of an MSS of 0, and of a window shift of 0.
+const MSS_OF_0: u32 = u32::from_be_bytes([MSS, 4, 0, 0]);
+const SHIFT_OF_0: u32 = u32::from_be_bytes([NOP, WINDOW_SCALE, 3, 0]);
 /// Bytes of the options on Linux's SYN.
 const LINUX_SYN_LEN: usize = 20;
 /// Bytes of a SACK block.
 const BLOCK: usize = 8;
 
-/// The largest shift; a larger one counts as this (RFC 7323 section 2.3).
+/// The largest shift. A larger one counts as this one (RFC 7323 section 2.3).
 const MAX_WINDOW_SCALE: u8 = 14;
 
-/// All options of a header, and their sum. What belongs on a SYN only is ignored elsewhere; an MSS of 0 counts as none, as in Linux.
+/// Parses all options of a header, and returns their sum. An option for SYNs is ignored on other segments. An MSS of 0 counts as
+/// none, as in Linux.
 #[inline(always)]
 pub(super) fn parse(bytes: &[u8], is_syn: bool, options: &mut Options) -> Result<Sum, DropReason> {
     options.clear();
@@ -31,9 +38,9 @@ pub(super) fn parse(bytes: &[u8], is_syn: bool, options: &mut Options) -> Result
         return Ok(Sum::ZERO);
     }
     if let Ok(bytes) = <&[u8; COMMON_LEN]>::try_from(bytes)
-        && ip::u32_at(bytes, 0) == COMMON
+        && u32_at(bytes, 0) == COMMON
     {
-        let (value, echo) = (ip::u32_at(bytes, 4), ip::u32_at(bytes, 8));
+        let (value, echo) = (u32_at(bytes, 4), u32_at(bytes, 8));
         options.timestamps = Some(Timestamps { value, echo });
         return Ok(Sum::of(u64::from(COMMON) + u64::from(value) + u64::from(echo)));
     }
@@ -47,17 +54,14 @@ pub(super) fn parse(bytes: &[u8], is_syn: bool, options: &mut Options) -> Result
     Ok(Sum::ZERO.bytes(bytes))
 }
 
-/// The options of a SYN as Linux lays them out ([`Layout::emit`]), with a good shift and an MSS, and their sum; none, with nothing
-/// read, if they are anything else.
+/// Parses the options of a SYN as Linux lays them out ([`Layout::emit`]), with a good shift and an MSS. Returns their sum, or `None`
+/// for any other options.
 #[inline]
 fn parse_linux_syn(bytes: &[u8; LINUX_SYN_LEN], options: &mut Options) -> Option<Sum> {
-    const MSS_OF_0: u32 = u32::from_be_bytes([MSS, 4, 0, 0]);
-    const SHIFT_OF_0: u32 = u32::from_be_bytes([NOP, WINDOW_SCALE, 3, 0]);
-    let words @ [mss, kinds, value, echo, shift] = ip::words_of(bytes);
+    let words @ [mss, kinds, value, echo, shift] = words_of(bytes);
     let (mss, shift) = (mss.wrapping_sub(MSS_OF_0), shift.wrapping_sub(SHIFT_OF_0));
-    let is_one = (1..=0xffff).contains(&mss)
-        && kinds == u32::from_be_bytes([SACK_PERMITTED, 2, TIMESTAMPS, 10])
-        && shift <= MAX_WINDOW_SCALE.into();
+    let is_one =
+        (1..=0xffff).contains(&mss) && kinds == SACK_AND_TIMESTAMPS && shift <= MAX_WINDOW_SCALE.into();
     is_one.then(|| {
         options.mss = Some(mss as u16);
         options.sack_permitted = true;
@@ -68,7 +72,7 @@ fn parse_linux_syn(bytes: &[u8; LINUX_SYN_LEN], options: &mut Options) -> Option
 }
 
 fn parse_any(mut bytes: &[u8], is_syn: bool, options: &mut Options) -> Result<(), DropReason> {
-    // At most 40 steps: each takes a byte at least.
+    // At most 40 steps: each takes at least one byte.
     while let [kind, rest @ ..] = bytes {
         match *kind {
             END => break,
@@ -78,7 +82,7 @@ fn parse_any(mut bytes: &[u8], is_syn: bool, options: &mut Options) -> Result<()
             }
             _ => {}
         }
-        // The length counts kind and length too.
+        // The length includes the kind and the length itself.
         let length = usize::from(*rest.first().ok_or(DropReason::TcpOptions)?);
         let (option, behind) = bytes.split_at_checked(length).ok_or(DropReason::TcpOptions)?;
         match *option {
@@ -105,7 +109,7 @@ fn parse_any(mut bytes: &[u8], is_syn: bool, options: &mut Options) -> Result<()
                     }
                 }
             }
-            // Too short for itself, or one of the above at a wrong length.
+            // Too short for kind and length, or a known option with a wrong length.
             [] | [_] | [MSS | WINDOW_SCALE | SACK_PERMITTED | SACK | TIMESTAMPS, ..] => {
                 return Err(DropReason::TcpOptions);
             }
@@ -116,11 +120,11 @@ fn parse_any(mut bytes: &[u8], is_syn: bool, options: &mut Options) -> Result<()
     Ok(())
 }
 
-/// How options are laid out.
+/// The length of the options that a segment carries.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Layout {
     len: usize,
-    /// They are none, or timestamps alone.
+    /// There are no options but timestamps.
     is_common: bool,
 }
 
@@ -132,21 +136,21 @@ impl Layout {
         Self { len: if is_common { common_len } else { len_of_any(options) }, is_common }
     }
 
-    /// Bytes that they take, a multiple of four.
+    /// Returns the bytes of the options, a multiple of four.
     #[inline]
     pub(super) const fn len(self) -> usize {
         self.len
     }
 
-    /// Lays `options` out as Linux does: MSS, SACK-permitted and timestamps (NOPs for what is not there), NOP and window scale, SACK
-    /// blocks. Returns their sum. `into` is [`Layout::len`] bytes long.
+    /// Writes `options` in Linux's order: MSS, SACK-permitted and timestamps (NOPs in place of an absent one), NOP and window scale,
+    /// SACK blocks. Returns their sum. `into` is [`Layout::len`] bytes long.
     #[inline]
     pub(super) fn emit(self, into: &mut [u8], options: &Options) -> Sum {
         if !self.is_common {
             return emit_any(into, options);
         }
         let Some(Timestamps { value, echo }) = options.timestamps else { return Sum::ZERO };
-        let (into, _) = ip::room::<COMMON_LEN>(into);
+        let (into, _) = room::<COMMON_LEN>(into);
         into[..4].copy_from_slice(&COMMON.to_be_bytes());
         into[4..8].copy_from_slice(&value.to_be_bytes());
         into[8..].copy_from_slice(&echo.to_be_bytes());
@@ -164,21 +168,16 @@ fn len_of_any(options: &Options) -> usize {
     timestamps_or_sack + 4 * words + sack_len(options)
 }
 
-/// Bytes that the SACK blocks take, padding included.
+/// Returns the bytes of the SACK blocks, padding included.
 #[inline]
 fn sack_len(options: &Options) -> usize {
     if options.sack.is_empty() { 0 } else { 4 + BLOCK * options.sack.as_slice().len() }
 }
 
-/// All that a SYN can offer, and no SACK blocks.
+/// Writes all options that a SYN can offer.
 fn emit_linux_syn(into: &mut [u8; LINUX_SYN_LEN], mss: u16, times: Timestamps, shift: u8) -> Sum {
-    let words = [
-        u32::from_be_bytes([MSS, 4, 0, 0]) | u32::from(mss),
-        u32::from_be_bytes([SACK_PERMITTED, 2, TIMESTAMPS, 10]),
-        times.value,
-        times.echo,
-        u32::from_be_bytes([NOP, WINDOW_SCALE, 3, shift]),
-    ];
+    let (mss, shift) = (MSS_OF_0 | u32::from(mss), SHIFT_OF_0 | u32::from(shift));
+    let words = [mss, SACK_AND_TIMESTAMPS, times.value, times.echo, shift];
     for (into, word) in into.as_chunks_mut::<4>().0.iter_mut().zip(words) {
         *into = word.to_be_bytes();
     }
@@ -203,26 +202,22 @@ fn emit_any(into: &mut [u8], options: &Options) -> Sum {
     let mut put = |word: u32| {
         if let Some(into) = words.next() {
             *into = word.to_be_bytes();
-            // Ten words at most.
+            // At most ten words.
             sum += u64::from(word);
         }
     };
     if let Some(mss) = options.mss {
-        put(u32::from_be_bytes([MSS, 4, 0, 0]) | u32::from(mss));
+        put(MSS_OF_0 | u32::from(mss));
     }
     if let Some(Timestamps { value, echo }) = options.timestamps {
-        put(u32::from_be_bytes(if options.sack_permitted {
-            [SACK_PERMITTED, 2, TIMESTAMPS, 10]
-        } else {
-            [NOP, NOP, TIMESTAMPS, 10]
-        }));
+        put(if options.sack_permitted { SACK_AND_TIMESTAMPS } else { COMMON });
         put(value);
         put(echo);
     } else if options.sack_permitted {
         put(u32::from_be_bytes([NOP, NOP, SACK_PERMITTED, 2]));
     }
     if let Some(shift) = options.window_scale {
-        put(u32::from_be_bytes([NOP, WINDOW_SCALE, 3, shift]));
+        put(SHIFT_OF_0 | u32::from(shift));
     }
     if !options.sack.is_empty() {
         put(u32::from_be_bytes([NOP, NOP, SACK, (sack_len(options) - 2) as u8]));
@@ -243,7 +238,7 @@ mod tests {
     const TIMES: Option<Timestamps> = Some(Timestamps { value: 1, echo: 2 });
 
     fn parse(bytes: &[u8], is_syn: bool) -> Result<Options, DropReason> {
-        // Whatever was there is gone.
+        // The parser must clear older options.
         let mut options = Options { mss: Some(7), sack_permitted: true, ..Options::NONE };
         options.sack.push(SeqNum(1), SeqNum(2));
         let sum = super::parse(bytes, is_syn, &mut options)?;

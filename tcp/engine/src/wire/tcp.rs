@@ -1,10 +1,14 @@
-//! The TCP header, RFC 9293 section 3.1. Knows its bytes and which of them no peer may send; never a connection's state.
+//! The TCP header, RFC 9293 section 3.1.
 
 use std::hint::cold_path;
 
+use super::bytes::{room, words_of};
 use super::checksum::Sum;
-use super::ip::{self, Datagram, Family};
-use super::{Checks, Link, TcpPacket, ethernet, options};
+use super::datagram::{Datagram, HOP_LIMIT, TCP};
+use super::ethernet::{self, Link};
+use super::ip::{self, Family};
+use super::options;
+use super::packet::TcpPacket;
 use crate::flow::FlowKey;
 use crate::hint::{mostly, seldom};
 use crate::proto::{Flags, Options, Segment, SeqNum, WireWindow};
@@ -16,15 +20,23 @@ pub(super) const HEADER_LEN: usize = 20;
 /// The six control bits of [`Flags`]. CWR, ECE and the reserved bits are ignored (RFC 9293 section 3.1).
 const CONTROL_BITS: u8 = 0x3f;
 
-/// Checks a segment as far as that needs no state, and writes it to `packet`, whose link header is there already. Once for each
-/// family: what the datagram's parts are, the compiler then knows.
+/// Options of the parser.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Checks {
+    /// Accept a TCP checksum field that holds only the pseudo-header's sum: a virtual device leaves the rest to hardware. Nothing
+    /// checks the text of such a packet.
+    pub accept_partial_checksums: bool,
+}
+
+/// Checks all of a segment that needs no state, and writes it to `packet`, which has its link header already. Inlined once for each
+/// family, so that the compiler knows where the datagram's fields come from.
 #[inline(always)]
 pub(super) fn parse(
     datagram: &Datagram<'_>,
     checks: Checks,
     packet: &mut TcpPacket,
 ) -> Result<(), DropReason> {
-    // A segment to a group is for nobody (RFC 9293 section 3.9.2.3), neither in IP's terms nor in Ethernet's.
+    // A segment to a group, of IP or of Ethernet, is for no host (RFC 9293 section 3.9.2.3).
     if seldom(ethernet::is_group(&packet.link.destination) || !datagram.is_between_hosts) {
         return Err(DropReason::Martian);
     }
@@ -33,9 +45,9 @@ pub(super) fn parse(
         cold_path();
         return Err(DropReason::Truncated);
     };
-    let words @ [ports, seq, ack, state, _] = ip::words_of(header);
+    let words @ [ports, seq, ack, state, _] = words_of(header);
     let header_len = (state >> 28) as usize * 4;
-    // Too short is a length beyond any text.
+    // A header length that is too short wraps around, and then is beyond any text.
     let Some((options, text)) = rest.split_at_checked(header_len.wrapping_sub(HEADER_LEN)) else {
         cold_path();
         return Err(DropReason::TcpHeader);
@@ -48,8 +60,8 @@ pub(super) fn parse(
     segment.text_len = text.len() as u16;
     let are_options = options::parse(options, segment.flags.has(Flags::SYN), &mut segment.options);
 
-    // Summed as it was read, word by word. An IP payload is at most 65,535 bytes long.
-    let pseudo = Sum::pseudo_header(&datagram.source, &datagram.destination, ip::TCP, bytes.len() as u16);
+    // The sum takes the words as they were read. An IP payload is at most 65,535 bytes long.
+    let pseudo = Sum::pseudo_header(&datagram.source, &datagram.destination, TCP, bytes.len() as u16);
     let of_options = are_options.unwrap_or_else(|_| Sum::ZERO.bytes(options));
     let mut sum = pseudo.words(words).with(of_options);
     if !text.is_empty() {
@@ -73,11 +85,12 @@ pub(super) fn parse(
     check_ports(&packet.key)?;
     check_flags(packet.segment.flags)?;
     are_options?;
-    // Link header, IP header and eight extension headers end below 20,000.
+    // Link header, IP header and eight extension headers are shorter than 20,000 bytes.
     packet.text_start = (datagram.payload_start + header_len) as u16;
     Ok(())
 }
 
+/// Checks that neither port is 0, and that the segment is not from its own destination.
 #[inline]
 pub(super) fn check_ports(key: &FlowKey) -> Result<(), DropReason> {
     if seldom(key.local_port == 0 || key.remote_port == 0) {
@@ -89,7 +102,8 @@ pub(super) fn check_ports(key: &FlowKey) -> Result<(), DropReason> {
     Ok(())
 }
 
-/// Which of the 64 combinations of control bits no peer may send, a bit each: none at all, SYN with FIN or RST, FIN without ACK.
+/// The combinations of control bits that no peer may send, one bit for each of 64: none at all, SYN with FIN or RST, FIN without
+/// ACK.
 const FORBIDDEN: u64 = {
     let (mut forbidden, mut bits) = (0, 0);
     while bits <= CONTROL_BITS {
@@ -111,7 +125,7 @@ const fn check_flags(flags: Flags) -> Result<(), DropReason> {
     Ok(())
 }
 
-/// What the headers of a segment look like, known before there is a frame to write them to.
+/// The lengths of a segment's headers, which are known before there is a frame to write them to.
 #[derive(Clone, Copy, Debug)]
 pub struct Layout {
     family: Family,
@@ -120,7 +134,7 @@ pub struct Layout {
 }
 
 impl Layout {
-    /// Of a segment with `options` from `key.local` to `key.remote`.
+    /// Returns the layout of a segment with `options` from `key.local` to `key.remote`.
     #[must_use]
     #[inline]
     pub fn of(link: &Link, key: &FlowKey, options: &Options) -> Self {
@@ -131,17 +145,17 @@ impl Layout {
         }
     }
 
-    /// Bytes before the text.
+    /// Returns the bytes before the text.
     #[must_use]
     #[inline]
     pub const fn header_len(&self) -> usize {
         self.network + self.family.header_len() + HEADER_LEN + self.options.len()
     }
 
-    /// See [`emit`], with what this is the layout of.
+    /// Writes the headers of the segment whose layout this is, as [`emit`] does. Returns the frame's length.
     ///
     /// # Panics
-    /// As there.
+    /// If headers and text do not fit into `frame`, or not into an IP datagram: the caller chose the text's length.
     #[inline(always)]
     pub fn emit(&self, frame: &mut [u8], link: &Link, key: &FlowKey, segment: &Segment) -> usize {
         let text_len = usize::from(segment.text_len);
@@ -151,10 +165,10 @@ impl Layout {
         let fits = start + length <= frame.len() && start + length <= usize::from(u16::MAX);
         assert!(mostly(fits), "no room for {text_len} bytes of text");
         let ends = [&key.local, &key.remote];
-        let (pseudo, rest) = ip::emit(frame, link, self.family, ends, ip::TCP, ip::HOP_LIMIT, length as u16);
+        let (pseudo, rest) = ip::emit(frame, link, self.family, ends, TCP, HOP_LIMIT, length as u16);
 
-        // The header's words are summed while they are in hand: what was just written would have to be waited for.
-        let (header, rest) = ip::room::<HEADER_LEN>(rest);
+        // The sum takes the words from registers: loading bytes that were just stored would stall.
+        let (header, rest) = room::<HEADER_LEN>(rest);
         let (options, text) = rest.split_at_mut(self.options.len());
         let ports = u32::from(key.local_port) << 16 | u32::from(key.remote_port);
         let offset = header_len as u32 / 4;
@@ -175,15 +189,15 @@ impl Layout {
     }
 }
 
-/// Bytes before the text of a segment with `options` from `key.local` to `key.remote`.
+/// Returns the bytes before the text of a segment with `options` from `key.local` to `key.remote`.
 #[must_use]
 #[inline]
 pub fn header_len(link: &Link, key: &FlowKey, options: &Options) -> usize {
     Layout::of(link, key, options).header_len()
 }
 
-/// Writes all headers of `segment` from `key.local` to `key.remote` and their checksums, in front of the text that stands
-/// at [`header_len`] already. Returns the frame's length, without padding to Ethernet's minimum.
+/// Writes all headers of `segment` from `key.local` to `key.remote` and their checksums, in front of the text, which is at
+/// [`header_len`] already. Returns the frame's length, without padding to Ethernet's minimum.
 ///
 /// # Panics
 /// If headers and text do not fit into `frame`, or not into an IP datagram: the caller chose the text's length.

@@ -55,7 +55,7 @@ fn solicitations_are_answered() {
         assert_eq!(answer.payload[4..8], [flags, 0, 0, 0]);
         assert_eq!(answer.payload[8..24], key.remote.octets());
         assert_eq!(answer.payload[24..], [2, 1, 2, 0, 0, 0, 0, 2]);
-        // Past its checksum.
+        // `Protocol` means that the checksum is right.
         assert_eq!(parse(&frame[..len], STRICT), Err(DropReason::Protocol));
         assert_eq!(answer_neighbour(&mut frame[..len - 1], &request, SERVER), 0);
     }
@@ -88,13 +88,13 @@ fn echo_requests_are_answered() {
             assert_eq!(answer.payload[..2], [if v4 { 0 } else { 129 }, 0]);
             assert_eq!(answer.payload[4..8], [0x12, 0x34, 0, 9]);
             assert_eq!(answer.payload[8..], data);
-            // Past its checksum.
+            // `Protocol` means that the checksum is right.
             assert_eq!(parse(frame, STRICT), Err(DropReason::Protocol));
         }
     }
 }
 
-/// The link header, the EtherType and the rest.
+/// Returns the link header, the EtherType and the rest.
 fn link_layer(frame: &[u8]) -> (Link, u16, &[u8]) {
     let mut link = Link::default();
     let (ether_type, rest) = ethernet::parse(frame, &mut link).unwrap();

@@ -1,4 +1,4 @@
-//! Whole frames, in and out: round trips, truncations, flipped bits, any bytes at all.
+//! Whole frames, parsed and emitted: round trips, truncations, flipped bits, any bytes at all.
 
 mod answers;
 mod hostile;
@@ -7,10 +7,12 @@ mod unreachable;
 use proptest::prelude::*;
 
 use super::checksum::Sum;
+use super::datagram::{Datagram, ICMP, ICMPV6, TCP};
 use super::ip::Family;
 use super::*;
-use crate::flow::Address;
-use crate::proto::{Flags, Options, SackBlocks, SeqNum, Timestamps, WireWindow};
+use crate::flow::{Address, FlowKey};
+use crate::proto::{Flags, Options, SackBlocks, Segment, SeqNum, Timestamps, WireWindow};
+use crate::stats::DropReason;
 
 const STRICT: Checks = Checks { accept_partial_checksums: false };
 const LENIENT: Checks = Checks { accept_partial_checksums: true };
@@ -40,7 +42,7 @@ fn v6_key() -> FlowKey {
     FlowKey { local: address(1), remote: address(2), ..v4_key() }
 }
 
-/// The other end's name for it.
+/// Returns the connection as the other end sees it.
 fn reversed(key: &FlowKey) -> FlowKey {
     FlowKey { local: key.remote, remote: key.local, local_port: key.remote_port, remote_port: key.local_port }
 }
@@ -49,7 +51,7 @@ fn text(len: usize) -> Vec<u8> {
     (0..len).map(|i| (i * 31 + 7) as u8).collect()
 }
 
-/// A frame that holds `segment` and nothing more.
+/// Returns a frame that holds only `segment`.
 fn frame(link: &Link, key: &FlowKey, segment: &Segment) -> Vec<u8> {
     let start = header_len(link, key, &segment.options);
     let mut frame = vec![0xa5; start];
@@ -74,15 +76,11 @@ fn any_address(v4: bool) -> impl Strategy<Value = Address> {
 }
 
 fn any_key() -> impl Strategy<Value = FlowKey> {
+    let key = |(local, remote, local_port, remote_port)| FlowKey { local, remote, local_port, remote_port };
     any::<bool>()
         .prop_flat_map(|v4| (any_address(v4), any_address(v4), 1u16.., 1u16..))
         .prop_filter("no land", |(local, remote, ..)| local != remote)
-        .prop_map(|(local, remote, local_port, remote_port)| FlowKey {
-            local,
-            remote,
-            local_port,
-            remote_port,
-        })
+        .prop_map(key)
 }
 
 fn any_timestamps() -> impl Strategy<Value = Option<Timestamps>> {
@@ -157,17 +155,15 @@ fn every_layout_of_options() {
                 for text_len in [0, 1, 2, 3, 535, 1400] {
                     let segment = Segment { flags: Flags::SYN, text_len, options, ..Segment::default() };
                     let packet = tcp(&frame(&link(tags), &key, &segment), STRICT).unwrap();
-                    assert_eq!(
-                        (packet.segment, packet.key, packet.link),
-                        (segment, reversed(&key), link(tags))
-                    );
+                    let emitted = (segment, reversed(&key), link(tags));
+                    assert_eq!((packet.segment, packet.key, packet.link), emitted);
                 }
             }
         }
     }
 }
 
-/// A SYN,ACK; its checksums were computed apart from this code, and tcpdump shows it as
+/// A SYN,ACK whose checksums another program computed. tcpdump shows it as
 /// `Flags [S.], cksum 0x0efa (correct), options [mss 1460,sackOK,TS val 287454020 ecr 1432778632,nop,wscale 7]`.
 #[test]
 fn golden_syn_ack() {
@@ -177,13 +173,7 @@ fn golden_syn_ack() {
         ack: SeqNum(0xffff_fff1),
         flags: Flags::SYN.with(Flags::ACK),
         window: WireWindow(64240),
-        options: Options {
-            mss: Some(1460),
-            window_scale: Some(7),
-            sack_permitted: true,
-            timestamps,
-            ..Options::NONE
-        },
+        options: Options { timestamps, ..syn().options },
         ..Segment::default()
     };
     #[rustfmt::skip]
@@ -216,7 +206,7 @@ fn golden_syn_ack() {
     }
 }
 
-/// An ACK with `text_len` bytes of text and timestamps.
+/// Returns an ACK with timestamps and `text_len` bytes of text.
 fn ack(text_len: u16) -> Segment {
     Segment {
         seq: SeqNum(0xffff_ff00),
@@ -234,12 +224,12 @@ fn syn() -> Segment {
     Segment { seq: SeqNum(1000), flags: Flags::SYN, window: WireWindow(64240), options, ..Segment::default() }
 }
 
-/// Where IPv4 starts in an untagged frame, and where what it carries starts.
-const IP: usize = 14;
-const V4: usize = IP + 20;
-const V6: usize = IP + 40;
+/// Where IP starts in an untagged frame, and where the payload of a header without options starts.
+const IP: usize = ETHERNET_HEADER;
+const V4: usize = IP + ipv4::HEADER_LEN;
+const V6: usize = IP + ipv6::HEADER_LEN;
 
-/// Makes the checksums of an untagged, whole frame right again, options of IPv4 included. `at` is where the payload starts.
+/// Makes the checksums of an untagged, whole frame right again. The payload starts at `at`, behind all options of IPv4.
 fn repair(frame: &mut [u8], at: usize) {
     let is_v4 = frame[IP] >> 4 == 4;
     let (pseudo, protocol) = if is_v4 {
@@ -248,21 +238,21 @@ fn repair(frame: &mut [u8], at: usize) {
         frame[IP + 10..IP + 12].copy_from_slice(&checksum);
         (Sum::ZERO.bytes(&frame[IP + 12..IP + 20]), frame[IP + 9])
     } else {
-        let protocol = if frame[IP + 6] == ip::ICMPV6 { ip::ICMPV6 } else { ip::TCP };
+        let protocol = if frame[IP + 6] == ICMPV6 { ICMPV6 } else { TCP };
         (Sum::ZERO.bytes(&frame[IP + 8..IP + 40]), protocol)
     };
     let length = (frame.len() - at) as u16;
     let (pseudo, field) = match protocol {
-        ip::ICMP => (Sum::ZERO, at + 2),
-        ip::ICMPV6 => (pseudo.word(length).word(protocol.into()), at + 2),
-        _ => (pseudo.word(length).word(ip::TCP.into()), at + 16),
+        ICMP => (Sum::ZERO, at + 2),
+        ICMPV6 => (pseudo.word(length).word(protocol.into()), at + 2),
+        _ => (pseudo.word(length).word(TCP.into()), at + 16),
     };
     frame[field..field + 2].fill(0);
     let checksum = pseudo.bytes(&frame[at..]).checksum();
     frame[field..field + 2].copy_from_slice(&checksum);
 }
 
-/// A whole IPv6 frame with `headers` between the IPv6 header, whose next header is `first`, and an ACK.
+/// Returns an IPv6 frame with `headers` between the IPv6 header, whose next header is `first`, and an ACK.
 fn with_extension_headers(first: u8, headers: &[u8]) -> Vec<u8> {
     let mut frame = frame(&link(0), &v6_key(), &ack(5));
     frame.splice(V6..V6, headers.iter().copied());
@@ -272,7 +262,7 @@ fn with_extension_headers(first: u8, headers: &[u8]) -> Vec<u8> {
     frame
 }
 
-/// A whole IPv4 frame with `options` in its IP header.
+/// Returns the IPv4 frame with `options` in its IP header.
 fn with_ip_options(mut frame: Vec<u8>, options: &[u8]) -> Vec<u8> {
     frame.splice(V4..V4, options.iter().copied());
     frame[IP] = 0x45 + (options.len() / 4) as u8;
@@ -282,7 +272,7 @@ fn with_ip_options(mut frame: Vec<u8>, options: &[u8]) -> Vec<u8> {
     frame
 }
 
-/// Any IP frame, as `emit` would not write it.
+/// Returns an IP frame with any payload.
 fn datagram(
     link: &Link,
     source: Address,
@@ -300,7 +290,7 @@ fn datagram(
 }
 
 fn echo_request(key: &FlowKey, tags: usize, data: &[u8]) -> Vec<u8> {
-    let (kind, protocol) = if key.local.is_v4() { (8, ip::ICMP) } else { (128, ip::ICMPV6) };
+    let (kind, protocol) = if key.local.is_v4() { (8, ICMP) } else { (128, ICMPV6) };
     let mut message = vec![kind, 0, 0, 0, 0x12, 0x34, 0, 9];
     message.extend_from_slice(data);
     let pseudo = Sum::pseudo_header(&key.local, &key.remote, protocol, message.len() as u16);
@@ -323,7 +313,7 @@ const SOURCE_OPTION: [u8; 8] = [1, 1, 2, 0, 0, 0, 0, 1];
 
 fn solicitation_with(source: Address, destination: Address, hops: u8, message: &[u8]) -> Vec<u8> {
     let link = Link { destination: [0x33, 0x33, 0xff, 0, 0, 2], ..link(0) };
-    let mut frame = datagram(&link, source, destination, ip::ICMPV6, hops, message);
+    let mut frame = datagram(&link, source, destination, ICMPV6, hops, message);
     repair(&mut frame, V6);
     frame
 }
@@ -336,14 +326,21 @@ fn solicitation(source: Address, options: &[u8]) -> Vec<u8> {
 
 const UNSPECIFIED: Address = Address::v6([0; 16]);
 
-/// Stepped over: hop-by-hop options, routing at its last stop, destination options; 40 bytes in all.
+/// Returns so many extension headers with empty destination options, the last of them before TCP.
+fn destination_options(count: usize) -> Vec<u8> {
+    let mut headers = [60, 0, 0, 0, 0, 0, 0, 0].repeat(count);
+    headers[8 * (count - 1)] = TCP;
+    headers
+}
+
+/// Extension headers that the parser skips, 40 bytes in all.
 const EXTENSION_HEADERS: [u8; 40] = [
     43, 0, 1, 4, 0, 0, 0, 0, // hop-by-hop options
-    60, 0, 0, 0, 0, 0, 0, 0, // routing
+    60, 0, 0, 0, 0, 0, 0, 0, // routing, at its last stop
     6, 2, 1, 20, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, // destination options
 ];
 
-/// One whole packet of each kind, without padding.
+/// Returns one whole packet of each kind, without padding.
 fn good_packets() -> Vec<Vec<u8>> {
     let mut packets = vec![
         with_extension_headers(0, &EXTENSION_HEADERS),
@@ -378,7 +375,7 @@ fn every_truncation_is_dropped() {
     }
 }
 
-/// Without the link header, which no checksum covers.
+/// Returns the packet with a fixed link header, which no checksum covers.
 fn without_link(packet: Packet) -> Packet {
     let link = link(0);
     match packet {
@@ -392,14 +389,14 @@ fn without_link(packet: Packet) -> Packet {
     }
 }
 
-/// What a flipped bit may change unseen: MAC addresses and TCIs, and IPv6's traffic class, flow label and hop limit, and the
-/// content of extension headers. None of these is read as anything but the way back.
+/// No checksum covers MAC addresses and TCIs, IPv6's traffic class, flow label and hop limit, and the content of extension headers.
+/// The engine reads none of these but to address its answer.
 #[test]
 fn every_flipped_bit_is_seen_or_harmless() {
     for packet in good_packets() {
         let good = parse(&packet, STRICT).unwrap();
         if matches!(good, Packet::ArpRequest(_)) {
-            continue; // Has no checksum.
+            continue; // ARP has no checksum.
         }
         let mut flipped = packet.clone();
         for bit in 0..packet.len() * 8 {
@@ -423,7 +420,7 @@ fn a_partial_checksum_is_accepted_on_request_only() {
         let mut frame = frame(&link(0), &key, &ack(11));
         let whole = tcp(&frame, LENIENT).unwrap();
         let length = (frame.len() - at) as u16;
-        let partial = Sum::pseudo_header(&key.local, &key.remote, ip::TCP, length).folded();
+        let partial = Sum::pseudo_header(&key.local, &key.remote, TCP, length).folded();
         frame[at + 16..at + 18].copy_from_slice(&partial);
         assert_eq!(tcp(&frame, STRICT), Err(DropReason::TcpChecksum));
         assert_eq!(tcp(&frame, LENIENT), Ok(TcpPacket { partial_checksum: true, ..whole }));
@@ -446,7 +443,7 @@ fn legal_rarities_pass() {
     ecn[V4 + 13] |= 0xc0;
     repair(&mut ecn, V4);
     assert_eq!(tcp(&ecn, STRICT).map(|packet| packet.segment), Ok(syn()));
-    // A port to itself at another host, and another port at the same host.
+    // Equal ports of two hosts, and two ports of one host.
     for key in [
         FlowKey { remote_port: v4_key().local_port, ..v4_key() },
         FlowKey { remote: v4_key().local, ..v4_key() },
@@ -456,10 +453,7 @@ fn legal_rarities_pass() {
     }
     for packet in [
         with_extension_headers(0, &EXTENSION_HEADERS),
-        with_extension_headers(
-            60,
-            &[[60, 0, 0, 0, 0, 0, 0, 0].repeat(7), vec![6, 0, 0, 0, 0, 0, 0, 0]].concat(),
-        ),
+        with_extension_headers(60, &destination_options(8)),
         with_ip_options(frame(&link(0), &v4_key(), &ack(5)), &[7, 4, 0, 0]),
     ] {
         let got = tcp(&packet, STRICT).unwrap();
@@ -468,7 +462,7 @@ fn legal_rarities_pass() {
     }
 }
 
-/// What holds for any bytes at all.
+/// Checks the invariants that hold for any bytes at all.
 fn check_any(bytes: &[u8]) {
     for checks in [STRICT, LENIENT] {
         let Ok(packet) = parse(bytes, checks) else { continue };
@@ -510,7 +504,7 @@ proptest! {
         check_any(&bytes);
     }
 
-    /// Good packets with a few bytes overwritten and their checksums repaired: what gets past the checksums.
+    /// Good packets with a few bytes changed and repaired checksums, so that they get past the checksums.
     #[test]
     fn any_change_to_a_good_packet(
         pick in any::<prop::sample::Index>(),
