@@ -12,13 +12,15 @@
 //! - [`generator`]: opens connections on a schedule, and accounts for each.
 //! - [`worker`]: the loop that moves bursts between a device and an endpoint.
 //! - [`stats`]: the one list of counters, and the laws that they obey.
-//! - [`time`]: a point in time as a value; `sync`: atomics that a model checker can watch; `hint`: unlikely branches.
+//! - [`time`]: a point in time as a value; `sync`: atomics that a model checker can watch; `hint`: unlikely branches;
+//!   `names`: enums with names.
 
 pub mod device;
 pub mod endpoint;
 pub mod flow;
 pub mod generator;
 mod hint;
+mod names;
 pub mod proto;
 pub mod service;
 pub mod stats;

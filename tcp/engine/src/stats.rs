@@ -2,6 +2,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
+use crate::names::named;
+
 /// A counter with one writer and any number of readers: a plain load and store, never a locked instruction.
 #[derive(Debug, Default)]
 pub struct Cell(AtomicU64);
@@ -128,21 +130,9 @@ macro_rules! counters {
 
         $(of_kind! { struct of $kind $($(#[doc = $doc])+ $name,)+ })+
 
-        /// Why the engine dropped a frame. Each reason has a counter of its own.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-        pub enum DropReason {
-            $($(#[doc = $drop_doc])+ $variant,)+
-        }
-
-        impl DropReason {
-            /// All reasons.
-            pub const ALL: &[Self] = &[$(Self::$variant,)+];
-
-            /// Returns the counter's name.
-            #[must_use]
-            pub const fn name(self) -> &'static str {
-                match self { $(Self::$variant => stringify!($drop_name),)+ }
-            }
+        named! {
+            /// Why the engine dropped a frame. Each reason has a counter, whose name it bears.
+            pub enum DropReason { $($(#[doc = $drop_doc])+ $variant = stringify!($drop_name),)+ }
         }
 
         impl Counters {
@@ -441,7 +431,7 @@ mod tests {
         counters.passive_opens.add(5);
         counters.established.add(2);
         counters.attempt_fails.add(5);
-        for &reason in DropReason::ALL {
+        for reason in DropReason::ALL {
             counters.drop_for(reason);
         }
         counters.in_frames.add(DropReason::ALL.len() as u64 + 2);

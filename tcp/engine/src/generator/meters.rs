@@ -12,61 +12,32 @@ use std::time::Duration;
 use crossbeam::queue::ArrayQueue;
 use hdrhistogram::Histogram;
 
-/// What is measured.
-///
-/// A connection's *intended start* is when the pace had it begin, however late its SYN was sent: measured from there, a
-/// generator that falls behind does not make latencies look better. What is measured *from the SYN* is the time the
-/// peer and the way took.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Meter {
-    /// Intended start to SYN,ACK.
-    Connect,
-    /// SYN sent to SYN,ACK.
-    ConnectFromSyn,
-    /// Intended start to the first byte of the first response.
-    FirstByte,
-    /// SYN sent to the first byte of the first response.
-    FirstByteFromSyn,
-    /// Request sent to its response's last byte.
-    Request,
-    /// Our FIN sent to its acknowledgement.
-    Close,
-    /// Intended start to the connection's end.
-    Life,
-    /// SYN sent to the connection's end.
-    LifeFromSyn,
-    /// Intended start to SYN sent: how late the generator was.
-    StartLag,
-}
+use crate::names::named;
 
-impl Meter {
-    /// All of them, in the order of their declaration.
-    pub const ALL: [Self; 9] = [
-        Self::Connect,
-        Self::ConnectFromSyn,
-        Self::FirstByte,
-        Self::FirstByteFromSyn,
-        Self::Request,
-        Self::Close,
-        Self::Life,
-        Self::LifeFromSyn,
-        Self::StartLag,
-    ];
-
-    /// Its name in reports and logs.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Connect => "connect",
-            Self::ConnectFromSyn => "connect_from_syn",
-            Self::FirstByte => "first_byte",
-            Self::FirstByteFromSyn => "first_byte_from_syn",
-            Self::Request => "request",
-            Self::Close => "close",
-            Self::Life => "life",
-            Self::LifeFromSyn => "life_from_syn",
-            Self::StartLag => "start_lag",
-        }
+named! {
+    /// A latency, named as in reports and logs.
+    ///
+    /// A connection's *intended start* is its time in the schedule, however late its SYN was sent: a generator that falls behind does
+    /// not make these latencies look better. A latency *from the SYN* is the time that the peer and the path took.
+    pub enum Meter {
+        /// Intended start to SYN,ACK.
+        Connect = "connect",
+        /// SYN sent to SYN,ACK.
+        ConnectFromSyn = "connect_from_syn",
+        /// Intended start to the first byte of the first response.
+        FirstByte = "first_byte",
+        /// SYN sent to the first byte of the first response.
+        FirstByteFromSyn = "first_byte_from_syn",
+        /// Request sent to its response's last byte.
+        Request = "request",
+        /// FIN sent to its acknowledgement.
+        Close = "close",
+        /// Intended start to the connection's end.
+        Life = "life",
+        /// SYN sent to the connection's end.
+        LifeFromSyn = "life_from_syn",
+        /// Intended start to SYN sent: how late the generator was.
+        StartLag = "start_lag",
     }
 }
 

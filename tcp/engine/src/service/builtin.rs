@@ -1,161 +1,135 @@
-//! The built-in services by their names on the command line. Knows the syntax of SERVICE; never what a service says.
+//! The built-in services by their names on the command line.
 
 use std::fmt;
-use std::io;
 use std::path::Path;
 use std::str::FromStr;
 
-use super::{BODY_MAX, Close, Discard, Echo, Http, Memo, Pending, Reset, Service, Source, Taken};
+use super::argument::{Invalid, Size, parse_size};
+use super::close::Close;
+use super::contract::{Memo, Pending, Service, Taken};
+use super::discard::Discard;
+use super::echo::Echo;
+use super::http::{BODY_MAX, Http};
+use super::reset::Reset;
+use super::source::Source;
 
 /// The longest stream of `source:SIZE`: 1 TiB.
 const SOURCE_MAX: u64 = 1 << 40;
 
-/// A built-in service, chosen by name: `close`, `reset`, `discard`, `echo`, `hold`, `source:SIZE`, `http:SIZE` or
-/// `http-file:PATH`.
-///
-/// SIZE is a number of bytes, optionally in units of K, M, G or T (also KiB and so on, in either case): powers of 1024.
-#[derive(Clone, Debug)]
-pub enum BuiltIn {
-    /// `close`: FIN at once.
-    Close(Close),
-    /// `reset`: RST at once.
-    Reset(Reset),
-    /// `discard`: reads and says nothing.
-    Discard(Discard),
-    /// `echo`: says what it hears.
-    Echo(Echo),
-    /// `hold`: keeps the connection open.
-    Hold(Discard),
-    /// `source:SIZE`: SIZE bytes, then FIN.
-    Source(Source),
-    /// `http:SIZE` or `http-file:PATH`: HTTP/1.1 with one body for every target.
-    Http(Http),
+/// Expands to the part of a service that depends on its kind of argument.
+macro_rules! argument {
+    (parse $service:ident $name:literal $given:ident) => {
+        $given.is_none().then_some(Ok($service))
+    };
+    (parse $service:ident $name:literal $given:ident SIZE($max:expr)) => {
+        $given.map(|size| parse_size($name, size, $max).map($service::of_size))
+    };
+    (parse $service:ident $name:literal $given:ident PATH) => {
+        $given.map(|path| {
+            let invalid = |reason| Invalid::File { path: path.to_owned(), reason };
+            $service::of_file(Path::new(path)).map_err(invalid)
+        })
+    };
+
+    (show $service:ident $f:ident) => {
+        Ok(())
+    };
+    (show $service:ident $f:ident $kind:ident) => {
+        write!($f, ":{}", $service.argument())
+    };
+
+    (bound SIZE($max:expr)) => {
+        format!(":SIZE (up to {})", Size($max))
+    };
+    (bound PATH) => {
+        ":PATH".to_owned()
+    };
+    (bound) => {
+        String::new()
+    };
 }
 
-/// Why a SERVICE of the command line is refused: one line each.
-#[derive(Debug, thiserror::Error)]
-pub enum Invalid {
-    /// No service has this name.
-    #[error(
-        "no service `{0}`; there are close, reset, discard, echo, hold, source:SIZE (up to 1T), http:SIZE (up to 4G), \
-         http-file:PATH"
-    )]
-    Name(String),
-    /// SIZE is not a number of bytes.
-    #[error("`{0}` is no SIZE: write a number of bytes such as 0, 512, 64K or 1MiB (K = 1024)")]
-    Size(String),
-    /// SIZE is beyond the service's range.
-    #[error("{service}: SIZE is at most {}, not {}", Size(*max), Size(*size))]
-    TooLarge {
-        /// The service's name.
-        service: &'static str,
-        /// Its bound, in bytes.
-        max: u64,
-        /// What was asked for, in bytes.
-        size: u64,
-    },
-    /// The file to serve cannot be read.
-    #[error("http-file:{path}: {reason}")]
-    File {
-        /// The path as given.
-        path: String,
-        /// Why.
-        reason: io::Error,
-    },
+/// Defines [`BuiltIn`]. An argument of the kind SIZE needs `of_size` and `argument` of the service, one of the kind PATH needs
+/// `of_file` and `argument`.
+macro_rules! services {
+    ($(
+        #[doc = $help:literal]
+        $name:literal $(: $kind:ident $(($max:expr))?)? => $variant:ident($service:ident),
+    )+) => {
+        /// A built-in service.
+        #[derive(Clone, Debug)]
+        pub enum BuiltIn {
+            $(#[doc = $help] $variant($service),)+
+        }
+
+        impl BuiltIn {
+            /// The syntax of each service on the command line, and what it does.
+            pub const HELP: &[(&str, &str)] =
+                &[$((concat!($name $(, ":", stringify!($kind))?), $help.trim_ascii()),)+];
+
+            fn parse(name: &str, argument: Option<&str>) -> Option<Result<Self, Invalid>> {
+                match name {
+                    $($name => argument!(parse $service $name argument $($kind $(($max))?)?)
+                        .map(|service| service.map(Self::$variant)),)+
+                    _ => None,
+                }
+            }
+
+            /// Returns the names of all services with the bounds of their arguments.
+            fn known() -> String {
+                [$(format!("{}{}", $name, argument!(bound $($kind $(($max))?)?)),)+].join(", ")
+            }
+        }
+
+        impl fmt::Display for BuiltIn {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                match self {
+                    $(Self::$variant(_service) => {
+                        f.write_str($name)?;
+                        argument!(show _service f $($kind)?)
+                    })+
+                }
+            }
+        }
+
+        /// Calls a method of the service.
+        macro_rules! dispatch {
+            ($self:ident, $inner:ident => $call:expr) => {
+                match $self { $(Self::$variant($inner) => $call,)+ }
+            };
+        }
+    };
+}
+
+// A new service is one line here.
+services! {
+    /// accept, then FIN
+    "close" => Close(Close),
+    /// accept, then RST
+    "reset" => Reset(Reset),
+    /// take everything, say nothing
+    "discard" => Discard(Discard),
+    /// send back what comes
+    "echo" => Echo(Echo),
+    /// accept and stay open
+    "hold" => Hold(Discard),
+    /// send SIZE bytes, then FIN
+    "source": SIZE(SOURCE_MAX) => Source(Source),
+    /// HTTP/1.1 with a body of SIZE bytes
+    "http": SIZE(BODY_MAX) => Http(Http),
+    /// HTTP/1.1 with a file's content as the body
+    "http-file": PATH => HttpFile(Http),
 }
 
 impl FromStr for BuiltIn {
     type Err = Invalid;
 
     fn from_str(text: &str) -> Result<Self, Invalid> {
-        let (name, argument) = match text.split_once(':') {
-            Some((name, argument)) => (name, Some(argument)),
-            None => (text, None),
-        };
-        match (name, argument) {
-            ("close", None) => Ok(Self::Close(Close)),
-            ("reset", None) => Ok(Self::Reset(Reset)),
-            ("discard", None) => Ok(Self::Discard(Discard)),
-            ("echo", None) => Ok(Self::Echo(Echo)),
-            ("hold", None) => Ok(Self::Hold(Discard)),
-            ("source", Some(size)) => {
-                parse_size("source", size, SOURCE_MAX).map(|size| Self::Source(Source { size }))
-            }
-            ("http", Some(size)) => {
-                parse_size("http", size, BODY_MAX).map(|size| Self::Http(Http::of_size(size)))
-            }
-            ("http-file", Some(path)) => Http::of_file(Path::new(path))
-                .map(Self::Http)
-                .map_err(|reason| Invalid::File { path: path.to_owned(), reason }),
-            _ => Err(Invalid::Name(text.to_owned())),
-        }
+        let (name, argument) =
+            text.split_once(':').map_or((text, None), |(name, argument)| (name, Some(argument)));
+        let unknown = || Err(Invalid::Name { name: text.to_owned(), known: Self::known() });
+        Self::parse(name, argument).unwrap_or_else(unknown)
     }
-}
-
-impl fmt::Display for BuiltIn {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Close(_) => f.write_str("close"),
-            Self::Reset(_) => f.write_str("reset"),
-            Self::Discard(_) => f.write_str("discard"),
-            Self::Echo(_) => f.write_str("echo"),
-            Self::Hold(_) => f.write_str("hold"),
-            Self::Source(source) => write!(f, "source:{}", Size(source.size)),
-            Self::Http(http) => match http.source() {
-                Ok(size) => write!(f, "http:{}", Size(size)),
-                Err(path) => write!(f, "http-file:{}", path.display()),
-            },
-        }
-    }
-}
-
-/// The units of SIZE and their powers of two.
-const UNITS: [(char, u32); 4] = [('T', 40), ('G', 30), ('M', 20), ('K', 10)];
-
-/// Bytes, shown in the largest unit that is exact.
-struct Size(u64);
-
-impl fmt::Display for Size {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let exact = UNITS.iter().find(|(_, power)| self.0 != 0 && self.0.trailing_zeros() >= *power);
-        match exact {
-            Some((unit, power)) => write!(f, "{}{unit}", self.0 >> power),
-            None => write!(f, "{}", self.0),
-        }
-    }
-}
-
-/// SIZE in bytes, up to `max`.
-pub fn parse_size(service: &'static str, text: &str, max: u64) -> Result<u64, Invalid> {
-    let invalid = || Invalid::Size(text.to_owned());
-    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
-    let (number, unit) = text.split_at(digits);
-    let unit = unit.to_ascii_uppercase();
-    let power = match unit.strip_suffix("IB").unwrap_or(&unit) {
-        "" if unit.is_empty() => 0,
-        unit => UNITS.iter().find(|(name, _)| unit.chars().eq([*name])).ok_or_else(invalid)?.1,
-    };
-    if number.is_empty() {
-        return Err(invalid());
-    }
-    // Digits only, so the one way to fail is to be too large.
-    let number: u64 = number.parse().unwrap_or(u64::MAX);
-    let size = number.saturating_mul(1 << power);
-    if size > max { Err(Invalid::TooLarge { service, max, size }) } else { Ok(size) }
-}
-
-/// Calls a method of whichever service it is.
-macro_rules! dispatch {
-    ($self:ident, $service:ident => $call:expr) => {
-        match $self {
-            Self::Close($service) => $call,
-            Self::Reset($service) => $call,
-            Self::Discard($service) | Self::Hold($service) => $call,
-            Self::Echo($service) => $call,
-            Self::Source($service) => $call,
-            Self::Http($service) => $call,
-        }
-    };
 }
 
 impl Service for BuiltIn {
@@ -191,7 +165,8 @@ impl Service for BuiltIn {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::service::{Then, driver::Conversation};
+    use crate::service::contract::Then;
+    use crate::service::driver::Conversation;
 
     fn error(text: &str) -> String {
         text.parse::<BuiltIn>().expect_err(text).to_string()

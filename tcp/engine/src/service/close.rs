@@ -1,21 +1,15 @@
-//! `close`: accepts and closes at once. Knows that there is nothing to say; never what the peer says.
+//! `close`: accepts and closes at once.
 
-use super::{Memo, Pending, Service, Taken, Then};
+use super::contract::{Memo, Pending, Service, Then};
 
-/// Sends FIN as soon as the connection is established, and ignores what the peer sends until it closes too.
+/// Sends FIN as soon as the connection is established, and ignores the peer's text until the peer closes too.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Close;
 
 impl Service for Close {
-    fn on_data(&self, _memo: &mut Memo, text: &[u8]) -> Taken {
-        Taken::Bytes(text.len())
-    }
-
     fn pending(&self, _memo: &Memo) -> Pending {
-        Pending { bytes: 0, then: Then::Close }
+        Pending::only(Then::Close)
     }
-
-    fn write(&self, _memo: &Memo, _at: u64, _into: &mut [u8]) {}
 }
 
 #[cfg(test)]

@@ -1,23 +1,16 @@
-//! `discard` and `hold`: say nothing and close when the peer does. Knows how much text came; never what it says.
+//! `discard` and `hold`: ignore all text, and close when the peer does.
 
-use super::{Memo, Pending, Service, Taken, Then};
+use super::contract::{Memo, Pending, Service, Then};
 
-/// Reads and forgets everything, as RFC 863 has it.
-///
-/// It also serves `hold`: a connection that is only kept open is one on which the peer happens to say nothing.
+/// Reads and ignores all text, as RFC 863 requires. It is `hold` too: a connection that is only kept open is one on which the peer
+/// sends nothing.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Discard;
 
 impl Service for Discard {
-    fn on_data(&self, _memo: &mut Memo, text: &[u8]) -> Taken {
-        Taken::Bytes(text.len())
-    }
-
     fn pending(&self, _memo: &Memo) -> Pending {
-        Pending { bytes: 0, then: Then::CloseAfterPeer }
+        Pending::only(Then::CloseAfterPeer)
     }
-
-    fn write(&self, _memo: &Memo, _at: u64, _into: &mut [u8]) {}
 }
 
 #[cfg(test)]

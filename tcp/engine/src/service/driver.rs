@@ -1,25 +1,25 @@
-//! One connection in memory, for the tests of services. Knows text and acknowledgements; never TCP.
+//! One connection in memory, for the tests of services.
 
-use super::{Memo, Service, Taken, Then};
+use super::contract::{Memo, Service, Taken, Then};
 
-/// Talks to a service: offers it text, takes its stream in random pieces, acknowledges random amounts, and checks that
-/// every byte written again is the byte written before.
+/// A client of a service. It offers text, takes the service's stream in random pieces, acknowledges random amounts, and checks that
+/// every retransmitted byte equals the first one.
 pub(crate) struct Conversation<'a, S> {
     service: &'a S,
     memo: Memo,
-    /// Text said and not yet taken.
+    /// Text said, and not taken yet.
     offered: Vec<u8>,
-    /// The outgoing stream as seen so far, from its first byte on.
+    /// The service's stream so far, from its first byte on.
     stream: Vec<u8>,
     acked: usize,
-    /// Bytes of the stream that came from [`Taken::Echo`].
+    /// The service has returned [`Taken::Echo`].
     echoed: bool,
     closed: bool,
     random: u64,
 }
 
 impl<'a, S: Service> Conversation<'a, S> {
-    /// An established connection; `seed` decides the pieces.
+    /// Returns an established connection. The pieces depend on `seed`.
     pub(crate) fn open(service: &'a S, seed: u64) -> Self {
         let mut memo = Memo::default();
         service.on_open(&mut memo);
@@ -28,19 +28,19 @@ impl<'a, S: Service> Conversation<'a, S> {
         Self { service, memo, offered, stream, acked: 0, echoed: false, closed: false, random }
     }
 
-    /// The peer says `text`.
+    /// The client says `text`.
     pub(crate) fn say(&mut self, text: &[u8]) {
         self.offered.extend_from_slice(text);
         self.offer();
     }
 
-    /// The peer closes; told to the service once all text is taken.
+    /// The client closes. The service hears of it once it has taken all text.
     pub(crate) fn close(&mut self) {
         self.closed = true;
         self.offer();
     }
 
-    /// Bytes said and not taken.
+    /// Returns the number of bytes said and not taken.
     pub(crate) fn untaken(&self) -> usize {
         self.offered.len()
     }
@@ -77,7 +77,8 @@ impl<'a, S: Service> Conversation<'a, S> {
         (self.random % bound.max(1) as u64) as usize
     }
 
-    /// Sends the next piece, sends an old one again, and acknowledges some of it. False when there was nothing to do.
+    /// Takes the next piece of the stream, takes an old one again, and acknowledges some bytes. Returns false when there was nothing to
+    /// do.
     pub(crate) fn turn(&mut self) -> bool {
         let ready = self.pending() as usize;
         if self.echoed {
@@ -99,7 +100,7 @@ impl<'a, S: Service> Conversation<'a, S> {
         let mut again = vec![0xEE; len];
         self.service.write(&self.memo, from as u64, &mut again);
         assert!(again == self.stream[self.acked + from..][..len], "a retransmission differs at {from}");
-        // Mostly pieces; now and then everything, so that runs end.
+        // Now and then everything, so that runs end.
         let acked = if self.below(4) == 0 { sent } else { self.below(sent + 1) };
         if acked > 0 {
             self.service.on_acked(&mut self.memo, acked as u64);
@@ -109,7 +110,7 @@ impl<'a, S: Service> Conversation<'a, S> {
         true
     }
 
-    /// Runs until all is said and acknowledged: the whole stream since the opening, and what follows it.
+    /// Runs until the whole stream is acknowledged. Returns the stream since the opening, and the action after it.
     pub(crate) fn run(&mut self) -> (Vec<u8>, Then) {
         for _ in 0..1_000_000 {
             if !self.turn() {

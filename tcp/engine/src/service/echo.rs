@@ -1,8 +1,8 @@
-//! `echo`: says what it hears. Knows that the endpoint keeps the frames; never their bytes.
+//! `echo`: sends all text back.
 
-use super::{Memo, Pending, Service, Taken, Then};
+use super::contract::{Memo, Pending, Service, Taken, Then};
 
-/// Sends everything back, as RFC 862 has it, and closes after the peer.
+/// Sends all text back, as RFC 862 requires, and closes after the peer. The endpoint keeps the received frames for it.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Echo;
 
@@ -12,10 +12,8 @@ impl Service for Echo {
     }
 
     fn pending(&self, _memo: &Memo) -> Pending {
-        Pending { bytes: 0, then: Then::CloseAfterPeer }
+        Pending::only(Then::CloseAfterPeer)
     }
-
-    fn write(&self, _memo: &Memo, _at: u64, _into: &mut [u8]) {}
 }
 
 #[cfg(test)]

@@ -1,9 +1,9 @@
-//! The bytes of generated bodies. Knows a position; never who asks.
+//! The bytes of generated bodies.
 
-/// The byte at `position` of every generated body.
+/// Returns the byte at `position` of every generated body.
 ///
-/// Byte `i` is byte `i % 8`, lowest first, of the product `(i / 8 + 1) * 0x9E37_79B9_7F4A_7C15` modulo 2^64. Text that is
-/// shifted, lost or repeated therefore has another hash.
+/// Byte `i` is byte `i % 8`, lowest first, of the product `(i / 8 + 1) * 0x9E37_79B9_7F4A_7C15` modulo 2^64. So text that is
+/// shifted, lost or repeated has another hash.
 #[must_use]
 pub fn byte(position: u64) -> u8 {
     word(position / 8).to_le_bytes()[(position % 8) as usize]
@@ -20,7 +20,7 @@ pub fn fill(position: u64, into: &mut [u8]) {
         start.copy_from_slice(&word(index).to_le_bytes()[skip..skip + first]);
         index += 1;
     }
-    // A sum instead of a product each time: the same words.
+    // A sum gives the words faster than a product for each.
     let mut next = word(index);
     let (words, end) = rest.as_chunks_mut::<8>();
     for bytes in words {

@@ -1,8 +1,10 @@
-//! `source:SIZE`: sends so many bytes and closes. Knows how many are left; never what the peer says.
+//! `source:SIZE`: sends SIZE bytes and closes.
 
-use super::{Memo, Pending, Service, Taken, Then, pattern};
+use super::argument::Size;
+use super::contract::{Memo, Pending, Service, Then};
+use super::pattern;
 
-/// Sends `size` bytes of [`pattern`], then FIN; what the peer sends is read and ignored.
+/// Sends `size` bytes of [`pattern`], then FIN. It reads the peer's text and ignores it.
 ///
 /// The memo is the number of bytes not yet acknowledged.
 #[derive(Clone, Copy, Debug)]
@@ -11,13 +13,21 @@ pub struct Source {
     pub size: u64,
 }
 
+impl Source {
+    /// Returns a source of `size` bytes.
+    #[must_use]
+    pub const fn of_size(size: u64) -> Self {
+        Self { size }
+    }
+
+    pub(super) const fn argument(self) -> Size {
+        Size(self.size)
+    }
+}
+
 impl Service for Source {
     fn on_open(&self, memo: &mut Memo) {
         *memo = Memo::of(self.size);
-    }
-
-    fn on_data(&self, _memo: &mut Memo, text: &[u8]) -> Taken {
-        Taken::Bytes(text.len())
     }
 
     fn on_acked(&self, memo: &mut Memo, bytes: u64) {

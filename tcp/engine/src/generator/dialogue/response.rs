@@ -6,6 +6,7 @@
 //! Every other place has a number above them. Runs of bytes that need no decision are skipped at once.
 
 use super::Bad;
+use crate::service::characters::{is_token, is_value};
 
 /// What is expected, each word with the byte that ends it; an option may also end with its line.
 const WORDS: &[u8] = b"HTTP/1.connection:content-length:transfer-encoding:close,keep-alive,chunked,";
@@ -509,12 +510,6 @@ impl Response {
     }
 }
 
-/// Whether the byte may be in a field value (RFC 9110 section 5.5).
-#[inline]
-const fn is_value(byte: u8) -> bool {
-    byte >= b' ' && byte != 0x7f || byte == b'\t'
-}
-
 /// Bytes at the start of `text` that may be in a field value.
 #[inline]
 fn values(text: &[u8]) -> usize {
@@ -522,10 +517,4 @@ fn values(text: &[u8]) -> usize {
     let all = |block: &&[u8; 16]| block.iter().fold(true, |all, &byte| all & is_value(byte));
     let blocks = text.as_chunks::<16>().0.iter().take_while(all).count() * 16;
     blocks + text[blocks..].iter().take_while(|&&byte| is_value(byte)).count()
-}
-
-/// Whether the byte may be in a token (RFC 9110 section 5.6.2).
-#[inline]
-fn is_token(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }

@@ -1,13 +1,11 @@
-//! `http:SIZE` and `http-file:PATH`: answers GET and HEAD over HTTP/1.1. Knows requests, responses and how much of them
-//! is unacknowledged; never a buffer, a clock or the file system after its start.
+//! `http:SIZE` and `http-file:PATH`: answer GET and HEAD over HTTP/1.1, with one body for every target.
 //!
-//! A benchmark responder: every target has the same body. GET and HEAD are answered with 200 on a connection that
-//! stays open unless the client says otherwise (RFC 9112 section 9.3). All else gets an error with an empty body, after
-//! which the connection closes and what follows is read and ignored:
+//! GET and HEAD get a 200, and the connection stays open unless the client asks to close it (RFC 9112 section 9.3). Any other request
+//! gets an error with an empty body; then the service closes, and ignores all further text:
 //!
 //! | status | when |
 //! |---|---|
-//! | 400 | request line or header line malformed, folded line, Host missing in HTTP/1.1 or given twice |
+//! | 400 | request line or header line malformed, folded line, Host missing in HTTP/1.1 or present twice |
 //! | 405 | another method, with `Allow: GET, HEAD` |
 //! | 413 | the request has content: `Content-Length` is not 0 |
 //! | 414 | target longer than 8 KiB |
@@ -15,7 +13,7 @@
 //! | 501 | `Transfer-Encoding`, or a method longer than 64 bytes |
 //! | 505 | a major version other than 1 |
 //!
-//! There is no `Date` (RFC 9110 section 6.6.1 has it for servers with a clock), so a response is the same each time.
+//! There is no `Date`: RFC 9110 section 6.6.1 requires it only of servers with a clock. So all responses to a request are equal.
 //!
 //! The memo, from its lowest bit on:
 //!
@@ -24,8 +22,9 @@
 //! |  unacknowledged   | reply  | place within a request |
 //! ```
 //!
-//! The unacknowledged bytes are a run of one reply, repeated, and perhaps begun already: counted from its end, each
-//! position says which byte it is. A request with another reply is left untaken until the run is acknowledged.
+//! The unacknowledged bytes are a run of one repeated reply, whose first bytes may be acknowledged already. The distance to the run's end
+//! tells which byte of a reply is at a position. The service leaves a request with another reply untaken until the run is
+//! acknowledged.
 
 mod request;
 
@@ -38,7 +37,9 @@ use std::sync::Arc;
 
 use crossbeam::utils::CachePadded;
 
-use super::{Memo, Pending, Service, Taken, Then, pattern};
+use super::argument::Size;
+use super::contract::{Memo, Pending, Service, Taken, Then};
+use super::pattern;
 use crate::hint::mostly;
 use request::{Reply, Request};
 
@@ -57,14 +58,14 @@ const _: () = assert!(Reply::ALL.len() <= 1 << REPLY_BITS);
 #[derive(Clone)]
 pub struct Http {
     body: Body,
-    /// Of each reply, by its number.
+    /// The start of each reply, by its number.
     starts: Arc<[Start]>,
-    /// The last whole request, and its reply. Written with each request: in lines of its own, away from what other workers read.
+    /// The last whole request, and its reply. Each new request writes it, so it has cache lines that no other worker reads.
     known: Box<CachePadded<RefCell<Known>>>,
 }
 
-/// A whole request that was read once, and its reply: the requests of a load test are alike, and need not be read byte by byte each
-/// time.
+/// A whole request that was read once, and its reply. The requests of a load test are equal, so a comparison replaces reading most of
+/// them byte by byte.
 #[derive(Clone)]
 struct Known {
     len: usize,
@@ -72,13 +73,13 @@ struct Known {
     reply: Reply,
 }
 
-/// The longest request that is remembered.
+/// The longest request that is kept.
 const KNOWN_MAX: usize = 512;
 
 impl Known {
     const NONE: Self = Self { len: 0, text: [0; KNOWN_MAX], reply: Reply::BadRequest };
 
-    /// Of a text that begins with the known request, its length and its reply.
+    /// Returns the known request's length and reply if `text` begins with it.
     #[inline]
     fn find(&self, text: &[u8]) -> Option<(usize, Reply)> {
         let known = &self.text[..self.len];
@@ -94,45 +95,43 @@ impl Known {
     }
 }
 
-/// How the response of a reply begins. Mostly that is all of it.
+/// The first bytes of a response, mostly all of it.
 struct Start {
-    /// The header section, and the first bytes of the body.
+    /// The header section and the first bytes of the body.
     text: Box<[u8]>,
     head_len: u64,
     /// Bytes of the whole response. Never zero.
     len: u64,
 }
 
-/// Bytes of the body, at most, that stand behind the header section.
+/// The most bytes of the body in a start.
 const START_MAX: u64 = 1024;
 
 #[derive(Clone)]
 enum Body {
     /// So many bytes of [`pattern`].
     Pattern(u64),
-    /// A file's bytes, and where they came from.
+    /// A file's path and bytes.
     File(PathBuf, Arc<[u8]>),
 }
 
 impl Http {
-    /// A server of `size` bytes of [`pattern`], at most [`BODY_MAX`].
+    /// Returns a server of `size` bytes of [`pattern`], at most [`BODY_MAX`].
     ///
     /// # Panics
-    ///
-    /// When `size` is more than that.
+    /// If `size` is larger.
     #[must_use]
     pub fn of_size(size: u64) -> Self {
         assert!(size <= BODY_MAX, "a body of {size} bytes is too long");
         Self::of(Body::Pattern(size), size)
     }
 
-    /// A server of a regular file's bytes, read once, now.
+    /// Reads a regular file, and returns a server of its bytes.
     ///
     /// # Errors
-    ///
-    /// When the file cannot be read, is not a regular file, or is longer than [`BODY_MAX`].
+    /// If the file cannot be read, is not a regular file, or is longer than [`BODY_MAX`].
     pub fn of_file(path: &Path) -> io::Result<Self> {
-        // Looked at before it is opened: opening a FIFO would wait for its writer.
+        // The check comes first: opening a FIFO would wait for its writer.
         if !path.metadata()?.is_file() {
             return Err(io::Error::other("not a regular file"));
         }
@@ -150,16 +149,16 @@ impl Http {
         Self { body, starts, known: Box::new(CachePadded::new(RefCell::new(Known::NONE))) }
     }
 
-    /// Where the body comes from: its size, or its file.
-    pub(super) fn source(&self) -> Result<u64, &Path> {
+    /// Returns the argument of the command line: SIZE or PATH.
+    pub(super) fn argument(&self) -> String {
         match &self.body {
-            Body::Pattern(size) => Ok(*size),
-            Body::File(path, _) => Err(path),
+            Body::Pattern(size) => Size(*size).to_string(),
+            Body::File(path, _) => path.display().to_string(),
         }
     }
 
-    /// As [`Request::read`], for a `state` whose place that moves. A known request is known only when its reply can follow: otherwise its
-    /// last byte is to be read again, from the place before it.
+    /// Reads text as [`Request::read`] does, and advances the `state`. The known request counts only when its reply may follow:
+    /// otherwise its last byte must be read again later, from the place before it.
     #[inline]
     fn read(&self, state: &mut State, text: &[u8]) -> (usize, Option<Reply>) {
         let begins = state.request == Request::default();
@@ -176,13 +175,13 @@ impl Http {
         (read, reply)
     }
 
-    /// Is there room behind what is unacknowledged? A run is of one reply.
+    /// Returns whether the run of unacknowledged bytes has room for this reply. A run repeats one reply.
     #[inline]
     fn may_follow(&self, state: &State, reply: Reply) -> bool {
         state.unacked == 0 || (state.reply == reply && state.unacked + self.len(reply) <= RUN_MAX)
     }
 
-    /// Bytes of a whole response.
+    /// Returns the bytes of a whole response.
     #[inline]
     fn len(&self, reply: Reply) -> u64 {
         self.starts[reply as usize].len
@@ -190,7 +189,7 @@ impl Http {
 }
 
 impl Body {
-    /// Writes its bytes from one on.
+    /// Writes the bytes from `from` on.
     #[inline]
     fn write(&self, from: u64, into: &mut [u8]) {
         match self {
@@ -199,7 +198,7 @@ impl Body {
         }
     }
 
-    /// How the response with this body of `size` bytes begins.
+    /// Returns the start of a response with this body of `size` bytes.
     fn start(&self, reply: Reply, size: u64) -> Start {
         let mut text = head(reply, size);
         let (head_len, size) = (text.len() as u64, if reply.has_body() { size } else { 0 });
@@ -211,42 +210,29 @@ impl Body {
 
 impl fmt::Debug for Http {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Http").field(&self.source()).finish()
+        write!(f, "Http({})", self.argument())
     }
 }
 
-/// The header section of a reply to a request for a body of `size` bytes.
+/// Returns the header section of a reply to a request for a body of `size` bytes.
 fn head(reply: Reply, size: u64) -> Vec<u8> {
-    let status = match reply {
-        Reply::Get | Reply::Head | Reply::GetKeep | Reply::HeadKeep | Reply::GetClose | Reply::HeadClose => {
-            "200 OK"
-        }
-        Reply::BadRequest => "400 Bad Request",
-        Reply::MethodNotAllowed => "405 Method Not Allowed\r\nAllow: GET, HEAD",
-        Reply::ContentTooLarge => "413 Content Too Large",
-        Reply::UriTooLong => "414 URI Too Long",
-        Reply::HeadersTooLarge => "431 Request Header Fields Too Large",
-        Reply::NotImplemented => "501 Not Implemented",
-        Reply::VersionNotSupported => "505 HTTP Version Not Supported",
-    };
-    let (kind, length) = match status {
-        "200 OK" => ("Content-Type: application/octet-stream\r\n", size),
-        _ => ("", 0),
-    };
+    let (kind, length) =
+        if reply.is_success() { ("Content-Type: application/octet-stream\r\n", size) } else { ("", 0) };
     let connection = match reply {
         Reply::Get | Reply::Head => "",
         Reply::GetKeep | Reply::HeadKeep => "Connection: keep-alive\r\n",
         _ => "Connection: close\r\n",
     };
+    let status = reply.name();
     format!("HTTP/1.1 {status}\r\nServer: synmill\r\n{kind}Content-Length: {length}\r\n{connection}\r\n")
         .into_bytes()
 }
 
 /// The memo, unpacked.
 struct State {
-    /// Bytes of the run not yet acknowledged.
+    /// Unacknowledged bytes of the run.
     unacked: u64,
-    /// What the run repeats; without meaning when it is empty.
+    /// The reply that the run repeats; meaningless if the run is empty.
     reply: Reply,
     request: Request,
 }
@@ -258,7 +244,7 @@ impl State {
         let reply = (bits >> UNACKED_BITS) as usize & ((1 << REPLY_BITS) - 1);
         Self {
             unacked: bits & RUN_MAX,
-            // Only numbers of replies are ever packed.
+            // `pack` packs no other number than a reply's.
             reply: Reply::ALL[reply.min(Reply::ALL.len() - 1)],
             request: Request::unpack(bits >> (UNACKED_BITS + REPLY_BITS)),
         }
@@ -281,7 +267,7 @@ impl Service for Http {
             taken += read;
             let Some(reply) = reply else { break };
             if !self.may_follow(&state, reply) {
-                // The byte that ends the request is offered again when some of the run is acknowledged.
+                // The endpoint offers the request's last byte again once some of the run is acknowledged.
                 break;
             }
             taken += 1;
@@ -295,13 +281,13 @@ impl Service for Http {
 
     #[inline]
     fn on_acked(&self, memo: &mut Memo, bytes: u64) {
-        // They are the lowest bits.
+        // The unacknowledged bytes are the lowest bits.
         let unacked = memo.get() & RUN_MAX;
         debug_assert!(bytes <= unacked, "more acknowledged than sent");
         *memo = Memo::of(memo.get() - bytes.min(unacked));
     }
 
-    /// A request that is not complete gets no response.
+    /// An incomplete request gets no response.
     fn on_peer_closed(&self, memo: &mut Memo) {
         *memo = State { request: Request::CLOSED, ..State::unpack(*memo) }.pack();
     }
@@ -322,7 +308,7 @@ impl Service for Http {
         let (len, start_len) = (*len, text.len() as u64);
         // The run ends where a response ends.
         let left = unacked - at;
-        // Mostly there is one response, and this is its first byte.
+        // Mostly the run is one response, and `at` is its first byte: no division then.
         let to_end = if left == len { 0 } else { left % len };
         let mut position = if to_end == 0 { 0 } else { len - to_end };
         let mut rest = into;

@@ -1,86 +1,70 @@
-//! Reads requests byte by byte (RFC 9112). Knows one request's place and flags, 27 bits in all; never a buffer, a
-//! response's bytes or a connection.
+//! Reads requests byte by byte (RFC 9112), with a state of 27 bits.
 //!
-//! A request may come split anywhere, so the place within it is kept between two bytes, as one small number. The words
-//! that matter are matched against [`WORDS`]: there the place is the offset of the byte that must come next. Every
-//! other place has a number above them.
+//! A request may be split anywhere, so the state between two bytes is one small number, the place. For the words that matter, the
+//! place is the offset in [`WORDS`] of the byte that must come next. Every other place has a number above these offsets.
 
-/// Longest method read to its end. A longer one is none that could be named in `Allow`.
+use crate::names::named;
+use crate::service::characters::{is_token, is_value};
+
+/// The longest method. A longer one gets 501.
 pub(super) const METHOD_MAX: u16 = 64;
-/// Longest request target: 8 KiB.
+/// The longest request target: 8 KiB.
 pub(super) const TARGET_MAX: u16 = 8 << 10;
-/// Longest header section, the empty line at its end included: one byte less than 16 KiB, so the count has 14 bits.
+/// The longest header section, with the empty line at its end: one byte less than 16 KiB, so that the count has 14 bits.
 pub(super) const HEADERS_MAX: u16 = (16 << 10) - 1;
 
-/// How a request is answered. The number is what a connection's memo keeps.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub(super) enum Reply {
-    /// 200 to GET.
-    Get,
-    /// 200 to HEAD.
-    Head,
-    /// 200 to GET of HTTP/1.0 that asks to keep the connection: it must be told.
-    GetKeep,
-    /// The same to HEAD.
-    HeadKeep,
-    /// 200 to GET, and the connection closes.
-    GetClose,
-    /// The same to HEAD.
-    HeadClose,
-    /// 400: the request is malformed.
-    BadRequest,
-    /// 405: a method other than GET and HEAD.
-    MethodNotAllowed,
-    /// 413: the request has content.
-    ContentTooLarge,
-    /// 414: the target is longer than [`TARGET_MAX`].
-    UriTooLong,
-    /// 431: the header section is longer than [`HEADERS_MAX`].
-    HeadersTooLarge,
-    /// 501: a transfer coding, or a method longer than [`METHOD_MAX`].
-    NotImplemented,
-    /// 505: a major version other than 1.
-    VersionNotSupported,
+named! {
+    /// The reply to a request, named by its status. A connection's memo keeps its number.
+    pub(super) enum Reply {
+        /// To GET.
+        Get = "200 OK",
+        /// To HEAD.
+        Head = "200 OK",
+        /// To a GET of HTTP/1.0 that asks to keep the connection. The response must confirm it.
+        GetKeep = "200 OK",
+        /// To a HEAD of HTTP/1.0 that asks to keep the connection. The response must confirm it.
+        HeadKeep = "200 OK",
+        /// To GET, and the connection closes.
+        GetClose = "200 OK",
+        /// To HEAD, and the connection closes.
+        HeadClose = "200 OK",
+        /// The request is malformed.
+        BadRequest = "400 Bad Request",
+        /// A method other than GET and HEAD.
+        MethodNotAllowed = "405 Method Not Allowed\r\nAllow: GET, HEAD",
+        /// The request has content.
+        ContentTooLarge = "413 Content Too Large",
+        /// The target is longer than [`TARGET_MAX`].
+        UriTooLong = "414 URI Too Long",
+        /// The header section is longer than [`HEADERS_MAX`].
+        HeadersTooLarge = "431 Request Header Fields Too Large",
+        /// A transfer coding, or a method longer than [`METHOD_MAX`].
+        NotImplemented = "501 Not Implemented",
+        /// A major version other than 1.
+        VersionNotSupported = "505 HTTP Version Not Supported",
+    }
 }
 
 impl Reply {
-    /// Every reply, by its number.
-    pub(super) const ALL: [Self; 13] = [
-        Self::Get,
-        Self::Head,
-        Self::GetKeep,
-        Self::HeadKeep,
-        Self::GetClose,
-        Self::HeadClose,
-        Self::BadRequest,
-        Self::MethodNotAllowed,
-        Self::ContentTooLarge,
-        Self::UriTooLong,
-        Self::HeadersTooLarge,
-        Self::NotImplemented,
-        Self::VersionNotSupported,
-    ];
-
-    /// Whether the connection closes after it.
+    /// Returns whether the connection closes after the reply.
     pub(super) const fn closes(self) -> bool {
         self as u8 >= Self::GetClose as u8
     }
 
-    /// Is it 200?
+    /// Returns whether the status is 200.
     pub(super) const fn is_success(self) -> bool {
         (self as u8) < Self::BadRequest as u8
     }
 
-    /// Whether the body follows the header section.
+    /// Returns whether the body follows the header section.
     pub(super) const fn has_body(self) -> bool {
         matches!(self, Self::Get | Self::GetKeep | Self::GetClose)
     }
 }
 
-/// The words that are recognised, each with the byte that ends it.
+/// The words that matter, each with the byte that ends it.
 const WORDS: &[u8] = b"GET HEAD HTTP/host:connection:content-length:transfer-encoding:close,keep-alive,";
-/// The bytes that end words; no word has them within.
+/// The bytes that end words. No word contains one.
 const ENDS: &[u8] = b" /:,";
 const GET: u8 = 0;
 const HEAD: u8 = 4;
@@ -93,41 +77,41 @@ const CLOSE: u8 = 63;
 const KEEP_ALIVE: u8 = 69;
 const END: u8 = 80;
 
-/// Words of which one is expected at the same place.
+/// The words that may begin at one place.
 const METHODS: &[u8] = &[GET, HEAD];
 const NAMES: &[u8] = &[HOST, CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING];
 const OPTIONS: &[u8] = &[CLOSE, KEEP_ALIVE];
 
-// The first place in a request is the first byte of its method: zero, as in a fresh memo.
+// Before the first byte of the method: zero, as in a new memo.
 const START: u8 = GET;
-/// After CR of an empty line before the request.
+/// Behind the CR of an empty line before the request.
 const START_CR: u8 = END;
 const OTHER_METHOD: u8 = END + 1;
-/// Within the target; the count tells its first byte.
+/// Within the target. The count is 0 before its first byte.
 const TARGET: u8 = END + 2;
 const MAJOR: u8 = END + 3;
 const DOT: u8 = END + 4;
 const MINOR: u8 = END + 5;
 const LINE_END: u8 = END + 6;
 const LINE_CR: u8 = END + 7;
-/// First byte of a header line.
+/// Before the first byte of a header line.
 const HEADER: u8 = END + 8;
 const OTHER_NAME: u8 = END + 9;
 const VALUE: u8 = END + 10;
 const VALUE_CR: u8 = END + 11;
-/// Before an option of `Connection`: white space and commas.
+/// Before an option of `Connection`, among white space and commas.
 const OPTION: u8 = END + 12;
-/// Within an option of `Connection` that means nothing here, up to the next comma.
+/// Within an unknown option of `Connection`, up to the next comma.
 const OTHER_OPTION: u8 = END + 13;
 /// Before the digits of `Content-Length`.
 const LENGTH: u8 = END + 14;
-/// Within them, all zero so far.
+/// Within the digits, all of them zero so far.
 const LENGTH_ZERO: u8 = END + 15;
-/// After them.
+/// Behind the digits.
 const LENGTH_END: u8 = END + 16;
-/// After CR of the empty line that ends the header section.
+/// Behind the CR of the empty line that ends the header section.
 const END_CR: u8 = END + 17;
-/// After a request whose response closes the connection: nothing is read any more.
+/// Behind a request whose response closes the connection: further text is ignored.
 const CLOSED: u8 = END + 18;
 
 const IS_HEAD: u8 = 1;
@@ -137,14 +121,14 @@ const HAS_HOST: u8 = 1 << 3;
 const WANTS_CLOSE: u8 = 1 << 4;
 const WANTS_KEEP: u8 = 1 << 5;
 
-/// The place within a request, between two of its bytes.
+/// The state between two bytes of a request.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Request {
-    /// An offset in [`WORDS`] or one of the numbers above: 7 bits.
+    /// The place, in 7 bits.
     at: u8,
-    /// Bytes read of the method, of the target or of the header section: 14 bits.
+    /// The bytes read of the method, of the target or of the header section, in 14 bits.
     count: u16,
-    /// What is known of the request: 6 bits.
+    /// The flags that the bytes so far have set, in 6 bits.
     flags: u8,
 }
 
@@ -152,25 +136,25 @@ impl Request {
     /// Bits of [`Request::pack`].
     pub(super) const BITS: u32 = 27;
 
-    /// Nothing is read any more.
+    /// The state in which further text is ignored.
     pub(super) const CLOSED: Self = Self { at: CLOSED, count: 0, flags: 0 };
 
     pub(super) fn is_closed(self) -> bool {
         self.at == CLOSED
     }
 
-    /// The place as a number below `1 << Self::BITS`; zero at the start of a request.
+    /// Returns the state as a number below `1 << Self::BITS`; zero at the start of a request.
     pub(super) fn pack(self) -> u64 {
         u64::from(self.at) | u64::from(self.count) << 7 | u64::from(self.flags) << 21
     }
 
-    /// The place that [`Request::pack`] made this number of.
+    /// Returns the state that [`Request::pack`] packed.
     pub(super) fn unpack(bits: u64) -> Self {
         Self { at: (bits & 0x7f) as u8, count: (bits >> 7 & 0x3fff) as u16, flags: (bits >> 21 & 0x3f) as u8 }
     }
 
-    /// Reads up to the byte that ends the request: how many bytes come before it, and the reply that it brings. The place
-    /// is then before that byte, so that it can be read again. Without a reply all was read.
+    /// Reads up to the byte that ends the request. Returns how many bytes are before it, and the reply. The state is then before that
+    /// byte, so that it can be read again. Without a reply, all bytes were read.
     #[inline]
     pub(super) fn read(&mut self, text: &[u8]) -> (usize, Option<Reply>) {
         let mut place = *self;
@@ -188,12 +172,12 @@ impl Request {
         (read, reply)
     }
 
-    /// Reads bytes that need no decision, as far as the bounds allow: how many. This is most of a request.
+    /// Reads bytes that need no decision, as far as the bounds allow, and returns how many. These are most of a request.
     #[inline]
     fn skip(&mut self, text: &[u8]) -> usize {
         match self.at {
             ..END => {
-                // The word goes on as expected. Its end, and letters of the other case, are left to `step`.
+                // The next bytes of the word. `step` reads its end, and letters of the other case.
                 let word = &WORDS[usize::from(self.at)..];
                 let same = |(byte, expected): &(&u8, &u8)| byte == expected && !ENDS.contains(byte);
                 let n = text.iter().zip(word).take(self.room(HEADERS_MAX)).take_while(same).count();
@@ -221,7 +205,7 @@ impl Request {
         usize::from(max.saturating_sub(self.count))
     }
 
-    /// Reads one byte: the place after it, or the reply that the request gets with it.
+    /// Reads one byte. Returns the state behind it, or the reply if it ends the request.
     #[inline]
     fn step(mut self, byte: u8) -> Result<Self, Reply> {
         if self.at >= HEADER || (HOST..END).contains(&self.at) {
@@ -235,11 +219,11 @@ impl Request {
         }
     }
 
-    /// A byte of the request line, RFC 9112 section 3.
+    /// Reads a byte of the request line, RFC 9112 section 3.
     #[inline]
     fn line_byte(mut self, byte: u8) -> Result<Self, Reply> {
         self.at = match (self.at, byte) {
-            // Empty lines before a request line are skipped (section 2.2).
+            // Section 2.2: empty lines before a request line are ignored.
             (START, b'\r') => START_CR,
             (START | START_CR, b'\n') => START,
             (START_CR, _) => return Err(Reply::BadRequest),
@@ -247,7 +231,7 @@ impl Request {
             (GET..HTTP | OTHER_METHOD, _) => return self.method_byte(byte),
 
             (TARGET, b' ') if self.count > 0 => HTTP,
-            // All that may be in a target was skipped.
+            // `skip` has read all bytes of a target within the bound.
             (TARGET, b'!'..=b'~') => return Err(Reply::UriTooLong),
 
             (HTTP..HOST, _) if byte == WORDS[usize::from(self.at)] => {
@@ -264,7 +248,7 @@ impl Request {
                 self.flags |= IS_OLD;
                 LINE_END
             }
-            // A higher minor version is read as the highest known one (RFC 9110 section 2.5).
+            // A higher minor version counts as the highest known one (RFC 9110 section 2.5).
             (MINOR, b'1'..=b'9') => LINE_END,
             (LINE_END, b'\r') => LINE_CR,
             (LINE_END | LINE_CR, b'\n') if self.flags & IS_OTHER_METHOD != 0 => {
@@ -301,7 +285,7 @@ impl Request {
         Ok(self)
     }
 
-    /// A byte of the header section, RFC 9112 section 5.
+    /// Reads a byte of the header section, RFC 9112 section 5.
     #[inline]
     fn header_byte(mut self, byte: u8) -> Result<Self, Reply> {
         self.at = match (self.at, byte) {
@@ -325,7 +309,7 @@ impl Request {
         Ok(self)
     }
 
-    /// A byte of a field name or the colon after it.
+    /// Reads a byte of a field name, or the colon after it.
     #[inline]
     fn name_byte(mut self, at: u8, byte: u8) -> Result<Self, Reply> {
         let first = self.at == HEADER;
@@ -350,7 +334,7 @@ impl Request {
         Ok(self)
     }
 
-    /// A byte of the list in `Connection` (RFC 9110 section 7.6.1).
+    /// Reads a byte of the list in `Connection` (RFC 9110 section 7.6.1).
     #[inline]
     fn option_byte(mut self, byte: u8) -> Result<Self, Reply> {
         let delimits = matches!(byte, b',' | b' ' | b'\t' | b'\r' | b'\n');
@@ -378,7 +362,7 @@ impl Request {
         Ok(self)
     }
 
-    /// The reply at the end of the header section.
+    /// Returns the reply at the end of the header section.
     fn reply(self) -> Reply {
         let has = |flag| self.flags & flag != 0;
         let (old, keep) = (has(IS_OLD), has(WANTS_KEEP));
@@ -397,45 +381,18 @@ impl Request {
     }
 }
 
-/// The place after `byte` at a place within one of the words, or none when none of them goes on with it. The place after
-/// a word's last byte is the start of the next word.
+/// Returns the place behind `byte`, which comes at a place within one of the words; `None` if no word continues with it. The place
+/// behind a word's last byte is the start of the next word.
 #[inline]
 fn follow(at: u8, byte: u8, words: &[u8]) -> Option<u8> {
     if WORDS[usize::from(at)] == byte {
         return Some(at + 1);
     }
-    // Another word may begin as this one does: `connection` and `content-length`.
+    // Two words may begin alike: `connection` and `content-length`.
     let start = words.iter().rev().find(|&&start| start <= at)?;
     let read = &WORDS[usize::from(*start)..usize::from(at)];
     words.iter().filter(|&&other| other > *start).find_map(|&other| {
         let rest = WORDS[usize::from(other)..].strip_prefix(read)?;
         (rest.first() == Some(&byte)).then_some(other + read.len() as u8 + 1)
     })
-}
-
-/// Whether the byte may be in a field value (RFC 9110 section 5.5).
-#[inline]
-fn is_value(byte: u8) -> bool {
-    byte >= b' ' && byte != 0x7f || byte == b'\t'
-}
-
-/// Whether the byte may be in a token (RFC 9110 section 5.6.2).
-#[inline]
-fn is_token(byte: u8) -> bool {
-    const TOKEN: [bool; 256] = {
-        let mut table = [false; 256];
-        let others = b"!#$%&'*+-.^_`|~";
-        let mut i = 0;
-        while i < 256 {
-            table[i] = (i as u8).is_ascii_alphanumeric();
-            i += 1;
-        }
-        i = 0;
-        while i < others.len() {
-            table[others[i] as usize] = true;
-            i += 1;
-        }
-        table
-    };
-    TOKEN[usize::from(byte)]
 }

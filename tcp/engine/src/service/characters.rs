@@ -1,0 +1,28 @@
+//! The characters of HTTP fields, RFC 9110.
+
+/// Returns whether the byte may be in a field value (section 5.5).
+#[inline]
+pub(crate) const fn is_value(byte: u8) -> bool {
+    byte >= b' ' && byte != 0x7f || byte == b'\t'
+}
+
+/// Returns whether the byte may be in a token (section 5.6.2).
+#[inline]
+pub(crate) const fn is_token(byte: u8) -> bool {
+    const TOKEN: [bool; 256] = {
+        let mut table = [false; 256];
+        let others = b"!#$%&'*+-.^_`|~";
+        let mut i = 0;
+        while i < 256 {
+            table[i] = (i as u8).is_ascii_alphanumeric();
+            i += 1;
+        }
+        i = 0;
+        while i < others.len() {
+            table[others[i] as usize] = true;
+            i += 1;
+        }
+        table
+    };
+    TOKEN[byte as usize]
+}
