@@ -24,6 +24,28 @@ pub fn counted(number: u64, noun: &str) -> String {
     format!("{} {noun}{}", grouped(number), if number == 1 { "" } else { "s" })
 }
 
+/// Returns microseconds with three digits and the unit that fits.
+#[must_use]
+pub fn duration(us: f64) -> String {
+    let (value, unit) = match us {
+        us if us < 999.5 => (us, "us"),
+        us if us < 999_500.0 => (us / 1e3, "ms"),
+        us => (us / 1e6, "s"),
+    };
+    let decimals = match value {
+        value if value >= 99.95 => 0,
+        value if value >= 9.995 || unit == "us" => 1,
+        _ => 2,
+    };
+    format!("{value:.decimals$} {unit}")
+}
+
+/// Returns a rate with its thousands set apart, or with a decimal if it is small.
+#[must_use]
+pub fn rate(value: f64) -> String {
+    if value < 1_000.0 { format!("{value:.1}") } else { grouped(value.round() as u64) }
+}
+
 /// Returns numbers in the form of the command line: `0-3,6`.
 #[must_use]
 pub fn ranges(numbers: &[usize]) -> String {
@@ -106,5 +128,18 @@ mod tests {
     #[test]
     fn thousands_are_set_apart() {
         assert_eq!([0, 999, 1000, 1234567].map(grouped), ["0", "999", "1,000", "1,234,567"]);
+    }
+
+    #[test]
+    fn durations_have_three_digits_and_a_unit() {
+        let check = |us: f64, text: &str| assert_eq!(duration(us), text);
+        check(0.0, "0.0 us");
+        check(1.0, "1.0 us");
+        check(45.23, "45.2 us");
+        check(250.0, "250 us");
+        check(999.6, "1.00 ms");
+        check(12_345.0, "12.3 ms");
+        check(999_600.0, "1.00 s");
+        check(3_600_000_000.0, "3600 s");
     }
 }

@@ -8,8 +8,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::door::{connect, sockets};
+use super::row::HEAD;
 use super::table::Table;
-use super::{HEAD, Last, MAX_LINE, Request, Totals};
+use super::{Last, MAX_LINE, Request, Totals};
 
 /// The longest silence. One that reads slowly may keep the others waiting for a while, see [`super::server::Patience`].
 pub const SILENCE: Duration = Duration::from_secs(45);

@@ -23,7 +23,6 @@ pub(crate) use tests::documented_rows;
 use serde::{Deserialize, Serialize};
 
 pub use request::{MOST_PEERS, MOST_TOP, Request, Sort, StateName, Top};
-use row::HEAD;
 pub use row::{Row, SCHEMA};
 
 use synmill_engine::endpoint::{View, Viewer};

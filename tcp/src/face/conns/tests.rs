@@ -13,6 +13,7 @@ use std::{env, fs, process};
 
 use super::client::{SILENCE, Whom, list};
 use super::door::{Door, connect};
+use super::row::HEAD;
 use super::server::{Patience, Server};
 use super::*;
 use synmill_engine::flow::FlowKey;

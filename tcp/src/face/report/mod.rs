@@ -74,6 +74,19 @@ fn softirq_percents(before: &Cpu, after: &Cpu, seconds: f64) -> Vec<f64> {
     pairs.map(|(after, before)| percent(after.softirq, before.softirq, seconds)).collect()
 }
 
+/// Returns how many that is in a second; none in no time.
+fn per_s(count: u64, seconds: f64) -> f64 {
+    if seconds > 0.0 { count as f64 / seconds } else { 0.0 }
+}
+
+/// Returns a document in JSON, with a line's end.
+///
+/// # Errors
+/// A number has no JSON form.
+pub fn json(report: &impl Serialize) -> serde_json::Result<String> {
+    serde_json::to_string_pretty(report).map(|text| text + "\n")
+}
+
 /// What has grown, and by how much.
 fn grown(
     after: impl Iterator<Item = (&'static str, u64)>,

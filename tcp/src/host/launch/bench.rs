@@ -17,7 +17,7 @@ use crate::face::report::bench::{
     BenchReport, Early, Load as LoadReport, Measured, Setup as Facts, Workload as WorkloadReport,
 };
 use crate::face::report::hdr::{Log, Serializer};
-use crate::face::report::{Host, Named, Site};
+use crate::face::report::{self, Host, Named, Site};
 use crate::host::nic::{self, Interface, Statistics, route};
 use crate::host::preflight::{Machine, Plan};
 use crate::text::grouped;
@@ -163,7 +163,7 @@ pub fn bench(config: &Bench) -> Result<BenchReport, Error> {
     let report = BenchReport::new(facts, measured);
     show(&report.table());
     if let Some(json) = json {
-        let text = report.json().map_err(|error| Error(format!("making the report: {error}")));
+        let text = report::json(&report).map_err(|error| Error(format!("making the report: {error}")));
         failures.extend(text.and_then(|text| json.write(&text)).err().map(|error| error.to_string()));
     }
     if failures.is_empty() { Ok(report) } else { Err(Error(failures.join("; "))) }

@@ -121,7 +121,7 @@ where
     .with_counts(&counts);
     show(&report.table());
     if let Some(json) = json {
-        let text = report.json().map_err(|error| Error(format!("making the report: {error}")));
+        let text = report::json(&report).map_err(|error| Error(format!("making the report: {error}")));
         failures.extend(text.and_then(|text| json.write(&text)).err().map(|error| error.to_string()));
     }
     if failures.is_empty() { Ok(report) } else { Err(Error(failures.join("; "))) }

@@ -6,9 +6,9 @@ use std::time::Duration;
 use serde::{Serialize, Serializer};
 
 use super::latency::micros;
-use super::{Failed, Moment, per_s, table};
-use crate::face::report::{Named, RINGS, grown, serve, softirq_percents, tenth, worker_percents};
-use crate::text::grouped;
+use super::{Failed, Moment};
+use crate::face::report::{Named, RINGS, grown, per_s, serve, softirq_percents, tenth, worker_percents};
+use crate::text::{self, grouped};
 use synmill_engine::generator::meters::{Meter, Meters};
 use synmill_engine::generator::tally::Totals;
 
@@ -175,11 +175,11 @@ impl Interval {
             |values: &[f64]| values.iter().map(|v| format!("{v:.0}")).collect::<Vec<_>>().join(" ");
         // Writing to a string does not fail.
         if let Some(us) = self.connect_p99_us {
-            let _ = write!(line, "  connect p99 {}", table::duration(us));
+            let _ = write!(line, "  connect p99 {}", text::duration(us));
         }
         if let Some(us) = self.request_p99_us {
             let _ = write!(line, "  requests {}/s", grouped(self.requests_per_s));
-            let _ = write!(line, " p99 {}", table::duration(us));
+            let _ = write!(line, " p99 {}", text::duration(us));
         }
         let _ = write!(line, "  cpu % {}", percents(&self.worker_cpu_percent));
         let _ = write!(line, " softirq {}", percents(&self.softirq_percent));

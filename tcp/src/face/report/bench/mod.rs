@@ -5,6 +5,7 @@
 //! the window lasted, to whatever connection. Packets, retransmissions and losses are of the whole *trial*: with ramp,
 //! warm-up and drain. A search has several trials and reports the last; any other run is one trial.
 
+mod failed;
 mod interval;
 mod latency;
 mod losses;
@@ -17,29 +18,17 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+pub use failed::Failed;
 pub use interval::{Interval, Phase, Sampler};
 pub use latency::{FromSyn, Latencies, Latency};
 pub use losses::LostSyns;
 pub use setup::{Load, Setup, Workload};
-pub use usage::{CoreUse, CpuUse, ProcessUse};
-pub use verdict::Outcome;
+pub use usage::{CoreUse, CpuUse, Moment, ProcessUse};
 
-use super::{Accounts, Named, RINGS, Verdict, serve, tenth};
-use crate::host::machine::cpu::Cpu;
+use super::{Accounts, Named, RINGS, Verdict, per_s, serve, tenth};
 use synmill_engine::generator::meters::{Meter, Meters};
 use synmill_engine::generator::tally::Totals;
 use synmill_engine::stats::{Law, Snapshot};
-
-/// How things stood at a moment: all workers' counters together, and the CPU time.
-#[derive(Clone, Debug, Default)]
-pub struct Moment {
-    /// Since the trial's start.
-    pub at: Duration,
-    /// The counters.
-    pub counts: Snapshot,
-    /// CPU time.
-    pub cpu: Cpu,
-}
 
 /// What was measured.
 #[derive(Clone, Debug, Default)]
@@ -148,58 +137,6 @@ pub struct Connections {
     pub first_bad_response: Option<String>,
 }
 
-/// Connections that did not do all they were meant to, by cause.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Failed {
-    /// The SYN was answered with RST.
-    pub refused: u64,
-    /// The handshake was not completed in time.
-    pub connect_timed_out: u64,
-    /// The peer was reported unreachable.
-    pub unreachable: u64,
-    /// The handshake was under way when the trial ended.
-    pub connect_cut: u64,
-    /// The peer reset it, once established.
-    pub reset_by_peer: u64,
-    /// We reset it, because the peer said something else than what was to be said.
-    pub bad_response: u64,
-    /// The peer did not answer in time, once established.
-    pub timed_out: u64,
-    /// It was established and under way when the trial ended.
-    pub cut: u64,
-}
-
-impl Failed {
-    /// Each cause, by the name it has in the document; the first four are from before the handshake was complete.
-    pub(super) const fn causes(&self) -> [(&'static str, u64); 8] {
-        [
-            ("refused", self.refused),
-            ("connect_timed_out", self.connect_timed_out),
-            ("unreachable", self.unreachable),
-            ("connect_cut", self.connect_cut),
-            ("reset_by_peer", self.reset_by_peer),
-            ("bad_response", self.bad_response),
-            ("timed_out", self.timed_out),
-            ("cut", self.cut),
-        ]
-    }
-}
-
-impl From<&Totals> for Failed {
-    fn from(totals: &Totals) -> Self {
-        Self {
-            refused: totals.refused,
-            connect_timed_out: totals.connect_timed_out,
-            unreachable: totals.unreachable,
-            connect_cut: totals.connect_cut,
-            reset_by_peer: totals.reset_by_peer,
-            bad_response: totals.bad_response,
-            timed_out: totals.timed_out,
-            cut: totals.cut,
-        }
-    }
-}
-
 impl From<&Totals> for Connections {
     fn from(totals: &Totals) -> Self {
         Self {
@@ -277,9 +214,13 @@ pub struct Received {
     pub errors: u64,
 }
 
-/// How many that is in a second; none in no time.
-fn per_s(count: u64, seconds: f64) -> f64 {
-    if seconds > 0.0 { count as f64 / seconds } else { 0.0 }
+/// Whether the run is as it was asked for.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Outcome {
+    /// The run has no problem.
+    pub ok: bool,
+    /// The problems, a sentence each.
+    pub problems: Vec<String>,
 }
 
 /// The whole run.
@@ -398,16 +339,8 @@ impl BenchReport {
             steps: measured.steps,
             intervals: measured.intervals,
         };
-        report.verdict = Outcome::of(&report, measured.ended_early);
+        report.judge(measured.ended_early);
         report
-    }
-
-    /// The JSON document, with a line's end.
-    ///
-    /// # Errors
-    /// If a number has no JSON form.
-    pub fn json(&self) -> serde_json::Result<String> {
-        serde_json::to_string_pretty(self).map(|text| text + "\n")
     }
 }
 

@@ -6,7 +6,7 @@ use super::losses::nic_losses;
 use super::verdict::few_failed;
 use super::{BenchReport, CoreUse, Latency, Step};
 use crate::face::report::{Named, Verdict};
-use crate::text::{counted, grouped};
+use crate::text::{counted, duration, grouped, rate};
 
 /// More cores than this are shown as one line of averages.
 const MOST_CORES: usize = 6;
@@ -16,26 +16,6 @@ const MOST_STEPS: usize = 10;
 const LABEL: usize = 14;
 /// How wide the content is: with the label 100 columns.
 const CONTENT: usize = 86;
-
-/// Microseconds with three digits and the unit that fits.
-pub(super) fn duration(us: f64) -> String {
-    let (value, unit) = match us {
-        us if us < 999.5 => (us, "us"),
-        us if us < 999_500.0 => (us / 1e3, "ms"),
-        us => (us / 1e6, "s"),
-    };
-    let decimals = match value {
-        value if value >= 99.95 => 0,
-        value if value >= 9.995 || unit == "us" => 1,
-        _ => 2,
-    };
-    format!("{value:.decimals$} {unit}")
-}
-
-/// A rate with its thousands set apart; a small one with a decimal.
-pub(super) fn rate(value: f64) -> String {
-    if value < 1_000.0 { format!("{value:.1}") } else { grouped(value.round() as u64) }
-}
 
 /// What happened, with its count; nothing that did not.
 fn occurred<'a>(pairs: impl IntoIterator<Item = (&'a str, u64)>) -> Vec<String> {
@@ -296,19 +276,6 @@ mod tests {
     use super::super::tests::{measured, setup, troubled};
     use super::*;
     use crate::face::report::bench::{CpuUse, Measured};
-
-    #[test]
-    fn durations_have_three_digits_and_a_unit() {
-        let check = |us: f64, text: &str| assert_eq!(duration(us), text);
-        check(0.0, "0.0 us");
-        check(1.0, "1.0 us");
-        check(45.23, "45.2 us");
-        check(250.0, "250 us");
-        check(999.6, "1.00 ms");
-        check(12_345.0, "12.3 ms");
-        check(999_600.0, "1.00 s");
-        check(3_600_000_000.0, "3600 s");
-    }
 
     fn fits(table: &str, lines: usize) {
         assert!(table.lines().count() <= lines, "{table}");

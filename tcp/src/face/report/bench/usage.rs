@@ -1,10 +1,23 @@
 //! CPU time between two moments, and what of it a connection took.
 
+use std::time::Duration;
+
 use serde::Serialize;
 
-use super::{Moment, per_s};
-use crate::face::report::tenth;
-use crate::host::machine::cpu::{CoreTicks, TICKS_PER_S};
+use crate::face::report::{per_s, tenth};
+use crate::host::machine::cpu::{CoreTicks, Cpu, TICKS_PER_S};
+use synmill_engine::stats::Snapshot;
+
+/// How things stood at a moment: all workers' counters together, and the CPU time.
+#[derive(Clone, Debug, Default)]
+pub struct Moment {
+    /// Since the trial's start.
+    pub at: Duration,
+    /// The counters.
+    pub counts: Snapshot,
+    /// CPU time.
+    pub cpu: Cpu,
+}
 
 /// CPU time.
 #[derive(Clone, Debug, PartialEq, Serialize)]

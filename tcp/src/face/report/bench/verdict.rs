@@ -1,18 +1,7 @@
 //! Whether a run is what it was asked to be, and if not, in whole sentences why.
 
-use serde::Serialize;
-
-use super::{BenchReport, Early, Failed, table};
-use crate::text::grouped;
-
-/// What is not as it was asked for.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Outcome {
-    /// Nothing.
-    pub ok: bool,
-    /// A sentence each.
-    pub problems: Vec<String>,
-}
+use super::{BenchReport, Early, Failed, Outcome};
+use crate::text::{self, grouped};
 
 /// How far a rate, or a number of open connections, may be from what was asked for; and how many connections may fail.
 const TOLERANCE: f64 = 0.01;
@@ -23,9 +12,10 @@ const EDGES: f64 = 2.0;
 /// A generator is late if one start of a hundred was by more than this.
 const LATE_US: f64 = 1_000.0;
 
-impl Outcome {
-    /// What there is to say about a report that is complete but for this.
-    pub(super) fn of(report: &BenchReport, ended_early: Option<Early>) -> Self {
+impl BenchReport {
+    /// Sets the verdict of a report that is complete but for it.
+    pub(super) fn judge(&mut self, ended_early: Option<Early>) {
+        let report = &*self;
         let mut problems = Vec::new();
         for law in report.accounts.laws.iter().filter(|law| !law.holds) {
             let (left, right) = (grouped(law.left), grouped(law.right));
@@ -51,7 +41,7 @@ impl Outcome {
             // What breaks a run off cuts: that is no fault of the drain's.
             problems.extend(cut(report).filter(|_| ended_early != Some(Early::Trouble)));
         }
-        Self { ok: problems.is_empty(), problems }
+        self.verdict = Outcome { ok: problems.is_empty(), problems };
     }
 }
 
@@ -69,7 +59,7 @@ fn rate(report: &BenchReport) -> Option<String> {
         return None;
     }
     let off = (achieved / asked as f64 - 1.0) * 100.0;
-    let (is, asked_text) = (table::rate(achieved), grouped(asked));
+    let (is, asked_text) = (text::rate(achieved), grouped(asked));
     let mut problem = format!("{is} connections/s were established instead of {asked_text} ({off:+.1} %)");
     if achieved < asked as f64 {
         problem.push_str("; ");
@@ -93,7 +83,7 @@ fn reason(report: &BenchReport, missing: f64) -> String {
     } else if not_started >= most_of && connections.tuples_short > 0 {
         tuples_short(connections.tuples_short)
     } else if lag.p99 > LATE_US || not_started >= most_of {
-        let lag = table::duration(lag.p99);
+        let lag = text::duration(lag.p99);
         format!(
             "the generator was late, by {lag} at the 99th percentile: give it more workers, or ask for less"
         )
@@ -126,7 +116,7 @@ fn held_up(report: &BenchReport) -> Vec<String> {
 fn concurrency(report: &BenchReport) -> Option<String> {
     let concurrency = report.concurrency?;
     is_off(concurrency.mean, concurrency.asked as f64).then(|| {
-        let (is, asked) = (table::rate(concurrency.mean), grouped(concurrency.asked));
+        let (is, asked) = (text::rate(concurrency.mean), grouped(concurrency.asked));
         format!("{is} connections were open on average instead of {asked}")
     })
 }
