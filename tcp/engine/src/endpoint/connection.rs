@@ -340,3 +340,24 @@ impl Deadlines for Connections {
         self.prefetch(slot);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::endpoint::paths::Shared;
+    use crate::wire::Link;
+
+    #[test]
+    #[cfg(debug_assertions)]
+    #[should_panic(expected = "neither put back nor ended")]
+    fn a_connection_that_was_taken_out_is_put_back_or_ended() {
+        let (mut connections, mut paths) = (Connections::new(1), Paths::new(1));
+        let shared = Shared { end: (Address::default(), 0), role: 0 };
+        assert_eq!(paths.take(&shared, &Link::default()), Some((0, 0)));
+        let vacant = connections.take().unwrap();
+        let connection =
+            Connection::new(Varies::Remote, &FlowKey::default(), 0, 0, Tcb::default(), Instant::ZERO);
+        connections.set(Connections::start(vacant, 0, connection));
+        drop(connections.get(0, &paths));
+    }
+}

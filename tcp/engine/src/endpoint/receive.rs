@@ -13,7 +13,7 @@ use crate::service::Taken;
 use crate::stats::DropReason;
 use crate::time::Instant;
 
-/// What became of a segment's text.
+/// The outcome for a segment's text.
 pub(super) struct Received {
     /// The frame, unless it is kept.
     pub(super) frame: Option<Frame>,

@@ -209,7 +209,7 @@ mod tests {
                     let slot = order.remove(place).unwrap();
                     let mut current = connections.get(slot, &paths);
                     waiting.remove(&mut current, &mut connections);
-                    // What a service may leave in a memo leads to no slot.
+                    // A service may leave such a memo: it must lead to no slot.
                     current.memo = Memo::of(u64::MAX - 1);
                     connections.set(current);
                     let current = connections.get(slot, &paths);

@@ -485,7 +485,7 @@ mod tests {
             assert!(harness.connections.iter().all(|connection| connection.deadline.is_none()), "{fired:?}");
         }
         assert!(harness.full > 0);
-        // With the far ones gone there is room again, and nobody is looked for.
+        // Without the far entries there is room again, and the sweep ends.
         harness.advance(60_000);
         harness.advance(4);
         let full = harness.full;

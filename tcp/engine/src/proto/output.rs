@@ -24,7 +24,7 @@ pub struct Outgoing {
     pub again: bool,
 }
 
-/// What the user has for the connection to send, counted from SND.UNA.
+/// The user's stream, counted from SND.UNA.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stream {
     /// Bytes ready, those in flight included.

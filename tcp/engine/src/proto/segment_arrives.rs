@@ -18,7 +18,7 @@ use crate::time::Millis;
 const PROBE_BACKOFF: u8 = 9;
 const _: () = assert!(PROBE_BACKOFF < DATA_RETRIES, "a peer that answers has probes left");
 
-/// What an endpoint fixes for all its connections of one family.
+/// The values that all connections of an endpoint and a family share.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Environment {
     /// The largest text that fits our MTU without options, in bytes.
@@ -27,7 +27,7 @@ pub struct Environment {
     pub time_wait_ms: u32,
 }
 
-/// What becomes of the segment.
+/// The fate of a segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Disposition {
     /// It is acceptable: its acknowledgement is taken, its text and FIN wait to be received.
@@ -60,7 +60,7 @@ pub struct Text {
 /// The judgement on a segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Arrival {
-    /// What becomes of it.
+    /// The segment's fate.
     pub disposition: Disposition,
     /// Bytes of our stream that it acknowledges for the first time.
     pub acked: u32,

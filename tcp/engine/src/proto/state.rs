@@ -1,4 +1,4 @@
-//! What a connection is in the middle of: its state (RFC 9293 section 3.3.2), its one timer, and how it ended.
+//! A connection's state (RFC 9293 section 3.3.2), the purpose of its one timer, and the ways in which it ends.
 
 /// A connection's state, RFC 9293 section 3.3.2. LISTEN is a listener's, not a connection's.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]

@@ -14,7 +14,7 @@ pub const DATA_RETRIES: u8 = 15;
 /// Retransmissions of a FIN: Linux's tcp_orphan_retries, as 0 means there.
 pub const FIN_RETRIES: u8 = 8;
 
-/// What a deadline asks for.
+/// The action that a deadline asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Timeout {
     /// Nothing: no deadline was due.

@@ -223,7 +223,7 @@ mod tests {
         assert_eq!(transfer.congestion_window, 8000);
         assert!(!transfer.on_duplicate_ack(SeqNum(0), SeqNum(10_000), MSS));
         assert_eq!(transfer.congestion_window, 9000);
-        // Partial: the next hole is sent again.
+        // A partial acknowledgement: the next hole is retransmitted.
         assert!(transfer.on_ack(3000, SeqNum(3000), 7000, MSS));
         assert_eq!(transfer.congestion_window, 7000);
         assert!(!transfer.on_ack(7000, SeqNum(10_000), 0, MSS));

@@ -6,7 +6,7 @@ use super::{Rtt, Segment, SeqNum, State, Timer};
 use crate::hint::seldom;
 use crate::time::Millis;
 
-/// What became of a FIN.
+/// The outcome for a FIN.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FinArrival {
     /// The connection has received it.
