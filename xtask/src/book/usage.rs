@@ -11,7 +11,7 @@ use synmill_lab::output;
 
 use super::commands;
 use super::page::Page;
-use crate::Arguments;
+use crate::cli::Arguments;
 
 /// The options of each program.
 pub(super) struct Usage {
