@@ -1,11 +1,11 @@
-//! The tables of docs/json.md, and what they say about a document. The end-to-end tests hold the files of real runs against them, too.
+//! Checks documents against the tables of docs/json.md. The end-to-end tests check the files of real runs.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 
 use serde_json::Value;
 
-/// The types of one schema's paths, from the table under its heading.
+/// Reads the types of a schema's paths from the table under its heading.
 pub(crate) fn documented(schema: &str) -> BTreeMap<String, String> {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/json.md");
     let text = fs::read_to_string(path).unwrap();
@@ -23,7 +23,7 @@ pub(crate) fn documented(schema: &str) -> BTreeMap<String, String> {
     types
 }
 
-/// The type of a value, as the tables have it.
+/// Returns the type of a value by its name in the tables.
 fn kind(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",
@@ -36,8 +36,7 @@ fn kind(value: &Value) -> &'static str {
     }
 }
 
-/// Checks a value and all within it, and notes which paths there are. A path that is null is no proof of what it is
-/// else.
+/// Checks a value and all values in it, and adds their paths to `seen`. A null does not count: it does not show the other type.
 fn walk(path: &str, value: &Value, types: &BTreeMap<String, String>, seen: &mut BTreeSet<String>) {
     let documented = types.get(path).unwrap_or_else(|| panic!("{path} is not documented"));
     let is_map = documented == "map";
@@ -64,7 +63,7 @@ fn walk(path: &str, value: &Value, types: &BTreeMap<String, String>, seen: &mut 
     }
 }
 
-/// Checks a document against the types of its schema's paths, and notes which paths it has.
+/// Checks a document against the types of its schema's paths, and adds its paths to `seen`.
 pub(crate) fn check(document: &Value, types: &BTreeMap<String, String>, seen: &mut BTreeSet<String>) {
     for (name, member) in document.as_object().expect("a document is an object") {
         walk(name, member, types, seen);
