@@ -1,5 +1,5 @@
-//! The interval log that HdrHistogram's own tools read: a line for each second and meter, tagged with the meter's name,
-//! values in nanoseconds. Knows its form; never where samples come from.
+//! The interval log that HdrHistogram's own tools read: a line for each second and meter, tagged with the meter's name.
+//! Values are nanoseconds.
 
 use std::io;
 use std::time::{Duration, SystemTime};
@@ -10,20 +10,20 @@ use hdrhistogram::serialization::interval_log::{
 
 use synmill_engine::generator::meters::Meters;
 
-/// Makes bytes of histograms: compressed, version 2 of the format.
+/// Serializes histograms: compressed, version 2 of the format.
 pub type Serializer = hdrhistogram::serialization::V2DeflateSerializer;
 
-/// What the tools divide nanoseconds by where they show a maximum: it is in milliseconds then.
+/// The tools divide a maximum by this, and so show it in milliseconds.
 const NS_PER_MS: f64 = 1e6;
 
-/// A log being written. Nothing is flushed: that is the writer's owner's.
+/// Writer of a log. It never flushes `W`; the owner of `W` does.
 pub struct Log<'a, W: io::Write>(IntervalLogWriter<'a, 'a, W, Serializer>);
 
 impl<'a, W: io::Write> Log<'a, W> {
-    /// Writes what comes first: the program's version, the command, and the time that all others count from.
+    /// Writes the header: the program's version, the command, and the start time that all other times count from.
     ///
     /// # Errors
-    /// The writer's.
+    /// The writer fails.
     pub fn begin(
         out: &'a mut W,
         serializer: &'a mut Serializer,
@@ -31,7 +31,7 @@ impl<'a, W: io::Write> Log<'a, W> {
         start: SystemTime,
     ) -> io::Result<Self> {
         let version = concat!("synmill ", env!("CARGO_PKG_VERSION"));
-        // The format's first line; its tools look for it.
+        // The tools look for this first line.
         IntervalLogWriterBuilder::new()
             .add_comment("[Histogram log format version 1.3]")
             .add_comment(&format!("[Logged with {version}: {}]", command.join(" ")))
@@ -42,19 +42,17 @@ impl<'a, W: io::Write> Log<'a, W> {
             .map(Self)
     }
 
-    /// Writes a line for each meter that has samples. `at` is the interval's begin, since the log's start, `length`
-    /// what it lasted.
+    /// Writes a line for each meter that has samples. The interval begins at `at`, a time from the start of the log.
     ///
     /// # Errors
-    /// The writer's.
+    /// The writer fails.
     pub fn write(&mut self, at: Duration, length: Duration, meters: &Meters) -> io::Result<()> {
         for (meter, samples) in meters.iter().filter(|(_, samples)| !samples.is_empty()) {
-            self.0.write_histogram(samples, at, length, Tag::new(meter.name())).map_err(
-                |error| match error {
-                    IntervalLogWriterError::IoError(error) => error,
-                    IntervalLogWriterError::SerializeError(error) => io::Error::other(error.to_string()),
-                },
-            )?;
+            let written = self.0.write_histogram(samples, at, length, Tag::new(meter.name()));
+            written.map_err(|error| match error {
+                IntervalLogWriterError::IoError(error) => error,
+                IntervalLogWriterError::SerializeError(error) => io::Error::other(error.to_string()),
+            })?;
         }
         Ok(())
     }
@@ -97,26 +95,20 @@ mod tests {
                 LogEntry::Interval(interval) => {
                     let tag = interval.tag().unwrap().as_str().to_owned();
                     assert_eq!(interval.duration(), Duration::from_secs(1));
-                    read.push((
-                        interval.start_timestamp().as_secs(),
-                        tag,
-                        interval.encoded_histogram().to_owned(),
-                    ));
+                    let at = interval.start_timestamp().as_secs();
+                    read.push((at, tag, decoded(interval.encoded_histogram())));
                 }
             }
         }
-        let told: Vec<(u64, &str)> = read.iter().map(|(at, tag, _)| (*at, tag.as_str())).collect();
-        assert_eq!(told, [(0, "connect"), (0, "start_lag"), (1, "connect")]);
-        for ((_, _, encoded), written) in read.iter().zip([
-            first.get(Meter::Connect),
-            first.get(Meter::StartLag),
-            second.get(Meter::Connect),
-        ]) {
-            assert_eq!(&decoded(encoded), written);
-        }
+        let written =
+            [(0, &first, Meter::Connect), (0, &first, Meter::StartLag), (1, &second, Meter::Connect)];
+        assert_eq!(
+            read,
+            written.map(|(at, meters, meter)| (at, meter.name().to_owned(), meters.get(meter).clone()))
+        );
     }
 
-    /// A histogram from its text.
+    /// Decodes a histogram from its text in base64.
     fn decoded(text: &str) -> hdrhistogram::Histogram<u64> {
         const ALPHABET: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
         let digit = |digit: &u8| ALPHABET.iter().position(|letter| letter == digit).unwrap() as u32;

@@ -1,85 +1,73 @@
-//! What a run looks like: a line a second, a final table, a JSON file. Knows counters and CPU times; never where they
-//! come from.
+//! Reports of a run: a line a second, a final table, a JSON document.
 //!
-//! Here is what both commands' reports are made of; [`serve`] has the responder's, [`bench`](mod@bench) the generator's,
-//! [`hdr`] its log of latencies. docs/json.md has every path of the documents.
+//! This file has the parts that the reports of both commands share. [`serve`] has the responder's report, [`bench`](mod@bench)
+//! the generator's, and [`hdr`] the generator's log of latencies. docs/json.md lists every path of the documents.
 
 pub mod bench;
 pub mod hdr;
+pub mod interval;
 pub mod serve;
 
 use std::fs;
 
 use serde::{Serialize, Serializer};
 
-use crate::host::machine::cpu::{Cpu, TICKS_PER_S};
-use crate::text::counted;
+use crate::text::{counted, grouped};
 use synmill_engine::stats::Law;
 
-pub use serve::{Connections, Interval, Report, Sampler, held};
-
-/// Names and values in an order of their own, a map in JSON.
+/// Values by name, in the order in which they were inserted. In JSON they are an object.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Named(pub Vec<(String, u64)>);
+pub struct Named<T = u64>(pub Vec<(String, T)>);
 
-impl Serialize for Named {
+impl<T> Named<T> {
+    /// Returns the value with this name.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<&T> {
+        self.0.iter().find(|(own, _)| own == name).map(|(_, value)| value)
+    }
+}
+
+impl Named {
+    /// Returns the pairs whose count is not 0.
+    fn occurred(&self) -> impl Iterator<Item = (&str, u64)> {
+        self.0.iter().map(|(name, count)| (name.as_str(), *count)).filter(|(_, count)| *count > 0)
+    }
+
+    /// Returns `NAME COUNT` for each pair.
+    fn words(&self) -> impl Iterator<Item = String> {
+        self.0.iter().map(|(name, count)| format!("{name} {}", grouped(*count)))
+    }
+}
+
+impl<T: Serialize> Serialize for Named<T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_map(self.0.iter().map(|(name, value)| (name, value)))
     }
 }
 
-impl<N: Into<String>> FromIterator<(N, u64)> for Named {
-    fn from_iter<I: IntoIterator<Item = (N, u64)>>(pairs: I) -> Self {
+impl<N: Into<String>, T> FromIterator<(N, T)> for Named<T> {
+    fn from_iter<I: IntoIterator<Item = (N, T)>>(pairs: I) -> Self {
         Self(pairs.into_iter().map(|(name, value)| (name.into(), value)).collect())
     }
 }
 
-/// The counters that tell of losses at the rings.
-const RINGS: [&str; 9] = [
-    "rx_ring_full",
-    "fill_ring_empty",
-    "rx_dropped",
-    "tx_invalid",
-    "tx_ring_full",
-    "busy_poll_stalls",
-    "tx_stalls",
-    "no_free_frame",
-    "no_transfer_record",
-];
-
-/// Counters that tell the present state: no rate can be made of them.
-fn is_gauge(name: &str) -> bool {
-    name.starts_with("curr_")
+/// Returns `NAME COUNT` for each count that is not 0, with spaces for the name's underscores.
+fn words<'a>(pairs: impl IntoIterator<Item = (&'a str, u64)>) -> Vec<String> {
+    let pairs = pairs.into_iter().filter(|&(_, count)| count > 0);
+    pairs.map(|(name, count)| format!("{} {}", name.replace('_', " "), grouped(count))).collect()
 }
 
-/// To one decimal.
+/// Rounds to one decimal.
 fn tenth(value: f64) -> f64 {
     (value * 10.0).round() / 10.0
 }
 
-/// Returns the percent of a time in `seconds` that these clock ticks are.
-fn percent(after: u64, before: u64, seconds: f64) -> f64 {
-    tenth(after.saturating_sub(before) as f64 / seconds * 100.0 / TICKS_PER_S as f64)
-}
-
-/// Returns how busy each worker's thread was in the `seconds` between two readings, in percent.
-fn worker_percents(before: &Cpu, after: &Cpu, seconds: f64) -> Vec<f64> {
-    let pairs = after.workers.iter().zip(&before.workers);
-    pairs.map(|(&after, &before)| percent(after, before, seconds)).collect()
-}
-
-/// Returns how much of the `seconds` between two readings each worker's core spent in soft interrupts, in percent.
-fn softirq_percents(before: &Cpu, after: &Cpu, seconds: f64) -> Vec<f64> {
-    let pairs = after.cores.iter().zip(&before.cores);
-    pairs.map(|(after, before)| percent(after.softirq, before.softirq, seconds)).collect()
-}
-
-/// Returns how many that is in a second; none in no time.
+/// Returns a count per second; 0 if the time is 0.
 fn per_s(count: u64, seconds: f64) -> f64 {
     if seconds > 0.0 { count as f64 / seconds } else { 0.0 }
 }
 
-/// Returns a document in JSON, with a line's end.
+/// Serializes a report as its JSON document, with a line feed at the end.
 ///
 /// # Errors
 /// A number has no JSON form.
@@ -87,30 +75,19 @@ pub fn json(report: &impl Serialize) -> serde_json::Result<String> {
     serde_json::to_string_pretty(report).map(|text| text + "\n")
 }
 
-/// What has grown, and by how much.
-fn grown(
-    after: impl Iterator<Item = (&'static str, u64)>,
-    before: impl Iterator<Item = (&'static str, u64)>,
-) -> impl Iterator<Item = (&'static str, u64)> {
-    after
-        .zip(before)
-        .map(|((name, after), (_, before))| (name, after.saturating_sub(before)))
-        .filter(|&(_, count)| count > 0)
-}
-
-/// Where it ran.
+/// The machine of a run.
 #[derive(Clone, Debug, Serialize)]
 pub struct Host {
     /// The kernel's release.
     pub kernel: String,
-    /// Cores that are online.
+    /// Number of online cores.
     pub cpus: usize,
-    /// What the first of them calls itself; empty where it does not say.
+    /// Model name of the first core; empty where /proc/cpuinfo has none.
     pub cpu_model: String,
 }
 
 impl Host {
-    /// This machine.
+    /// Reads the facts of this machine from /proc.
     #[must_use]
     pub fn here() -> Self {
         let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
@@ -128,27 +105,27 @@ impl Host {
     }
 }
 
-/// What was run, and where.
+/// The command of a run, its machine and its interface.
 #[derive(Clone, Debug, Serialize)]
 pub struct Site {
-    /// The arguments, as given.
+    /// The command's arguments, as the user gave them.
     pub command: Vec<String>,
-    /// Where it ran.
+    /// The machine.
     pub host: Host,
     /// The interface's name.
     pub interface: String,
-    /// Its driver.
+    /// The interface's driver.
     pub driver: String,
-    /// The mode in force.
+    /// The AF_XDP mode in use.
     pub mode: String,
-    /// The queues in use.
+    /// The receive queues in use.
     pub queues: Vec<usize>,
-    /// How many workers shared them.
+    /// Number of workers that share the queues.
     pub workers: usize,
 }
 
 impl Site {
-    /// Mode, queues and workers, in words.
+    /// Returns mode, queues and workers as a phrase.
     fn rings(&self) -> String {
         let queues = counted(self.queues.len() as u64, "queue");
         let workers = counted(self.workers as u64, "worker");
@@ -156,32 +133,35 @@ impl Site {
     }
 }
 
-/// One law in the report.
+/// One account: two sums that must be equal.
 #[derive(Clone, Debug, Serialize)]
-pub struct Verdict {
-    /// What it is about.
+pub struct Account {
+    /// The account's name.
     pub name: &'static str,
-    /// What came in.
+    /// The sum of what came in.
     pub left: u64,
-    /// Where it went.
+    /// The sum of where it went.
     pub right: u64,
-    /// Whether the two agree.
+    /// Whether the sums are equal.
     pub holds: bool,
 }
 
-impl From<Law> for Verdict {
-    fn from(law: Law) -> Self {
-        Self { name: law.name, left: law.left, right: law.right, holds: law.holds() }
-    }
-}
-
-/// The laws, and whether all hold.
+/// All accounts of a run.
 #[derive(Clone, Debug, Serialize)]
 pub struct Accounts {
-    /// All of them hold.
+    /// Whether every account holds.
     pub closed: bool,
-    /// Each of them.
-    pub laws: Vec<Verdict>,
+    /// The accounts.
+    pub laws: Vec<Account>,
+}
+
+impl FromIterator<Law> for Accounts {
+    fn from_iter<I: IntoIterator<Item = Law>>(laws: I) -> Self {
+        let account =
+            |law: Law| Account { name: law.name, left: law.left, right: law.right, holds: law.holds() };
+        let laws: Vec<Account> = laws.into_iter().map(account).collect();
+        Self { closed: laws.iter().all(|law| law.holds), laws }
+    }
 }
 
 #[cfg(test)]

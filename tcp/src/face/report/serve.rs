@@ -1,44 +1,39 @@
-//! The responder's report: intervals of a second, the final table, the document `synmill-serve/1`.
+//! The responder's report: an interval per second, the final table, the document `synmill-serve/1`.
 
 use std::fmt::Write as _;
 use std::time::Duration;
 
 use serde::Serialize;
 
-use super::{
-    Accounts, Named, RINGS, Site, Verdict, grown, is_gauge, softirq_percents, tenth, worker_percents,
-};
+use super::interval::{Busy, Losses};
+use super::{Accounts, Named, Site, per_s, tenth};
 use crate::host::machine::cpu::Cpu;
 use crate::text::grouped;
 use synmill_engine::stats::Snapshot;
 
-/// What happened between two samples.
+/// Activity between two samples.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Interval {
-    /// Its end, since the workers run.
+    /// End of the interval, from the start of the workers.
     pub at_s: f64,
     /// Connections opened, by us or by peers.
     pub opened_per_s: u64,
-    /// Connections closed: ended in whatever way, or gone into TIME-WAIT, where both ends have closed.
+    /// Connections closed: ended in any way, or entered TIME-WAIT, where both ends have closed.
     pub closed_per_s: u64,
-    /// Connections not closed at its end.
+    /// Connections not closed at the end of the interval.
     pub held: u64,
-    /// Connections in TIME-WAIT at its end: closed, and remembered for a while.
+    /// Connections in TIME-WAIT at the end of the interval: closed, but still in the table.
     pub time_wait: u64,
     /// Segments received.
     pub in_segs_per_s: u64,
-    /// Segments sent, retransmissions not counted.
+    /// Segments sent, retransmissions excluded.
     pub out_segs_per_s: u64,
-    /// Segments sent again in the interval.
-    pub retrans_segs: u64,
-    /// What was dropped in the interval; reasons that occurred only.
-    pub drops: Named,
-    /// Losses at the rings in the interval; kinds that occurred only.
-    pub ring_losses: Named,
-    /// CPU time of each worker's thread, user and system.
-    pub worker_cpu_percent: Vec<f64>,
-    /// Time each worker's core spent in soft interrupts: the kernel's side of the packets, and others'.
-    pub softirq_percent: Vec<f64>,
+    /// Losses in the interval.
+    #[serde(flatten)]
+    pub losses: Losses,
+    /// CPU time in the interval.
+    #[serde(flatten)]
+    pub busy: Busy,
 }
 
 /// Turns counters that only grow into intervals.
@@ -50,168 +45,153 @@ pub struct Sampler {
 }
 
 impl Sampler {
-    /// A sampler that starts at 0 with this much CPU time used.
+    /// Creates a sampler for workers that start now. `cpu` is the CPU time used before.
     #[must_use]
     pub fn new(cpu: Cpu) -> Self {
         Self { cpu, ..Self::default() }
     }
 
-    /// The interval that ends `at`, a time since the workers run.
+    /// Returns the interval that ends at `at`, a time from the start of the workers.
     pub fn sample(&mut self, at: Duration, now: &Snapshot, cpu: Cpu) -> Interval {
-        let before = std::mem::replace(&mut self.before, *now);
-        let cpu_before = std::mem::replace(&mut self.cpu, cpu);
         let seconds = at.saturating_sub(self.at).as_secs_f64().max(1e-3);
-        self.at = at;
-        let rate = |after: u64, before: u64| (after.saturating_sub(before) as f64 / seconds).round() as u64;
-        Interval {
+        let grown = now.since(&self.before);
+        let rate = |count: u64| per_s(count, seconds).round() as u64;
+        let interval = Interval {
             at_s: tenth(at.as_secs_f64()),
-            opened_per_s: rate(opened(now), opened(&before)),
-            closed_per_s: rate(closed(now), closed(&before)),
+            opened_per_s: rate(opened(&grown)),
+            closed_per_s: rate(closed(now).saturating_sub(closed(&self.before))),
             held: held(now),
             time_wait: now.curr_time_wait,
-            in_segs_per_s: rate(now.in_segs, before.in_segs),
-            out_segs_per_s: rate(now.out_segs, before.out_segs),
-            retrans_segs: now.retrans_segs.saturating_sub(before.retrans_segs),
-            drops: grown(now.drops(), before.drops()).collect(),
-            ring_losses: grown(now.counts(), before.counts())
-                .filter(|(name, _)| RINGS.contains(name))
-                .collect(),
-            worker_cpu_percent: worker_percents(&cpu_before, &self.cpu, seconds),
-            softirq_percent: softirq_percents(&cpu_before, &self.cpu, seconds),
-        }
+            in_segs_per_s: rate(grown.in_segs),
+            out_segs_per_s: rate(grown.out_segs),
+            losses: Losses::from(&grown),
+            busy: Busy::between(&self.cpu, &cpu, seconds),
+        };
+        *self = Self { at, before: *now, cpu };
+        interval
     }
 }
 
-pub(super) fn opened(snapshot: &Snapshot) -> u64 {
+fn opened(snapshot: &Snapshot) -> u64 {
     snapshot.active_opens + snapshot.passive_opens
 }
 
-/// A connection in TIME-WAIT is closed already, and does not close once more when its time is over.
+/// Returns the connections that closed. One in TIME-WAIT has closed already, and does not close again when TIME-WAIT ends.
 pub(super) fn closed(snapshot: &Snapshot) -> u64 {
     snapshot.ended() + snapshot.curr_time_wait
 }
 
-/// Connections that are not closed: those in the table, TIME-WAIT left out.
+/// Returns the connections that are not closed: those in the table that are not in TIME-WAIT.
 #[must_use]
 pub fn held(snapshot: &Snapshot) -> u64 {
-    // The counters are not read at one moment.
+    // The two counters are not read at the same moment.
     snapshot.curr_connections.saturating_sub(snapshot.curr_time_wait)
 }
 
 impl Interval {
-    /// The line a second.
+    /// Returns the interval's line on standard output.
     #[must_use]
     pub fn line(&self) -> String {
-        let mut line = format!(
-            "{:>5.0} s  opened {}/s  closed {}/s  held {}",
-            self.at_s,
-            grouped(self.opened_per_s),
-            grouped(self.closed_per_s),
-            grouped(self.held),
-        );
-        let percents =
-            |values: &[f64]| values.iter().map(|v| format!("{v:.0}")).collect::<Vec<_>>().join(" ");
-        // Writing to a string does not fail.
-        if self.time_wait > 0 {
-            let _ = write!(line, "  time-wait {}", grouped(self.time_wait));
-        }
-        let (in_segs, out_segs) = (grouped(self.in_segs_per_s), grouped(self.out_segs_per_s));
-        let _ = write!(line, "  segments in {in_segs}/s out {out_segs}/s");
-        let _ = write!(line, "  cpu % {}", percents(&self.worker_cpu_percent));
-        let _ = write!(line, "  softirq % {}", percents(&self.softirq_percent));
-        if self.retrans_segs > 0 {
-            let _ = write!(line, "  retrans_segs {}", grouped(self.retrans_segs));
-        }
-        for (name, count) in self.drops.0.iter().chain(&self.ring_losses.0) {
-            let _ = write!(line, "  {name} {}", grouped(*count));
-        }
-        line
+        let mut parts = vec![
+            format!("{:>5.0} s", self.at_s),
+            format!("opened {}/s", grouped(self.opened_per_s)),
+            format!("closed {}/s", grouped(self.closed_per_s)),
+            format!("held {}", grouped(self.held)),
+        ];
+        parts.extend((self.time_wait > 0).then(|| format!("time-wait {}", grouped(self.time_wait))));
+        let [received, sent] = [self.in_segs_per_s, self.out_segs_per_s].map(grouped);
+        let [cpu, softirq] = self.busy.lists();
+        parts.push(format!("segments in {received}/s out {sent}/s  cpu % {cpu}  softirq % {softirq}"));
+        parts.extend(self.losses.words("retrans_segs"));
+        parts.join("  ")
     }
 }
 
-/// What became of all connections: opened = closed + held.
+/// Numbers of connections: opened = closed + held.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
 pub struct Connections {
     /// Opened, by us or by peers.
     pub opened: u64,
-    /// Closed: ended in whatever way, or in TIME-WAIT at the end.
+    /// Closed: ended in any way, or in TIME-WAIT at the end.
     pub closed: u64,
     /// Not closed at the end.
     pub held: u64,
-    /// Those of the closed that were in TIME-WAIT at the end.
+    /// Closed connections that were in TIME-WAIT at the end.
     pub time_wait: u64,
 }
 
-impl From<&Snapshot> for Connections {
-    fn from(totals: &Snapshot) -> Self {
-        Self {
-            opened: opened(totals),
-            closed: closed(totals),
-            held: held(totals),
-            time_wait: totals.curr_time_wait,
-        }
-    }
-}
-
-/// The whole run.
+/// The report of a whole run.
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
-    /// The shape of this document, `synmill-serve/1`.
+    /// The document's schema, `synmill-serve/1`.
     pub schema: &'static str,
     /// Command, host and interface.
     #[serde(flatten)]
     pub site: Site,
-    /// From the start of the workers to their end.
+    /// Time from the start of the workers to their end.
     pub duration_s: f64,
-    /// What became of the connections.
+    /// Numbers of connections.
     pub connections: Connections,
-    /// Every counter.
+    /// All counters but the drops.
     pub counters: Named,
-    /// Every reason to drop.
+    /// Frames dropped, by reason.
     pub drops: Named,
-    /// The XDP program's counters.
+    /// Counters of the XDP program.
     pub steering: Named,
-    /// The laws.
+    /// The accounts.
     pub accounts: Accounts,
-    /// A second each; of a run of more than a day the last day's.
+    /// An interval per second; of a run longer than a day only the last day.
     pub intervals: Vec<Interval>,
 }
 
 impl Report {
-    /// Sets the counters and what follows from them.
+    /// Creates the report from the counters at the end: `totals` of the workers, `steering` of the XDP program.
     #[must_use]
-    pub fn with_counts(mut self, totals: &Snapshot) -> Self {
-        let laws: Vec<Verdict> = totals.laws().into_iter().map(Verdict::from).collect();
-        self.accounts = Accounts { closed: laws.iter().all(|law| law.holds), laws };
-        self.connections = Connections::from(totals);
-        self.counters = totals.counts().collect();
-        self.drops = totals.drops().collect();
-        self
+    pub fn new(
+        site: Site,
+        duration: Duration,
+        totals: &Snapshot,
+        steering: Named,
+        intervals: Vec<Interval>,
+    ) -> Self {
+        Self {
+            schema: "synmill-serve/1",
+            site,
+            duration_s: duration.as_secs_f64(),
+            connections: Connections {
+                opened: opened(totals),
+                closed: closed(totals),
+                held: held(totals),
+                time_wait: totals.curr_time_wait,
+            },
+            counters: totals.counts().collect(),
+            drops: totals.drops().collect(),
+            steering,
+            accounts: totals.laws().into_iter().collect(),
+            intervals,
+        }
     }
 
-    /// The final table: what became of the connections, every count that is not 0, with its rate, and the accounts.
+    /// Returns the final table: every count that is not 0 with its rate, the numbers of connections, and the accounts.
     #[must_use]
     pub fn table(&self) -> String {
-        let mut table = format!(
-            "{} ({}), {}, {:.2} s\n",
-            self.site.interface,
-            self.site.driver,
-            self.site.rings(),
-            self.duration_s,
-        );
-        let steering = self.steering.0.iter().map(|(name, count)| (format!("xdp {name}"), *count));
-        let counts = self.counters.0.iter().chain(&self.drops.0).cloned().chain(steering);
-        let counts: Vec<(String, u64)> = counts.filter(|&(_, count)| count > 0).collect();
-        // A rate is an average over seconds: of a part of one it says nothing.
+        let Site { interface, driver, .. } = &self.site;
+        let mut table = format!("{interface} ({driver}), {}, {:.2} s\n", self.site.rings(), self.duration_s);
+        let counts = self.counters.occurred().chain(self.drops.occurred());
+        let counts = counts.map(|(name, count)| (name.to_owned(), count));
+        let steering = self.steering.occurred().map(|(name, count)| (format!("xdp {name}"), count));
+        let counts: Vec<(String, u64)> = counts.chain(steering).collect();
+        // A rate is an average over seconds, so a run of less than one has none.
         let rates = self.duration_s >= 1.0;
+        // Writing to a string does not fail.
         if rates && !counts.is_empty() {
-            // Writing to a string does not fail.
             let _ = writeln!(table, "{:<28}{:>20}{:>16}", "", "total", "per second");
         }
         for (name, count) in counts {
             let _ = write!(table, "{name:<28}{:>20}", grouped(count));
-            if rates && !is_gauge(&name) {
-                let _ = write!(table, "{:>16}", grouped((count as f64 / self.duration_s).round() as u64));
+            // A gauge has no rate.
+            if rates && !name.starts_with("curr_") {
+                let _ = write!(table, "{:>16}", grouped(per_s(count, self.duration_s).round() as u64));
             }
             table.push('\n');
         }
@@ -223,18 +203,13 @@ impl Report {
         }
         table.push('\n');
         for law in &self.accounts.laws {
-            let (sign, end) = if law.holds { ("=", "") } else { ("is not", "  <- this law does not hold") };
-            let _ = writeln!(
-                table,
-                "account of {:<17}{} {sign} {}{end}",
-                law.name,
-                grouped(law.left),
-                grouped(law.right)
-            );
+            let [left, right] = [law.left, law.right].map(grouped);
+            let (sign, end) =
+                if law.holds { ("=", "") } else { ("is not", "  <- this account does not hold") };
+            let _ = writeln!(table, "account of {:<17}{left} {sign} {right}{end}", law.name);
         }
         let verdict = if self.accounts.closed { "the accounts close" } else { "the accounts do NOT close" };
-        let _ = writeln!(table, "{verdict}");
-        table
+        table + verdict + "\n"
     }
 }
 
@@ -263,7 +238,10 @@ pub(super) mod tests {
         assert_eq!((first.opened_per_s, first.closed_per_s), (3000, 2400));
         assert_eq!((first.held, first.time_wait), (600, 400));
         assert!(first.line().contains("held 600  time-wait 400  segments"), "{}", first.line());
-        assert_eq!((&first.worker_cpu_percent[..], &first.softirq_percent[..]), (&[80.0][..], &[10.0][..]));
+        assert_eq!(
+            (&first.busy.worker_cpu_percent[..], &first.busy.softirq_percent[..]),
+            (&[80.0][..], &[10.0][..])
+        );
 
         // All come out of TIME-WAIT: they had closed when they went in.
         now.passive_opens += 500;
@@ -274,8 +252,8 @@ pub(super) mod tests {
         now.drop_land = 2;
         now.rx_ring_full = 1;
         let second = sampler.sample(Duration::from_millis(1500), &now, cpu(230, 60));
-        assert_eq!((second.opened_per_s, second.closed_per_s, second.retrans_segs), (1000, 0, 3));
-        assert_eq!(second.worker_cpu_percent, [100.0]);
+        assert_eq!((second.opened_per_s, second.closed_per_s, second.losses.retrans_segs), (1000, 0, 3));
+        assert_eq!(second.busy.worker_cpu_percent, [100.0]);
         let line = second.line();
         for part in ["opened 1,000/s", "retrans_segs 3", "drop_land 2", "rx_ring_full 1", "cpu % 100"] {
             assert!(line.contains(part), "{line}");
@@ -287,27 +265,21 @@ pub(super) mod tests {
         );
     }
 
+    pub(in super::super) fn site() -> Site {
+        Site {
+            command: vec!["synmill".into()],
+            host: Host { kernel: "6.18".into(), cpus: 2, cpu_model: "Model".into() },
+            interface: "t0".into(),
+            driver: "veth".into(),
+            mode: "copy".into(),
+            queues: vec![0, 1],
+            workers: 1,
+        }
+    }
+
     pub(in super::super) fn report(totals: &Snapshot) -> Report {
-        let report = Report {
-            schema: "synmill-serve/1",
-            site: Site {
-                command: vec!["synmill".into()],
-                host: Host { kernel: "6.18".into(), cpus: 2, cpu_model: String::new() },
-                interface: "t0".into(),
-                driver: "veth".into(),
-                mode: "copy".into(),
-                queues: vec![0, 1],
-                workers: 1,
-            },
-            duration_s: 2.0,
-            connections: Connections::default(),
-            counters: Named::default(),
-            drops: Named::default(),
-            steering: [("redirected", 7)].into_iter().collect(),
-            accounts: Accounts { closed: false, laws: Vec::new() },
-            intervals: vec![Interval::default()],
-        };
-        report.with_counts(totals)
+        let steering = [("redirected", 7)].into_iter().collect();
+        Report::new(site(), Duration::from_secs(2), totals, steering, vec![Interval::default()])
     }
 
     #[test]
@@ -347,7 +319,8 @@ pub(super) mod tests {
 
     #[test]
     fn the_document_has_every_counter_by_name() {
-        let json = serde_json::to_value(report(&Snapshot { drop_land: 4, ..Snapshot::default() })).unwrap();
+        let report = report(&Snapshot { drop_land: 4, ..Snapshot::default() });
+        let json = serde_json::to_value(&report).unwrap();
         assert_eq!(json["schema"], "synmill-serve/1");
         assert_eq!(json["drops"]["drop_land"], 4);
         assert_eq!(json["counters"]["passive_opens"], 0);

@@ -8,7 +8,8 @@ use super::session::{Left, NAP, Session, Taken, check_captures};
 use super::signals::Signals;
 use super::{Error, say, show, stopping};
 use crate::face::config::Config;
-use crate::face::report::{self, Accounts, Connections, Host, Interval, Named, Report, Sampler, Site};
+use crate::face::report::serve::{Interval, Report, Sampler, held};
+use crate::face::report::{self, Host, Site};
 use crate::host::nic::Interface;
 use crate::host::preflight::{Machine, Plan};
 use synmill_engine::endpoint::{Listener, Listeners, Settings};
@@ -99,26 +100,16 @@ where
     let Left { interface, mode, counts, steering, failures } = run.session.stop();
     let mut failures: Vec<String> = watched.err().into_iter().chain(failures).collect();
 
-    let report = Report {
-        schema: "synmill-serve/1",
-        site: Site {
-            command: std::env::args().collect(),
-            host: Host::here(),
-            interface: interface.name,
-            driver: interface.driver,
-            mode,
-            queues,
-            workers,
-        },
-        duration_s: duration.as_secs_f64(),
-        connections: Connections::default(),
-        counters: Named::default(),
-        drops: Named::default(),
-        steering,
-        accounts: Accounts { closed: false, laws: Vec::new() },
-        intervals: run.intervals.into(),
-    }
-    .with_counts(&counts);
+    let site = Site {
+        command: std::env::args().collect(),
+        host: Host::here(),
+        interface: interface.name,
+        driver: interface.driver,
+        mode,
+        queues,
+        workers,
+    };
+    let report = Report::new(site, duration, &counts, steering, run.intervals.into());
     show(&report.table());
     if let Some(json) = json {
         let text = report::json(&report).map_err(|error| Error(format!("making the report: {error}")));
@@ -158,7 +149,7 @@ impl<S> Run<'_, S> {
             match deadline {
                 None if signalled || time_is_up => {
                     let drain = self.config.drain();
-                    if let Some(line) = stopping(drain, report::held(&self.session.total())) {
+                    if let Some(line) = stopping(drain, held(&self.session.total())) {
                         say(&line);
                     }
                     self.session.set(Phase::Draining);
@@ -168,7 +159,7 @@ impl<S> Run<'_, S> {
                 None => {}
                 Some(deadline) => {
                     // The cells are not read at one moment: nothing is open only if it is so twice.
-                    empty = if report::held(&self.session.total()) == 0 { empty + 1 } else { 0 };
+                    empty = if held(&self.session.total()) == 0 { empty + 1 } else { 0 };
                     if empty == 2 || now >= deadline {
                         break;
                     }

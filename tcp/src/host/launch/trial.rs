@@ -14,7 +14,7 @@ use super::{say, show, stopping};
 use crate::face::config::Bench;
 use crate::face::report::bench::{Concurrency, Interval, Moment, Phase, Sampler, Step};
 use crate::face::report::hdr::Log;
-use crate::face::report::held;
+use crate::face::report::serve::held;
 use crate::host::nic::{self, Statistics};
 use crate::text::grouped;
 use synmill_engine::generator::Load;

@@ -1,51 +1,51 @@
-//! CPU time used, as /proc tells it, in clock ticks of 10 ms (USER_HZ is 100 on Linux).
+//! CPU time from /proc, in clock ticks of 10 ms (USER_HZ is 100 on Linux).
 
 use std::fs;
 
-/// Clock ticks a second. So many ticks in a second are so many percent.
+/// Clock ticks per second. A tick in a second is one percent.
 pub const TICKS_PER_S: u64 = 100;
 
-/// CPU time used so far.
+/// CPU time used since the start.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Cpu {
-    /// Of each worker's thread, user and system.
+    /// Ticks of each worker's thread, user and system.
     pub workers: Vec<u64>,
-    /// Of each worker's core.
+    /// Ticks of each worker's core.
     pub cores: Vec<CoreTicks>,
-    /// Of the whole process.
+    /// Ticks of the whole process.
     pub process: ProcessTicks,
 }
 
-/// What a core did so far, for whomever (proc_stat(5)).
+/// Ticks of a core since the boot, for all processes (proc_stat(5)).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CoreTicks {
-    /// Its number.
+    /// The core's number.
     pub core: usize,
-    /// Processes in user space, the nice ones too.
+    /// Processes in user space, those with a nice value included.
     pub user: u64,
     /// Processes in the kernel.
     pub system: u64,
-    /// Interrupts, hard and soft: the kernel's side of the packets, and others'.
+    /// Hard and soft interrupts: the kernel's work for all packets.
     pub interrupts: u64,
-    /// Those of them that were soft.
+    /// Soft interrupts alone.
     pub softirq: u64,
-    /// Nothing, or nothing but waiting for a disk.
+    /// Idle, or waiting for a disk.
     pub idle: u64,
-    /// What a hypervisor gave to others.
+    /// Time that the hypervisor gave to other guests.
     pub steal: u64,
 }
 
-/// What all threads of this process used so far.
+/// Ticks that all threads of this process used.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ProcessTicks {
     /// In user space.
     pub user: u64,
-    /// In the kernel on its behalf.
+    /// In the kernel, for this process.
     pub system: u64,
 }
 
 impl Cpu {
-    /// Reads /proc for the workers' threads and cores; 0 for what is not there.
+    /// Reads /proc for the workers' threads and cores. A thread or core that /proc does not have counts 0.
     #[must_use]
     pub fn read(threads: &[u32], cores: &[usize]) -> Self {
         let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
@@ -66,37 +66,31 @@ impl Cpu {
 }
 
 impl CoreTicks {
-    /// All but idleness, and what a hypervisor gave to others.
+    /// Returns all ticks but the idle and the stolen ones.
     #[must_use]
     pub const fn busy(&self) -> u64 {
         self.user + self.system + self.interrupts
     }
 }
 
-/// `utime` and `stime` of proc_pid_stat(5): the 14th and 15th field, counted behind the name, which may hold anything.
+/// Parses `utime` and `stime` of proc_pid_stat(5): the 14th and 15th field. They are counted from the end of the name, which
+/// may contain any character.
 fn task_ticks(stat: &str) -> Option<ProcessTicks> {
     let (_, fields) = stat.rsplit_once(')')?;
     let mut fields = fields.split_ascii_whitespace().skip(11).map(str::parse);
     Some(ProcessTicks { user: fields.next()?.ok()?, system: fields.next()?.ok()? })
 }
 
-/// A core's line in proc_stat(5): user, nice, system, idle, iowait, irq, softirq, steal. Guests' time is in the first two
-/// already.
+/// Parses a core's line of proc_stat(5): user, nice, system, idle, iowait, irq, softirq, steal. User and nice include the time
+/// of guests.
 fn core_ticks(stat: &str, core: usize) -> Option<CoreTicks> {
     let name = format!("cpu{core}");
     let mut lines = stat.lines().map(str::split_ascii_whitespace);
     let fields = lines.find_map(|mut fields| (fields.next() == Some(name.as_str())).then_some(fields))?;
     let ticks: Vec<u64> = fields.map_while(|field| field.parse().ok()).collect();
     let &[user, nice, system, idle, iowait, irq, softirq, steal, ..] = ticks.as_slice() else { return None };
-    Some(CoreTicks {
-        core,
-        user: user + nice,
-        system,
-        interrupts: irq + softirq,
-        softirq,
-        idle: idle + iowait,
-        steal,
-    })
+    let (user, interrupts, idle) = (user + nice, irq + softirq, idle + iowait);
+    Some(CoreTicks { core, user, system, interrupts, softirq, idle, steal })
 }
 
 #[cfg(test)]

@@ -220,7 +220,7 @@ fn an_interface_that_goes_away_with_connections_open() {
     let run = generator.end();
     run.accounts_close();
     assert!(run.failed("cut") > 0, "{}", run.said);
-    assert!(run.said.contains("the run was broken off"), "{}", run.said);
+    assert!(run.said.contains("an error ended the run"), "{}", run.said);
     let is_error = |line: &&str| line.starts_with("error: ");
     let errors: Vec<&str> = run.said.lines().filter(is_error).collect();
     assert!(errors.len() == 1 && errors[0].contains("smc0 is gone"), "{}", run.said);

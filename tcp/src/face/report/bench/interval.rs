@@ -1,33 +1,47 @@
-//! A second of a run, and its line. Knows differences of counters; never who takes them.
+//! An interval of a run, and its line on standard output.
 
-use std::fmt::Write as _;
+use std::mem::replace;
 use std::time::Duration;
 
 use serde::{Serialize, Serializer};
 
+use super::causes::failed;
 use super::latency::micros;
-use super::{Failed, Moment};
-use crate::face::report::{Named, RINGS, grown, per_s, serve, softirq_percents, tenth, worker_percents};
-use crate::text::{self, grouped};
+use crate::face::report::interval::{Busy, Losses};
+use crate::face::report::{Named, per_s, serve, tenth, words};
+use crate::host::machine::cpu::Cpu;
+use crate::text::{duration, grouped};
 use synmill_engine::generator::meters::{Meter, Meters};
 use synmill_engine::generator::tally::Totals;
+use synmill_engine::stats::Snapshot;
 
-/// What a run is at.
+/// The counters of all workers and the CPU time, at one moment.
+#[derive(Clone, Debug, Default)]
+pub struct Moment {
+    /// Time from the start of the trial.
+    pub at: Duration,
+    /// The counters.
+    pub counts: Snapshot,
+    /// CPU time.
+    pub cpu: Cpu,
+}
+
+/// Phase of a trial.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Phase {
-    /// Coming up to the load.
+    /// The load rises.
     #[default]
     Ramp,
-    /// Under the whole load, not counted yet.
+    /// The load is full, but connections do not count yet.
     WarmUp,
-    /// In the window: what starts now counts.
+    /// The window: connections that start now count.
     Measure,
-    /// Nothing starts any more, what is under way goes on to its end.
+    /// No connection starts; open ones go on to their end.
     Drain,
 }
 
 impl Phase {
-    /// Its name in lines and documents.
+    /// Returns the phase's name in lines and documents.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -45,65 +59,62 @@ impl Serialize for Phase {
     }
 }
 
-/// What happened between two samples, to all connections, counted ones and others.
+/// Activity of all connections between two samples, whether they count or not.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Interval {
-    /// Its end, since the run began: the trials of a search follow each other.
+    /// End of the interval, from the begin of the run. The trials of a search follow each other.
     pub at_s: f64,
-    /// Its end, since the trial's start.
+    /// End of the interval, from the begin of the trial.
     #[serde(skip)]
     pub trial_s: f64,
-    /// What the run was at when it began.
+    /// Phase at the begin of the interval.
     pub phase: Phase,
     /// SYNs sent for the first time.
     pub started_per_s: u64,
     /// Handshakes completed.
     pub established_per_s: u64,
-    /// Connections closed: ended in whatever way, or gone into TIME-WAIT.
+    /// Connections closed: ended in any way, or entered TIME-WAIT.
     pub closed_per_s: u64,
-    /// Connections that were not closed at its end.
+    /// Connections not closed at the end of the interval.
     pub open: u64,
-    /// Requests answered.
+    /// Requests whose response was complete.
     pub requests_per_s: u64,
-    /// Connections that failed in the interval; causes that occurred only.
+    /// Connections that failed in the interval, by cause; only causes that occurred.
     pub failed: Named,
-    /// 99 of a hundred connections had their SYN,ACK by then; nothing without any.
+    /// 99th percentile from the intended start to SYN,ACK; `None` without a sample.
     pub connect_p99_us: Option<f64>,
-    /// 99 of a hundred requests had their response by then; nothing without any.
+    /// 99th percentile from the request to the end of its response; `None` without a sample.
     pub request_p99_us: Option<f64>,
-    /// CPU time of each worker's thread, user and system.
-    pub worker_cpu_percent: Vec<f64>,
-    /// Time each worker's core spent in soft interrupts.
-    pub softirq_percent: Vec<f64>,
-    /// Segments sent again in the interval.
-    pub retrans_segs: u64,
-    /// What was dropped in the interval; reasons that occurred only.
-    pub drops: Named,
-    /// Losses at the rings in the interval; kinds that occurred only.
-    pub ring_losses: Named,
+    /// CPU time in the interval.
+    #[serde(flatten)]
+    pub busy: Busy,
+    /// Losses in the interval.
+    #[serde(flatten)]
+    pub losses: Losses,
 }
 
-/// A shorter time has no rates: what is left of a run behind its last whole second.
+/// Shorter intervals have no rates. The rest of a trial after its last whole second may be one.
 const SHORTEST: Duration = Duration::from_millis(50);
 
 /// Turns counters that only grow into intervals.
 #[derive(Debug, Default)]
 pub struct Sampler {
-    /// When the trial began, since the run did.
+    /// Begin of the trial, from the begin of the run.
     after: Duration,
     before: Moment,
     totals: Totals,
 }
 
 impl Sampler {
-    /// A sampler that starts at this moment of a trial that began so long `after` the run did.
+    /// Creates a sampler that starts at a moment of a trial. The trial began `after` the run.
     #[must_use]
     pub fn new(after: Duration, start: Moment) -> Self {
         Self { after, before: start, totals: Totals::default() }
     }
 
-    /// The interval that ends now; nothing when it is too short for rates. `totals` are the accounts at this moment, `meters` what was measured since the last
-    /// sample, counted or not.
+    /// Returns the interval that ends now; `None` if it is too short for rates.
+    ///
+    /// `totals` are the accounts now. `meters` are all latencies since the last sample, whether they count or not.
     pub fn sample(
         &mut self,
         phase: Phase,
@@ -116,91 +127,71 @@ impl Sampler {
             return None;
         }
         let seconds = length.as_secs_f64();
-        let before = std::mem::replace(&mut self.before, now.clone());
-        let totals_before = std::mem::replace(&mut self.totals, *totals);
-        let (counts, counts_before) = (&now.counts, &before.counts);
-        let rate = |after: u64, before: u64| per_s(after.saturating_sub(before), seconds).round() as u64;
+        let before = replace(&mut self.before, now.clone());
+        let totals_before = replace(&mut self.totals, *totals);
+        let grown = now.counts.since(&before.counts);
+        let rate = |count: u64| per_s(count, seconds).round() as u64;
         let p99 = |meter: Meter| {
             let samples = meters.get(meter);
             (!samples.is_empty()).then(|| micros(samples.value_at_quantile(0.99)))
         };
-        // Only what counts has its causes written down; of the rest is known how many handshakes failed.
-        let failed = match phase {
-            Phase::Ramp | Phase::WarmUp => {
-                let unfinished = counts.attempt_fails.saturating_sub(counts_before.attempt_fails);
-                [("connect_failed", unfinished)].into_iter().filter(|&(_, count)| count > 0).collect()
-            }
+        // Only connections that count have a cause. Of the others only the number of failed handshakes is known.
+        let failed: Vec<(&str, u64)> = match phase {
+            Phase::Ramp | Phase::WarmUp => vec![("connect_failed", grown.attempt_fails)],
             Phase::Measure | Phase::Drain => {
-                let [after, before] = [totals, &totals_before].map(|totals| Failed::from(totals).causes());
-                grown(after.into_iter(), before.into_iter()).collect()
+                let pairs = failed(totals).into_iter().zip(failed(&totals_before));
+                pairs.map(|((cause, after), (_, before))| (cause, after.saturating_sub(before))).collect()
             }
         };
         Some(Interval {
             at_s: tenth((self.after + now.at).as_secs_f64()),
             trial_s: now.at.as_secs_f64(),
             phase,
-            started_per_s: rate(counts.active_opens, counts_before.active_opens),
-            established_per_s: rate(counts.established, counts_before.established),
-            closed_per_s: rate(serve::closed(counts), serve::closed(counts_before)),
-            open: serve::held(counts),
-            requests_per_s: rate(meters.get(Meter::Request).len(), 0),
-            failed,
+            started_per_s: rate(grown.active_opens),
+            established_per_s: rate(grown.established),
+            closed_per_s: rate(serve::closed(&now.counts).saturating_sub(serve::closed(&before.counts))),
+            open: serve::held(&now.counts),
+            requests_per_s: rate(meters.get(Meter::Request).len()),
+            failed: failed.into_iter().filter(|&(_, count)| count > 0).collect(),
             connect_p99_us: p99(Meter::Connect),
             request_p99_us: p99(Meter::Request),
-            worker_cpu_percent: worker_percents(&before.cpu, &now.cpu, seconds),
-            softirq_percent: softirq_percents(&before.cpu, &now.cpu, seconds),
-            retrans_segs: counts.retrans_segs.saturating_sub(counts_before.retrans_segs),
-            drops: grown(counts.drops(), counts_before.drops()).collect(),
-            ring_losses: grown(counts.counts(), counts_before.counts())
-                .filter(|(name, _)| RINGS.contains(name))
-                .collect(),
+            busy: Busy::between(&before.cpu, &now.cpu, seconds),
+            losses: Losses::from(&grown),
         })
     }
 }
 
 impl Interval {
-    /// The line a second. `length` is how long the trial is going to be, draining left out, if that is known.
+    /// Returns the interval's line on standard output. `length` is the planned length of the trial without its drain, where
+    /// it is known.
     #[must_use]
     pub fn line(&self, length: Option<Duration>) -> String {
         let length = length.map_or_else(String::new, |length| format!("/{:.0}", length.as_secs_f64()));
-        let mut line = format!(
-            "{:>7} s {:<7} started {:>9}/s  estab {:>9}/s  open {:>7}",
-            format!("{:.0}{length}", self.trial_s),
-            self.phase.name(),
-            grouped(self.started_per_s),
-            grouped(self.established_per_s),
-            grouped(self.open),
-        );
-        let percents =
-            |values: &[f64]| values.iter().map(|v| format!("{v:.0}")).collect::<Vec<_>>().join(" ");
-        // Writing to a string does not fail.
-        if let Some(us) = self.connect_p99_us {
-            let _ = write!(line, "  connect p99 {}", text::duration(us));
-        }
-        if let Some(us) = self.request_p99_us {
-            let _ = write!(line, "  requests {}/s", grouped(self.requests_per_s));
-            let _ = write!(line, " p99 {}", text::duration(us));
-        }
-        let _ = write!(line, "  cpu % {}", percents(&self.worker_cpu_percent));
-        let _ = write!(line, " softirq {}", percents(&self.softirq_percent));
-        for (name, count) in &self.failed.0 {
-            let _ = write!(line, "  {} {}", name.replace('_', " "), grouped(*count));
-        }
-        if self.retrans_segs > 0 {
-            let _ = write!(line, "  sent again {}", grouped(self.retrans_segs));
-        }
-        for (name, count) in self.drops.0.iter().chain(&self.ring_losses.0) {
-            let _ = write!(line, "  {name} {}", grouped(*count));
-        }
-        line
+        let mut parts = vec![
+            format!(
+                "{:>7} s {:<7} started {:>9}/s",
+                format!("{:.0}{length}", self.trial_s),
+                self.phase.name(),
+                grouped(self.started_per_s)
+            ),
+            format!("estab {:>9}/s", grouped(self.established_per_s)),
+            format!("open {:>7}", grouped(self.open)),
+        ];
+        parts.extend(self.connect_p99_us.map(|us| format!("connect p99 {}", duration(us))));
+        let requests = grouped(self.requests_per_s);
+        parts.extend(self.request_p99_us.map(|us| format!("requests {requests}/s p99 {}", duration(us))));
+        let [cpu, softirq] = self.busy.lists();
+        parts.push(format!("cpu % {cpu} softirq {softirq}"));
+        parts.extend(words(self.failed.occurred()));
+        parts.extend(self.losses.words("sent again"));
+        parts.join("  ")
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::host::machine::cpu::{CoreTicks, Cpu};
-    use synmill_engine::stats::Snapshot;
+    use crate::host::machine::cpu::CoreTicks;
 
     fn moment(seconds: u64, worker: u64, counts: Snapshot) -> Moment {
         let core = CoreTicks { softirq: worker / 2, ..CoreTicks::default() };
@@ -226,7 +217,7 @@ mod tests {
         assert_eq!((first.at_s, first.trial_s), (22.0, 2.0));
         assert_eq!((first.started_per_s, first.established_per_s, first.closed_per_s), (1_000, 900, 800));
         assert_eq!(
-            (first.open, &first.worker_cpu_percent[..], &first.softirq_percent[..]),
+            (first.open, &first.busy.worker_cpu_percent[..], &first.busy.softirq_percent[..]),
             (200, &[80.0][..], &[40.0][..])
         );
         let line = first.line(Some(Duration::from_secs(14)));

@@ -1,27 +1,27 @@
-//! Latencies, as reports tell them.
+//! Latencies by meter, as the document has them.
 
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
-use crate::face::report::tenth;
+use crate::face::report::{Named, tenth};
 use synmill_engine::generator::meters::{Meter, Meters};
 
-/// How a latency is distributed, in microseconds to one decimal; all 0 without a sample.
+/// Distribution of a latency, in microseconds with one decimal. All values are 0 if there is no sample.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct Latency {
-    /// Half of the samples are no longer.
+    /// Median.
     pub p50: f64,
-    /// Nine of ten are no longer.
+    /// 90th percentile.
     pub p90: f64,
-    /// 99 of a hundred.
+    /// 99th percentile.
     pub p99: f64,
-    /// 999 of a thousand.
+    /// 99.9th percentile.
     pub p999: f64,
-    /// 9,999 of ten thousand.
+    /// 99.99th percentile.
     pub p9999: f64,
-    /// The longest.
+    /// Maximum.
     pub max: f64,
-    /// How many samples.
+    /// Number of samples.
     pub count: u64,
 }
 
@@ -30,71 +30,40 @@ impl From<&Histogram<u64>> for Latency {
         if samples.is_empty() {
             return Self::default();
         }
-        // A bucket's upper end may lie beyond the largest sample's.
+        // A bucket's upper end may lie beyond the largest sample.
         let at = |quantile: f64| micros(samples.value_at_quantile(quantile).min(samples.max()));
-        Self {
-            p50: at(0.5),
-            p90: at(0.9),
-            p99: at(0.99),
-            p999: at(0.999),
-            p9999: at(0.9999),
-            max: micros(samples.max()),
-            count: samples.len(),
-        }
+        let [p50, p90, p99, p999, p9999] = [0.5, 0.9, 0.99, 0.999, 0.9999].map(at);
+        Self { p50, p90, p99, p999, p9999, max: micros(samples.max()), count: samples.len() }
     }
 }
 
-/// Nanoseconds as microseconds with one decimal.
+/// Converts nanoseconds to microseconds with one decimal.
 pub(super) fn micros(ns: u64) -> f64 {
     tenth(ns as f64 / 1e3)
 }
 
-/// Latencies, from the intended start where the start is meant.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+/// All latencies of the connections that count.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Latencies {
-    /// Intended start to SYN,ACK.
-    pub connect: Latency,
-    /// Intended start to the first byte of the first response.
-    pub first_byte: Latency,
-    /// Request sent to its response's last byte.
-    pub request: Latency,
-    /// Our FIN to its acknowledgement.
-    pub close: Latency,
-    /// Intended start to the end.
-    pub life: Latency,
+    /// Latencies by the meter's name. Those of connect, first byte and life begin at the intended start.
+    pub latency_us: Named<Latency>,
+    /// Latencies from the moment that the SYN was sent.
+    pub latency_from_syn_us: Named<Latency>,
+    /// Time from the intended start to the moment that the SYN was sent.
+    pub start_lag_us: Latency,
 }
 
 impl From<&Meters> for Latencies {
     fn from(meters: &Meters) -> Self {
-        let latency = |meter: Meter| Latency::from(meters.get(meter));
-        Self {
-            connect: latency(Meter::Connect),
-            first_byte: latency(Meter::FirstByte),
-            request: latency(Meter::Request),
-            close: latency(Meter::Close),
-            life: latency(Meter::Life),
+        let mut all = Self::default();
+        for (meter, samples) in meters.iter() {
+            let (name, latency) = (meter.name(), Latency::from(samples));
+            match name.strip_suffix("_from_syn") {
+                _ if meter == Meter::StartLag => all.start_lag_us = latency,
+                Some(name) => all.latency_from_syn_us.0.push((name.into(), latency)),
+                None => all.latency_us.0.push((name.into(), latency)),
+            }
         }
-    }
-}
-
-/// The same, from the moment that the SYN was sent.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
-pub struct FromSyn {
-    /// To SYN,ACK.
-    pub connect: Latency,
-    /// To the first byte of the first response.
-    pub first_byte: Latency,
-    /// To the end.
-    pub life: Latency,
-}
-
-impl From<&Meters> for FromSyn {
-    fn from(meters: &Meters) -> Self {
-        let latency = |meter: Meter| Latency::from(meters.get(meter));
-        Self {
-            connect: latency(Meter::ConnectFromSyn),
-            first_byte: latency(Meter::FirstByteFromSyn),
-            life: latency(Meter::LifeFromSyn),
-        }
+        all
     }
 }

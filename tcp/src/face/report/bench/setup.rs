@@ -1,4 +1,4 @@
-//! What was asked for, and where.
+//! The load and workload of a run, and where it ran.
 
 use std::time::Duration;
 
@@ -7,41 +7,41 @@ use serde::Serialize;
 use crate::face::report::Site;
 use synmill_engine::generator;
 
-/// What was asked for, and where it ran.
+/// The load and workload that the user asked for, and where it ran.
 #[derive(Clone, Debug, Serialize)]
 pub struct Setup {
     /// Command, host and interface.
     #[serde(flatten)]
     pub site: Site,
-    /// How many connections, when, and how long.
+    /// Number of connections, and times.
     pub load: Load,
-    /// What each connection did.
+    /// Workload of each connection.
     pub workload: Workload,
-    /// Addresses and ports that connections were opened to.
+    /// Addresses and ports to which connections were opened.
     pub targets: Vec<String>,
-    /// Addresses or networks that connections were opened from.
+    /// Addresses or networks from which connections were opened.
     pub sources: Vec<String>,
-    /// How many different connections these allow at a time.
+    /// Number of different tuples of source and target.
     pub tuples: u64,
 }
 
-/// How many connections were asked for, and when.
+/// The load that the user asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Load {
     /// `rate`, `max`, `concurrency` or `search`.
     pub kind: &'static str,
-    /// Connections a second for `rate`, connections at a time for `concurrency`, nothing for the others.
+    /// Connections per second for `rate`, connections at a time for `concurrency`, `None` for the others.
     pub asked: Option<u64>,
-    /// Time to come up to the load.
+    /// Time in which the load rises.
     pub ramp_s: f64,
-    /// Time under the whole load that does not count yet.
+    /// Time of full load before the window.
     pub warmup_s: f64,
-    /// Time that counts, as it was asked for.
+    /// Length of the window.
     pub duration_s: f64,
 }
 
 impl Load {
-    /// One load all the time.
+    /// Creates a load of one trial.
     #[must_use]
     pub fn steady(load: generator::Load, ramp: Duration, warmup: Duration, duration: Duration) -> Self {
         let (kind, asked) = match load {
@@ -53,26 +53,26 @@ impl Load {
         Self { kind, asked, ramp_s, warmup_s, duration_s }
     }
 
-    /// A search for the highest rate; the times are each trial's.
+    /// Creates the load of a search for the highest rate. The times are those of each trial.
     #[must_use]
     pub fn search(ramp: Duration, warmup: Duration, duration: Duration) -> Self {
         Self { kind: "search", ..Self::steady(generator::Load::Max, ramp, warmup, duration) }
     }
 }
 
-/// What each connection did.
+/// The workload of each connection.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Workload {
-    /// Its name, as given.
+    /// The workload's name, as the user gave it.
     pub kind: String,
-    /// Requests of a connection; none where there are none to send.
+    /// Requests per connection; 0 for a workload without requests.
     pub requests: u64,
-    /// Who ends it, and how: `fin`, `rst` or `peer`.
+    /// How a connection is closed: `fin` or `rst` by us, `peer` by the peer.
     pub close: &'static str,
 }
 
 impl Workload {
-    /// A workload by its name.
+    /// Creates a workload with this name.
     #[must_use]
     pub const fn new(kind: String, requests: u64, close: generator::CloseBy) -> Self {
         let close = match close {

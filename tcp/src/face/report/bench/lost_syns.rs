@@ -1,4 +1,4 @@
-//! Where SYNs were lost: bounds, from counters that cannot tell a SYN from another packet.
+//! Bounds of the SYNs lost at each place. The counters cannot tell a SYN from another packet.
 
 use serde::Serialize;
 
@@ -6,29 +6,29 @@ use crate::face::report::Named;
 use crate::text::grouped;
 use synmill_engine::stats::Snapshot;
 
-/// The interface's own counters of what it lost. Others, such as kinds of errors, are in these sums already.
+/// The interface's own counters of losses. These sums include the interface's other counters, such as single kinds of errors.
 const NIC_LOSSES: [&str; 5] = ["rx_errors", "tx_errors", "rx_dropped", "tx_dropped", "rx_missed_errors"];
 
-/// SYNs sent again, and where the lost ones, or the answers to them, can have gone.
+/// SYNs retransmitted, and the places where they or their answers may have been lost.
 ///
-/// What was lost at our own rings or at the interface need not have been a SYN or its answer: of each of these places
-/// is known how many it can have lost at most, and of the peer and the way how many at least.
+/// A packet lost at our own rings or at the interface need not have been a SYN or its answer. So each of these places has an
+/// upper bound, and the peer and the way together have a lower bound.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct LostSyns {
-    /// SYNs sent again.
+    /// SYNs retransmitted.
     pub total: u64,
-    /// At our own TX rings, or for want of a frame, at most.
+    /// Upper bound of the losses at our own TX rings and for want of a frame.
     pub our_tx: u64,
-    /// At our own RX and fill rings, at most.
+    /// Upper bound of the losses at our own RX and fill rings.
     pub our_rx: u64,
-    /// At the interface, at most.
+    /// Upper bound of the losses at the interface.
     pub nic: u64,
-    /// What the others cannot account for, all of them together: at the peer or on the way, at least.
+    /// Lower bound of the losses at the peer or on the way: the rest, if all other places lost as many as they can have.
     pub peer_or_way: u64,
 }
 
 impl LostSyns {
-    /// The bounds, from the counters of one stretch of time.
+    /// Computes the bounds from the counters of one trial.
     #[must_use]
     pub fn attribute(counts: &Snapshot, nic: &Named) -> Self {
         let total = counts.retrans_syn;
@@ -45,7 +45,7 @@ impl LostSyns {
         }
     }
 
-    /// Each place with its bounds: the certain one first, then those that can have lost any.
+    /// Returns a phrase for each place: first the peer and the way, then the places that may have lost any.
     pub(super) fn places(&self) -> Vec<String> {
         let Self { total, our_tx, our_rx, nic, peer_or_way } = *self;
         let far = match peer_or_way {
@@ -59,10 +59,9 @@ impl LostSyns {
     }
 }
 
-/// What the interface says it lost; kinds that occurred only.
+/// Returns the interface's counters of losses that grew.
 pub(super) fn nic_losses(nic: &Named) -> impl Iterator<Item = (&str, u64)> {
-    let pairs = nic.0.iter().map(|(name, count)| (name.as_str(), *count));
-    pairs.filter(|(name, count)| *count > 0 && NIC_LOSSES.contains(name))
+    nic.occurred().filter(|(name, _)| NIC_LOSSES.contains(name))
 }
 
 #[cfg(test)]
