@@ -77,7 +77,7 @@ impl Application for Diary {
     }
 
     fn poll(&mut self, _now: Instant, has_frame: bool) -> Option<Order> {
-        has_frame.then(|| self.orders.pop_front()).flatten()
+        if has_frame { self.orders.pop_front() } else { None }
     }
 
     fn on_opened(&mut self, id: Id, _now: Instant) {
@@ -170,7 +170,7 @@ impl Dialogue {
         heard.into_iter().map(|(_, heard)| heard).collect()
     }
 
-    /// Changes the answer to the question when to close, and wakes the connection.
+    /// Changes when the application closes, and wakes the connection.
     fn close(&mut self, then: Then) -> Vec<Reply> {
         self.bench.endpoint.application_mut().then = then;
         self.order(Order::Wake(0))

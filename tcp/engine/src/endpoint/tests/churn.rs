@@ -5,7 +5,7 @@ use super::*;
 const CONNECTIONS: usize = 4096;
 /// Half of all connections stay.
 const STAYING: usize = CONNECTIONS / 2;
-/// Connections that come and go together. Their SYNs and as many SYNs of a flood fill one burst.
+/// Connections that come and go together: half a burst.
 const GROUP: usize = BURST / 2;
 /// A seed of small numbers would not spread tuples in a row.
 const SEED: [u64; 4] =

@@ -1,4 +1,4 @@
-//! Tests one endpoint frame by frame, as a peer on the wire sees it. Every frame is followed by a check of the laws of the accounts and
+//! Tests one endpoint frame by frame, as a peer on the wire sees it. After every frame the bench checks the laws of the accounts and
 //! of frames.
 
 mod application;
