@@ -1,5 +1,6 @@
 //! The loop that moves bursts between a device and an endpoint, and frames between workers.
 
+use std::slice;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
 use std::time::Duration;
@@ -145,6 +146,13 @@ impl<D: Device, A: Application> Worker<D, A> {
     #[must_use]
     pub fn new(device: D, endpoint: Endpoint<A>, seat: Seat) -> Self {
         Self { device, endpoint, seat, outbox: Outbox::new(), burst: Burst::with_capacity(BURST) }
+    }
+
+    /// Returns a worker without siblings.
+    #[must_use]
+    pub fn alone(device: D, mut endpoint: Endpoint<A>) -> Self {
+        let seat = join(slice::from_mut(&mut endpoint)).remove(0);
+        Self::new(device, endpoint, seat)
     }
 
     /// Returns the endpoint.

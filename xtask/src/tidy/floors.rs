@@ -12,7 +12,7 @@ pub(super) const ALL: &[Floors] = &[
     Floors {
         package: "synmill-engine",
         floors: &[
-            "time hint sync",
+            "time hint sync names",
             "stats",
             "flow proto",
             "wire service",

@@ -1,54 +1,55 @@
-//! What the control plane and a worker's generator tell each other. Knows trials and totals; never connections.
+//! The desk at which the control plane and one worker's generator meet: trials in, accounts out.
 
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::Duration;
 
 use crossbeam::queue::ArrayQueue;
 
-use super::Load;
 use super::dialogue::Bad;
+use super::load::Load;
 use super::tally::Tally;
 use crate::stats::Cell;
 use crate::time::Instant;
 
-/// One stretch of load: ramp, warm-up, the time that counts, and the drain.
+/// One stretch of load: ramp, warm-up, the measured time, and the drain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Trial {
-    /// 1 for the first.
+    /// The trial's number, from 1 on.
     pub number: u64,
-    /// How many connections, and when.
+    /// How many connections to open, and when.
     pub load: Load,
     /// When the ramp begins.
     pub start: Instant,
     /// How long the load grows.
     pub ramp: Duration,
-    /// How long it goes on before anything counts.
+    /// How long the full load lasts before the measured time.
     pub warmup: Duration,
-    /// How long it counts; connections that are to start in this time are those that count.
+    /// The measured time. A connection counts if its intended start lies in it.
     pub duration: Duration,
-    /// How long open connections may take to end afterwards, before they are cut.
+    /// How long open connections may take to end after the measured time, before the generator cuts them.
     pub drain: Duration,
 }
 
 impl Trial {
-    /// When connections begin to count.
+    /// Returns when the measured time begins.
     #[must_use]
     pub fn counts_from(&self) -> Instant {
         self.start + self.ramp + self.warmup
     }
 
-    /// When no more connections are opened.
+    /// Returns when the measured time ends: from then on the generator opens no connection.
     #[must_use]
     pub fn end(&self) -> Instant {
         self.counts_from() + self.duration
     }
 }
 
-/// Two trials are enough to be one ahead.
+/// The trials that may wait at a desk.
 const TRIALS: usize = 2;
 
-/// Where a worker's generator and the control plane meet. The generator has one writer's part, the control plane the other's.
+/// The desk of one worker. The control plane writes trials and orders to stop; the generator writes everything else.
 #[derive(Debug)]
 pub struct Desk {
     trials: ArrayQueue<Trial>,
@@ -57,11 +58,11 @@ pub struct Desk {
     over: AtomicU64,
     /// The accounts of the present trial.
     pub tally: Tally,
-    /// How long connections counted, in nanoseconds: the trial's duration, unless it was stopped.
+    /// The measured time in nanoseconds: the trial's duration, unless the control plane stopped it.
     pub window_ns: Cell,
-    /// What was wrong with the first response that was bad.
+    /// Why the first bad response was bad.
     pub first_bad: OnceLock<Bad>,
-    /// Connections under way in the time that counts.
+    /// Connections under way in the measured time.
     pub held: Held,
 }
 
@@ -76,16 +77,16 @@ pub struct Held {
     pub sum_us: Cell,
     /// Microseconds.
     pub us: Cell,
-    /// What is too short to be in the two above yet, in nanoseconds: a turn may take less than a microsecond.
+    /// The part in nanoseconds that is not in the two sums yet: a turn may take less than a microsecond.
     rest_sum_ns: Cell,
     rest_ns: Cell,
 }
 
-/// Notes are kept in nanoseconds until they are so long together.
+/// The nanoseconds after which the rest moves into the sums.
 const KEPT_NS: u64 = 1_000_000;
 
 impl Held {
-    /// So many were under way for `elapsed`.
+    /// Records that `open` connections were under way for `elapsed`.
     pub(super) fn note(&self, open: u64, elapsed: Duration) {
         if (self.us.get() == 0 && self.rest_ns.get() == 0) || open < self.min.get() {
             self.min.set(open);
@@ -128,28 +129,28 @@ impl Default for Desk {
 }
 
 impl Desk {
-    /// Hands in the next trial; false when too many wait.
+    /// Hands in the next trial. Returns false when too many wait.
     #[must_use]
     pub fn hand_in(&self, trial: Trial) -> bool {
         self.trials.push(trial).is_ok()
     }
 
-    /// Ends the present trial now: open connections still drain.
+    /// Ends the measured time of the present trial now. Open connections still drain.
     pub fn stop(&self) {
         self.stop.store(true, Relaxed);
     }
 
-    /// Ends the present trial now, its drain too: open connections are cut.
+    /// Ends the present trial now, without a drain: the generator cuts open connections.
     pub fn cut(&self) {
         self.cut.store(true, Relaxed);
         self.stop();
     }
 
-    /// The number of the last trial that is over, with all its accounts written; 0 for none.
+    /// Returns the number of the last trial that is over, with all accounts written; 0 for none.
     #[must_use]
     pub fn over(&self) -> u64 {
-        // Acquire: who sees the number sees the accounts.
-        self.over.load(std::sync::atomic::Ordering::Acquire)
+        // Acquire: a reader of the number sees the accounts.
+        self.over.load(Acquire)
     }
 
     pub(super) fn next_trial(&self) -> Option<Trial> {
@@ -168,7 +169,7 @@ impl Desk {
     }
 
     pub(super) fn set_over(&self, number: u64) {
-        self.over.store(number, std::sync::atomic::Ordering::Release);
+        self.over.store(number, Release);
     }
 }
 

@@ -1,8 +1,7 @@
-//! Latencies: a histogram of each kind, and the way from the worker that records them to the thread that reads them.
-//! Knows durations; never what took them, nor how they are shown.
+//! Latencies: a histogram of each kind, and the queues between the worker that records them and the thread that reads them.
 //!
-//! A worker's histograms go round: it fills one [`Interval`], swaps it for an empty one when it is told to, and gets it
-//! back, emptied, from the thread that read it. Neither waits for the other, and no sample is ever lost.
+//! A worker fills one [`Interval`] and swaps it for an empty one at each cut. The reading thread empties the full one and gives it
+//! back. Neither waits for the other, and no sample is ever lost.
 
 use std::mem;
 use std::ops::Deref;
@@ -41,14 +40,14 @@ named! {
     }
 }
 
-/// The least that is told from less: below a microsecond a turn of the worker is all there is to see.
+/// The lower bound of a sample, 1 us: the duration of a worker's turn hides shorter latencies.
 const LOWEST_NS: u64 = 1_000;
-/// The most: an hour.
+/// The upper bound of a sample: an hour.
 const HIGHEST_NS: u64 = 3_600_000_000_000;
-/// Values that share their first three digits may be counted as one.
+/// Significant decimal digits of a histogram's values.
 const DIGITS: u8 = 3;
 
-/// A histogram of each [`Meter`], in nanoseconds. All the memory it will ever need is there from the start, some 2 MB.
+/// A histogram of each [`Meter`], in nanoseconds. It allocates all its memory at the start, some 2 MB.
 #[derive(Clone, Debug)]
 pub struct Meters([Histogram<u64>; Meter::ALL.len()]);
 
@@ -61,94 +60,93 @@ impl Default for Meters {
 }
 
 impl Meters {
-    /// Counts a sample. What is below or beyond the bounds, a microsecond and an hour, counts as the bound.
+    /// Counts a sample. A sample outside the bounds, 1 us and 1 h, counts as the bound.
     #[inline]
     pub fn record(&mut self, meter: Meter, elapsed: Duration) {
         let ns = u64::try_from(elapsed.as_nanos()).unwrap_or(HIGHEST_NS);
         self.0[meter as usize].saturating_record(ns.clamp(LOWEST_NS, HIGHEST_NS));
     }
 
-    /// The samples of one meter, in nanoseconds.
+    /// Returns the samples of one meter, in nanoseconds.
     #[must_use]
     pub fn get(&self, meter: Meter) -> &Histogram<u64> {
         &self.0[meter as usize]
     }
 
-    /// Each meter with its samples.
+    /// Returns each meter with its samples.
     pub fn iter(&self) -> impl Iterator<Item = (Meter, &Histogram<u64>)> {
         Meter::ALL.into_iter().zip(&self.0)
     }
 
-    /// Has nothing been recorded?
+    /// Returns whether there is no sample.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.iter().all(Histogram::is_empty)
     }
 
-    /// Adds all samples of others.
+    /// Adds all samples of `other`.
     pub fn merge(&mut self, other: &Self) {
         for (own, other) in self.0.iter_mut().zip(&other.0) {
-            // Most intervals lack most meters.
+            // Most meters of an interval are empty.
             if !other.is_empty() {
                 own.add(other).expect("all histograms have the same bounds");
             }
         }
     }
 
-    /// Forgets all samples and writes to every byte it has: none of them is a page that is not there yet.
+    /// Removes all samples.
     pub fn clear(&mut self) {
-        // Most are empty, and clearing one takes as long as reading its memory.
+        // Resetting a histogram takes as long as reading its memory, and most are empty.
         self.0.iter_mut().filter(|histogram| !histogram.is_empty()).for_each(Histogram::reset);
     }
 }
 
-/// What one worker measured between two cuts.
+/// The samples of one worker between two cuts.
 #[derive(Clone, Debug, Default)]
 pub struct Interval {
-    /// The number it was cut under. A cut for which no empty interval was there is missing, and its samples are in the
-    /// next.
+    /// The number of the cut. If no empty interval is there at a cut, its number is missing, and the next interval has its samples.
     pub number: u64,
     /// Samples of connections that count.
     pub counted: Meters,
-    /// Samples of all others: of ramp and warm-up.
+    /// Samples of all other connections: those of ramp and warm-up.
     pub uncounted: Meters,
 }
 
 impl Interval {
-    /// Has nothing been recorded?
+    /// Returns whether there is no sample.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.counted.is_empty() && self.uncounted.is_empty()
     }
 
-    /// Adds all samples of another.
+    /// Adds all samples of `other`.
     pub fn merge(&mut self, other: &Self) {
         self.counted.merge(&other.counted);
         self.uncounted.merge(&other.uncounted);
     }
 
-    /// Writes to all of its memory, so that it is there when the worker wants it.
+    /// Writes to all of the memory, so that the worker meets no page fault.
     fn touch(&mut self) {
         for meters in [&mut self.counted, &mut self.uncounted] {
             meters.0.iter_mut().for_each(Histogram::reset);
         }
     }
 
-    /// Forgets all samples.
+    /// Removes all samples.
     pub fn clear(&mut self) {
         self.counted.clear();
         self.uncounted.clear();
     }
 }
 
-/// The two ways between a worker and the thread that reads.
+/// The queues between a worker and the reading thread.
 #[derive(Debug)]
 struct Round {
     full: ArrayQueue<Box<Interval>>,
     empty: ArrayQueue<Box<Interval>>,
 }
 
-/// A worker's end and the reader's end. There are `spares` empty intervals besides the one being filled: one for each
+/// Returns a worker's end and the reader's end. Besides the interval that the worker fills there are `spares` empty ones: one for each
 /// cut that the reader may be late with.
 #[must_use]
 pub fn meters(spares: usize) -> (Recorder, Collector) {
@@ -157,7 +155,7 @@ pub fn meters(spares: usize) -> (Recorder, Collector) {
         interval.touch();
         interval
     };
-    // All of them at once, and the one that is made when the worker ends.
+    // All intervals at once, and the one that is made when the worker ends.
     let most = spares + 2;
     let round = Arc::new(Round { full: ArrayQueue::new(most), empty: ArrayQueue::new(most) });
     for _ in 0..spares {
@@ -166,33 +164,31 @@ pub fn meters(spares: usize) -> (Recorder, Collector) {
     (Recorder { filling: cleared(), next: 0, round: Arc::clone(&round) }, Collector { round })
 }
 
-/// Never refused: either way has room for all there are.
+/// Appends an interval. Each queue has room for all intervals.
 fn put(queue: &ArrayQueue<Box<Interval>>, interval: Box<Interval>) {
     let refused = queue.push(interval);
     debug_assert!(refused.is_ok(), "more intervals than were made");
 }
 
-/// The worker's end: it records, without a lock, a wait or an allocation. What it holds when it is dropped goes to the
-/// reader.
+/// The worker's end. It records without a lock, a wait or an allocation. When it is dropped, its samples go to the reader.
 #[derive(Debug)]
 pub struct Recorder {
     filling: Box<Interval>,
-    /// The number after the last cut's.
+    /// The number of the next cut.
     next: u64,
     round: Arc<Round>,
 }
 
 impl Recorder {
-    /// Counts a sample of a connection that counts, or of one that does not.
+    /// Counts a sample. `counts` says whether its connection counts.
     #[inline]
     pub fn record(&mut self, counts: bool, meter: Meter, elapsed: Duration) {
         let meters = if counts { &mut self.filling.counted } else { &mut self.filling.uncounted };
         meters.record(meter, elapsed);
     }
 
-    /// Hands over what was recorded since the last cut, as interval `number`. If there is no empty interval to go on
-    /// with, nothing is handed over yet: it goes with the next cut, under that one's number. Says whether it was handed
-    /// over.
+    /// Hands over the samples since the last cut, as interval `number`. Returns false if there is no empty interval to go on with: the
+    /// samples then stay for the next cut, under its number.
     pub fn cut(&mut self, number: u64) -> bool {
         self.next = number + 1;
         let Some(empty) = self.round.empty.pop() else { return false };
@@ -210,7 +206,7 @@ impl Recorder {
 impl Drop for Recorder {
     fn drop(&mut self) {
         if !self.filling.is_empty() {
-            // The worker is done: now it may allocate.
+            // The worker has ended, so it may allocate.
             self.hand_over(self.next, Box::default());
         }
     }
@@ -223,14 +219,13 @@ pub struct Collector {
 }
 
 impl Collector {
-    /// The oldest interval that was handed over and not read yet. Dropping it empties it and gives it back to the
-    /// worker.
+    /// Returns the oldest interval that was handed over and not read yet. Dropping it empties it, and gives it back to the worker.
     pub fn take(&mut self) -> Option<Taken<'_>> {
         let interval = self.round.full.pop()?;
         Some(Taken { interval: Some(interval), round: &self.round })
     }
 
-    /// Adds everything that was handed over to `sum`, and says how many intervals that was.
+    /// Adds all intervals that were handed over to `sum`. Returns how many.
     pub fn drain_into(&mut self, sum: &mut Interval) -> usize {
         let mut taken = 0;
         while let Some(interval) = self.take() {
@@ -241,10 +236,10 @@ impl Collector {
     }
 }
 
-/// An interval being read.
+/// An interval that the reader reads.
 #[derive(Debug)]
 pub struct Taken<'a> {
-    /// There until it is dropped.
+    /// `None` only while this is dropped.
     interval: Option<Box<Interval>>,
     round: &'a Round,
 }
@@ -253,14 +248,14 @@ impl Deref for Taken<'_> {
     type Target = Interval;
 
     fn deref(&self) -> &Interval {
-        self.interval.as_ref().expect("there until it is dropped")
+        self.interval.as_ref().expect("an interval until the drop")
     }
 }
 
 impl Drop for Taken<'_> {
     fn drop(&mut self) {
         if let Some(mut interval) = self.interval.take() {
-            // Megabytes, which the worker would stand still for.
+            // The reader does this because it takes megabytes of writes.
             interval.clear();
             put(&self.round.empty, interval);
         }
@@ -332,13 +327,13 @@ mod tests {
         record(&mut recorder);
         assert!(recorder.cut(0));
         record(&mut recorder);
-        assert!(!recorder.cut(1), "the only spare one has not been read");
+        assert!(!recorder.cut(1), "the reader has not read the only spare one");
         record(&mut recorder);
         let read = |collector: &mut Collector| {
             collector.take().map(|taken| (taken.number, taken.counted.get(Meter::Life).len()))
         };
         assert_eq!(read(&mut collector), Some((0, 1)));
-        assert!(recorder.cut(2), "it was given back");
+        assert!(recorder.cut(2), "the reader has given it back");
         record(&mut recorder);
         drop(recorder);
         assert_eq!(read(&mut collector), Some((2, 2)));

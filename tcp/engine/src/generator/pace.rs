@@ -1,5 +1,4 @@
-//! When connections are due: one even schedule, dealt out to the workers. Knows numbers and time; never connections,
-//! or whether they come about.
+//! When connections are due: one even schedule, shared by the workers.
 
 use std::time::Duration;
 
@@ -7,26 +6,25 @@ use crate::time::Instant;
 
 const NANOS_PER_S: u128 = 1_000_000_000;
 
-/// The intended starts of one worker's connections. The schedule is common to all workers: connection `k` is due at a
-/// time that depends on `k` alone, and worker `number` of `workers` has every `workers`-th one from `number` on. Each
-/// time is computed from `k` by integers, rounded down to a nanosecond, so that nothing adds up over the hours.
+/// The intended starts of one worker's connections. All workers share one schedule: connection `k` is due at a time that depends on `k`
+/// alone, and worker `number` of `workers` has every `workers`-th connection from `number` on. Each time is computed from `k` in
+/// integers and rounded down to a nanosecond, so errors do not add up.
 ///
-/// With a ramp the rate grows linearly from 0 over `ramp`: `k = rate t^2 / (2 ramp)`. From then on, and without a
-/// ramp from the start, connections are `1 / rate` apart.
+/// During a ramp the rate grows linearly from 0: `k = rate t^2 / (2 ramp)`. After it, connections are `1 / rate` apart.
 #[derive(Clone, Debug)]
 pub struct Pace {
     start: Instant,
     rate_per_s: u128,
     ramp_ns: u128,
     workers: u64,
-    /// The next connection of this worker, counted over all workers.
+    /// The number of this worker's next connection, counted over all workers.
     next: u64,
     due: Instant,
 }
 
 impl Pace {
-    /// The schedule of worker `number`, from 0 on, for `rate_per_s` connections a second of all `workers` together. The
-    /// arithmetic is exact for ramps of up to 20 days at 100 million a second.
+    /// Returns the schedule of worker `number`, from 0 on, for `rate_per_s` connections per second of all `workers` together. The
+    /// arithmetic is exact for ramps of up to 20 days at 100 million connections per second.
     #[must_use]
     pub fn new(start: Instant, rate_per_s: u64, ramp: Duration, workers: u64, number: u64) -> Self {
         assert!(rate_per_s > 0 && number < workers, "a pace has a rate, and its worker a number");
@@ -36,24 +34,24 @@ impl Pace {
         pace
     }
 
-    /// The intended start of this worker's next connection.
+    /// Returns the intended start of this worker's next connection.
     #[must_use]
     #[inline]
     pub const fn due(&self) -> Instant {
         self.due
     }
 
-    /// The next connection is under way, or given up: on to the one after it.
+    /// Goes on to the connection after the next one.
     #[inline]
     pub fn advance(&mut self) {
         self.next += self.workers;
         self.due = self.start_of(self.next);
     }
 
-    /// Gives up this worker's connections that are due before `time`; how many of them were due at or after `from`.
+    /// Gives up this worker's connections that are due before `time`. Returns how many of them were due at or after `from`.
     pub fn give_up_before(&mut self, time: Instant, from: Instant) -> u64 {
         let first = self.next;
-        // This worker's connections before the `k`th of all.
+        // The number of this worker's connections before the `k`th of all.
         let ours = |k: u64| k.saturating_sub(first).div_ceil(self.workers);
         let (before, uncounted) = (ours(self.due_before(time)), ours(self.due_before(from)));
         self.next = first + before * self.workers;
@@ -61,21 +59,21 @@ impl Pace {
         before.saturating_sub(uncounted)
     }
 
-    /// The intended start of connection `k`.
+    /// Returns the intended start of connection `k`.
     fn start_of(&self, k: u64) -> Instant {
-        // Twice the time that `k` connections take at the full rate, times the rate: free of fractions.
+        // Twice the time that `k` connections take at the full rate, times the rate: no fractions.
         let twice = 2 * u128::from(k) * NANOS_PER_S;
         let full = self.ramp_ns * self.rate_per_s;
         let since_start = if twice < full {
             (twice * self.ramp_ns / self.rate_per_s).isqrt()
         } else {
-            // The ramp has half the connections that the full rate would have had by its end.
+            // The ramp has half the connections of the full rate.
             (twice + full) / (2 * self.rate_per_s)
         };
         Instant::from_nanos(self.start.as_nanos() + since_start as u64)
     }
 
-    /// How many connections of all workers are due before `time`: those `k` whose unrounded start is earlier.
+    /// Returns how many connections of all workers are due before `time`: those whose unrounded start is earlier.
     fn due_before(&self, time: Instant) -> u64 {
         let since_start = u128::from(time.as_nanos().saturating_sub(self.start.as_nanos()));
         let count = if since_start < self.ramp_ns {
@@ -87,9 +85,8 @@ impl Pace {
     }
 }
 
-/// How many connections worker `number` of `workers` may hold at a time, when all workers together hold `at_once`.
-/// What cannot be dealt evenly goes to the first workers. During the ramp the number grows linearly from 1, with
-/// `since_start`.
+/// Returns how many connections worker `number` of `workers` may hold at a time, when all workers together hold `at_once`. The first
+/// workers get the remainder of the division. During the ramp the number grows linearly from 1, with `since_start`.
 #[must_use]
 pub fn allowed(at_once: u64, ramp: Duration, since_start: Duration, workers: u64, number: u64) -> u64 {
     assert!(number < workers, "a worker's number");
@@ -110,12 +107,12 @@ mod tests {
     const START: Instant = Instant::from_nanos(12_345_678_901);
     const NO_RAMP: Duration = Duration::ZERO;
 
-    /// How many connections of all workers together are due in `[from, to)`.
+    /// Returns how many connections of all workers together are due in `[from, to)`.
     fn planned(pace: &Pace, from: Instant, to: Instant) -> u64 {
         pace.due_before(to).saturating_sub(pace.due_before(from))
     }
 
-    /// Nanoseconds from the start, of the first `count` connections of worker `number`.
+    /// Returns when the first `count` connections of worker `number` are due, in nanoseconds from the start.
     fn starts(rate: u64, ramp: Duration, workers: u64, number: u64, count: usize) -> Vec<u64> {
         let mut pace = Pace::new(START, rate, ramp, workers, number);
         let mut next = || {
@@ -126,7 +123,7 @@ mod tests {
         (0..count).map(|_| next()).collect()
     }
 
-    /// No gap is a nanosecond away from the exact one.
+    /// Checks that each gap is less than a nanosecond away from the exact one.
     fn check_even(starts: &[u64], rate: u64) {
         for pair in starts.windows(2) {
             let exact = 1_000_000_000 / rate;
@@ -192,10 +189,10 @@ mod tests {
                 assert_eq!(planned(&pace, START, pace.due()), k, "{rate}/s {ramp:?}");
             }
         }
-        // And a ramp as long as is promised.
+        // The longest ramp.
         let pace = Pace::new(START, 100_000_000, 20 * day, 1, 0);
         assert_eq!(planned(&pace, START, START + 20 * day), 100_000_000 * 10 * 86_400);
-        // The last one of the ramp, a little more than 10 ns before its end.
+        // The last connection of the ramp is due a little more than 10 ns before its end.
         let last = pace.start_of(100_000_000 * 10 * 86_400 - 1);
         assert_eq!(last + Duration::from_nanos(11), START + 20 * day);
     }
@@ -207,12 +204,12 @@ mod tests {
             let ramp_ns = ramp.as_nanos() as u64;
             let starts = starts(rate, ramp, 1, 0, 20_000);
             let gaps: Vec<u64> = starts.windows(2).map(|pair| pair[1] - pair[0]).collect();
-            // Rounding makes a nanosecond of difference at either end of a gap.
+            // Rounding changes each end of a gap by up to a nanosecond.
             assert!(gaps.windows(2).all(|pair| pair[1] <= pair[0] + 2), "{rate}/s over {ramp:?}");
             let join = starts.partition_point(|&start| start < ramp_ns);
             check_even(&starts[join..], rate);
             assert_eq!(join as u64, (rate * ramp_ms).div_ceil(2000), "{rate}/s over {ramp:?}");
-            // Where the parts meet, the gap is hardly longer than the even one.
+            // At the join the gap is hardly longer than the even one.
             if join > 100 {
                 assert!(gaps[join - 1] * 100 <= 101 * 1_000_000_000 / rate, "{rate}/s over {ramp:?}");
             }
@@ -259,7 +256,7 @@ mod tests {
             len in 0u64..300_000,
         ) {
             let ramp = Duration::from_micros(ramp_us);
-            // Any nanosecond, also one that falls on a start, or before the beginning.
+            // Any nanosecond: some fall on a start, or before the beginning.
             let from = Instant::from_nanos(START.as_nanos() - 1_000_000 + from * 997);
             let to = from + Duration::from_nanos(len * 641);
             let planned = planned(&Pace::new(START, rate, ramp, workers, 0), from, to);

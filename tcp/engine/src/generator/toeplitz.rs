@@ -1,29 +1,28 @@
-//! The hash by which a network adapter chooses the receive queue of a packet (receive side scaling), foretold. Knows
-//! keys, tables and 4-tuples; never asks an adapter for them.
+//! Receive side scaling (RSS): predicts which receive queue a NIC chooses for a packet.
 
 use std::fmt;
 
 use crate::flow::FlowKey;
 
-/// The bytes hashed of an IPv6 packet: two addresses and two ports.
+/// The hashed bytes of an IPv6 packet: two addresses and two ports.
 const INPUT_LEN: usize = 2 * 16 + 2 * 2;
 
-/// The bytes of a key that reach the hash: each bit of the input meets the 32 bits of the key from its own place on.
+/// The bytes of a key that reach the hash: each bit of the input selects the 32 bits of the key from its own place on.
 const KEY_LEN: usize = INPUT_LEN + 4;
 
-/// Receive side scaling as an adapter does it for TCP: Microsoft's Toeplitz hash over addresses and ports ("RSS hashing
-/// functions" and "Verifying the RSS hash calculation" in the Windows driver documentation), and the indirection table.
-/// It takes 36 KiB, and twelve or thirty-six look-ups a hash.
+/// RSS as NICs do it for TCP: Microsoft's Toeplitz hash over addresses and ports ("RSS hashing functions" and "Verifying the RSS hash
+/// calculation" in the Windows driver documentation), and the indirection table. It takes 36 KiB, and twelve or thirty-six look-ups for
+/// a hash.
 pub struct Rss {
-    /// What a byte of the input does to the hash, by its place and its value.
+    /// The hash of one byte of the input, by its place and its value.
     bytes: Box<[[u32; 256]]>,
     /// Queues by hash.
     table: Vec<u16>,
 }
 
 impl Rss {
-    /// From the adapter's key, of 40 or 52 bytes, and its indirection table of queue numbers, both as `ethtool -x`
-    /// shows them. `None` if the key has another length, or the table is empty or has a queue beyond 65535.
+    /// Takes the NIC's key, of 40 or 52 bytes, and its indirection table of queue numbers, both as `ethtool -x` shows them. Returns
+    /// `None` if the key has another length, or the table is empty or has a queue beyond 65535.
     #[must_use]
     pub fn new(key: &[u8], table: Vec<u32>) -> Option<Self> {
         if !matches!(key.len(), 40 | 52) || table.is_empty() {
@@ -34,7 +33,7 @@ impl Rss {
             let window = window.iter().fold(0u64, |bits, &byte| bits << 8 | u64::from(byte));
             let mut hashes = [0; 256];
             for value in 1usize..256 {
-                // All bits but the highest are a smaller value's, already there. The highest bit of a byte comes first.
+                // Without the highest bit this is a smaller value, whose hash is known. The highest bit of a byte comes first.
                 let highest = value.ilog2();
                 hashes[value] = hashes[value ^ (1 << highest)] ^ (window >> (highest + 1)) as u32;
             }
@@ -43,7 +42,7 @@ impl Rss {
         Some(Self { bytes: bytes.collect(), table })
     }
 
-    /// The hash of the packets that a connection's peer sends: from `remote` to `local`.
+    /// Returns the hash of the packets that a connection's peer sends: from `remote` to `local`.
     #[must_use]
     #[inline]
     pub fn hash(&self, key: &FlowKey) -> u32 {
@@ -59,15 +58,15 @@ impl Rss {
         }
     }
 
-    /// The queue at which the packets arrive that a connection's peer sends.
+    /// Returns the queue at which a peer's packets arrive.
     #[must_use]
     #[inline]
     pub fn queue(&self, key: &FlowKey) -> u16 {
-        // The length is a power of two with nearly every adapter, and this its mask.
+        // Nearly every NIC has a power of two as length, and takes the hash modulo that.
         self.table[self.hash(key) as usize % self.table.len()]
     }
 
-    /// The share of the hashes that lead to one of `queues`: entries of the table, and all entries.
+    /// Returns the number of table entries that lead to one of `queues`, and the number of all entries.
     #[must_use]
     pub fn share(&self, queues: &[u16]) -> (usize, usize) {
         (self.table.iter().filter(|queue| queues.contains(queue)).count(), self.table.len())
@@ -95,14 +94,14 @@ mod tests {
     use super::*;
     use crate::flow::Address;
 
-    /// The verification suite's key.
+    /// The key of the verification suite.
     const KEY: [u8; 40] = [
         0x6d, 0x5a, 0x56, 0xda, 0x25, 0x5b, 0x0e, 0xc2, 0x41, 0x67, 0x25, 0x3d, 0x43, 0xa3, 0x8f, 0xb0, 0xd0,
         0xca, 0x2b, 0xcb, 0xae, 0x7b, 0x30, 0xb4, 0x77, 0xcb, 0x2d, 0xa3, 0x80, 0x30, 0xf2, 0x0c, 0x6a, 0x42,
         0xb7, 0x3b, 0xbe, 0xac, 0x01, 0xfa,
     ];
 
-    /// The connection whose peer's packets go from `source` to `destination`.
+    /// Returns the connection whose peer sends from `source` to `destination`.
     fn received(source: &str, destination: &str) -> FlowKey {
         let [source, destination]: [SocketAddr; 2] = [source, destination].map(|end| end.parse().unwrap());
         FlowKey {
@@ -113,7 +112,7 @@ mod tests {
         }
     }
 
-    /// The definition: bit after bit, the key moving along.
+    /// Computes the hash by its definition: bit by bit, with the key shifted by one bit each time.
     fn by_definition(key: &[u8], input: &[u8]) -> u32 {
         let key_bit = |place: usize| u32::from(key[place / 8] >> (7 - place % 8) & 1);
         (0..input.len() * 8)

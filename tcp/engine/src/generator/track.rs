@@ -1,27 +1,27 @@
-//! What the generator remembers of a connection: one cache line, by slot. Knows times and marks; never what they lead to.
+//! The generator's record of a connection: one cache line, by slot.
 
 use super::dialogue::Progress;
 use crate::flow::{Armed, Deadlines, Marked, prefetch_to_write};
 use crate::time::{Instant, Millis};
 
-/// Why a connection was given up by us.
+/// Why the generator gave a connection up.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum GivenUp {
-    /// It was not.
+    /// It did not.
     #[default]
     No,
-    /// What the peer said was not what was to be said.
+    /// The peer's text was not the expected one.
     BadResponse,
     /// The trial is over.
     Cut,
 }
 
-/// One connection of ours.
+/// One connection.
 ///
-/// | bytes | what |
+/// | bytes | content |
 /// |---|---|
-/// | 0-31 | how far the dialogue is |
-/// | 32-55 | intended start; SYN; the present request's start, or our FIN |
+/// | 0-31 | progress of the dialogue |
+/// | 32-55 | times: intended start; SYN; the present request's start, or the FIN |
 /// | 56-63 | deadline in ms, block of the tuple, the wheel's mark, flags |
 #[derive(Clone, Copy, Debug)]
 #[repr(C, align(64))]
@@ -46,7 +46,7 @@ const BAD_RESPONSE: u8 = 16;
 const CUT: u8 = 32;
 
 impl Track {
-    /// A free slot's.
+    /// Returns the record of a free slot.
     pub(super) fn free() -> Self {
         Self {
             progress: Progress::default(),
@@ -60,7 +60,7 @@ impl Track {
         }
     }
 
-    /// A new connection's in this slot. The wheel's mark stays: the last owner's entry may still be in the wheel.
+    /// Begins the record of a new connection. The wheel's mark stays: the last owner's entry may still be in the wheel.
     pub(super) fn start(&mut self, intended: Instant, now: Instant, block: u16, counts: bool) {
         let armed = self.armed;
         let flags = LIVE | if counts { COUNTS } else { 0 };
@@ -91,7 +91,7 @@ impl Track {
         self.flags |= ESTABLISHED;
     }
 
-    /// When it will have failed, if nothing happens.
+    /// Returns when the connection will have timed out.
     pub(super) fn deadline(&self) -> Option<Millis> {
         self.has(HAS_DEADLINE).then_some(self.deadline)
     }

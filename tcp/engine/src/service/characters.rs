@@ -6,6 +6,15 @@ pub(crate) const fn is_value(byte: u8) -> bool {
     byte >= b' ' && byte != 0x7f || byte == b'\t'
 }
 
+/// Returns how many bytes at the start of `text` may be in a field value.
+#[inline]
+pub(crate) fn count_values(text: &[u8]) -> usize {
+    // Without an exit from the inner loop it becomes a few vector instructions.
+    let all = |block: &&[u8; 16]| block.iter().fold(true, |all, &byte| all & is_value(byte));
+    let blocks = text.as_chunks::<16>().0.iter().take_while(all).count() * 16;
+    blocks + text[blocks..].iter().take_while(|&&byte| is_value(byte)).count()
+}
+
 /// Returns whether the byte may be in a token (section 5.6.2).
 #[inline]
 pub(crate) const fn is_token(byte: u8) -> bool {

@@ -1,6 +1,7 @@
 //! One connection in memory, for the tests of services.
 
 use super::contract::{Memo, Service, Taken, Then};
+use super::random::Random;
 
 /// A client of a service. It offers text, takes the service's stream in random pieces, acknowledges random amounts, and checks that
 /// every retransmitted byte equals the first one.
@@ -15,7 +16,7 @@ pub(crate) struct Conversation<'a, S> {
     /// The service has returned [`Taken::Echo`].
     echoed: bool,
     closed: bool,
-    random: u64,
+    random: Random,
 }
 
 impl<'a, S: Service> Conversation<'a, S> {
@@ -23,8 +24,7 @@ impl<'a, S: Service> Conversation<'a, S> {
     pub(crate) fn open(service: &'a S, seed: u64) -> Self {
         let mut memo = Memo::default();
         service.on_open(&mut memo);
-        let random = seed.wrapping_mul(2).wrapping_add(1);
-        let (offered, stream) = (Vec::new(), Vec::new());
+        let (offered, stream, random) = (Vec::new(), Vec::new(), Random::new(seed));
         Self { service, memo, offered, stream, acked: 0, echoed: false, closed: false, random }
     }
 
@@ -69,14 +69,6 @@ impl<'a, S: Service> Conversation<'a, S> {
         self.service.pending(&self.memo).bytes
     }
 
-    fn below(&mut self, bound: usize) -> usize {
-        // xorshift64 (Marsaglia 2003).
-        self.random ^= self.random << 13;
-        self.random ^= self.random >> 7;
-        self.random ^= self.random << 17;
-        (self.random % bound.max(1) as u64) as usize
-    }
-
     /// Takes the next piece of the stream, takes an old one again, and acknowledges some bytes. Returns false when there was nothing to
     /// do.
     pub(crate) fn turn(&mut self) -> bool {
@@ -87,7 +79,7 @@ impl<'a, S: Service> Conversation<'a, S> {
         }
         let sent = self.stream.len() - self.acked;
         assert!(sent <= ready, "bytes sent are no longer pending");
-        let fresh = (ready - sent).min(1 + self.below(3000));
+        let fresh = (ready - sent).min(1 + self.random.below(3000));
         let mut piece = vec![0xEE; fresh];
         self.service.write(&self.memo, sent as u64, &mut piece);
         self.stream.append(&mut piece);
@@ -95,13 +87,13 @@ impl<'a, S: Service> Conversation<'a, S> {
         if sent == 0 {
             return false;
         }
-        let from = self.below(sent);
-        let len = 1 + self.below(sent - from);
+        let from = self.random.below(sent);
+        let len = 1 + self.random.below(sent - from);
         let mut again = vec![0xEE; len];
         self.service.write(&self.memo, from as u64, &mut again);
         assert!(again == self.stream[self.acked + from..][..len], "a retransmission differs at {from}");
         // Now and then everything, so that runs end.
-        let acked = if self.below(4) == 0 { sent } else { self.below(sent + 1) };
+        let acked = if self.random.below(4) == 0 { sent } else { self.random.below(sent + 1) };
         if acked > 0 {
             self.service.on_acked(&mut self.memo, acked as u64);
             self.acked += acked;

@@ -50,6 +50,8 @@ mod driver;
 mod echo;
 mod http;
 pub mod pattern;
+#[cfg(test)]
+pub(crate) mod random;
 mod reset;
 mod source;
 

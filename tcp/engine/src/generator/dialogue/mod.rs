@@ -1,27 +1,27 @@
-//! What a connection says, and what it expects to hear. Knows text and a small progress per connection; never
-//! sequence numbers, segments, frames or time.
+//! The dialogue of a connection: the requests that it sends, and the answers that it expects.
 //!
-//! A [`Script`] is what all connections to a target have in common, a [`Progress`] is what they have not. Requests go
-//! out one by one: the next when the former is answered. The outgoing stream is a function of script and progress,
-//! counted from its first unacknowledged byte, as a [`crate::service::Service`]'s is:
+//! All connections to a target share a [`Script`]; each has a [`Progress`]. A connection sends one request after the other, the next
+//! when the previous one is answered. The outgoing stream is a function of script and progress, counted from its first unacknowledged
+//! byte, as a [`crate::service::Service`]'s is:
 //!
 //! ```text
-//! ... acknowledged | rest of the former request | current request |
-//!                   <------------- unacknowledged --------------->
+//! ... acknowledged | rest of the previous request | current request |
+//!                   <-------------- unacknowledged --------------->
 //! ```
 //!
-//! Mostly the former request is acknowledged when its answer is here. Text is expected once a byte of the current
-//! request is acknowledged: whatever answers it was sent after that byte had arrived, so its segments say so. Text
-//! before that answers nothing.
+//! Mostly the previous request is acknowledged when its answer arrives. A peer answers a request after its first byte has arrived, so
+//! the answer's segments acknowledge that byte. Text that arrives before answers nothing.
 
+mod bad;
 mod response;
 #[cfg(test)]
 mod tests;
 
 use std::sync::Arc;
 
-use super::CloseBy;
+use super::load::CloseBy;
 use crate::service::{Pending, Then, pattern};
+pub use bad::Bad;
 use response::{Answer, Response};
 
 /// The bytes of a request, or of its body.
@@ -29,12 +29,12 @@ use response::{Answer, Response};
 pub enum Payload {
     /// So many bytes of [`pattern`].
     Pattern(u64),
-    /// These bytes, of a file for instance.
+    /// These bytes, for example of a file.
     Bytes(Arc<[u8]>),
 }
 
 impl Payload {
-    /// Bytes in it.
+    /// Returns the number of bytes.
     #[must_use]
     #[inline]
     pub fn len(&self) -> u64 {
@@ -44,7 +44,7 @@ impl Payload {
         }
     }
 
-    /// Whether there are none.
+    /// Returns whether there are no bytes.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
@@ -58,73 +58,35 @@ impl Payload {
     }
 }
 
-/// Why a connection is of no more use: what the peer said is not what was to be said.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Bad {
-    /// Text came that answers no request: before the first, or after the end of an HTTP response.
-    #[error("text that answers no request")]
-    Unasked,
-    /// More bytes than a response was to have.
-    #[error("more bytes than the response was to have")]
-    Oversized,
-    /// The peer closed within a response.
-    #[error("the peer closed within a response")]
-    Short,
-    /// The peer closed, or said that it closes, with requests to come.
-    #[error("the peer closed before the last request was answered")]
-    Unanswered,
-    /// The text does not begin as a response of HTTP/1.0 or HTTP/1.1 does, or switches to another protocol.
-    #[error("not a response of HTTP/1.0 or HTTP/1.1")]
-    NotHttp,
-    /// A line of the header or trailer section is malformed, or folded.
-    #[error("malformed HTTP header line")]
-    Header,
-    /// The header section, a chunk's size or the trailer section is 64 KiB or longer.
-    #[error("HTTP header section of 64 KiB or more")]
-    HeadTooLong,
-    /// `Content-Length` is no number below 2^64, or two that differ.
-    #[error("invalid Content-Length")]
-    Length,
-    /// `Transfer-Encoding` is not `chunked`.
-    #[error("Transfer-Encoding other than chunked")]
-    Coding,
-    /// A chunk is malformed.
-    #[error("malformed chunk")]
-    Chunk,
-    /// The body of a response is shorter or longer than it should be.
-    #[error("the body has another length than expected")]
-    WrongLength,
-}
-
-/// What came of an event.
+/// The outcome of an event.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Heard {
-    /// The first byte of the connection's first response has come.
+    /// The first byte of the connection's first response has arrived.
     pub first_byte: bool,
-    /// Requests that may go out now, for the first time.
+    /// Requests that may be sent from now on.
     pub started: u32,
     /// Requests answered whole.
     pub done: u32,
-    /// One of these answers had an HTTP status other than 2xx and 3xx.
+    /// Whether one of these answers had an HTTP status other than 2xx and 3xx.
     pub http_error: bool,
-    /// The connection is of no more use. Said once; from then on [`Script::pending`] asks for RST.
+    /// Why the connection is of no more use. One event has it; after that, [`Script::pending`] orders RST.
     pub bad: Option<Bad>,
 }
 
-/// How far a connection is: 32 bytes.
+/// The progress of a connection: 32 bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Progress {
-    /// Bytes of the stream not acknowledged.
+    /// Unacknowledged bytes of the stream.
     unacked: u64,
     response: Response,
-    /// Requests answered: the number of the current one.
+    /// The number of answered requests, which is the number of the current one.
     done: u32,
 }
 
 const _: () = assert!(size_of::<Progress>() == 32);
 
 impl Default for Progress {
-    /// Of a connection that is not established.
+    /// Returns the progress of a connection that is not established.
     fn default() -> Self {
         Self { unacked: 0, response: Response::NOT_OPEN, done: 0 }
     }
@@ -138,48 +100,49 @@ enum Workload {
     Http,
 }
 
-/// What every connection to a target does.
+/// The dialogue of every connection to a target.
 #[derive(Clone, Debug)]
 pub struct Script {
     workload: Workload,
     close: CloseBy,
     requests: u32,
-    /// What comes before the payload, in the last request and in those before it.
+    /// The bytes before the payload, in the last request.
     last_head: Box<[u8]>,
+    /// The bytes before the payload, in the requests before the last.
     head: Box<[u8]>,
     payload: Payload,
-    /// Bytes of a response's text or HTTP body, if that must have a certain length.
+    /// The required length in bytes of a response's text or HTTP body.
     expect: Option<u64>,
 }
 
 impl Script {
-    /// Opens and closes. What the peer says is ignored.
+    /// Returns a script that opens and closes, and ignores the peer's text.
     #[must_use]
     pub fn connect(close: CloseBy) -> Self {
         Self::silent(Workload::Connect, close)
     }
 
-    /// Opens and stays until it is told to stop or the peer closes. What the peer says is ignored.
+    /// Returns a script that stays open until `stop` or the peer's FIN, and ignores the peer's text.
     #[must_use]
     pub fn hold(close: CloseBy) -> Self {
         Self::silent(Workload::Hold, close)
     }
 
-    /// Sends `payload` and hears `expect` bytes of anything, `requests` times. With nothing to hear a request is
-    /// answered when it is acknowledged.
+    /// Returns a script that sends `payload` and expects `expect` bytes of any text, `requests` times. If it expects no bytes, a request
+    /// is answered when it is acknowledged.
     #[must_use]
     pub fn request(payload: Payload, expect: u64, requests: u32, close: CloseBy) -> Self {
         let expect = Some(expect);
         Self { workload: Workload::Request, requests, payload, expect, ..Self::connect(close) }
     }
 
-    /// Requests `path` by GET, or by POST when there is a payload, `requests` times, each after the answer to the
-    /// former. `host` and `path` go out as they are; they have no white space or control characters. `expect` is the
-    /// length in bytes that the bodies must have, those of errors excepted. The last request asks the server to close
-    /// when `close` says so.
+    /// Returns a script that requests `path` with GET, or with POST when there is a payload, `requests` times.
     ///
-    /// A response counts even if the server closes after it (`Connection: close`, HTTP/1.0 without `keep-alive`, or a
-    /// body that ends with the connection); if it was not the last, the connection is [`Bad::Unanswered`] then.
+    /// The request holds `host` and `path` unchanged: they must not have white space or control characters. `expect` is the length in
+    /// bytes that all bodies but those of errors must have. With [`CloseBy::Peer`] the last request asks the server to close.
+    ///
+    /// A response counts even if the server closes after it (`Connection: close`, HTTP/1.0 without `keep-alive`, or a body that ends with
+    /// the connection). If it is not the last one, the connection is then [`Bad::Unanswered`].
     #[must_use]
     pub fn http(
         host: &str,
@@ -210,12 +173,12 @@ impl Script {
         Self { workload, close, requests: 0, last_head, head, payload, expect: None }
     }
 
-    /// The connection is established: the first event.
+    /// The connection is established. This is the first event.
     pub fn opened(&self, progress: &mut Progress) -> Heard {
         let mut heard = Heard::default();
         progress.response = Response::HTTP;
         if self.hears_nothing() && self.len(0) == 0 {
-            // Nothing to say and nothing to hear, each time.
+            // Empty requests with empty answers are all done at once.
             progress.done = self.requests;
             heard = Heard { started: self.requests, done: self.requests, ..heard };
         } else if self.requests > 0 {
@@ -224,7 +187,7 @@ impl Script {
         heard
     }
 
-    /// Text has arrived, in order; what it came with was acknowledged before.
+    /// Text has arrived, in order. The caller passes the acknowledgements of its segments first.
     #[inline]
     pub fn heard(&self, progress: &mut Progress, text: &[u8]) -> Heard {
         let mut heard = Heard::default();
@@ -232,7 +195,7 @@ impl Script {
             return heard;
         }
         let mut rest = text;
-        // The first failure is the one to tell, wherever a piece of the stream ends.
+        // The first failure counts, wherever a piece of the stream ends.
         while !rest.is_empty() && heard.bad.is_none() {
             if !self.is_due(progress) {
                 let bytes = self.workload == Workload::Request && (progress.done > 0 || self.hears_nothing());
@@ -255,8 +218,7 @@ impl Script {
         heard
     }
 
-    /// The peer has acknowledged the first `bytes` bytes of the stream, FIN not counted: the progress starts that
-    /// much later.
+    /// The peer has acknowledged the first `bytes` bytes of the stream, FIN not counted.
     #[inline]
     pub fn acked(&self, progress: &mut Progress, bytes: u64) -> Heard {
         let mut heard = Heard::default();
@@ -268,7 +230,7 @@ impl Script {
         heard
     }
 
-    /// The peer has said all: its FIN has come, and all text before it was heard.
+    /// The peer has closed: its FIN has arrived, and all text before it was heard.
     pub fn peer_closed(&self, progress: &mut Progress) -> Heard {
         let mut heard = Heard::default();
         if progress.response.has_failed() {
@@ -286,16 +248,17 @@ impl Script {
         heard
     }
 
-    /// What there is to send, and what follows it. `stop` tells a connection that is held to end, as the script says;
-    /// there the peer cannot know, so that [`CloseBy::Peer`] means FIN. Others end when their work is done, and do
-    /// not heed it.
+    /// Returns what there is to send, and the action after it.
+    ///
+    /// `stop` lets a held connection end in the way of the script. The peer of a held connection does not know when to close, so
+    /// [`CloseBy::Peer`] means FIN there. Other connections end when their work is done, and ignore `stop`.
     #[must_use]
     #[inline]
     pub fn pending(&self, progress: &Progress, stop: bool) -> Pending {
         let response = &progress.response;
         let is_over = progress.done == self.requests;
         if response.has_failed() {
-            // A request that was to come and does not is not counted.
+            // The current request will not be sent whole, so it does not count.
             return Pending { bytes: if is_over { progress.unacked } else { 0 }, then: Then::Reset };
         }
         let is_held = self.workload == Workload::Hold && !stop && !response.has_ended();
@@ -308,17 +271,17 @@ impl Script {
         Pending { bytes: progress.unacked, then }
     }
 
-    /// Writes the stream from `at` on, counted from its first unacknowledged byte, and fills `into`, which never
-    /// reaches beyond what is pending. A pure function of progress and position.
+    /// Fills `into` with the stream from `at` on, counted from the first unacknowledged byte. `into` never reaches beyond the pending
+    /// bytes. This is a pure function of progress and position.
     #[inline]
     pub fn write(&self, progress: &Progress, at: u64, into: &mut [u8]) {
-        // A request's number is below the count of requests, also when all are answered.
+        // When all requests are answered, the last one is the current one.
         let current = progress.done.min(self.requests.saturating_sub(1));
         let mut to_end = progress.unacked - at;
         let mut rest = into;
         while !rest.is_empty() {
             let (number, left) = match to_end.checked_sub(self.len(current)) {
-                Some(former) if former > 0 => (current.saturating_sub(1), former),
+                Some(previous) if previous > 0 => (current.saturating_sub(1), previous),
                 _ => (current, to_end),
             };
             let bytes = usize::try_from(left).map_or(rest.len(), |left| left.min(rest.len()));
@@ -329,8 +292,8 @@ impl Script {
         }
     }
 
-    /// Whether everything was done that was to be done, so that the connection may end now: every request is answered
-    /// whole, and the peer has closed if it is to be the first. A connection that is held may end at any time.
+    /// Returns whether the dialogue is complete, so that the connection may end: every request is answered whole, and with
+    /// [`CloseBy::Peer`] the peer has closed. A held connection may end at any time.
     #[must_use]
     pub fn is_complete(&self, progress: &Progress) -> bool {
         let response = &progress.response;
@@ -346,7 +309,7 @@ impl Script {
         if number + 1 == self.requests { &self.last_head } else { &self.head }
     }
 
-    /// Bytes of a request.
+    /// Returns the bytes of a request.
     #[inline]
     fn len(&self, number: u32) -> u64 {
         self.head(number).len() as u64 + self.payload.len()
@@ -363,12 +326,13 @@ impl Script {
         }
     }
 
-    /// Nobody is asked, so nobody answers.
+    /// Returns whether the script sends no request, so that no text is an answer.
     #[inline]
     fn is_silent(&self) -> bool {
         matches!(self.workload, Workload::Connect | Workload::Hold)
     }
 
+    /// Returns whether the answers are empty.
     #[inline]
     fn hears_nothing(&self) -> bool {
         self.workload == Workload::Request && self.expect == Some(0)
@@ -380,7 +344,7 @@ impl Script {
         progress.done < self.requests && response.is_open() && !response.has_failed()
     }
 
-    /// Whether text may come: a byte of the current request is acknowledged, or it has none.
+    /// Returns whether text may be an answer: a byte of the current request is acknowledged, or the request is empty.
     #[inline]
     fn is_due(&self, progress: &Progress) -> bool {
         if !self.is_under_way(progress) || self.hears_nothing() {
@@ -396,7 +360,7 @@ impl Script {
         heard.started += 1;
         progress.unacked += self.len(progress.done);
         match (self.workload, self.expect) {
-            // All that is left to hear was heard.
+            // The peer has closed: no answer will come.
             _ if progress.response.has_ended() => {}
             (Workload::Request, Some(bytes)) => progress.response = Response::of_bytes(bytes),
             _ => progress.response = Response::HTTP,
@@ -420,7 +384,7 @@ impl Script {
     }
 }
 
-/// The connection is of no more use.
+/// Ends the dialogue because of the peer's text.
 #[cold]
 fn fail(progress: &mut Progress, heard: &mut Heard, bad: Bad) {
     progress.response = Response::FAILED;

@@ -1,14 +1,13 @@
-//! Reads one response after the other: HTTP/1.0 and HTTP/1.1 (RFC 9112), or so many bytes of anything. Knows the
-//! place within a response, 20 bytes in all; never a buffer, a request or a connection.
+//! Reads one response after the other, with a state of 20 bytes: HTTP/1.0 and HTTP/1.1 (RFC 9112), or a number of any bytes.
 //!
-//! A response may come split anywhere, so the place within it is kept between two bytes, as one small number. The
-//! words that matter are matched against [`WORDS`]: there the place is the offset of the byte that must come next.
-//! Every other place has a number above them. Runs of bytes that need no decision are skipped at once.
+//! A response may be split anywhere, so the state between two bytes has a small number, the place. For the words that matter, the place
+//! is the offset in [`WORDS`] of the byte that must come next. Every other place has a number above these offsets. Runs of bytes that
+//! need no decision are skipped at once.
 
-use super::Bad;
-use crate::service::characters::{is_token, is_value};
+use super::bad::Bad;
+use crate::service::characters::{count_values, is_token, is_value};
 
-/// What is expected, each word with the byte that ends it; an option may also end with its line.
+/// The words that matter, each with the byte that ends it. An option may also end with its line.
 const WORDS: &[u8] = b"HTTP/1.connection:content-length:transfer-encoding:close,keep-alive,chunked,";
 const HTTP: u8 = 0;
 const CONNECTION: u8 = 7;
@@ -19,22 +18,22 @@ const KEEP_ALIVE: u8 = 57;
 const CHUNKED: u8 = 68;
 const END: u8 = 76;
 
-/// The minor version.
+/// Before the minor version.
 const MINOR: u8 = END;
 const VERSION_END: u8 = END + 1;
-/// First digit of the status; the second has the place between.
+/// Before the first digit of the status, and before the third.
 const STATUS: u8 = END + 2;
 const STATUS_THIRD: u8 = END + 4;
 const STATUS_END: u8 = END + 5;
-/// First byte of a header line.
+/// Before the first byte of a header line.
 const HEADER: u8 = END + 6;
 const OTHER_NAME: u8 = END + 7;
-/// A value that means nothing here, or the reason phrase.
+/// Within an unknown value, or the reason phrase.
 const VALUE: u8 = END + 8;
 const LINE_CR: u8 = END + 9;
-/// Before an option of `Connection`: white space and commas.
+/// Before an option of `Connection`, among white space and commas.
 const OPTION: u8 = END + 10;
-/// Within an option of `Connection` that means nothing here, up to the next comma.
+/// Within an unknown option of `Connection`, up to the next comma.
 const OTHER_OPTION: u8 = END + 11;
 /// Before the digits of `Content-Length`.
 const LENGTH: u8 = END + 12;
@@ -43,31 +42,30 @@ const LENGTH_END: u8 = END + 14;
 /// Before the value of `Transfer-Encoding`.
 const CODING: u8 = END + 15;
 const CODING_END: u8 = END + 16;
-/// After CR of the empty line that ends the header section.
+/// Behind the CR of the empty line that ends the header section.
 const HEAD_CR: u8 = END + 17;
-/// First digit of a chunk's size (RFC 9112 section 7.1).
+/// Before the first digit of a chunk's size (RFC 9112 section 7.1).
 const SIZE: u8 = END + 18;
 const SIZE_DIGITS: u8 = END + 19;
 const SIZE_END: u8 = END + 20;
 const EXTENSION: u8 = END + 21;
 const SIZE_CR: u8 = END + 22;
-/// After the last byte of a chunk.
+/// Behind the last byte of a chunk.
 const DATA_END: u8 = END + 23;
 const DATA_CR: u8 = END + 24;
-/// First byte of a trailer line.
+/// Before the first byte of a trailer line.
 const TRAILER: u8 = END + 25;
 const TRAILER_NAME: u8 = END + 26;
 const TRAILER_VALUE: u8 = END + 27;
 const TRAILER_CR: u8 = END + 28;
-/// After CR of the empty line that ends the trailer section.
+/// Behind the CR of the empty line that ends the trailer section.
 const TRAILERS_CR: u8 = END + 29;
-/// Within a chunk: `left` bytes of it.
+/// Within a chunk, of which `left` bytes are to come.
 const DATA: u8 = END + 30;
-/// Within a body of known length: `left` bytes of it.
+/// Within a body of known length, of which `left` bytes are to come.
 const BODY: u8 = END + 31;
 /// Within a body that ends with the connection.
 const UNTIL_CLOSE: u8 = END + 32;
-/// Not within a response: see the constants of [`Response`].
 const NOT_OPEN: u8 = END + 33;
 const ENDED: u8 = END + 34;
 const FAILED: u8 = END + 35;
@@ -81,13 +79,13 @@ const IS_INTERIM: u8 = 1 << 5;
 const IS_EMPTY: u8 = 1 << 6;
 const IS_ERROR: u8 = 1 << 7;
 
-/// The place within a response, between two of its bytes.
+/// The state between two bytes of a response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(Rust, packed(4))]
 pub(super) struct Response {
-    /// The status or the content length while the header section is read, later what is left of a body or chunk.
+    /// In the header section the status or the content length, later the bytes of a body or chunk that are to come.
     left: u64,
-    /// The number that is being read in the header section, later the length of the body as far as it is known.
+    /// In the header section the number that is being read, later the length of the body as far as it is known.
     body: u64,
     /// Bytes of the header section, or since the end of a chunk.
     count: u16,
@@ -95,32 +93,31 @@ pub(super) struct Response {
     flags: u8,
 }
 
-/// What a whole response was.
+/// The kind of a whole response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Answer {
-    /// Its status was neither 2xx nor 3xx.
+    /// Whether the status is neither 2xx nor 3xx.
     pub(super) is_error: bool,
-    /// It is the last one of its connection.
+    /// Whether the peer closes after the response.
     pub(super) is_last: bool,
 }
 
 type Read = Result<Option<Answer>, Bad>;
 
 impl Response {
-    /// Before the first byte of an HTTP response.
+    /// The state before an HTTP response.
     pub(super) const HTTP: Self = Self { left: 0, body: 0, count: 0, place: HTTP, flags: 0 };
-    /// The connection is not established.
+    /// The state of a connection that is not established.
     pub(super) const NOT_OPEN: Self = Self { place: NOT_OPEN, ..Self::HTTP };
-    /// The peer has said all.
+    /// The state after the peer's FIN.
     pub(super) const ENDED: Self = Self { place: ENDED, ..Self::HTTP };
-    /// Something was wrong: nothing is read any more.
+    /// The state after a failure: further text is ignored.
     pub(super) const FAILED: Self = Self { place: FAILED, ..Self::HTTP };
 
-    /// Longest header section of a response, those of interim responses before it included: one byte less than 64
-    /// KiB. It bounds chunk sizes with their extensions, and trailer sections, too.
+    /// The longest header section, with those of interim responses: one byte less than 64 KiB. It bounds chunk sizes and trailers, too.
     pub(super) const HEAD_MAX: u16 = u16::MAX;
 
-    /// Before the first of `bytes` bytes of anything; not zero.
+    /// Returns the state before a response of `bytes` bytes, which is not zero.
     pub(super) const fn of_bytes(bytes: u64) -> Self {
         Self { left: bytes, body: bytes, place: BODY, ..Self::HTTP }
     }
@@ -137,13 +134,12 @@ impl Response {
         self.place == FAILED
     }
 
-    /// Whether a byte of the response was read.
+    /// Returns whether a byte of the response was read.
     pub(super) const fn has_begun(&self) -> bool {
         self.count > 0 || self.left != self.body
     }
 
-    /// Reads up to the end of the response: how many bytes, and what it was. Without an answer all was read.
-    /// `expect` is the length of the body if it must have one.
+    /// Reads up to the end of the response, or all bytes. Returns how many. `expect` is the required length of the body.
     #[inline]
     pub(super) fn read(&mut self, text: &[u8], expect: Option<u64>) -> Result<(usize, Option<Answer>), Bad> {
         let mut read = 0;
@@ -167,7 +163,7 @@ impl Response {
         Ok((read, None))
     }
 
-    /// The peer has closed: the answer that this makes whole.
+    /// Returns the kind of the response that ends with the peer's FIN.
     pub(super) fn end(&self, expect: Option<u64>) -> Result<Answer, Bad> {
         match self.place {
             UNTIL_CLOSE => self.check(self.body, expect).map(|()| self.answer()),
@@ -176,7 +172,7 @@ impl Response {
         }
     }
 
-    /// Takes what belongs to the body of `bytes` bytes: how many.
+    /// Reads those of `bytes` bytes that belong to the body, and returns how many.
     #[inline]
     fn body(&mut self, bytes: u64, expect: Option<u64>) -> Result<(u64, Option<Answer>), Bad> {
         if self.place == UNTIL_CLOSE {
@@ -197,13 +193,13 @@ impl Response {
         Ok((taken, None))
     }
 
-    /// Reads bytes that need no decision, as far as the bound allows: how many. This is most of a header section.
+    /// Reads bytes that need no decision, as far as the bound allows, and returns how many. These are most of a header section.
     #[inline]
     fn skip(&mut self, text: &[u8]) -> usize {
         let text = &text[..text.len().min(usize::from(Self::HEAD_MAX - self.count))];
         let skipped = match self.place {
             CONNECTION..END => {
-                // The word goes on as expected; its end is left to `step`.
+                // The next bytes of the word. `step` reads its end.
                 let word = &WORDS[usize::from(self.place)..];
                 let same = |(byte, word): &(&u8, &u8)| {
                     byte.to_ascii_lowercase() == **word && !matches!(word, b':' | b',')
@@ -213,14 +209,14 @@ impl Response {
                 same
             }
             OTHER_NAME | TRAILER_NAME => text.iter().take_while(|&&byte| is_token(byte)).count(),
-            VALUE | TRAILER_VALUE | EXTENSION => values(text),
+            VALUE | TRAILER_VALUE | EXTENSION => count_values(text),
             _ => 0,
         };
         self.count += skipped as u16;
         skipped
     }
 
-    /// Reads one byte outside a body: the answer if the response ends with it.
+    /// Reads one byte outside a body. Returns the response's kind if it ends with this byte.
     #[inline]
     fn step(&mut self, byte: u8, expect: Option<u64>) -> Read {
         if matches!(self.place, NOT_OPEN..=FAILED) {
@@ -237,7 +233,7 @@ impl Response {
         Ok(None)
     }
 
-    /// A byte of the status line up to the status (RFC 9112 section 4).
+    /// Reads a byte of the status line up to the status (RFC 9112 section 4).
     #[inline]
     fn status_line_byte(&mut self, byte: u8) -> Result<(), Bad> {
         self.place = match (self.place, byte) {
@@ -252,7 +248,7 @@ impl Response {
                 self.flags |= IS_OLD;
                 VERSION_END
             }
-            // A higher minor version is read as the highest known one (RFC 9110 section 2.5).
+            // A higher minor version counts as the highest known one (RFC 9110 section 2.5).
             (MINOR, b'1'..=b'9') => VERSION_END,
             (VERSION_END, b' ') => STATUS,
             (STATUS..=STATUS_THIRD, b'0'..=b'9') => {
@@ -267,10 +263,10 @@ impl Response {
         Ok(())
     }
 
-    /// Remembers what the status means.
+    /// Sets the flag of the status.
     fn status(&mut self) -> Result<(), Bad> {
         self.flags |= match self.left {
-            // Nobody asked for another protocol.
+            // No request asks for another protocol.
             101 => return Err(Bad::NotHttp),
             100..=199 => IS_INTERIM,
             204 | 304 => IS_EMPTY,
@@ -281,8 +277,7 @@ impl Response {
         Ok(())
     }
 
-    /// A byte of the header section, RFC 9112 section 5. A bare LF ends a line too (section 2.2); folded lines are
-    /// refused.
+    /// Reads a byte of the header section, RFC 9112 section 5. A bare LF ends a line too (section 2.2). Folded lines are malformed.
     #[inline]
     fn header_byte(&mut self, byte: u8) -> Result<(), Bad> {
         self.place = match (self.place, byte) {
@@ -306,10 +301,10 @@ impl Response {
         Ok(())
     }
 
-    /// The place after a byte of a field name, or after the colon.
+    /// Returns the place behind a byte of a field name, or behind the colon.
     #[inline]
     fn after_name_byte(&self, byte: u8) -> Result<u8, Bad> {
-        // Both names begin so far alike.
+        // Here `connection` and `content-length` part.
         const CON: u8 = CONNECTION + 3;
         let place = self.place;
         let is_next = place < CLOSE && byte.to_ascii_lowercase() == WORDS[usize::from(place)];
@@ -326,7 +321,7 @@ impl Response {
         })
     }
 
-    /// The place after a byte of the list in `Connection` (RFC 9110 section 7.6.1).
+    /// Returns the place behind a byte of the list in `Connection` (RFC 9110 section 7.6.1).
     #[inline]
     fn after_option_byte(&mut self, byte: u8) -> Result<u8, Bad> {
         let place = self.place;
@@ -350,7 +345,7 @@ impl Response {
         })
     }
 
-    /// The place after a byte of `Content-Length`, which may be a list of the same number (RFC 9110 section 8.6).
+    /// Returns the place behind a byte of `Content-Length`, which may be a list of equal numbers (RFC 9110 section 8.6).
     #[inline]
     fn after_length_byte(&mut self, byte: u8) -> Result<u8, Bad> {
         Ok(match (self.place, byte) {
@@ -383,8 +378,7 @@ impl Response {
         })
     }
 
-    /// The place after a byte of `Transfer-Encoding`. We asked for none, so `chunked` is the only one that may come
-    /// (RFC 9112 section 7).
+    /// Returns the place behind a byte of `Transfer-Encoding`. The request names none, so only `chunked` is allowed (RFC 9112 section 7).
     #[inline]
     fn after_coding_byte(&mut self, byte: u8) -> Result<u8, Bad> {
         Ok(match (self.place, byte) {
@@ -407,34 +401,33 @@ impl Response {
         })
     }
 
-    /// The header section has ended: how the body is delimited (RFC 9112 section 6.3).
+    /// Decides at the end of the header section how the body is delimited (RFC 9112 section 6.3).
     fn body_follows(&mut self, expect: Option<u64>) -> Read {
         if self.has(IS_INTERIM) {
             *self = Self { count: self.count, ..Self::HTTP };
             return Ok(None);
         }
         self.body = 0;
-        if self.has(IS_EMPTY) {
-            return self.whole(expect);
-        }
-        if self.has(IS_CHUNKED) {
-            self.left = 0;
-            self.place = SIZE;
-        } else if self.has(HAS_LENGTH) {
-            self.body = self.left;
-            if self.body == 0 {
-                return self.whole(expect);
+        match (self.has(IS_EMPTY), self.has(IS_CHUNKED), self.has(HAS_LENGTH)) {
+            (true, ..) => {}
+            (_, true, _) => {
+                self.left = 0;
+                self.place = SIZE;
+                return Ok(None);
             }
-            self.check(self.body, expect)?;
-            self.place = BODY;
-        } else {
-            self.flags |= WANTS_CLOSE;
-            self.place = UNTIL_CLOSE;
+            (_, _, true) => self.body = self.left,
+            _ => {
+                self.flags |= WANTS_CLOSE;
+                self.place = UNTIL_CLOSE;
+                return Ok(None);
+            }
         }
-        Ok(None)
+        self.check(self.body, expect)?;
+        self.place = BODY;
+        Ok((self.body == 0).then(|| self.answer()))
     }
 
-    /// A byte of a chunk's size and extensions, or after its data (RFC 9112 section 7.1).
+    /// Reads a byte of a chunk's size and extensions, or behind its data (RFC 9112 section 7.1).
     #[inline]
     fn chunk_byte(&mut self, byte: u8, expect: Option<u64>) -> Result<(), Bad> {
         self.place = match (self.place, byte) {
@@ -463,7 +456,7 @@ impl Response {
         Ok(())
     }
 
-    /// A byte of the trailer section (RFC 9112 section 7.1.2). Nothing in it matters.
+    /// Reads a byte of the trailer section (RFC 9112 section 7.1.2), and ignores the fields.
     #[inline]
     fn trailer_byte(&mut self, byte: u8) -> Read {
         self.place = match (self.place, byte) {
@@ -483,17 +476,13 @@ impl Response {
         self.flags & flag != 0
     }
 
-    fn whole(&self, expect: Option<u64>) -> Read {
-        self.check(self.body, expect).map(|()| Some(self.answer()))
-    }
-
     const fn answer(&self) -> Answer {
         // RFC 9112 section 9.3.
         let is_last = self.has(WANTS_CLOSE) || (self.has(IS_OLD) && !self.has(WANTS_KEEP));
         Answer { is_error: self.has(IS_ERROR), is_last }
     }
 
-    /// Is a whole body of `bytes` bytes as expected? That of an error may be of any length.
+    /// Checks the length of a whole body. An error's body may have any length.
     fn check(&self, bytes: u64, expect: Option<u64>) -> Result<(), Bad> {
         match expect {
             Some(expect) if !self.has(IS_ERROR) && bytes != expect => Err(Bad::WrongLength),
@@ -501,20 +490,11 @@ impl Response {
         }
     }
 
-    /// Is the body not too long already?
+    /// Checks that the body so far is not too long.
     fn check_so_far(&self, expect: Option<u64>) -> Result<(), Bad> {
         match expect {
             Some(expect) if self.body > expect => self.check(self.body, Some(expect)),
             _ => Ok(()),
         }
     }
-}
-
-/// Bytes at the start of `text` that may be in a field value.
-#[inline]
-fn values(text: &[u8]) -> usize {
-    // Without a way out of the inner loop it becomes a few vector instructions.
-    let all = |block: &&[u8; 16]| block.iter().fold(true, |all, &byte| all & is_value(byte));
-    let blocks = text.as_chunks::<16>().0.iter().take_while(all).count() * 16;
-    blocks + text[blocks..].iter().take_while(|&&byte| is_value(byte)).count()
 }

@@ -215,7 +215,6 @@ fn ack(text_len: u16) -> Segment {
         window: WireWindow(501),
         text_len,
         options: Options { timestamps: Some(Timestamps { value: 5, echo: 6 }), ..Options::NONE },
-        ..Segment::default()
     }
 }
 

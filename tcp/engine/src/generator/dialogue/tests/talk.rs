@@ -1,20 +1,21 @@
-//! Scripts with the services of this crate. Knows both ends of a stream; never segments.
+//! Scripts against the services of this crate.
 
 use super::*;
+use crate::service::random::Random;
 use crate::service::{Echo, Http, Memo, Service, Taken};
 
-/// A script and a service in memory, each taking and acknowledging what the other says in random pieces.
+/// A script and a service in memory. Each takes and acknowledges the other's text in random pieces.
 struct Talk<'a, S> {
     script: &'a Script,
     progress: Progress,
     service: &'a S,
     memo: Memo,
     outcome: Outcome,
-    random: u64,
+    random: Random,
     /// The client's stream from its first unacknowledged byte, and how many of these bytes the service has taken.
     said: Vec<u8>,
     taken: usize,
-    /// An echo's bytes, and what of the service's stream has been heard.
+    /// The bytes that the service sends back and the client has not heard yet.
     echo: Vec<u8>,
 }
 
@@ -24,20 +25,11 @@ impl<'a, S: Service> Talk<'a, S> {
             (Progress::default(), Memo::default(), Outcome::default());
         service.on_open(&mut memo);
         outcome.add(script.opened(&mut progress));
-        let random = seed.wrapping_mul(2).wrapping_add(1);
-        let (said, echo) = (Vec::new(), Vec::new());
+        let (random, said, echo) = (Random::new(seed), Vec::new(), Vec::new());
         Self { script, progress, service, memo, outcome, random, said, taken: 0, echo }
     }
 
-    fn below(&mut self, bound: usize) -> usize {
-        // xorshift64 (Marsaglia 2003).
-        self.random ^= self.random << 13;
-        self.random ^= self.random >> 7;
-        self.random ^= self.random << 17;
-        (self.random % bound.max(1) as u64) as usize
-    }
-
-    /// The client says a piece, some of it again, and the service takes some.
+    /// The client sends a piece, retransmits some of it, and the service takes some.
     fn ask(&mut self) -> bool {
         let Pending { bytes, then } = self.script.pending(&self.progress, false);
         if then == Then::Reset {
@@ -45,18 +37,18 @@ impl<'a, S: Service> Talk<'a, S> {
         }
         let ready = bytes as usize;
         assert!(self.said.len() <= ready, "bytes said are no longer pending");
-        let fresh = (ready - self.said.len()).min(1 + self.below(900));
+        let fresh = (ready - self.said.len()).min(1 + self.random.below(900));
         let mut piece = vec![0xEE; fresh];
         self.script.write(&self.progress, self.said.len() as u64, &mut piece);
         self.said.append(&mut piece);
         if self.said.is_empty() {
             return false;
         }
-        let from = self.below(self.said.len());
-        let mut again = vec![0xEE; 1 + self.below(self.said.len() - from)];
+        let from = self.random.below(self.said.len());
+        let mut again = vec![0xEE; 1 + self.random.below(self.said.len() - from)];
         self.script.write(&self.progress, from as u64, &mut again);
         assert!(again == self.said[from..][..again.len()], "a retransmission differs at {from}");
-        let end = self.said.len() - self.below(self.said.len() - self.taken);
+        let end = self.said.len() - self.random.below(self.said.len() - self.taken);
         if end > self.taken {
             let offered = &self.said[self.taken..end];
             match self.service.on_data(&mut self.memo, offered) {
@@ -70,7 +62,7 @@ impl<'a, S: Service> Talk<'a, S> {
         true
     }
 
-    /// What was taken is acknowledged, then comes a piece of the answer.
+    /// The service acknowledges the taken bytes, then sends a piece of the answer.
     fn answer(&mut self) -> bool {
         let taken = std::mem::take(&mut self.taken);
         if taken > 0 {
@@ -78,7 +70,7 @@ impl<'a, S: Service> Talk<'a, S> {
             self.said.drain(..taken);
         }
         let bytes = self.service.pending(&self.memo).bytes as usize;
-        let len = (bytes + self.echo.len()).min(1 + self.below(1500));
+        let len = (bytes + self.echo.len()).min(1 + self.random.below(1500));
         let mut piece: Vec<u8> = self.echo.drain(..len.min(self.echo.len())).collect();
         if piece.is_empty() {
             piece.resize(len, 0xEE);

@@ -1,4 +1,4 @@
-//! Dialogues whole, split, cut short and damaged; with the services of this crate in [`talk`].
+//! Dialogues: whole, split, cut short and damaged. [`talk`] has them with the services of this crate.
 
 mod talk;
 
@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// All that came of a connection.
+/// The outcome of a connection's events.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Outcome {
     first_byte: u32,
@@ -31,7 +31,7 @@ fn get(requests: u32, expect: Option<u64>) -> Script {
     Script::http("a", "/", None, expect, requests, CloseBy::Fin)
 }
 
-/// The first request is acknowledged, the pieces come, then perhaps FIN.
+/// Acknowledges the first request, then passes the pieces and perhaps FIN. Returns the outcome.
 fn hear<'a>(script: &Script, pieces: impl IntoIterator<Item = &'a [u8]>, fin: bool) -> Outcome {
     let (mut progress, mut outcome) = (Progress::default(), Outcome::default());
     outcome.add(script.opened(&mut progress));
@@ -52,7 +52,7 @@ fn hear<'a>(script: &Script, pieces: impl IntoIterator<Item = &'a [u8]>, fin: bo
     outcome
 }
 
-/// The same whole, in every split into two, and byte by byte.
+/// Returns the outcome of the whole text. Checks that every split into two and the single bytes have that outcome too.
 fn hear_split(script: &Script, text: &[u8], fin: bool) -> Outcome {
     let whole = hear(script, [text], fin);
     let name = String::from_utf8_lossy(&text[..text.len().min(300)]);
@@ -70,7 +70,7 @@ const NGINX: &str = "HTTP/1.1 200 OK\r\nServer: nginx/1.24.0 (Ubuntu)\r\nDate: T
 const NGINX_CHUNKED: &str = "HTTP/1.1 200 OK\r\nServer: nginx\r\nContent-Type: text/html\r\n\
     Transfer-Encoding: chunked\r\nConnection: keep-alive\r\n\r\n5\r\nhello\r\nc\r\n, and again.\r\n0\r\n\r\n";
 
-/// Whole responses of a connection that goes on: text, bytes of the body, is it an error?
+/// Whole responses of a connection that stays open: text, bytes of the body, and whether it is an error.
 const GOOD: &[(&str, u64, bool)] = &[
     (NGINX, 5, false),
     (NGINX_CHUNKED, 17, false),
@@ -190,136 +190,59 @@ fn what_follows_the_last_response_is_no_news_once_a_request_is_left_unanswered()
 fn bad_responses() {
     let header = |line: &str| format!("HTTP/1.1 200 OK\r\n{line}\r\n\r\n");
     let chunked = |text: &str| format!("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{text}");
-    let mut table: Vec<(String, Bad)> = Vec::new();
-    for text in [
-        "\r\n",
-        "\n",
-        "\0",
-        "SSH-2.0-x\r\n",
-        "http/1.1 200 OK",
-        "HTTP/2 200",
-        "HTTP/2.0 200",
-        "HTTP/1.x",
-        "HTTP/1.10 200",
-        "HTTP/1.1\r\n",
-        "HTTP/1.1  200",
-        "HTTP/1.1 20 ",
-        "HTTP/1.1 +20",
-        "HTTP/1.1 2x0",
-        "HTTP/1.1 101 Switching",
-        "HTTPS",
-        "ICY 200 OK",
-        " HTTP/1.1",
-    ] {
-        table.push((text.into(), Bad::NotHttp));
-    }
-    for text in [
-        "HTTP/1.1 2000 OK\r\n",
-        "HTTP/1.1 200OK\r\n",
-        "HTTP/1.1 200 \0",
-        "HTTP/1.1 200 a\rb",
-        "HTTP/1.1 200\rx",
-    ] {
-        table.push((text.into(), Bad::Header));
-    }
-    for line in [
-        " folded: x",
-        "X: y\r\n folded",
-        "\tX: y",
-        "no colon",
-        "nocolon",
-        ": empty",
-        "X : y",
-        "Content-Length : 5",
-        "X\r\n",
-        "X: a\rb",
-        "X: \u{0}",
-        "X: \u{7f}",
-        "Connection: \u{1}",
-        "Connection",
-        "Content-Length",
-        "\u{e9}: x",
-        "(: y",
-        "X: y\r\n\rX: y",
-    ] {
-        table.push((header(line), Bad::Header));
-    }
-    for value in [
-        "",
-        " ",
-        "x",
-        "-1",
-        "+1",
-        "1x",
-        "0x1",
-        "1 2",
-        "1,",
-        "1,,1",
-        ",1",
-        "1, 2",
-        "1;",
-        "5\r\nContent-Length: 6",
-        "18446744073709551616",
-        "99999999999999999999999999",
-        "1\u{b}",
-    ] {
-        table.push((header(&format!("Content-Length: {value}")), Bad::Length));
-    }
-    for value in [
-        "",
-        "gzip",
-        "identity",
-        "chunke",
-        "chunkedd",
-        "chunked, chunked",
-        "gzip, chunked",
-        "chunked x",
-        ",chunked",
-        "chunked\r\nTransfer-Encoding: chunked",
-        "chunked;q=1",
-    ] {
-        table.push((header(&format!("Transfer-Encoding: {value}")), Bad::Coding));
-    }
-    for text in [
-        "\r\n",
-        "\n",
-        " 1\r\n",
-        "g",
-        "-1",
-        "0x1",
-        ";x\r\n",
-        "1 x",
-        "1\rx",
-        "1;\0",
-        "1;\r\r",
-        "1\r\nab",
-        "1\r\na\rb",
-        "1\r\na1\r\n",
-        "10000000000000000",
-        "ffffffffffffffff0",
-        "00000000000000001g",
-        "1\r\na\r\n\r\n",
-        "1\r\na\r\nffffffffffffffff\r\n",
-    ] {
-        table.push((chunked(text), Bad::Chunk));
-    }
-    for text in [
-        "0\r\n X: y\r\n",
-        "0\r\nX\r\n",
-        "0\r\nX y: z\r\n",
-        "0\r\n:\r\n",
-        "0\r\nX: \0",
-        "0\r\n\rX",
-        "0\r\nX: y\rz",
-    ] {
-        table.push((chunked(text), Bad::Header));
-    }
-    for (text, bad) in table {
-        let want = Outcome { first_byte: 1, started: 1, bad: Some(bad), ..Outcome::default() };
-        assert_eq!(hear_split(&get(1, None), text.as_bytes(), false), want, "{text:?}");
-        assert_eq!(hear_split(&get(2, None), text.as_bytes(), true), want, "{text:?}");
-        let after = format!("HTTP/1.1 100 Continue\r\n\r\n{text}");
-        assert_eq!(hear(&get(1, None), [after.as_bytes()], false), want, "{after:?}");
+    let length = |value: &str| header(&format!("Content-Length: {value}"));
+    let coding = |value: &str| header(&format!("Transfer-Encoding: {value}"));
+    // Each kind of text, in which `|` parts the texts.
+    type Kind<'a> = &'a dyn Fn(&str) -> String;
+    let table: [(Bad, Kind<'_>, &str); 7] = [
+        (
+            Bad::NotHttp,
+            &str::to_owned,
+            "\r\n|\n|\0|SSH-2.0-x\r\n|http/1.1 200 OK|HTTP/2 200|HTTP/2.0 200|HTTP/1.x|HTTP/1.10 200|HTTP/1.1\r\n|HTTP/1.1  200|\
+             HTTP/1.1 20 |HTTP/1.1 +20|HTTP/1.1 2x0|HTTP/1.1 101 Switching|HTTPS|ICY 200 OK| HTTP/1.1",
+        ),
+        (
+            Bad::Header,
+            &str::to_owned,
+            "HTTP/1.1 2000 OK\r\n|HTTP/1.1 200OK\r\n|HTTP/1.1 200 \0|HTTP/1.1 200 a\rb|HTTP/1.1 200\rx",
+        ),
+        (
+            Bad::Header,
+            &header,
+            " folded: x|X: y\r\n folded|\tX: y|no colon|nocolon|: empty|X : y|Content-Length : 5|X\r\n|X: a\rb|X: \0|X: \u{7f}|\
+             Connection: \u{1}|Connection|Content-Length|\u{e9}: x|(: y|X: y\r\n\rX: y",
+        ),
+        (
+            Bad::Length,
+            &length,
+            "| |x|-1|+1|1x|0x1|1 2|1,|1,,1|,1|1, 2|1;|5\r\nContent-Length: 6|18446744073709551616|99999999999999999999999999|1\u{b}",
+        ),
+        (
+            Bad::Coding,
+            &coding,
+            "|gzip|identity|chunke|chunkedd|chunked, chunked|gzip, chunked|chunked x|,chunked|\
+             chunked\r\nTransfer-Encoding: chunked|chunked;q=1",
+        ),
+        (
+            Bad::Chunk,
+            &chunked,
+            "\r\n|\n| 1\r\n|g|-1|0x1|;x\r\n|1 x|1\rx|1;\0|1;\r\r|1\r\nab|1\r\na\rb|1\r\na1\r\n|10000000000000000|ffffffffffffffff0|\
+             00000000000000001g|1\r\na\r\n\r\n|1\r\na\r\nffffffffffffffff\r\n",
+        ),
+        (
+            Bad::Header,
+            &chunked,
+            "0\r\n X: y\r\n|0\r\nX\r\n|0\r\nX y: z\r\n|0\r\n:\r\n|0\r\nX: \0|0\r\n\rX|0\r\nX: y\rz",
+        ),
+    ];
+    for (bad, kind, texts) in table {
+        for text in texts.split('|').map(kind) {
+            let want = Outcome { first_byte: 1, started: 1, bad: Some(bad), ..Outcome::default() };
+            assert_eq!(hear_split(&get(1, None), text.as_bytes(), false), want, "{text:?}");
+            assert_eq!(hear_split(&get(2, None), text.as_bytes(), true), want, "{text:?}");
+            let after = format!("HTTP/1.1 100 Continue\r\n\r\n{text}");
+            assert_eq!(hear(&get(1, None), [after.as_bytes()], false), want, "{after:?}");
+        }
     }
 }
 
@@ -344,7 +267,7 @@ fn what_surrounds_bodies_is_bounded() {
     ] {
         let text = |len: usize| {
             let room = len - bounded.len() - after.len();
-            // What the filling does not fill is a longer reason phrase, or the start of the first line's name.
+            // The remainder makes the reason phrase or the first line's name longer.
             let pad = "a".repeat(room % fill.len());
             let start = match bounded.split_once("Continue") {
                 Some((start, end)) => format!("{start}Continue{pad}{end}"),
@@ -352,18 +275,13 @@ fn what_surrounds_bodies_is_bounded() {
             };
             format!("{before}{start}{}{after}{bodies}", fill.repeat(room / fill.len()))
         };
-        for (len, bad) in [(max, None), (max + 1, Some(Bad::HeadTooLong)), (max + 9, Some(Bad::HeadTooLong))]
-        {
-            let text = text(len);
-            let want =
-                Outcome { first_byte: 1, started: 1, done: bad.is_none().into(), bad, ..Outcome::default() };
+        for len in [max, max + 1, max + 9] {
+            let (text, fits) = (text(len), len == max);
+            let bad = (!fits).then_some(Bad::HeadTooLong);
+            let want = Outcome { first_byte: 1, started: 1, done: fits.into(), bad, ..Outcome::default() };
             for piece in [text.len(), 1, 7, 1000] {
-                let name = &text[..text.len().min(80)];
-                assert_eq!(
-                    hear(&get(1, None), text.as_bytes().chunks(piece), false),
-                    want,
-                    "{len} {piece} {name:?}"
-                );
+                let got = hear(&get(1, None), text.as_bytes().chunks(piece), false);
+                assert_eq!(got, want, "{len} {piece} {:?}", &text[..text.len().min(80)]);
             }
         }
     }
@@ -372,13 +290,13 @@ fn what_surrounds_bodies_is_bounded() {
 #[test]
 fn long_bodies_need_no_memory() {
     let script = get(1, None);
-    for (text, end) in [
-        (format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", u64::MAX), Bad::Short),
-        ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nFFFFffffFFFFffff\r\n".into(), Bad::Short),
-    ] {
-        let block = [b'x'; 4096];
+    let (block, bad) = ([b'x'; 4096], Some(Bad::Short));
+    for line in
+        ["Content-Length: 18446744073709551615\r\n", "Transfer-Encoding: chunked\r\n\r\nFFFFffffFFFFffff"]
+    {
+        let text = format!("HTTP/1.1 200 OK\r\n{line}\r\n");
         let outcome = hear(&script, std::iter::once(text.as_bytes()).chain([&block[..]; 100]), true);
-        assert_eq!(outcome, Outcome { first_byte: 1, started: 1, bad: Some(end), ..Outcome::default() });
+        assert_eq!(outcome, Outcome { first_byte: 1, started: 1, bad, ..Outcome::default() });
     }
 }
 
@@ -403,7 +321,7 @@ fn so_many_bytes_of_anything() {
         (script(three(), 0, 1), "e", false, of(0, 1, 1, Some(Bad::Oversized))),
         (script(three(), 0, 2), "", false, of(0, 2, 1, None)),
         (script(three(), 0, 2), "", true, of(0, 2, 1, None)),
-        // Nothing to say: the peer speaks on its own.
+        // Empty requests: the peer sends text on its own.
         (script(Payload::Pattern(0), 2, 3), "aabbc", false, of(1, 3, 2, None)),
         (script(Payload::Pattern(0), 2, 3), "aabbcc", true, of(1, 3, 3, None)),
         (script(Payload::Pattern(0), 2, 3), "aabbccd", true, of(1, 3, 3, Some(Bad::Oversized))),
@@ -446,36 +364,26 @@ fn written(script: &Script, progress: &Progress) -> Vec<u8> {
 fn requests_as_they_are_written() {
     let body = || Some(Payload::Bytes(Arc::from(*b"{\"a\":1}")));
     for (payload, close, first, last) in [
-        (None, CloseBy::Fin, "GET /x?y HTTP/1.1\r\nHost: a:8\r\n\r\n", None),
-        (None, CloseBy::Rst, "GET /x?y HTTP/1.1\r\nHost: a:8\r\n\r\n", None),
-        (
-            None,
-            CloseBy::Peer,
-            "GET /x?y HTTP/1.1\r\nHost: a:8\r\n\r\n",
-            Some("GET /x?y HTTP/1.1\r\nHost: a:8\r\nConnection: close\r\n\r\n"),
-        ),
-        (
-            body(),
-            CloseBy::Peer,
-            "POST /x?y HTTP/1.1\r\nHost: a:8\r\nContent-Length: 7\r\n\r\n{\"a\":1}",
-            Some(
-                "POST /x?y HTTP/1.1\r\nHost: a:8\r\nContent-Length: 7\r\nConnection: close\r\n\r\n{\"a\":1}",
-            ),
-        ),
-        (
-            Some(Payload::Bytes(Arc::from([]))),
-            CloseBy::Fin,
-            "POST /x?y HTTP/1.1\r\nHost: a:8\r\nContent-Length: 0\r\n\r\n",
-            None,
-        ),
+        (None, CloseBy::Fin, "GET", "GET"),
+        (None, CloseBy::Rst, "GET", "GET"),
+        (None, CloseBy::Peer, "GET", "GET closing"),
+        (body(), CloseBy::Peer, "POST of 7", "POST of 7 closing"),
+        (Some(Payload::Bytes(Arc::from([]))), CloseBy::Fin, "POST of 0", "POST of 0"),
     ] {
+        let [first, last] = [first, last].map(|kind| match kind {
+            "GET" => "GET /x?y HTTP/1.1\r\nHost: a:8\r\n\r\n",
+            "GET closing" => "GET /x?y HTTP/1.1\r\nHost: a:8\r\nConnection: close\r\n\r\n",
+            "POST of 0" => "POST /x?y HTTP/1.1\r\nHost: a:8\r\nContent-Length: 0\r\n\r\n",
+            "POST of 7" => "POST /x?y HTTP/1.1\r\nHost: a:8\r\nContent-Length: 7\r\n\r\n{\"a\":1}",
+            _ => "POST /x?y HTTP/1.1\r\nHost: a:8\r\nContent-Length: 7\r\nConnection: close\r\n\r\n{\"a\":1}",
+        });
         for requests in 1..4 {
             let script = Script::http("a:8", "/x?y", payload.clone(), None, requests, close);
             let mut progress = Progress::default();
             let mut heard = script.opened(&mut progress);
             for number in 1..=requests {
                 assert_eq!(heard.started, 1);
-                let want = if number == requests { last.unwrap_or(first) } else { first };
+                let want = if number == requests { last } else { first };
                 assert_eq!(written(&script, &progress), want.as_bytes());
                 assert_eq!(script.acked(&mut progress, want.len() as u64), Heard::default());
                 heard = script.heard(&mut progress, NGINX.as_bytes());
@@ -502,10 +410,7 @@ fn an_answer_before_the_end_of_its_request_is_acknowledged() {
                 assert_eq!(rest, stream[stream.len() - left as usize..]);
                 let heard = script.heard(&mut progress, answer.as_bytes());
                 assert_eq!((heard.done, heard.started, heard.bad), (1, u32::from(number < 3), None));
-                assert!(
-                    written(&script, &progress).starts_with(&rest),
-                    "the rest is said before the next request"
-                );
+                assert!(written(&script, &progress).starts_with(&rest), "the rest precedes the next request");
             }
             let pending = Pending { bytes: left, then: Then::CloseAfterPeer };
             assert_eq!(script.pending(&progress, false), pending);
@@ -522,8 +427,8 @@ fn who_closes_and_when() {
     use CloseBy::{Fin, Peer, Rst};
     use Then::{Close, CloseAfterPeer, Reset, Wait};
     let bytes = |close| Script::request(Payload::Pattern(3), 0, 1, close);
-    // What follows when opened, when all is done, and then when the peer has closed; told to stop: the same. Complete
-    // or not.
+    // The action after the opening, after the last answer, and after the peer's FIN, each with whether the dialogue is complete. `stop`
+    // changes only held connections.
     for (script, opened, done, closed) in [
         (Script::connect(Fin), (Close, true), (Close, true), (Close, true)),
         (Script::connect(Rst), (Reset, true), (Reset, true), (Reset, true)),
@@ -538,11 +443,8 @@ fn who_closes_and_when() {
         let mut progress = Progress::default();
         let check = |progress: &Progress, bytes, (then, complete)| {
             let pending = Pending { bytes, then };
-            assert_eq!(
-                (script.pending(progress, false), script.is_complete(progress)),
-                (pending, complete),
-                "{script:?}"
-            );
+            let got = (script.pending(progress, false), script.is_complete(progress));
+            assert_eq!(got, (pending, complete), "{script:?}");
             let stopped = match script.workload {
                 Workload::Hold if script.close == Rst => Reset,
                 Workload::Hold => Close,
@@ -577,7 +479,7 @@ fn any_script() -> impl Strategy<Value = Script> {
     )
 }
 
-/// Responses, damaged in some places.
+/// Returns responses with up to two changed bytes.
 fn almost_http() -> impl Strategy<Value = Vec<u8>> {
     let damage = prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..3);
     (prop::collection::vec(0..GOOD.len(), 1..4), damage).prop_map(|(numbers, damage)| {

@@ -1,5 +1,4 @@
-//! Which addresses and ports a connection uses, and when they may be used again. Knows prefixes, ports, targets and
-//! TIME-WAIT; never whether a connection came about.
+//! Which addresses and ports a connection uses, and when they may be used again.
 
 use std::ops::RangeInclusive;
 use std::sync::Arc;
@@ -9,12 +8,10 @@ use super::toeplitz::Rss;
 use crate::flow::{Address, FlowKey, Prefix};
 use crate::time::Instant;
 
-/// Every combination of a source address, a source port and a target, by number. Nothing is kept for a combination: its
-/// number is taken apart.
+/// All combinations of a source address, a source port and a target. Each has a number, from which it is computed.
 ///
-/// Every target has the same number of combinations, and neighbours by number have different targets. A target has
-/// sources of its own family only; where there are targets of both, the family with more source addresses uses its
-/// first ones.
+/// All targets have equally many combinations, and consecutive numbers have different targets. A target has sources of its own family
+/// only. With targets of both families, the family with more source addresses uses only its first ones.
 #[derive(Clone, Debug)]
 pub struct Space {
     v4: Vec<Run>,
@@ -26,16 +23,16 @@ pub struct Space {
     sources: u64,
 }
 
-/// The usable addresses of a prefix, one after the other.
+/// The consecutive usable addresses of a prefix.
 #[derive(Clone, Copy, Debug)]
 struct Run {
-    /// The first one; IPv4 mapped into IPv6.
+    /// The first address; IPv4 mapped into IPv6.
     first: u128,
-    /// How many of its family come in the runs before.
+    /// How many addresses the family has in the runs before.
     before: u64,
 }
 
-/// Why there is no space, and what to give.
+/// Why there is no space.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SpaceError {
     /// The range of ports is empty, or begins with port 0.
@@ -49,10 +46,10 @@ pub enum SpaceError {
     /// Two prefixes have addresses in common.
     #[error("sources {0} and {1} overlap: leave out the one within the other")]
     Overlap(Prefix, Prefix),
-    /// There are none, or more than can be numbered.
+    /// There is no target, or there are too many.
     #[error("{0} targets cannot be used: give 1 to 65536")]
     Targets(usize),
-    /// A target is given twice: its combinations would be the same.
+    /// A target is given twice: its combinations would be equal.
     #[error("target {address:?} port {port} is given twice: leave one out")]
     Twice {
         /// The target's address.
@@ -71,15 +68,14 @@ pub enum SpaceError {
 }
 
 impl Space {
-    /// All combinations of the source prefixes, the `ports`, and the targets (address, port).
+    /// Returns all combinations of the source prefixes, the `ports`, and the targets (address, port).
     ///
-    /// Of an IPv4 prefix shorter than /31 the first and the last address are left out, the network's and the
-    /// broadcast address (RFC 1122 section 3.2.1.3, RFC 3021); of an IPv6 prefix shorter than /127 the first one, the
-    /// subnet-router anycast address (RFC 4291 section 2.6.1, RFC 6164). Of an IPv6 prefix no more than 2^32 - 1
-    /// addresses are used.
+    /// An IPv4 prefix shorter than /31 is used without its first and last address, the network's and the broadcast address (RFC 1122
+    /// section 3.2.1.3, RFC 3021). An IPv6 prefix shorter than /127 is used without its first, the subnet-router anycast address (RFC
+    /// 4291 section 2.6.1, RFC 6164), and with 2^32 - 1 addresses at most.
     ///
     /// # Errors
-    /// What makes no space; each [`SpaceError`] says what to give instead.
+    /// If there are no such combinations. Each [`SpaceError`] says what to type instead.
     pub fn new(
         sources: &[Prefix],
         ports: RangeInclusive<u16>,
@@ -114,19 +110,19 @@ impl Space {
             fewest = fewest.min(sources);
         }
         let ports = u64::from(high - low) + 1;
-        // As many as 64 bits can number.
+        // 64 bits must be able to number all combinations.
         let sources = fewest.min(u64::MAX / (ports * targets.len() as u64));
         Ok(Self { v4, v6, targets: targets.to_vec(), first_port: low, ports, sources })
     }
 
-    /// How many combinations there are, at least one.
+    /// Returns the number of combinations, at least one.
     #[must_use]
     #[allow(clippy::len_without_is_empty, reason = "it is never empty")]
     pub const fn len(&self) -> u64 {
         self.sources * self.ports * self.targets.len() as u64
     }
 
-    /// Combination `index` below [`Space::len`]: the connection's name, and the number of its target.
+    /// Returns combination `index`, which is below [`Space::len`]: the connection's name, and the number of its target.
     #[must_use]
     #[inline(always)]
     pub fn tuple(&self, index: u64) -> (FlowKey, u16) {
@@ -141,12 +137,12 @@ impl Space {
     }
 }
 
-/// The usable addresses of one family's prefixes, and how many they are.
+/// Returns the usable addresses of one family's prefixes, and their number.
 fn runs(prefixes: &[Prefix], v4: bool) -> (Vec<Run>, u64) {
     let mut before = 0;
     let mut runs = Vec::new();
     for prefix in prefixes.iter().filter(|prefix| prefix.first().is_v4() == v4) {
-        // With 2^32 - 1 of them from its second on, an IPv6 prefix never reaches the mapped IPv4 addresses.
+        // 2^32 - 1 addresses from the second on never reach the mapped IPv4 addresses.
         let free_bits = u32::from(128 - prefix.mapped_len()).min(32);
         let all = 1u64 << free_bits;
         let (skipped, count) = match (free_bits, v4) {
@@ -160,75 +156,75 @@ fn runs(prefixes: &[Prefix], v4: bool) -> (Vec<Run>, u64) {
     (runs, before)
 }
 
-/// The tuples that `rate_per_s` connections a second need over `duration`, when each is free again `time_wait` after
-/// its connection ended. The connections' own lives are not counted: add them to `time_wait` where they matter. With
+/// Returns the number of tuples that `rate_per_s` connections per second need over `duration`, if each tuple is free again `time_wait`
+/// after its connection ended. The connections' lifetimes are not included: add them to `time_wait` where they matter. With
 /// [`Share::Queues`] this is a mean: the queues' shares of the space differ by chance.
 #[must_use]
 pub fn needed(rate_per_s: u64, time_wait: Duration, duration: Duration) -> u64 {
     let opened_in = |time: Duration| (u128::from(rate_per_s) * time.as_nanos()).div_ceil(1_000_000_000);
     let waiting = opened_in(time_wait);
-    // Tuples become free by blocks: beside those that wait, there is a block's worth that waits for the last one of it.
+    // Tuples become free by blocks: besides those in TIME-WAIT, one block waits for its last tuple.
     let others = u128::from(BLOCKS) - 1;
     let laps = waiting + waiting.div_ceil(others) + 1;
     opened_in(duration).min(laps).try_into().unwrap_or(u64::MAX)
 }
 
-/// Which tuples of a space a worker has.
+/// A worker's share of the tuples of a space.
 #[derive(Clone, Debug)]
 pub enum Share {
-    /// Every `workers`-th place of the common way, from place `number` on: of all workers together each tuple once.
+    /// Every `workers`-th place of the common sequence, from place `number` on: all workers together have each tuple once.
     Split {
-        /// How many workers there are.
+        /// The number of workers.
         workers: u64,
-        /// Which of them this is, from 0 on.
+        /// This worker's number, from 0 on.
         number: u64,
     },
-    /// The tuples whose replies arrive at one of the queues. Workers that have all queues among them, and none of
-    /// them twice, have each tuple once.
+    /// The tuples whose replies arrive at one of the queues. If each queue belongs to one worker, all workers together have each tuple
+    /// once.
     Queues {
-        /// How the adapter chooses the queue.
+        /// How the NIC chooses the queue.
         rss: Arc<Rss>,
         /// The worker's queues.
         queues: Vec<u16>,
     },
 }
 
-/// A combination to open a connection with.
+/// The combination of a new connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tuple {
     /// The connection's name; the source is local.
     pub key: FlowKey,
     /// The number of its target.
     pub target: u16,
-    /// What [`Walk::ended`] wants to hear.
+    /// The argument for [`Walk::ended`].
     pub block: u16,
 }
 
-/// The most blocks of a walk; a power of two, so that a mark has bits left for the lap.
+/// The most blocks of a walk: a power of two, so that a mark has bits left for the lap.
 const BLOCKS: u16 = 4096;
-/// How many blocks are passed over in favour of one that is free.
+/// The most blocks that the walk looks at for a free one.
 const LOOK_AHEAD: usize = 16;
-/// Places whose tuples are worked out before they are due; a power of two.
+/// Places whose tuples are computed before they are due: a power of two.
 const AHEAD: usize = 8;
 
-/// The tuples of the places that come next.
+/// The tuples of the next places.
 #[derive(Clone, Debug)]
 struct Ahead {
-    /// In a ring, from `at` on.
+    /// A ring, from `at` on.
     tuples: [(FlowKey, u16); AHEAD],
     at: usize,
-    /// The index of the first of them, and of the one behind the last.
+    /// The index of the first tuple, and of the one behind the last.
     first: u64,
     behind: u64,
 }
 
 impl Ahead {
-    /// None yet: no index is so large.
+    /// Returns no tuples: no index is as large as `first`.
     fn new() -> Self {
         Self { tuples: [(FlowKey::default(), 0); AHEAD], at: 0, first: u64::MAX, behind: 0 }
     }
 
-    /// The tuple of this index; one more is worked out. After a jump all are worked out anew.
+    /// Takes the tuple of this index, and computes one more. After a jump it computes all anew.
     #[inline]
     fn take(&mut self, index: u64, stride: u64, space: &Space) -> (FlowKey, u16) {
         if self.first != index {
@@ -250,52 +246,50 @@ impl Ahead {
         }
     }
 
-    /// The last one that was worked out.
+    /// Returns the last computed tuple.
     #[inline]
     fn last(&self) -> &FlowKey {
         &self.tuples[(self.at + AHEAD - 1) % AHEAD].0
     }
 }
 
-/// A worker's way through a space, lap after lap. All workers follow one permutation, a Weyl sequence: each place is
-/// a fixed step from the one before, of about the golden section of the space and without a common divisor, so that a
-/// lap meets each tuple once and neighbours are far apart.
+/// A worker's order of the tuples of a space, lap after lap. All workers follow one permutation, a Weyl sequence: each place is a fixed
+/// step behind the previous one. The step is about the golden section of the space and has no common divisor with it, so that a lap
+/// meets each tuple once and consecutive tuples are far apart.
 ///
-/// A lap consists of up to 4096 blocks. A block remembers when a connection of it was last opened or ended, and is
-/// entered only when `time_wait` has passed since: no tuple comes back before its TIME-WAIT has ended. A connection
-/// that lives longer than a lap is not waited for: its tuple comes up while it is still in the table, and is to be
-/// passed over.
+/// A lap consists of up to 4096 blocks. A block records when one of its connections was last opened or ended. The walk enters it only
+/// when `time_wait` has passed since, so no tuple returns before its TIME-WAIT has ended. The walk does not wait for a connection that
+/// lives longer than a lap: the caller must skip a tuple that is still in the table.
 #[derive(Clone, Debug)]
 pub struct Walk {
     space: Arc<Space>,
     share: Share,
     time_wait: Duration,
-    /// The places that one call looks at.
+    /// The most places that one call looks at.
     tries: u32,
-    /// The index of place 0 of the sequence, and the distance of the indices of two places that follow each other.
+    /// The index of place 0 of the sequence, and the distance between the indices of consecutive places.
     offset: u64,
     step: u64,
-    /// The places on the way: the first, how far apart they are in the sequence, how many they are, how many make a
-    /// block.
+    /// The worker's places in the sequence: the first, their distance, their number, and how many form a block.
     first: u64,
     apart: u64,
     places: u64,
     per_block: u64,
-    /// The next place's index, and how far the index of the one after it is.
+    /// The next place's index, and the distance to the index after it.
     index: u64,
     stride: u64,
-    /// Where we are: laps begun, the block, the places left in it.
+    /// The position: laps begun, the block, the places left in it.
     lap: u16,
     block: usize,
     left: u64,
-    /// When a block may be entered, by its number.
+    /// When the walk may enter a block, by its number.
     free_at: Vec<Instant>,
     ahead: Ahead,
 }
 
 impl Walk {
-    /// At the beginning of the way, which depends on the space and the `seed` alone. It takes up to 32 KiB, however
-    /// many tuples there are.
+    /// Returns a walk at its beginning. The common sequence depends on the space and the `seed` alone. A walk takes up to 32 KiB,
+    /// however many tuples there are.
     #[must_use]
     pub fn new(space: Arc<Space>, share: Share, time_wait: Duration, seed: u64) -> Self {
         let len = space.len();
@@ -304,7 +298,7 @@ impl Walk {
                 assert!(number < workers, "a worker's number");
                 (*number, *workers, 1)
             }
-            // A place is ours with probability mine/all: sixteen times as many as one of ours takes on average.
+            // A place is this worker's with probability mine/all. The bound is 16 times the mean number of tries.
             Share::Queues { rss, queues } => match rss.share(queues) {
                 (0, _) => (len, 1, 0),
                 (mine, all) => (0, 1, 16 * all.div_ceil(mine) as u32),
@@ -338,8 +332,8 @@ impl Walk {
         }
     }
 
-    /// A tuple for a connection that is opened now. `None` while the blocks that come next wait for a TIME-WAIT to
-    /// end; rarely, with [`Share::Queues`], when none of a bounded number of places was ours: ask again.
+    /// Returns a tuple for a connection that is opened now. Returns `None` while the next blocks wait for a TIME-WAIT to end. With
+    /// [`Share::Queues`] it rarely returns `None` because none of the places it looked at was this worker's: call again.
     #[inline]
     pub fn next(&mut self, now: Instant) -> Option<Tuple> {
         for _ in 0..self.tries {
@@ -358,27 +352,26 @@ impl Walk {
         None
     }
 
-    /// The name of a tuple that will come up a few calls from now, unless the walk makes a jump, or it is another worker's. It means
-    /// nothing before the first call of [`Walk::next`].
+    /// Returns the name of a tuple that a later call will return, unless the walk jumps or the tuple is another worker's. Before the
+    /// first call of [`Walk::next`] it is meaningless.
     #[inline]
     #[must_use]
     pub fn upcoming(&self) -> &FlowKey {
         self.ahead.last()
     }
 
-    /// A connection whose tuple had this `block` has ended: its TIME-WAIT begins. Also for one that was not opened
-    /// after all.
+    /// A connection whose tuple had this `block` has ended, or was not opened after all: its TIME-WAIT begins.
     #[inline]
     pub fn ended(&mut self, block: u16, now: Instant) {
         let number = usize::from(block % BLOCKS);
         self.touch(number, now);
-        // A connection of an earlier lap, whose tuple may still lie ahead in this block.
+        // The connection is of an earlier lap, so its tuple may still be ahead in this block.
         if number == self.block && block != self.mark() {
             self.left = 0;
         }
     }
 
-    /// The current block's number and, in the bits above, the lap's.
+    /// Returns the current block's number and, in the bits above, the lap's.
     const fn mark(&self) -> u16 {
         self.lap.wrapping_mul(BLOCKS) | self.block as u16
     }
@@ -395,7 +388,7 @@ impl Walk {
         }
     }
 
-    /// Goes on to the first free one of the next blocks, so that a single late connection does not stop the walk.
+    /// Enters the first free block of the next ones, so that a single late connection does not stop the walk.
     fn enter(&mut self, now: Instant) -> bool {
         let blocks = self.free_at.len();
         let mut next = (self.block + 1..=self.block + blocks.min(LOOK_AHEAD)).map(|block| block % blocks);
@@ -416,18 +409,18 @@ impl Walk {
 /// 2^64 divided by the golden ratio.
 const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
 
-/// `len` times `fraction` / 2^64.
+/// Returns `len` times `fraction` / 2^64.
 const fn scale(fraction: u64, len: u64) -> u64 {
     ((fraction as u128 * len as u128) >> 64) as u64
 }
 
-/// The sum of two numbers below `len`, modulo `len`.
+/// Returns the sum of two numbers below `len`, modulo `len`.
 #[inline]
 const fn add(a: u64, b: u64, len: u64) -> u64 {
     if a >= len - b { a - (len - b) } else { a + b }
 }
 
-/// A step through `len` places that meets all of them: near the golden section, without a common divisor.
+/// Returns a step that meets all of `len` places: near the golden section, without a common divisor.
 fn step(len: u64) -> u64 {
     let coprime = |step: &u64| {
         let (mut a, mut b) = (len, *step);
