@@ -1,7 +1,6 @@
 //! The lab of synmill's tests, benchmarks and commands: network namespaces, the processes in them, and their reports.
 
 mod command;
-mod group;
 mod interrupt;
 mod lab;
 pub mod prerequisites;
@@ -12,7 +11,6 @@ mod synmill;
 mod wait;
 
 pub use command::{Words, cargo, output, shown, target, workspace};
-pub use group::Group;
 pub use interrupt::Interrupt;
 pub use lab::{
     Attached, CLIENT_INTERFACE, CLIENT_V4, CLIENT_V6, Lab, LabOptions, SERVER_INTERFACE, SERVER_V4,

@@ -28,6 +28,16 @@ pub(super) const ALL: &[Floors] = &[
     },
     Floors {
         package: "synmill-vm",
-        floors: &["guest console", "monitor packages wires", "machine image", "host", "matrix"],
+        floors: &[
+            "guest console",
+            "monitor packages wires",
+            "machine image",
+            "host",
+            "matrix",
+            // Those of the guest, a binary of its own.
+            "report",
+            "harness",
+            "broken busy faults ladder mtu pair peers spare steering vlan",
+        ],
     },
 ];

@@ -288,6 +288,39 @@ fn datagram(
     frame
 }
 
+/// Bytes of an error before the quoted datagram.
+const ERROR: usize = 8;
+
+fn router(is_v4: bool) -> Address {
+    if is_v4 {
+        Address::v4([198, 18, 0, 254])
+    } else {
+        Address::v6([0xfd, 0, 0, 0x18, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xfe])
+    }
+}
+
+/// Returns an error with `code` to `to` about the datagram `quoted`.
+fn error(tags: usize, to: Address, code: u8, quoted: &[u8]) -> Vec<u8> {
+    let (kind, protocol) = if to.is_v4() { (3, ICMP) } else { (1, ICMPV6) };
+    let mut message = [&[kind, code, 0, 0, 0, 0, 0, 0], quoted].concat();
+    let from = router(to.is_v4());
+    let pseudo = Sum::pseudo_header(&from, &to, protocol, message.len() as u16);
+    let sum = if to.is_v4() { Sum::ZERO } else { pseudo };
+    let checksum = sum.bytes(&message).checksum();
+    message[2..4].copy_from_slice(&checksum);
+    datagram(&link(tags), from, to, protocol, 61, &message)
+}
+
+/// Returns a segment of this end as an error quotes it: without the link header.
+fn sent(key: &FlowKey, segment: &Segment) -> Vec<u8> {
+    frame(&link(0), key, segment).split_off(IP)
+}
+
+/// Returns a router's report that the SYN of `key` did not arrive.
+fn unreachable_about(key: &FlowKey, tags: usize, code: u8) -> Vec<u8> {
+    error(tags, key.local, code, &sent(key, &syn()))
+}
+
 fn echo_request(key: &FlowKey, tags: usize, data: &[u8]) -> Vec<u8> {
     let (kind, protocol) = if key.local.is_v4() { (8, ICMP) } else { (128, ICMPV6) };
     let mut message = vec![kind, 0, 0, 0, 0x12, 0x34, 0, 9];
@@ -357,7 +390,7 @@ fn good_packets() -> Vec<Vec<u8>> {
             packets.push(frame(&link(tags), &key, &ack(101)));
             packets.push(frame(&link(tags), &key, &Segment { options: Options::NONE, ..ack(0) }));
             packets.push(echo_request(&key, tags, b"sixteen bytes ok"));
-            packets.push(unreachable::about(&key, tags, 1));
+            packets.push(unreachable_about(&key, tags, 1));
         }
     }
     packets

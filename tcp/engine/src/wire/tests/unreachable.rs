@@ -2,39 +2,6 @@
 
 use super::*;
 
-/// Bytes of an error before the quoted datagram.
-const ERROR: usize = 8;
-
-fn router(is_v4: bool) -> Address {
-    if is_v4 {
-        Address::v4([198, 18, 0, 254])
-    } else {
-        Address::v6([0xfd, 0, 0, 0x18, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xfe])
-    }
-}
-
-/// Returns an error with `code` to `to` about the datagram `quoted`.
-fn error(tags: usize, to: Address, code: u8, quoted: &[u8]) -> Vec<u8> {
-    let (kind, protocol) = if to.is_v4() { (3, ICMP) } else { (1, ICMPV6) };
-    let mut message = [&[kind, code, 0, 0, 0, 0, 0, 0], quoted].concat();
-    let from = router(to.is_v4());
-    let pseudo = Sum::pseudo_header(&from, &to, protocol, message.len() as u16);
-    let sum = if to.is_v4() { Sum::ZERO } else { pseudo };
-    let checksum = sum.bytes(&message).checksum();
-    message[2..4].copy_from_slice(&checksum);
-    datagram(&link(tags), from, to, protocol, 61, &message)
-}
-
-/// Returns a segment of this end as an error quotes it: without the link header.
-fn sent(key: &FlowKey, segment: &Segment) -> Vec<u8> {
-    frame(&link(0), key, segment).split_off(IP)
-}
-
-/// Returns a router's report that the SYN of `key` did not arrive.
-pub(super) fn about(key: &FlowKey, tags: usize, code: u8) -> Vec<u8> {
-    error(tags, key.local, code, &sent(key, &syn()))
-}
-
 #[test]
 fn every_code_names_the_segment() {
     for key in [v4_key(), v6_key()] {
@@ -42,7 +9,7 @@ fn every_code_names_the_segment() {
             for tags in 0..3 {
                 let expected = Unreachable { link: link(tags), key, seq: syn().seq };
                 assert_eq!(
-                    parse(&about(&key, tags, code), STRICT),
+                    parse(&unreachable_about(&key, tags, code), STRICT),
                     Ok(Packet::Unreachable(expected)),
                     "{code}"
                 );
@@ -89,7 +56,7 @@ fn lies_about_a_segment_are_dropped_for_their_reason() {
     let v4_about = |at, bytes: &[u8]| about(v4_key(), at, bytes);
     let v6_about = |at, bytes: &[u8]| about(v6_key(), at, bytes);
     let damaged = |key: FlowKey, at: usize| {
-        let mut frame = self::about(&key, 0, 1);
+        let mut frame = unreachable_about(&key, 0, 1);
         frame[at] ^= 1;
         frame
     };
@@ -132,7 +99,7 @@ fn lies_about_a_segment_are_dropped_for_their_reason() {
         }),
         ("to a group", Err(R::Martian), error(0, group, 1, &sent(&FlowKey { local: group, ..v4 }, &syn()))),
         ("from its own destination", Err(R::Land), {
-            self::about(&FlowKey { local: router(true), ..v4 }, 0, 1)
+            unreachable_about(&FlowKey { local: router(true), ..v4 }, 0, 1)
         }),
         ("IPv6 version", Err(R::Malformed), v6_about(0, &[0x40])),
         ("payload length below a segment's", Err(R::Malformed), v6_about(5, &[19])),
