@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail};
 use clap::ValueEnum;
 use serde_json::{Value, json};
-use synmill::host::nic::{Interface, Link, link};
-use synmill::host::preflight::buffers;
-use synmill::host::program::{AttachMode, Steer};
+use synmill::host::nic::{Interface, Link, buffers, link};
+
+use synmill::host::program::{AttachMode, Program};
 use synmill::host::rings::{BindMode, XdpDevice, XdpOptions};
 use synmill_engine::device::RingCounts;
 
@@ -31,8 +31,8 @@ pub enum Mode {
 ///
 /// # Errors
 /// What the kernel refused; or the interface has no Ethernet address.
-pub fn load(interface: &Interface) -> Result<Steer> {
-    Ok(Steer::load(mac(interface)?, buffers(&interface.driver, interface.mtu), None)?)
+pub fn load(interface: &Interface) -> Result<Program> {
+    Ok(Program::load(mac(interface)?, buffers(&interface.driver, interface.mtu), None)?)
 }
 
 /// Attaches the program and binds every queue, in order. What is sent to one of `addresses` comes to the rings.
@@ -43,7 +43,7 @@ pub fn reach(
     interface: &Interface,
     mode: Mode,
     addresses: &[SocketAddr],
-    steer: &mut Steer,
+    steer: &mut Program,
 ) -> Result<Vec<XdpDevice>> {
     for address in addresses {
         steer.add_listener(address.ip().into(), address.port())?;

@@ -6,7 +6,7 @@
 use std::error::Error;
 
 use synmill::engine::service::{Memo, Pending, Service, Taken, Then};
-use synmill::{face::cli, face::config::Config, host::launch};
+use synmill::face::{cli, config::Serve, run};
 
 /// The answers are of one length, so that a position says which one it is in: seven digits and a line feed.
 const ANSWER: u64 = 8;
@@ -58,7 +58,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let cli::Command::Serve(options) = cli::parse(std::env::args_os())?.command else {
         return Err("this is a service: use the command `serve`".into());
     };
-    launch::serve(&Config::new(*options, |_| Ok::<_, String>(Counter))?)?;
+    run::serve(&Serve::new(*options, |_| Ok::<_, String>(Counter))?)?;
     Ok(())
 }
 

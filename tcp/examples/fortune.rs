@@ -6,7 +6,7 @@
 use std::error::Error;
 
 use synmill::engine::service::{Memo, Pending, Service, Taken, Then};
-use synmill::{face::cli, face::config::Config, host::launch};
+use synmill::face::{cli, config::Serve, run};
 
 /// The line. A connection's memo is the number of its bytes that the peer has acknowledged.
 #[derive(Clone)]
@@ -35,8 +35,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let cli::Command::Serve(options) = cli::parse(std::env::args_os())?.command else {
         return Err("this is a service: use the command `serve`".into());
     };
-    let config = Config::new(*options, |_| Ok::<_, String>(Fortune(b"A ship in harbour is safe.\n")))?;
-    launch::serve(&config)?;
+    let config = Serve::new(*options, |_| Ok::<_, String>(Fortune(b"A ship in harbour is safe.\n")))?;
+    run::serve(&config)?;
     Ok(())
 }
 

@@ -1,26 +1,27 @@
-//! The `synmill` command: arguments -> configuration -> launch -> report.
+//! The `synmill` command: from arguments to checked options, a run, and its exit status.
 
 use std::io::Write as _;
 use std::path::Path;
 use std::process::ExitCode;
 
 use synmill::face::cli::{self, Command, Stop};
-use synmill::face::config::{Bench, Config, Conns};
-use synmill::face::conns::{self, client, door};
-use synmill::host::launch;
+use synmill::face::config::{Bench, Conns, Serve};
+use synmill::face::conns::{client, door, step_back};
+use synmill::face::run;
+use synmill::host::Error;
 use synmill_engine::service::BuiltIn;
 
-/// Exit statuses; a panic is 101.
+/// Exit statuses. A panic's is 101.
 const FAILED: u8 = 1;
 const USAGE: u8 = 2;
-/// It ran, and is not to be relied on: the accounts do not close, or the run is not what was asked for.
+/// The run ended, and is not to be relied on: its accounts do not close, or it is not as requested.
 const NOT_AS_ASKED: u8 = 3;
 
 /// A line for standard error, and the exit status.
 struct Failure(String, u8);
 
-impl From<launch::Error> for Failure {
-    fn from(error: launch::Error) -> Self {
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
         Self(error.to_string(), FAILED)
     }
 }
@@ -29,7 +30,7 @@ fn main() -> ExitCode {
     let command = match cli::parse(std::env::args_os()) {
         Ok(cli) => cli.command,
         Err(Stop::Text(text)) => {
-            // Nobody need be listening.
+            // A closed standard output is no failure.
             let _ = std::io::stdout().write_all(text.as_bytes());
             return ExitCode::SUCCESS;
         }
@@ -52,8 +53,8 @@ fn fail(Failure(line, status): &Failure) -> ExitCode {
 }
 
 fn serve(options: cli::Serve) -> Result<(), Failure> {
-    let config = Config::new(options, str::parse::<BuiltIn>).map_err(|line| Failure(line, USAGE))?;
-    let accounts = launch::serve(&config)?.accounts;
+    let config = Serve::new(options, str::parse::<BuiltIn>).map_err(|line| Failure(line, USAGE))?;
+    let accounts = run::serve(&config)?.accounts;
     if accounts.closed {
         return Ok(());
     }
@@ -62,16 +63,16 @@ fn serve(options: cli::Serve) -> Result<(), Failure> {
 }
 
 fn conns(options: cli::Conns) -> Result<(), Failure> {
-    let Conns { whom, request, json } = Conns::new(options).map_err(|line| Failure(line, USAGE))?;
-    conns::step_back();
+    let conns = Conns::new(options).map_err(|line| Failure(line, USAGE))?;
+    step_back();
     let folder = Path::new(door::FOLDER);
-    client::list(folder, &whom, &request, json, client::SILENCE, std::io::stdout().lock())
+    client::list(folder, &conns.whom, &conns.request, conns.json, client::SILENCE, std::io::stdout().lock())
         .map_err(|line| Failure(line, FAILED))
 }
 
 fn bench(options: cli::Bench) -> Result<(), Failure> {
     let config = Bench::new(options).map_err(|line| Failure(line, USAGE))?;
-    let verdict = launch::bench(&config)?.verdict;
+    let verdict = run::bench(&config)?.verdict;
     if verdict.ok {
         return Ok(());
     }

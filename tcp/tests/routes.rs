@@ -3,7 +3,8 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use synmill::host::nic::route::{NextHopError, next_hop};
+use synmill::host::Error;
+use synmill::host::nic::route::next_hop;
 use synmill::host::nic::{Interface, rss, statistics};
 use synmill_lab::{CLIENT_INTERFACE, Lab, LabOptions, SERVER_INTERFACE, SERVER_V4, SERVER_V6, Side};
 
@@ -39,7 +40,7 @@ impl Stage {
     }
 
     /// Returns the next hop from the client's interface.
-    fn next_hop(&self, target: &str, patience: Duration) -> Result<[u8; 6], NextHopError> {
+    fn next_hop(&self, target: &str, patience: Duration) -> Result<[u8; 6], Error> {
         let target: IpAddr = target.parse().unwrap();
         let interface = self.interface(Side::Client);
         self.lab.inside(Side::Client, || next_hop(&interface, target, patience)).unwrap()

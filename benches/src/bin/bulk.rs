@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use synmill::host::nic::Interface;
 use synmill::host::nic::route::next_hop;
-use synmill::host::program::Steer;
+use synmill::host::program::Program;
 use synmill::host::rings::XdpDevice;
 use synmill_benches::check_cores;
 use synmill_benches::numbered::{self, Template};
@@ -101,7 +101,7 @@ impl Rings {
         &self,
         interface: &Interface,
         at: Option<SocketAddrV4>,
-        steer: &mut Steer,
+        steer: &mut Program,
     ) -> Result<Vec<XdpDevice>> {
         let at: Vec<SocketAddr> = at.into_iter().map(SocketAddr::V4).collect();
         reach(interface, self.mode, &at, steer)

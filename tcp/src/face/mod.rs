@@ -1,6 +1,12 @@
-//! What people and programs see of synmill: the command line, its configuration, reports, and the list of live connections.
+//! What people and programs see of synmill.
+//!
+//! - [`cli`]: the command line; [`config`]: its options, checked.
+//! - [`run`]: the commands that take an interface.
+//! - [`report`]: their lines, tables and documents.
+//! - [`conns`]: the list of live connections.
 
 pub mod cli;
 pub mod config;
 pub mod conns;
 pub mod report;
+pub mod run;

@@ -1,68 +1,39 @@
-//! The XDP program, packet by packet, as BPF_PROG_TEST_RUN runs it in the kernel: each packet's action and the one counter that
-//! moved. Needs root.
+//! The XDP program, packet by packet, as BPF_PROG_TEST_RUN runs it in the kernel: each packet's action, and the one counter that it
+//! moves. Needs root.
 //!
 //! `SYNMILL_EBPF_OBJECT` names another object than the committed one.
 
 mod attach;
+mod packets;
 
 use std::collections::BTreeMap;
-use std::os::fd::{AsFd as _, FromRawFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::PathBuf;
 
-use synmill::host::program::{Steer, SteerError};
+use rustix::net::sockopt::set_xdp_rx_ring_size;
+use socket2::{Domain, Socket, Type};
+use synmill::host::program::Program;
 use synmill_engine::device::Buffers;
 use synmill_engine::flow::{Address, Prefix};
 use synmill_xdp_ebpf::Outcome::{self, *};
 
+use packets::*;
+
 const XDP_PASS: u32 = 2;
 const XDP_REDIRECT: u32 = 4;
 
-/// The interface's own, and another station's.
-const MAC: [u8; 6] = [2, 0, 0, 0, 0, 2];
-const OTHER_MAC: [u8; 6] = [2, 0, 0, 0, 0, 3];
-
-// Ours: two listeners each, of which one on any address, and a range.
-const HOST_V4: [u8; 4] = [198, 18, 0, 2];
-const OTHER_V4: [u8; 4] = [198, 18, 0, 3];
-const OWNED_V4: [u8; 4] = [198, 19, 7, 9];
-const NOT_OWNED_V4: [u8; 4] = [198, 20, 0, 0];
-const HOST_V6: [u8; 16] = [0xfd, 0, 0, 0x18, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2];
-const OTHER_V6: [u8; 16] = [0xfd, 0, 0, 0x18, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 3];
-const OWNED_V6: [u8; 16] = [0xfd, 0, 0, 0x19, 0, 0, 0, 0, 0xaa, 0, 0, 0, 0, 0, 0, 9];
-const NOT_OWNED_V6: [u8; 16] = [0xfd, 0, 0, 0x19, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 9];
-/// The solicited-node address that a solicitation for `OWNED_V6` is sent to (RFC 4291 section 2.7.1).
-const SOLICITED_NODE: [u8; 16] = [0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0xff, 0, 0, 9];
-
-/// On `HOST_V4` and `HOST_V6` only.
-const EXACT: u16 = 8080;
-/// On every IPv4 address, and on every IPv6 address.
-const WILDCARD_V4: u16 = 80;
-const WILDCARD_V6: u16 = 81;
-const NOBODY: u16 = 82;
-
-const HOP_BY_HOP: u8 = 0;
-const ICMP: u8 = 1;
-const TCP: u8 = 6;
-const UDP: u8 = 17;
-const ROUTING: u8 = 43;
-const FRAGMENT: u8 = 44;
-const AUTHENTICATION: u8 = 51;
-const ICMPV6: u8 = 58;
-const NO_NEXT_HEADER: u8 = 59;
-const DESTINATION_OPTIONS: u8 = 60;
-
-/// The program in both its forms, each with its maps filled, and with a socket on queue 0 unless it is to have none.
-struct Program {
-    forms: [Steer; 2],
+/// Both forms of the program, with filled maps, and with a socket on queue 0 or without.
+struct Forms {
+    forms: [Program; 2],
     sockets: Vec<OwnedFd>,
 }
 
-impl Program {
+impl Forms {
     fn load() -> Self {
         let mut program = Self::without_socket();
-        for steer in &mut program.forms {
+        for form in &mut program.forms {
             let socket = xsk();
-            steer.set_socket(0, socket.as_fd()).unwrap();
+            form.set_socket(0, socket.as_fd()).unwrap();
             program.sockets.push(socket);
         }
         program
@@ -73,34 +44,34 @@ impl Program {
         Self { forms, sockets: Vec::new() }
     }
 
-    fn filled(mut steer: Steer) -> Steer {
+    fn filled(mut form: Program) -> Program {
         for (address, port) in [
             (Address::v4(HOST_V4), EXACT),
             (Address::v6(HOST_V6), EXACT),
             (Address::v4([0; 4]), WILDCARD_V4),
             (Address::v6([0; 16]), WILDCARD_V6),
         ] {
-            steer.add_listener(address, port).unwrap();
+            form.add_listener(address, port).unwrap();
         }
-        steer.add_owned("198.19.0.0/16".parse().unwrap()).unwrap();
-        steer.add_owned(Prefix::new(Address::v6(OWNED_V6), 64).unwrap()).unwrap();
-        steer
+        form.add_owned("198.19.0.0/16".parse().unwrap()).unwrap();
+        form.add_owned(Prefix::new(Address::v6(OWNED_V6), 64).unwrap()).unwrap();
+        form
     }
 
-    /// One packet moves one counter by one, and the action is that outcome's, in both forms.
+    /// Checks for both forms that a packet moves the outcome's counter by one, and has the outcome's action.
     #[track_caller]
     fn check(&mut self, name: &str, packet: &[u8], expected: Outcome) {
-        for steer in &mut self.forms {
-            Self::check_form(steer, name, packet, expected);
+        for form in &mut self.forms {
+            Self::check_form(form, name, packet, expected);
         }
     }
 
     #[track_caller]
-    fn check_form(steer: &mut Steer, name: &str, packet: &[u8], expected: Outcome) {
-        let counts = |steer: &Steer| -> BTreeMap<_, _> { steer.counts().unwrap().collect() };
-        let before = counts(steer);
-        let action = steer.test_run(packet).unwrap();
-        let after = counts(steer);
+    fn check_form(form: &mut Program, name: &str, packet: &[u8], expected: Outcome) {
+        let counts = |form: &Program| BTreeMap::from_iter(form.counts().unwrap());
+        let before = counts(form);
+        let action = form.test_run(packet).unwrap();
+        let after = counts(form);
         let moved: BTreeMap<_, _> = after
             .iter()
             .map(|(name, count)| (*name, count - before[name]))
@@ -119,160 +90,27 @@ impl Program {
     }
 }
 
-/// Loads the object that is to be tested, for packets that lie like that.
-fn load(buffers: Buffers) -> Steer {
+/// Loads the object under test, for packets that lie in such buffers.
+fn load(buffers: Buffers) -> Program {
     let object = std::env::var_os("SYNMILL_EBPF_OBJECT").map(PathBuf::from).map(|path| {
         std::fs::read(&path).unwrap_or_else(|error| panic!("SYNMILL_EBPF_OBJECT={}: {error}", path.display()))
     });
-    match Steer::load(MAC, buffers, object.as_deref()) {
-        Ok(steer) => steer,
-        Err(error @ SteerError::Permission { .. }) => panic!("these tests need root: {error}"),
-        Err(error) => panic!("{error}"),
+    match Program::load(MAC, buffers, object.as_deref()) {
+        Ok(program) => program,
+        Err(error) => panic!("{error} (these tests need root)"),
     }
 }
 
-/// An AF_XDP socket that may stand in the map: it has an RX ring and belongs to no interface.
-#[expect(
-    unsafe_code,
-    reason = "an AF_XDP socket without an interface is two system calls and no library's business"
-)]
+/// An AF_XDP socket that the map takes: it has an RX ring and belongs to no interface.
 fn xsk() -> OwnedFd {
-    // SAFETY: no pointers.
-    let fd = unsafe { libc::socket(libc::AF_XDP, libc::SOCK_RAW | libc::SOCK_CLOEXEC, 0) };
-    assert!(fd >= 0, "AF_XDP socket: {}", std::io::Error::last_os_error());
-    // SAFETY: the call above made it and nobody else has it.
-    let socket = unsafe { OwnedFd::from_raw_fd(fd) };
-    let entries: u32 = 64;
-    // SAFETY: `entries` lives through the call, and its size is what is passed.
-    let result = unsafe {
-        libc::setsockopt(
-            fd,
-            libc::SOL_XDP,
-            libc::XDP_RX_RING,
-            (&raw const entries).cast(),
-            size_of_val(&entries) as libc::socklen_t,
-        )
-    };
-    assert_eq!(result, 0, "XDP_RX_RING: {}", std::io::Error::last_os_error());
-    socket
-}
-
-/// Ethernet to us, with `tags` (their TPIDs) in front of `payload`.
-fn ethernet(tags: &[u16], ethertype: u16, payload: &[u8]) -> Vec<u8> {
-    let mut frame = [MAC, [2, 0, 0, 0, 0, 1]].concat();
-    for (tpid, identifier) in tags.iter().zip(100_u16..) {
-        frame.extend(tpid.to_be_bytes());
-        frame.extend(identifier.to_be_bytes());
-    }
-    frame.extend(ethertype.to_be_bytes());
-    frame.extend(payload);
-    frame
-}
-
-/// An IPv4 packet with `options` octets of options and the given flags and fragment offset.
-fn ipv4(to: [u8; 4], protocol: u8, options: usize, fragment: u16, payload: &[u8]) -> Vec<u8> {
-    let header = 20 + options;
-    let total = (header + payload.len()) as u16;
-    let mut packet = vec![0x40 | (header / 4) as u8, 0];
-    packet.extend(total.to_be_bytes());
-    packet.extend([0, 1]);
-    packet.extend(fragment.to_be_bytes());
-    packet.extend([64, protocol, 0, 0, 198, 18, 0, 1]);
-    packet.extend(to);
-    packet.resize(header, 1);
-    packet.extend(payload);
-    packet
-}
-
-/// An IPv6 packet with extension headers, each its kind and octets (of which the first is filled in with the next kind).
-fn ipv6(to: [u8; 16], headers: &[(u8, Vec<u8>)], protocol: u8, payload: &[u8]) -> Vec<u8> {
-    let kinds: Vec<u8> = headers.iter().map(|(kind, _)| *kind).chain([protocol]).collect();
-    let mut body = Vec::new();
-    for ((_, octets), next) in headers.iter().zip(&kinds[1..]) {
-        body.push(*next);
-        body.extend(&octets[1..]);
-    }
-    body.extend(payload);
-    let mut packet = vec![0x60, 0, 0, 0];
-    packet.extend((body.len() as u16).to_be_bytes());
-    packet.extend([kinds[0], 64]);
-    packet.extend(OTHER_V6);
-    packet.extend(to);
-    packet.extend(body);
-    packet
-}
-
-/// An extension header of `units` times eight octets, eight of which are always there, without options.
-fn extension(units: u8) -> Vec<u8> {
-    let mut octets = vec![0, units];
-    octets.resize(8 + usize::from(units) * 8, 0);
-    octets
-}
-
-fn routing(segments_left: u8) -> Vec<u8> {
-    vec![0, 0, 4, segments_left, 0, 0, 0, 0]
-}
-
-/// A fragment header: offset in units of eight octets, more to come.
-fn fragment(offset: u16, more: bool) -> Vec<u8> {
-    let [high, low] = (offset << 3 | u16::from(more)).to_be_bytes();
-    vec![0, 0, high, low, 0, 0, 0, 1]
-}
-
-/// A TCP header, and two octets of text.
-fn tcp(port: u16) -> Vec<u8> {
-    let mut segment = vec![0x9c, 0x40];
-    segment.extend(port.to_be_bytes());
-    segment.extend([0, 0, 0, 1, 0, 0, 0, 2, 0x50, 0x18, 0xff, 0xff, 0, 0, 0, 0, b'h', b'i']);
-    segment
-}
-
-fn udp(port: u16) -> Vec<u8> {
-    let mut datagram = vec![0x9c, 0x40];
-    datagram.extend(port.to_be_bytes());
-    datagram.extend([0, 20, 0, 0]);
-    datagram.resize(20, 0);
-    datagram
-}
-
-fn arp(operation: u16, target: [u8; 4]) -> Vec<u8> {
-    let mut packet = vec![0, 1, 8, 0, 6, 4];
-    packet.extend(operation.to_be_bytes());
-    packet.extend([2, 0, 0, 0, 0, 1, 198, 18, 0, 1, 0, 0, 0, 0, 0, 0]);
-    packet.extend(target);
-    packet
-}
-
-/// An ICMP message with four octets behind the identifier and the sequence number.
-fn icmp(kind: u8, code: u8) -> Vec<u8> {
-    vec![kind, code, 0, 0, 0, 1, 0, 1, 1, 2, 3, 4]
-}
-
-/// A neighbour solicitation with the source link-layer address option.
-fn solicitation(target: [u8; 16]) -> Vec<u8> {
-    let mut message = vec![135, 0, 0, 0, 0, 0, 0, 0];
-    message.extend(target);
-    message.extend([1, 1, 2, 0, 0, 0, 0, 1]);
-    message
-}
-
-fn v4(to: [u8; 4], protocol: u8, payload: &[u8]) -> Vec<u8> {
-    ethernet(&[], 0x0800, &ipv4(to, protocol, 0, 0x4000, payload))
-}
-
-fn v6(to: [u8; 16], headers: &[(u8, Vec<u8>)], protocol: u8, payload: &[u8]) -> Vec<u8> {
-    ethernet(&[], 0x86dd, &ipv6(to, headers, protocol, payload))
-}
-
-/// The same frame for another station, or for a group of them.
-fn to_station(station: [u8; 6], mut frame: Vec<u8>) -> Vec<u8> {
-    frame[..6].copy_from_slice(&station);
-    frame
+    let socket = Socket::new(Domain::from(libc::AF_XDP), Type::RAW, None).expect("an AF_XDP socket");
+    set_xdp_rx_ring_size(&socket, 64).expect("an RX ring");
+    socket.into()
 }
 
 #[test]
 fn tcp_is_ours_by_destination_and_port() {
-    Program::load().check_all(&[
+    Forms::load().check_all(&[
         ("v4, exact", v4(HOST_V4, TCP, &tcp(EXACT)), TcpSteered),
         ("v4, another address", v4(OTHER_V4, TCP, &tcp(EXACT)), PassedNotOurs),
         ("v4, another port", v4(HOST_V4, TCP, &tcp(NOBODY)), PassedNotOurs),
@@ -299,13 +137,13 @@ fn tcp_is_ours_by_destination_and_port() {
     ]);
 }
 
-/// A promiscuous interface and a bridge's port see frames for other stations: none of them is ours, whatever is in it.
+/// A promiscuous interface and a bridge's port see frames for other stations. None of them is ours, whatever its content.
 #[test]
 fn frames_for_other_stations_stay_with_the_kernel() {
     const BROADCAST: [u8; 6] = [0xff; 6];
     const ALL_NODES: [u8; 6] = [0x33, 0x33, 0, 0, 0, 1];
     const SOLICITED: [u8; 6] = [0x33, 0x33, 0xff, 0, 0, 9];
-    let mut program = Program::load();
+    let mut program = Forms::load();
     let asked_of_us = [
         ("v4, exact", v4(HOST_V4, TCP, &tcp(EXACT)), TcpSteered),
         ("v4, wildcard", v4(OTHER_V4, TCP, &tcp(WILDCARD_V4)), TcpSteered),
@@ -349,7 +187,7 @@ fn frames_for_other_stations_stay_with_the_kernel() {
 
 #[test]
 fn without_a_socket_on_the_queue_packets_stay_with_the_kernel() {
-    Program::without_socket().check_all(&[
+    Forms::without_socket().check_all(&[
         ("tcp", v4(HOST_V4, TCP, &tcp(EXACT)), PassedNoSocket),
         ("arp", ethernet(&[], 0x0806, &arp(1, OWNED_V4)), PassedNoSocket),
         ("echo", v6(OWNED_V6, &[], ICMPV6, &icmp(128, 0)), PassedNoSocket),
@@ -360,7 +198,7 @@ fn without_a_socket_on_the_queue_packets_stay_with_the_kernel() {
 
 #[test]
 fn up_to_two_tags_are_walked_over() {
-    let mut program = Program::load();
+    let mut program = Forms::load();
     let packets = [
         (0x0800, ipv4(HOST_V4, TCP, 0, 0, &tcp(EXACT)), TcpSteered),
         (0x86dd, ipv6(HOST_V6, &[], TCP, &tcp(EXACT)), TcpSteered),
@@ -389,7 +227,7 @@ fn ipv4_headers() {
         v4(packet)
     };
     let padded = [ipv4(HOST_V4, TCP, 0, 0, &tcp(EXACT)), vec![0; 18]].concat();
-    Program::load().check_all(&[
+    Forms::load().check_all(&[
         ("4 octets of options", v4(ipv4(HOST_V4, TCP, 4, 0, &tcp(EXACT))), TcpSteered),
         ("40 octets of options", v4(ipv4(HOST_V4, TCP, 40, 0, &tcp(EXACT))), TcpSteered),
         ("options, not ours", v4(ipv4(HOST_V4, TCP, 40, 0, &tcp(NOBODY))), PassedNotOurs),
@@ -432,7 +270,7 @@ fn ipv6_extension_headers() {
     let mut without_length = ours(&[]);
     without_length[14 + 5] = 0;
     let padded = [ours(&[]), vec![0; 6]].concat();
-    Program::load().check_all(&[
+    Forms::load().check_all(&[
         ("hop-by-hop", ours(&[(HOP_BY_HOP, extension(0))]), TcpSteered),
         ("hop-by-hop, 24 octets", ours(&[(HOP_BY_HOP, extension(2))]), TcpSteered),
         ("destination options", ours(std::slice::from_ref(&options)), TcpSteered),
@@ -478,7 +316,7 @@ fn what_is_never_ours_stays_with_the_kernel() {
         packet[1] = 6;
         packet
     };
-    Program::load().check_all(&[
+    Forms::load().check_all(&[
         ("UDP to a listener's port", v4(HOST_V4, UDP, &udp(EXACT)), PassedOtherProtocol),
         ("UDP to an owned address", v4(OWNED_V4, UDP, &udp(EXACT)), PassedOtherProtocol),
         ("UDP over IPv6", v6(HOST_V6, &[], UDP, &udp(EXACT)), PassedOtherProtocol),
@@ -507,7 +345,7 @@ fn what_is_never_ours_stays_with_the_kernel() {
 #[test]
 fn owned_addresses_are_resolved_and_pinged() {
     let solicit = |to, target| v6(to, &[], ICMPV6, &solicitation(target));
-    Program::load().check_all(&[
+    Forms::load().check_all(&[
         ("ARP, owned", ethernet(&[], 0x0806, &arp(1, OWNED_V4)), NeighbourSteered),
         ("ARP, the host's", ethernet(&[], 0x0806, &arp(1, HOST_V4)), PassedNotOurs),
         ("ARP, just not owned", ethernet(&[], 0x0806, &arp(1, NOT_OWNED_V4)), PassedNotOurs),
@@ -529,10 +367,10 @@ fn owned_addresses_are_resolved_and_pinged() {
     ]);
 }
 
-/// Whatever the message is about: what stands in it is for user space to read.
+/// The program does not read what the message is about; user space does.
 #[test]
 fn owned_addresses_hear_of_unreachable_destinations() {
-    let mut program = Program::load();
+    let mut program = Forms::load();
     for code in 0..=255 {
         let expected = if code == 4 { PassedOtherProtocol } else { ErrorSteered };
         program.check(&format!("code {code}"), &v4(OWNED_V4, ICMP, &icmp(3, code)), expected);
@@ -556,10 +394,10 @@ fn owned_addresses_hear_of_unreachable_destinations() {
     ]);
 }
 
-/// The kernel's test run takes no less than an Ethernet header: what is shorter never reaches a program.
+/// The kernel's test run needs an Ethernet header. A shorter packet never reaches a program.
 #[test]
 fn every_truncation_is_malformed() {
-    let mut program = Program::load();
+    let mut program = Forms::load();
     let headers = [(HOP_BY_HOP, extension(1)), (ROUTING, routing(0)), (DESTINATION_OPTIONS, extension(0))];
     let packets = [
         ("v4", v4(HOST_V4, TCP, &tcp(EXACT)), TcpSteered),
@@ -589,7 +427,7 @@ fn every_truncation_is_malformed() {
 /// TCP's header and do not go beyond the frame, which the link may pad.
 #[test]
 fn length_fields_that_lie_are_never_steered() {
-    let mut program = Program::load();
+    let mut program = Forms::load();
     let mut sweep = |name: &str, frame: &[u8], at: usize, fits: std::ops::RangeInclusive<u16>| {
         for len in (0..=u16::MAX).filter(|len| *len < 512 || len.count_ones() == 1 || len.leading_ones() > 7)
         {
@@ -630,10 +468,10 @@ fn length_fields_that_lie_are_never_steered() {
     }
 }
 
-/// Any octets at all: each packet still counts once, and the kernel never sees the program fail.
+/// Any octets: each packet counts once, and the program never fails.
 #[test]
 fn noise_counts_once_too() {
-    let mut program = Program::load();
+    let mut program = Forms::load();
     let seeds = [
         v4(HOST_V4, TCP, &tcp(EXACT)),
         v6(HOST_V6, &[(HOP_BY_HOP, extension(1)), (ROUTING, routing(0))], TCP, &tcp(EXACT)),
@@ -648,34 +486,34 @@ fn noise_counts_once_too() {
             for value in [0, 1, 4, 43, 44, 60, 0x45, 0x81, 0xff] {
                 let mut packet = seed.clone();
                 packet[at] = value;
-                for steer in &mut program.forms {
-                    steer.test_run(&packet).unwrap();
+                for form in &mut program.forms {
+                    form.test_run(&packet).unwrap();
                 }
                 runs += 1;
             }
         }
     }
-    for steer in &program.forms {
-        assert_eq!(steer.counts().unwrap().map(|(_, count)| count).sum::<u64>(), runs);
+    for form in &program.forms {
+        assert_eq!(form.counts().unwrap().iter().map(|(_, count)| count).sum::<u64>(), runs);
     }
 }
 
 #[test]
 fn maps_say_what_does_not_fit() {
-    let mut steer = load(Buffers::One);
-    steer.add_owned(Prefix::host(Address::v4(HOST_V4))).unwrap();
-    steer.add_owned(Prefix::host(Address::v6(HOST_V6))).unwrap();
+    let mut form = load(Buffers::One);
+    form.add_owned(Prefix::host(Address::v4(HOST_V4))).unwrap();
+    form.add_owned(Prefix::host(Address::v6(HOST_V6))).unwrap();
     let socket = xsk();
-    let error = steer.set_socket(synmill_xdp_ebpf::MAX_QUEUES, socket.as_fd()).unwrap_err();
+    let error = form.set_socket(synmill_xdp_ebpf::MAX_QUEUES, socket.as_fd()).unwrap_err();
     assert!(error.to_string().starts_with("the XDP program's map XSKS (room for 1024) failed: "), "{error}");
-    let error = Steer::load(MAC, Buffers::One, Some(b"no object")).err().unwrap();
-    assert!(matches!(error, SteerError::Object { .. }), "{error}");
+    let error = Program::load(MAC, Buffers::One, Some(b"no object")).err().unwrap();
+    assert!(error.to_string().starts_with("the XDP program does not load: "), "{error}");
     assert_eq!(error.to_string().lines().count(), 1, "{error}");
 }
 
 #[test]
 fn a_packet_of_several_buffers_is_ours_as_a_whole() {
-    let mut program = Program::load();
+    let mut program = Forms::load();
     for len in [4000, 9000] {
         let mut text = tcp(EXACT);
         text.resize(len, 7);
@@ -683,8 +521,8 @@ fn a_packet_of_several_buffers_is_ours_as_a_whole() {
         let v6 = ethernet(&[0x8100], 0x86dd, &ipv6(HOST_V6, &[], TCP, &text));
         let [_, several] = &mut program.forms;
         for packet in [v4, v6] {
-            Program::check_form(several, "whole", &packet, TcpSteered);
-            Program::check_form(several, "cut off", &packet[..packet.len() - 1], PassedMalformed);
+            Forms::check_form(several, "whole", &packet, TcpSteered);
+            Forms::check_form(several, "cut off", &packet[..packet.len() - 1], PassedMalformed);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! `synmill bench`'s own options, and the text of their values. Knows no relation between them.
+//! The options of `synmill bench`.
 
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
@@ -8,7 +8,8 @@ use std::time::Duration;
 use clap::builder::{PossibleValuesParser, TypedValueParser as _};
 use clap::{ArgGroup, Args, ValueEnum};
 
-use super::{OUTPUT, Rings, parse_address, parse_count, parse_duration};
+use super::rings::{OUTPUT, Rings};
+use super::values::{parse_address, parse_count, parse_duration};
 use crate::text::parse_range;
 use synmill_engine::flow::Prefix;
 use synmill_engine::generator::{CloseBy, Load};
@@ -108,7 +109,7 @@ pub struct Bench {
     #[arg(long, help_heading = TIMES, value_name = "TIME", default_value = "60s", value_parser = parse_duration)]
     pub time_wait: Duration,
 
-    /// Where and how packets are taken, and what is written about it.
+    /// The interface, and the output.
     #[command(flatten)]
     pub rings: Rings,
 
@@ -139,7 +140,7 @@ Exit status: 0 done, 1 a failure at run time, 2 wrong usage, 3 the run is not wh
 missed by more than 1 %, more than 1 % of the connections failed or were cut at the end, a search found no rate, a signal came,
 or the accounts do not close.";
 
-/// What a connection is for; what it needs besides is in the other options.
+/// The value of `--workload`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Workload {
     /// Open and close.

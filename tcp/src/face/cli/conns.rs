@@ -1,10 +1,11 @@
-//! `synmill conns`'s own options. Knows no socket.
+//! The options of `synmill conns`.
 
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::builder::PossibleValue;
+use clap::{Args, ValueEnum};
 
-use super::parse_count;
+use super::values::parse_count;
 use crate::face::conns::{Sort, StateName};
 use synmill_engine::flow::Prefix;
 
@@ -20,11 +21,11 @@ pub struct Conns {
     #[arg(long, value_name = "CIDR", value_delimiter = ',')]
     pub peer: Vec<Prefix>,
 
-    /// Only so many: the first in the order of --sort; K is 1000 [default: all, as they come]
+    /// At most this many, the first in the order of --sort; K is 1000 [default: all, in no order]
     #[arg(long, value_name = "N", value_parser = parse_count)]
     pub top: Option<usize>,
 
-    /// With --top: the most of what comes first; of those alike the oldest [default: retransmissions]
+    /// With --top: what to order by, the most first; of equal connections the oldest is first [default: retransmissions]
     #[arg(long, value_name = "WHAT", requires = "top")]
     pub sort: Option<Sort>,
 
@@ -36,16 +37,32 @@ pub struct Conns {
     #[arg(long, value_name = "PID")]
     pub pid: Option<u32>,
 
-    /// The endpoint with this socket, which it was given with --control
+    /// The endpoint with this socket, set by its --control
     #[arg(long, value_name = "PATH", conflicts_with = "pid")]
     pub socket: Option<PathBuf>,
+}
+
+impl ValueEnum for Sort {
+    fn value_variants<'a>() -> &'a [Self] {
+        &[Self::Retransmissions, Self::Unacked, Self::Rtt, Self::Age]
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        let (name, help) = match self {
+            Self::Retransmissions => ("retransmissions", "Retransmitted segments"),
+            Self::Unacked => ("unacked", "Sequence numbers sent and not acknowledged"),
+            Self::Rtt => ("rtt", "Smoothed round-trip time"),
+            Self::Age => ("age", "Time since the connection was opened"),
+        };
+        Some(PossibleValue::new(name).help(help))
+    }
 }
 
 const AFTER: &str = "\
 States:
   syn-sent, syn-received (syn-recv), established (estab), fin-wait-1, fin-wait-2, close-wait, closing, last-ack, time-wait
 
-A connection that is open all the time is listed once; one that begins or ends meanwhile may be missing.
+A connection that is open from the beginning to the end of the list is in it once; one that opens or closes meanwhile may be missing.
 
 Examples:
   synmill conns

@@ -1,17 +1,18 @@
-//! `synmill serve`'s own options, and the text of `--listen`. Knows no service.
+//! The options of `synmill serve`.
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use clap::Args;
 
-use super::{Rings, parse_address, parse_count, parse_duration};
+use super::rings::Rings;
+use super::values::{parse_address, parse_count, parse_duration};
 
 /// The options of `synmill serve`, as given.
 #[derive(Args, Clone, Debug)]
 #[command(after_help = AFTER)]
 pub struct Serve {
-    /// Where and how packets are taken, and what is written about it.
+    /// The interface, and the output.
     #[command(flatten)]
     pub rings: Rings,
 
@@ -60,12 +61,12 @@ Examples:
 
 Exit status: 0 done, 1 a failure at run time, 2 wrong usage, 3 the final accounts do not close.";
 
-/// One `--listen`: where, and the service's text if there is one.
+/// The value of `--listen`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listen {
-    /// Address and port; an unspecified address stands for all of its family.
+    /// Address and port; the unspecified address stands for every address of its family.
     pub address: SocketAddr,
-    /// What stands behind `=`.
+    /// The service's text behind `=`.
     pub service: Option<String>,
 }
 

@@ -1,17 +1,18 @@
-//! The configuration of `synmill conns`.
+//! The options of `synmill conns`, checked.
 
+use super::Valid;
 use crate::face::cli;
 use crate::face::conns::client::Whom;
 use crate::face::conns::{Request, Top};
 
-/// What `synmill conns` is to do.
+/// What `synmill conns` does.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Conns {
-    /// Whom to ask.
+    /// The endpoint to ask.
     pub whom: Whom,
-    /// For what.
+    /// The connections to list.
     pub request: Request,
-    /// Lines of JSON instead of a table.
+    /// Print lines of JSON instead of a table.
     pub json: bool,
 }
 
@@ -20,7 +21,7 @@ impl Conns {
     ///
     /// # Errors
     /// One line: what is wrong and how to fix it.
-    pub fn new(options: cli::Conns) -> Result<Self, String> {
+    pub fn new(options: cli::Conns) -> Result<Valid<Self>, String> {
         let whom = match (options.pid, options.socket) {
             (Some(pid), _) => Whom::Process(pid),
             (None, Some(path)) => Whom::Socket(path),
@@ -29,7 +30,7 @@ impl Conns {
         let top = options.top.map(|count| Top { count, sort: options.sort.unwrap_or_default() });
         let request = Request { states: options.state, peers: options.peer, top };
         request.check()?;
-        Ok(Self { whom, request, json: options.json })
+        Ok(Valid(Self { whom, request, json: options.json }))
     }
 }
 
@@ -40,8 +41,8 @@ mod tests {
     use crate::face::conns::Sort;
     use synmill_engine::proto::State;
 
-    /// Through clap and the checks; an error as the line a user sees.
-    fn configure(arguments: &str) -> Result<Conns, String> {
+    /// Parses and checks a command line. An error is the line that a user sees.
+    fn configure(arguments: &str) -> Result<Valid<Conns>, String> {
         match parse("synmill conns".split(' ').chain(arguments.split_whitespace())) {
             Ok(Cli { command: Command::Conns(conns) }) => Conns::new(*conns),
             Ok(_) => panic!("another command"),
@@ -53,7 +54,7 @@ mod tests {
     #[test]
     fn without_options_all_of_the_only_endpoint_are_asked_for() {
         let conns = configure("").unwrap();
-        assert_eq!(conns, Conns { whom: Whom::Only, request: Request::default(), json: false });
+        assert_eq!(*conns, Conns { whom: Whom::Only, request: Request::default(), json: false });
     }
 
     #[test]
@@ -68,7 +69,7 @@ mod tests {
         let peers: Vec<String> = conns.request.peers.iter().map(ToString::to_string).collect();
         assert_eq!(peers, ["198.18.0.0/15", "fd00:18::1/128", "10.0.0.0/8"]);
         assert_eq!(conns.request.top, Some(Top { count: 2000, sort: Sort::Rtt }));
-        assert_eq!((conns.whom, conns.json), (Whom::Process(4711), true));
+        assert_eq!((&conns.whom, conns.json), (&Whom::Process(4711), true));
         assert_eq!(configure("--top 3").unwrap().request.top.unwrap().sort, Sort::Retransmissions);
         assert_eq!(configure("--socket ./none").unwrap().whom, Whom::Socket("./none".into()));
     }

@@ -1,149 +1,85 @@
-//! The configuration as meant: complete, and valid as far as it can be without looking at the machine. Knows no device.
+//! Options that are complete and valid, as far as that is known without looking at the machine.
 
 mod bench;
 mod conns;
 mod serve;
 
 use std::net::{IpAddr, SocketAddr};
-use std::num::NonZeroUsize;
+use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-pub use bench::{Bench, MAX_PAYLOAD, MAX_RATE, MAX_REQUESTS, MAX_TARGETS, MAX_TIMEOUT, Workload};
+pub use bench::{Bench, Workload};
 pub use conns::Conns;
-pub use serve::{Config, Listener, MAX_LISTENERS};
+pub use serve::{Listener, Serve};
 
-use crate::face::cli::{self, ControlSocket, HashKey, Mode, Queues};
-use crate::text::Numbers;
+use crate::face::cli::{self, ControlSocket};
+use crate::host::nic::HashKey;
+use crate::host::nic::spread::Steering;
+use crate::host::plan::{self, Queues};
 use synmill_engine::endpoint::MAX_CONNECTIONS;
 
-/// The longest TIME-WAIT. RFC 9293's 2 MSL is four minutes.
-pub const MAX_TIME_WAIT: Duration = Duration::from_secs(3600);
-/// The longest run, and the longest drain: a deadline in milliseconds is told from the past for 24 days.
-pub const MAX_DURATION: Duration = Duration::from_secs(20 * 24 * 3600);
+/// Options that have passed their checks. Only this room makes such a value.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Valid<T>(T);
 
-/// Where and how packets are taken, and what is written about it: what every command that takes an interface's rings knows.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Rings {
-    interface: String,
-    queues: Queues,
-    workers: Option<NonZeroUsize>,
-    cores: Option<Numbers>,
-    steer: Steer,
-    json: Option<PathBuf>,
-    pcap: Option<PathBuf>,
-    control: Option<ControlSocket>,
-    /// How to reach the driver.
-    pub mode: Mode,
-    /// Poll the driver from the workers' own system calls.
-    pub busy_poll: bool,
-    /// Accept segments whose checksum field holds only the pseudo-header's sum.
-    pub accept_partial_checksums: bool,
-    /// No line a second.
+impl<T> Deref for Valid<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.0
+    }
+}
+
+/// The longest TIME-WAIT. RFC 9293's 2 MSL is four minutes.
+const MAX_TIME_WAIT: Duration = Duration::from_secs(3600);
+/// The longest run, and the longest drain: a deadline in milliseconds differs from the past for 24 days.
+const MAX_DURATION: Duration = Duration::from_secs(20 * 24 * 3600);
+
+/// What a command writes beside its table.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Output {
+    /// The file for the final report.
+    pub json: Option<PathBuf>,
+    /// The socket for `synmill conns`; `None` for the one in the common folder.
+    pub control: Option<ControlSocket>,
+    /// Print no line a second.
     pub quiet: bool,
 }
 
-/// How the NIC is to bring packets to the queues.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Steer {
-    /// As it does.
-    AsItIs,
-    /// By flow rules.
-    Rules,
-    /// By its RSS table.
-    Table {
-        /// And with this key.
-        key: Option<Vec<u8>>,
-    },
+/// Checks the options of every command that takes an interface against each other.
+///
+/// # Errors
+/// One line: what is wrong and how to fix it.
+fn check_rings(options: cli::Rings) -> Result<(plan::Options, Output), String> {
+    check_interface(&options.interface)?;
+    let rings = plan::Options {
+        interface: options.interface,
+        queues: options.queues,
+        steering: steering(options.steer, options.rss_key)?,
+        workers: options.workers.map(Into::into),
+        cores: options.cores,
+        mode: options.mode,
+        busy_poll: options.busy_poll,
+        pcap: options.pcap,
+    };
+    check_workers(&rings)?;
+    let control = match &options.control {
+        Some(ControlSocket::At(path)) => Some(path),
+        _ => None,
+    };
+    let (json, pcap) = (options.json.as_ref(), rings.pcap.as_ref());
+    check_named(&[("--json", json), ("--pcap", pcap)])?;
+    check_files(&[("--json", json), ("--pcap", pcap), ("--control", control)])?;
+    Ok((rings, Output { json: options.json, control: options.control, quiet: options.quiet }))
 }
 
-impl Rings {
-    /// Checks the options against each other.
-    ///
-    /// # Errors
-    /// One line: what is wrong and how to fix it.
-    pub fn new(options: cli::Rings) -> Result<Self, String> {
-        check_interface(&options.interface)?;
-        check_workers(&options.queues, options.workers, options.cores.as_ref())?;
-        let steer = steer(options.steer, options.rss_key)?;
-        let control = match &options.control {
-            Some(ControlSocket::At(path)) => Some(path),
-            _ => None,
-        };
-        let (json, pcap) = (options.json.as_ref(), options.pcap.as_ref());
-        check_named(&[("--json", json), ("--pcap", pcap)])?;
-        check_files(&[("--json", json), ("--pcap", pcap), ("--control", control)])?;
-        Ok(Self {
-            interface: options.interface,
-            queues: options.queues,
-            workers: options.workers,
-            cores: options.cores,
-            steer,
-            json: options.json,
-            pcap: options.pcap,
-            control: options.control,
-            mode: options.mode,
-            busy_poll: options.busy_poll,
-            accept_partial_checksums: options.accept_partial_checksums,
-            quiet: options.quiet,
-        })
-    }
-
-    /// The interface's name.
-    #[must_use]
-    pub fn interface(&self) -> &str {
-        &self.interface
-    }
-
-    /// The queues asked for.
-    #[must_use]
-    pub const fn queues(&self) -> &Queues {
-        &self.queues
-    }
-
-    /// The workers asked for; `None` for one per queue.
-    #[must_use]
-    pub fn workers(&self) -> Option<usize> {
-        self.workers.map(NonZeroUsize::get)
-    }
-
-    /// The cores asked for; `None` for those the process may run on.
-    #[must_use]
-    pub fn cores(&self) -> Option<&[usize]> {
-        self.cores.as_deref()
-    }
-
-    /// How the NIC is to bring packets to the queues.
-    #[must_use]
-    pub const fn steer(&self) -> &Steer {
-        &self.steer
-    }
-
-    /// Where the final report goes.
-    #[must_use]
-    pub const fn json(&self) -> Option<&PathBuf> {
-        self.json.as_ref()
-    }
-
-    /// The socket that the live connections can be asked for at; `None` for the one in the common folder.
-    #[must_use]
-    pub const fn control(&self) -> Option<&ControlSocket> {
-        self.control.as_ref()
-    }
-
-    /// Where the frames go.
-    #[must_use]
-    pub const fn pcap(&self) -> Option<&PathBuf> {
-        self.pcap.as_ref()
-    }
-}
-
-fn steer(how: cli::Steer, key: Option<HashKey>) -> Result<Steer, String> {
-    match (how, key.map(|HashKey(key)| key)) {
-        (cli::Steer::Rss, key) => Ok(Steer::Table { key }),
+fn steering(how: cli::Steer, key: Option<HashKey>) -> Result<Steering, String> {
+    match (how, key) {
+        (cli::Steer::Rss, key) => Ok(Steering::Table { key }),
         (_, Some(_)) => Err("--rss-key is for --steer rss: add that, or leave the key out".into()),
-        (cli::Steer::None, None) => Ok(Steer::AsItIs),
-        (cli::Steer::Ntuple, None) => Ok(Steer::Rules),
+        (cli::Steer::None, None) => Ok(Steering::Untouched),
+        (cli::Steer::Ntuple, None) => Ok(Steering::Rules(Vec::new())),
     }
 }
 
@@ -156,7 +92,7 @@ fn check_interface(name: &str) -> Result<(), String> {
     if valid { Ok(()) } else { Err(format!("--interface {name:?}: give a name as `ip link` shows it")) }
 }
 
-/// The address, an IPv4-mapped one as IPv4: on the wire they are the same.
+/// Returns the address, an IPv4-mapped one as IPv4: on the wire they are the same.
 fn check_address(option: &str, address: SocketAddr) -> Result<SocketAddr, String> {
     let refuse = |what: &str| Err(format!("{option} {address}: {what}"));
     if let SocketAddr::V6(v6) = address
@@ -177,23 +113,19 @@ fn check_address(option: &str, address: SocketAddr) -> Result<SocketAddr, String
     }
 }
 
-/// What can be said about queues, workers and cores before the interface is known.
-fn check_workers(
-    queues: &Queues,
-    workers: Option<NonZeroUsize>,
-    cores: Option<&Numbers>,
-) -> Result<(), String> {
-    let queues = match queues {
+/// Checks queues, workers and cores as far as that is possible before the interface is known.
+fn check_workers(rings: &plan::Options) -> Result<(), String> {
+    let queues = match &rings.queues {
         Queues::All => None,
         Queues::Only(numbers) => Some(numbers.len()),
     };
-    let workers = workers.map(NonZeroUsize::get);
-    if let (Some(queues), Some(workers)) = (queues, workers)
+    if let (Some(queues), Some(workers)) = (queues, rings.workers)
         && workers > queues
     {
         return Err(format!("--workers {workers} for {queues} queue(s): give at most --workers {queues}"));
     }
-    if let (Some(workers), Some(cores)) = (workers.or(queues), cores.map(|cores| cores.len()))
+    if let (Some(workers), Some(cores)) =
+        (rings.workers.or(queues), rings.cores.as_ref().map(|cores| cores.len()))
         && cores < workers
     {
         return Err(format!(
@@ -203,7 +135,7 @@ fn check_workers(
     Ok(())
 }
 
-/// No `-`: who writes it means standard output, and not a file of this name.
+/// Refuses `-`: the user means standard output by it, not a file of this name.
 fn check_named(files: &[(&str, Option<&PathBuf>)]) -> Result<(), String> {
     match files.iter().find(|(_, file)| file.is_some_and(|file| file.as_os_str() == "-")) {
         None => Ok(()),
@@ -213,7 +145,7 @@ fn check_named(files: &[(&str, Option<&PathBuf>)]) -> Result<(), String> {
     }
 }
 
-/// No file twice.
+/// Refuses a file that two options name.
 fn check_files(files: &[(&str, Option<&PathBuf>)]) -> Result<(), String> {
     for (number, &(option, file)) in files.iter().enumerate() {
         let Some(file) = file.map(|file| whole(file)) else { continue };
@@ -226,7 +158,7 @@ fn check_files(files: &[(&str, Option<&PathBuf>)]) -> Result<(), String> {
     Ok(())
 }
 
-/// A file's one name, of the many it may have. The file need not be there yet.
+/// Returns one name for a file of many names. The file need not be there yet.
 fn whole(path: &Path) -> PathBuf {
     path.canonicalize().unwrap_or_else(|_| {
         let path = std::path::absolute(path).unwrap_or_else(|_| path.into());
@@ -238,7 +170,7 @@ fn whole(path: &Path) -> PathBuf {
     })
 }
 
-/// `least` is what the run cannot do without.
+/// Checks a number of connections. The run needs at least `least`.
 fn check_max_connections(count: usize, least: usize) -> Result<(), String> {
     if (least..=MAX_CONNECTIONS).contains(&count) {
         return Ok(());

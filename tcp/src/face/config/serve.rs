@@ -1,45 +1,64 @@
-//! The configuration of `synmill serve`.
+//! The options of `synmill serve`, checked.
 
 use std::fmt::Display;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::{MAX_DURATION, Rings, check_address, check_max_connections, check_time_wait, check_within};
-use crate::face::cli::Serve;
+use super::{
+    MAX_DURATION, Output, Valid, check_address, check_max_connections, check_rings, check_time_wait,
+    check_within,
+};
+use crate::face::cli;
+use crate::host::plan::{self, Role};
+use synmill_engine::endpoint::Settings;
 
-/// The most listeners of one endpoint.
-pub const MAX_LISTENERS: usize = 256;
+/// Most listeners of one endpoint.
+const MAX_LISTENERS: usize = 256;
 
-/// Where connections are accepted, and what is said over them.
+/// An address to accept connections at, and the service behind it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listener<S> {
-    /// Address and port; an unspecified address stands for all of its family, and a listener that names the address wins.
+    /// Address and port. The unspecified address stands for every address of its family; a listener that names the address wins.
     pub address: SocketAddr,
-    /// What is said.
+    /// The service.
     pub service: S,
-    /// What the service is called in reports.
+    /// The service's name in reports.
     pub name: String,
 }
 
-/// What `synmill serve` is to do. The fields that could be wrong are private and checked.
+/// What `synmill serve` does.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Config<S> {
-    /// The interface's rings and who works at them.
-    pub rings: Rings,
-    listeners: Vec<Listener<S>>,
-    max_connections: usize,
-    time_wait: Duration,
-    duration: Option<Duration>,
-    drain: Duration,
+pub struct Serve<S> {
+    /// How to take the interface.
+    pub rings: plan::Options,
+    /// The choices about the endpoints.
+    pub endpoint: Settings,
+    /// What to write.
+    pub output: Output,
+    /// The listeners: at least one, no two alike.
+    pub listeners: Vec<Listener<S>>,
+    /// The length of the run; `None` until a signal.
+    pub duration: Option<Duration>,
+    /// Most time for open connections to end after the stop.
+    pub drain: Duration,
 }
 
-impl<S> Config<S> {
-    /// Checks the options against each other; `service` makes a service of its text, or says what is wrong with it.
+impl<S> Serve<S> {
+    /// Checks the options against each other. `service` makes a service of its text, or says what is wrong with it.
     ///
     /// # Errors
     /// One line: what is wrong and how to fix it.
-    pub fn new<E: Display>(options: Serve, service: impl Fn(&str) -> Result<S, E>) -> Result<Self, String> {
-        let rings = Rings::new(options.rings)?;
+    pub fn new<E: Display>(
+        options: cli::Serve,
+        service: impl Fn(&str) -> Result<S, E>,
+    ) -> Result<Valid<Self>, String> {
+        let endpoint = Settings {
+            max_connections: options.max_connections,
+            time_wait: options.time_wait,
+            accept_partial_checksums: options.rings.accept_partial_checksums,
+            ..Settings::default()
+        };
+        let (rings, output) = check_rings(options.rings)?;
         let mut listeners: Vec<Listener<S>> = Vec::with_capacity(options.listen.len());
         for listen in options.listen {
             let address = check_address("--listen", listen.address)?;
@@ -53,100 +72,66 @@ impl<S> Config<S> {
         if listeners.is_empty() || listeners.len() > MAX_LISTENERS {
             return Err(format!("{} listeners: give from 1 to {MAX_LISTENERS}", listeners.len()));
         }
-        let workers = rings.workers().unwrap_or(1);
-        check_max_connections(options.max_connections, workers)?;
-        check_time_wait(options.time_wait)?;
-        check_within("--duration", options.duration.unwrap_or_default(), MAX_DURATION)?;
-        check_within("--drain", options.drain, MAX_DURATION)?;
-        if options.duration.is_some_and(|duration| duration.is_zero()) {
+        check_max_connections(endpoint.max_connections, rings.workers.unwrap_or(1))?;
+        check_time_wait(endpoint.time_wait)?;
+        let (duration, drain) = (options.duration, options.drain);
+        check_within("--duration", duration.unwrap_or_default(), MAX_DURATION)?;
+        check_within("--drain", drain, MAX_DURATION)?;
+        if duration.is_some_and(|duration| duration.is_zero()) {
             return Err("--duration 0: give at least 1ms, or leave it out to run until SIGINT".into());
         }
-        Ok(Self {
-            rings,
-            listeners,
-            max_connections: options.max_connections,
-            time_wait: options.time_wait,
-            duration: options.duration,
-            drain: options.drain,
-        })
+        Ok(Valid(Self { rings, endpoint, output, listeners, duration, drain }))
     }
 
-    /// At least one, no two alike.
+    /// Returns what the workers do.
     #[must_use]
-    pub fn listeners(&self) -> &[Listener<S>] {
-        &self.listeners
-    }
-
-    /// Connections held at once, all workers together.
-    #[must_use]
-    pub const fn max_connections(&self) -> usize {
-        self.max_connections
-    }
-
-    /// 2 MSL.
-    #[must_use]
-    pub const fn time_wait(&self) -> Duration {
-        self.time_wait
-    }
-
-    /// How long to run; `None` until a signal.
-    #[must_use]
-    pub const fn duration(&self) -> Option<Duration> {
-        self.duration
-    }
-
-    /// How long open connections may take to end after the stop.
-    #[must_use]
-    pub const fn drain(&self) -> Duration {
-        self.drain
+    pub fn role(&self) -> Role {
+        Role::Listen(self.listeners.iter().map(|listener| listener.address).collect())
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::face::cli::{Cli, Command, ControlSocket, Mode, Queues, Stop, parse};
-    use crate::face::config::Steer;
+    use crate::face::cli::{Cli, Command, ControlSocket, Stop, parse};
+    use crate::host::nic::spread::Steering;
+    use crate::host::plan::{Mode, Queues};
 
     fn service(text: &str) -> Result<String, &'static str> {
         if text == "bad" { Err("no such service: one of close, echo") } else { Ok(text.to_owned()) }
     }
 
-    /// Through clap and the checks; an error as the line a user sees.
-    fn configure(arguments: &str) -> Result<Config<String>, String> {
+    /// Parses and checks a command line. An error is the line that a user sees.
+    fn configure(arguments: &str) -> Result<Valid<Serve<String>>, String> {
         let arguments = "synmill serve".split(' ').chain(arguments.split_whitespace());
         match parse(arguments) {
-            Ok(Cli { command: Command::Serve(serve) }) => Config::new(*serve, service),
+            Ok(Cli { command: Command::Serve(serve) }) => Serve::new(*serve, service),
             Ok(_) => panic!("another command"),
             Err(Stop::Usage(line)) => Err(line),
             Err(Stop::Text(text)) => panic!("help instead of a configuration: {text}"),
         }
     }
 
-    fn config(arguments: &str) -> Config<String> {
+    fn config(arguments: &str) -> Valid<Serve<String>> {
         configure(&format!("--interface t0 {arguments}")).unwrap()
     }
 
     #[test]
     fn defaults_are_those_of_the_help() {
         let config = config("--listen 198.18.0.2:80");
-        assert_eq!(config.rings.interface(), "t0");
-        assert_eq!(config.rings.queues(), &Queues::All);
-        assert_eq!((config.rings.workers(), config.rings.cores()), (None, None));
-        assert_eq!(config.rings.steer(), &Steer::AsItIs);
-        assert_eq!(config.rings.mode, Mode::Auto);
-        assert_eq!(config.max_connections(), 1_000_000);
-        assert_eq!(config.time_wait(), Duration::from_secs(60));
-        assert_eq!((config.duration(), config.drain()), (None, Duration::from_secs(5)));
-        assert_eq!((config.rings.json(), config.rings.pcap(), config.rings.control()), (None, None, None));
-        assert!(!config.rings.busy_poll && !config.rings.accept_partial_checksums && !config.rings.quiet);
-        assert_eq!(config.listeners()[0].name, "http:1024");
+        assert_eq!(config.rings, plan::Options { interface: "t0".into(), ..plan::Options::default() });
+        assert_eq!(config.endpoint, Settings::default());
+        let (connections, time_wait) = (config.endpoint.max_connections, config.endpoint.time_wait);
+        assert_eq!((connections, time_wait), (1_000_000, Duration::from_secs(60)));
+        assert_eq!((config.duration, config.drain), (None, Duration::from_secs(5)));
+        assert_eq!(config.output, Output::default());
+        assert_eq!(config.listeners[0].name, "http:1024");
     }
 
     #[test]
     fn the_socket_may_be_anywhere_or_nowhere() {
         let control =
-            |text| config(&format!("--listen 198.18.0.2:80 --control {text}")).rings.control().cloned();
+            |text| config(&format!("--listen 198.18.0.2:80 --control {text}")).output.control.clone();
         assert_eq!(control("none"), Some(ControlSocket::None));
         assert_eq!(control("./none"), Some(ControlSocket::At("./none".into())));
     }
@@ -155,13 +140,13 @@ mod tests {
     fn a_key_is_for_the_table() {
         let steer = |arguments: &str| {
             configure(&format!("--interface t0 --listen 198.18.0.2:80 {arguments}"))
-                .map(|config| config.rings.steer().clone())
+                .map(|config| config.rings.steering.clone())
         };
-        assert_eq!(steer("--steer none"), Ok(Steer::AsItIs));
-        assert_eq!(steer("--steer ntuple"), Ok(Steer::Rules));
-        assert_eq!(steer("--steer rss"), Ok(Steer::Table { key: None }));
-        let key = Some(vec![0x6d, 0x5a, 0x00]);
-        assert_eq!(steer("--steer rss --rss-key 6d:5A:00"), Ok(Steer::Table { key }));
+        assert_eq!(steer("--steer none"), Ok(Steering::Untouched));
+        assert_eq!(steer("--steer ntuple"), Ok(Steering::Rules(Vec::new())));
+        assert_eq!(steer("--steer rss"), Ok(Steering::Table { key: None }));
+        let key = Some("6d:5a:00".parse().unwrap());
+        assert_eq!(steer("--steer rss --rss-key 6d:5A:00"), Ok(Steering::Table { key }));
         for (arguments, part) in [
             ("--rss-key 6d:5a", "--rss-key is for --steer rss"),
             ("--steer ntuple --rss-key 6d:5a", "--rss-key is for --steer rss"),
@@ -183,7 +168,7 @@ mod tests {
              --listen [::ffff:198.18.0.2]:8 --service close",
         );
         let listeners: Vec<(String, &str)> =
-            config.listeners().iter().map(|l| (l.address.to_string(), l.service.as_str())).collect();
+            config.listeners.iter().map(|l| (l.address.to_string(), l.service.as_str())).collect();
         let expected = [
             ("0.0.0.0:80", "close"),
             ("[::]:80", "echo"),
@@ -200,17 +185,17 @@ mod tests {
              --time-wait 250ms --duration 2m --drain 1h --busy-poll --accept-partial-checksums --quiet \
              --json a.json --pcap a.pcap",
         );
-        let Queues::Only(queues) = config.rings.queues() else { panic!("all queues") };
+        let Queues::Only(queues) = &config.rings.queues else { panic!("all queues") };
         assert_eq!(queues[..], [0, 1, 2, 5]);
         assert_eq!(queues.to_string(), "0-2,5");
-        assert_eq!(config.rings.cores(), Some(&[3, 1][..]));
-        assert_eq!(config.rings.workers(), Some(2));
+        assert_eq!(config.rings.cores.as_deref(), Some(&[3, 1][..]));
+        assert_eq!(config.rings.workers, Some(2));
         assert_eq!(config.rings.mode, Mode::ZeroCopy);
-        assert_eq!(config.max_connections(), 500_000);
-        assert_eq!(config.time_wait(), Duration::from_millis(250));
-        assert_eq!(config.duration(), Some(Duration::from_secs(120)));
-        assert_eq!(config.drain(), Duration::from_secs(3600));
-        assert!(config.rings.busy_poll && config.rings.accept_partial_checksums && config.rings.quiet);
+        assert_eq!(config.endpoint.max_connections, 500_000);
+        assert_eq!(config.endpoint.time_wait, Duration::from_millis(250));
+        assert_eq!(config.duration, Some(Duration::from_secs(120)));
+        assert_eq!(config.drain, Duration::from_secs(3600));
+        assert!(config.rings.busy_poll && config.endpoint.accept_partial_checksums && config.output.quiet);
     }
 
     #[test]

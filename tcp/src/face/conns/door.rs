@@ -1,18 +1,18 @@
 //! The socket's file: made so that nobody else may ever come in, found by its process, removed at the end. Knows paths; never what is
 //! said through it.
 
-use std::ffi::CString;
 use std::fs::{self, DirBuilder, File, Permissions};
 use std::io::{self, ErrorKind};
 use std::os::fd::OwnedFd;
-use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, PermissionsExt as _};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use socket2::{Domain, SockAddr, Socket, Type};
+
+use crate::host::launch::OwnFile;
 
 /// Where endpoints have their sockets: `PID.sock` each.
 pub const FOLDER: &str = "/run/synmill";
@@ -26,33 +26,7 @@ const PLACE: Duration = Duration::from_secs(5);
 pub struct Door {
     pub(super) listener: UnixListener,
     path: PathBuf,
-    place: Arc<Place>,
-}
-
-/// What of a door is in the file system, in a form that a signal handler can remove.
-#[derive(Debug)]
-pub struct Place {
-    path: CString,
-    /// Device and inode: what another has put in its place is not ours to remove.
-    file: (u64, u64),
-    /// A folder that goes, too, when the file was the last in it.
-    folder: Option<CString>,
-}
-
-impl Place {
-    /// Removes it, if it is still ours. Three system calls and nothing else, so that a signal handler may call it.
-    pub fn clear(&self) {
-        let is_ours = rustix::fs::lstat(self.path.as_c_str())
-            .is_ok_and(|there| (there.st_dev, there.st_ino) == self.file);
-        if is_ours {
-            // Nobody can be told, and a socket that nobody listens at is taken for what it is.
-            let _ = rustix::fs::unlink(self.path.as_c_str());
-        }
-        if let Some(folder) = &self.folder {
-            // Fails while others are in it.
-            let _ = rustix::fs::rmdir(folder.as_c_str());
-        }
-    }
+    file: Arc<OwnFile>,
 }
 
 impl Door {
@@ -100,14 +74,8 @@ impl Door {
             listener => listener,
         };
         let listener = listener.map_err(refused)?;
-        let made = fs::symlink_metadata(path).map_err(refused)?;
-        let bytes = |path: &Path| CString::new(path.as_os_str().as_bytes()).map_err(io::Error::from);
-        let place = Place {
-            path: bytes(path).map_err(refused)?,
-            file: (made.dev(), made.ino()),
-            folder: folder.map(bytes).transpose().map_err(refused)?,
-        };
-        Ok(Self { listener, path: path.into(), place: Arc::new(place) })
+        let file = OwnFile::new(path, folder).map_err(refused)?;
+        Ok(Self { listener, path: path.into(), file: Arc::new(file) })
     }
 
     /// Its file.
@@ -116,16 +84,16 @@ impl Door {
         &self.path
     }
 
-    /// What a process that ends without dropping this has to remove.
+    /// Returns the file, which a process that ends without dropping this must remove.
     #[must_use]
-    pub fn place(&self) -> Arc<Place> {
-        Arc::clone(&self.place)
+    pub fn file(&self) -> Arc<OwnFile> {
+        Arc::clone(&self.file)
     }
 }
 
 impl Drop for Door {
     fn drop(&mut self) {
-        self.place.clear();
+        self.file.remove();
     }
 }
 
@@ -201,6 +169,8 @@ fn reason(error: &io::Error) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::MetadataExt as _;
+
     use super::super::tests::Folder;
     use super::*;
 

@@ -12,6 +12,7 @@ use std::fs;
 
 use serde::{Serialize, Serializer};
 
+use crate::host::launch::{Session, Taken};
 use crate::text::{counted, grouped};
 use synmill_engine::stats::Law;
 
@@ -125,6 +126,21 @@ pub struct Site {
 }
 
 impl Site {
+    /// Returns the site of a session.
+    #[must_use]
+    pub fn of(session: &Session) -> Self {
+        let Taken { interface, plan, mode, .. } = &session.taken;
+        Self {
+            command: std::env::args().collect(),
+            host: Host::here(),
+            interface: interface.name.clone(),
+            driver: interface.driver.clone(),
+            mode: mode.clone(),
+            queues: plan.workers.iter().flat_map(|place| place.queues.iter().copied()).collect(),
+            workers: plan.workers.len(),
+        }
+    }
+
     /// Returns mode, queues and workers as a phrase.
     fn rings(&self) -> String {
         let queues = counted(self.queues.len() as u64, "queue");

@@ -1,4 +1,4 @@
-//! The workers' threads: started and pinned, watched, joined. Knows threads and cores; never what a worker does.
+//! The workers' threads: start, pin, watch, join.
 
 use std::fs;
 use std::io;
@@ -8,14 +8,14 @@ use std::thread::{self, JoinHandle};
 
 use core_affinity::CoreId;
 
-/// How a worker's loop ended that did not panic: well, or what went wrong in one line.
+/// The end of a worker's loop that did not panic: a failure is one line.
 pub(super) type Outcome = Result<(), String>;
 
 /// One worker to start.
 pub(super) struct Job {
-    /// The core it is pinned to.
+    /// The core to pin it to.
     pub(super) core: usize,
-    /// Its loop.
+    /// The worker's loop.
     pub(super) run: Box<dyn FnOnce() -> Outcome + Send>,
 }
 
@@ -23,24 +23,24 @@ pub(super) struct Job {
 #[derive(Debug)]
 pub(super) struct Crew {
     threads: Vec<JoinHandle<Outcome>>,
-    /// The threads' numbers, for /proc/self/task.
+    /// The threads' numbers in /proc/self/task.
     pub(super) thread_ids: Vec<u32>,
 }
 
-/// What a thread says once, before it runs: the worker's number and its own, or why it does not run.
+/// A thread's first message: the worker's number and its own, or why it does not run.
 type Hello = Result<(usize, u32), String>;
 
-/// Keeps this thread, a worker's, on a core.
+/// Pins this thread, a worker's, to a core.
 fn pin(number: usize, core: usize) -> Result<(), String> {
     let is_pinned = core_affinity::set_for_current(CoreId { id: core });
     if is_pinned { Ok(()) } else { Err(format!("worker {number} cannot be pinned to core {core}")) }
 }
 
-/// Makes a part of each worker on its core. So its memory is that of the node where it will be used; and allocators mostly keep what several
-/// threads ask for apart, so that what one worker writes to is in no cache line of another's.
+/// Makes a part of each worker on the worker's core. So its memory is on the node where it is used. Allocators mostly keep the memory of
+/// several threads apart, so that two workers rarely write to one cache line.
 ///
 /// # Errors
-/// One line: which worker has no thread or not its core.
+/// One line: which worker has no thread, or cannot be pinned.
 pub(super) fn make_on<T: Send>(cores: &[usize], make: impl Fn(usize) -> T + Sync) -> Result<Vec<T>, String> {
     let make = &make;
     thread::scope(|scope| {
@@ -54,7 +54,7 @@ pub(super) fn make_on<T: Send>(cores: &[usize], make: impl Fn(usize) -> T + Sync
                     .map_err(|error| no_thread(number, &error))
             })
             .collect();
-        // All of them are waited for, whatever becomes of the first.
+        // All are joined, also after a failure of the first.
         let made: Vec<_> = makers
             .into_iter()
             .map(|maker| maker?.join().unwrap_or_else(|panic| panic::resume_unwind(panic)))
@@ -68,8 +68,7 @@ fn no_thread(number: usize, error: &io::Error) -> String {
 }
 
 impl Crew {
-    /// Starts one thread for each job and waits until all of them run. If one does not, `stop` is called and the others are
-    /// waited for.
+    /// Starts one thread for each job and waits until all of them run. If one does not, calls `stop` and joins the others.
     ///
     /// # Errors
     /// One line: which worker did not start, and why.
@@ -81,7 +80,7 @@ impl Crew {
             let say = say.clone();
             let spawned = thread::Builder::new().name(format!("synmill-w{number}")).spawn(move || {
                 if let Err(line) = pin(number, job.core) {
-                    // The listener is gone only when the start has failed already.
+                    // The receiver is gone only if the start has failed already.
                     let _ = say.send(Err(line));
                     return Ok(());
                 }
@@ -98,7 +97,7 @@ impl Crew {
             }
         }
         drop(say);
-        // Ends when every thread has said its word or died.
+        // Ends when every thread has sent its message or died.
         for hello in hear {
             match hello {
                 Ok((number, id)) => crew.thread_ids[number] = id,
@@ -107,20 +106,20 @@ impl Crew {
         }
         let Some(failure) = failure else { return Ok(crew) };
         stop();
-        // Whatever else went wrong there, the first failure is the one to tell.
+        // The first failure is the one to report.
         let _ = crew.join();
         Err(failure)
     }
 
-    /// Has a worker ended? Before it was told to stop, only a panic does that.
+    /// Returns whether a worker has ended. Before the stop only a panic ends one.
     pub(super) fn lost_one(&self) -> bool {
         self.threads.iter().any(JoinHandle::is_finished)
     }
 
-    /// Waits for all of them.
+    /// Joins all workers.
     ///
     /// # Errors
-    /// One line: which workers panicked, and what went wrong for the others.
+    /// One line: the workers that panicked, and the failures of the others.
     pub(super) fn join(self) -> Result<(), String> {
         let mut failures = Vec::new();
         for (number, thread) in self.threads.into_iter().enumerate() {
@@ -131,7 +130,7 @@ impl Crew {
     }
 }
 
-/// This thread's number: /proc/thread-self is a link to `PID/task/TID`.
+/// Returns this thread's number: /proc/thread-self is a link to `PID/task/TID`.
 fn thread_id() -> io::Result<u32> {
     let link = fs::read_link("/proc/thread-self")?;
     let name = link.file_name().and_then(|name| name.to_str()).and_then(|name| name.parse().ok());
@@ -150,7 +149,7 @@ mod tests {
         core_affinity::get_core_ids().unwrap()[0].id
     }
 
-    /// A worker that runs until it is told to stop.
+    /// A worker's loop that runs until `stop` is set.
     fn until(stop: &Arc<AtomicBool>) -> Box<dyn FnOnce() -> Outcome + Send> {
         let stop = Arc::clone(stop);
         Box::new(move || {
@@ -200,7 +199,7 @@ mod tests {
     #[test]
     fn parts_are_made_on_their_cores_and_come_in_order() {
         let made = make_on(&[core(); 3], |number| (number, core_affinity::get_core_ids().unwrap()));
-        // A thread that is pinned sees its own core alone.
+        // A pinned thread sees its own core only.
         assert_eq!(made.unwrap(), [0, 1, 2].map(|number| (number, vec![CoreId { id: core() }])));
         let line = make_on(&[core(), 1023], |number| number).unwrap_err();
         assert!(line.contains("worker 1 cannot be pinned to core 1023"), "{line}");

@@ -1,8 +1,6 @@
-//! SIGINT, SIGTERM and SIGHUP as something to wait for. Knows signals, and the file that must not outlive the process; never what
-//! stopping means.
+//! SIGINT, SIGTERM and SIGHUP as an event to wait for.
 
 use std::ffi::c_int;
-use std::fs;
 use std::io::{self, Read};
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,34 +11,40 @@ use signal_hook::SigId;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::{flag, low_level};
 
-use crate::face::conns::door::Place;
+use super::own_file::OwnFile;
+use crate::host::machine::status_bits;
 
 /// The process's exit status when a second signal ends it at once.
 const SECOND_SIGNAL: i32 = 1;
 
-/// The three signals, caught for as long as this lives; SIGHUP not if it is ignored, as nohup(1) has it. A second SIGINT or SIGTERM
-/// ends the process at once: the kernel then detaches the program and closes the sockets, and the handler removes the door's file. A
-/// second SIGHUP does not: shell and kernel send one each when a terminal is closed.
+/// Catches the three signals until the drop; SIGHUP only if the process does not ignore it, as under nohup(1).
+///
+/// A second SIGINT or SIGTERM ends the process at once: the kernel then detaches the program and closes the sockets, and the handler
+/// removes the process's file. A second SIGHUP does not: shell and kernel send one each when a terminal is closed.
 #[derive(Debug)]
-pub(super) struct Signals {
+pub struct Signals {
     woken: UnixStream,
     caught: Arc<AtomicBool>,
-    door: Arc<OnceLock<Arc<Place>>>,
+    file: Arc<OnceLock<Arc<OwnFile>>>,
     ids: Vec<SigId>,
 }
 
 impl Signals {
-    pub(super) fn catch() -> io::Result<Self> {
+    /// Catches the signals.
+    ///
+    /// # Errors
+    /// There is no file descriptor left, or the kernel refuses.
+    pub fn catch() -> io::Result<Self> {
         let (woken, wake) = UnixStream::pair()?;
         let caught = Arc::new(AtomicBool::new(false));
-        let mut signals = Self { woken, caught: Arc::clone(&caught), door: Arc::default(), ids: Vec::new() };
+        let mut signals = Self { woken, caught: Arc::clone(&caught), file: Arc::default(), ids: Vec::new() };
         for signal in [SIGINT, SIGTERM, SIGHUP] {
             if signal == SIGHUP && is_ignored(signal) {
                 continue;
             }
             if signal != SIGHUP {
-                // In this order: the first signal finds the flag clear and sets it, the second finds it set.
-                signals.ids.push(end_at_once(signal, Arc::clone(&caught), Arc::clone(&signals.door))?);
+                // The order matters: the first signal finds the flag clear and sets it, the second finds it set.
+                signals.ids.push(end_at_once(signal, Arc::clone(&caught), Arc::clone(&signals.file))?);
             }
             signals.ids.push(flag::register(signal, Arc::clone(&caught))?);
             signals.ids.push(low_level::pipe::register(signal, wake.try_clone()?)?);
@@ -48,49 +52,47 @@ impl Signals {
         Ok(signals)
     }
 
-    /// Has a second signal remove this before the process ends; to be said once.
-    pub(super) fn remove_at_the_end(&self, door: Arc<Place>) {
-        let is_first = self.door.set(door).is_ok();
-        debug_assert!(is_first, "a process has one door");
+    /// Makes a second signal remove this file before the process ends. A process has one such file.
+    pub fn remove_at_the_end(&self, file: Arc<OwnFile>) {
+        let is_first = self.file.set(file).is_ok();
+        debug_assert!(is_first, "a process has one file to remove");
     }
 
-    /// Sleeps for `timeout` or until a signal comes; whether one has come so far.
-    pub(super) fn wait(&mut self, timeout: Duration) -> bool {
-        // A timeout of zero would mean for ever.
+    /// Sleeps for `timeout` or until a signal arrives. Returns whether one has arrived so far.
+    pub fn wait(&mut self, timeout: Duration) -> bool {
+        // A timeout of zero would never end.
         let timeout = timeout.max(Duration::from_millis(1));
         if self.woken.set_read_timeout(Some(timeout)).is_ok() {
-            // However it ends, the flag has the answer.
+            // The flag has the answer, whatever this returns.
             let _ = self.woken.read(&mut [0; 16]);
         }
         self.caught.load(Ordering::SeqCst)
     }
 }
 
-/// Has the signal end the process if one was `caught` before it, whatever its threads are doing.
-#[allow(
-    unsafe_code,
-    reason = "whoever registers an action of one's own promises that a signal handler may do it"
-)]
-fn end_at_once(signal: c_int, caught: Arc<AtomicBool>, door: Arc<OnceLock<Arc<Place>>>) -> io::Result<SigId> {
+/// Makes the signal end the process if one was `caught` before, whatever the threads are doing.
+#[allow(unsafe_code, reason = "the caller of `register` promises that a signal handler may do the action")]
+fn end_at_once(
+    signal: c_int,
+    caught: Arc<AtomicBool>,
+    file: Arc<OnceLock<Arc<OwnFile>>>,
+) -> io::Result<SigId> {
     let action = move || {
         if caught.load(Ordering::SeqCst) {
-            if let Some(door) = door.get() {
-                door.clear();
+            if let Some(file) = file.get() {
+                file.remove();
             }
             low_level::exit(SECOND_SIGNAL);
         }
     };
-    // SAFETY: the action reads two atomics, makes the system calls of `Place::clear`, and ends the process with _exit(2). It takes no
+    // SAFETY: the action reads two atomics, makes the system calls of `OwnFile::remove`, and ends the process with _exit(2). It takes no
     // lock, allocates nothing and cannot panic.
     unsafe { low_level::register(signal, action) }
 }
 
-/// Does this process ignore it (`SigIgn` of proc_pid_status(5))?
+/// Returns whether this process ignores a signal (`SigIgn` of proc_pid_status(5)).
 fn is_ignored(signal: c_int) -> bool {
-    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
-    let ignored = ignored.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok()).unwrap_or(0);
-    ignored & 1 << (signal - 1) != 0
+    status_bits("SigIgn").unwrap_or(0) & 1 << (signal - 1) != 0
 }
 
 impl Drop for Signals {
@@ -103,20 +105,20 @@ impl Drop for Signals {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::path::Path;
     use std::process::{Command, Output};
 
     use super::*;
-    use crate::face::conns::door::Door;
 
-    /// Set in the processes that get the signals.
+    /// The variable that marks the processes that get the signals.
     const CHILD: &str = "SYNMILL_TEST_SIGNALS";
 
     fn is_child() -> bool {
         std::env::var_os(CHILD).is_some()
     }
 
-    /// This test, alone in a process that is started by this command.
+    /// Runs a test alone in a process that this command starts. Returns the process's output.
     fn child(test: &str, by: &[&str]) -> (Output, String) {
         let program = std::env::current_exe().unwrap();
         let (_, module) = module_path!().split_once("::").unwrap();
@@ -133,14 +135,16 @@ mod tests {
         if is_child() {
             let mut signals = Signals::catch().unwrap();
             let folder = std::env::temp_dir().join(format!("synmill-signals-{}", std::process::id()));
-            let door = Door::in_folder(&folder).unwrap();
-            signals.remove_at_the_end(door.place());
-            println!("door {}", door.path().display());
+            let path = folder.join("file");
+            fs::create_dir(&folder).unwrap();
+            fs::write(&path, "").unwrap();
+            signals.remove_at_the_end(Arc::new(OwnFile::new(&path, Some(&folder)).unwrap()));
+            println!("file {}", path.display());
             low_level::raise(SIGTERM).unwrap();
             assert!(signals.wait(Duration::from_secs(60)));
-            assert!(door.path().exists(), "the first signal removes nothing");
+            assert!(path.exists(), "the first signal removes nothing");
             println!("draining");
-            // Whichever of them comes second.
+            // Either of them may be the second.
             low_level::raise(SIGINT).unwrap();
             println!("still there");
             return;
@@ -148,9 +152,8 @@ mod tests {
         let (ended, said) = child("a_second_signal_ends_the_process_at_once", &["env"]);
         assert_eq!(ended.status.code(), Some(SECOND_SIGNAL), "{said}");
         assert!(said.contains("draining") && !said.contains("still there"), "{said}");
-        let door =
-            said.lines().find_map(|line| line.split_once("door ")).expect("it says where its door is").1;
-        let folder = Path::new(door).parent().unwrap();
+        let file = said.lines().find_map(|line| line.split_once("file ")).expect("it names its file").1;
+        let folder = Path::new(file).parent().unwrap();
         assert!(!folder.exists(), "{} is left behind", folder.display());
     }
 

@@ -1,10 +1,10 @@
-//! What the kernel says about a network interface, and which groups it is a member of. Knows rtnetlink, ethtool and memberships; never
-//! packets or configuration.
+//! A network interface: the kernel's facts about it, and the settings that a run makes and takes back.
 //!
-//! - [`route`]: where a packet to a target goes.
-//! - [`spread`]: what is set for a while so that packets come to certain queues.
+//! - [`route`]: the next hop to a target.
+//! - [`spread`]: settings that bring packets to certain queues.
 
 mod ethtool;
+mod mtu;
 mod netlink;
 pub mod route;
 pub mod spread;
@@ -19,107 +19,100 @@ use netlink_packet_route::link::{
     InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkLayerType, LinkMessage, LinkXdp,
 };
 
+use super::Error;
+
+use self::ethtool::facts::{help, offloads};
+use self::ethtool::request::Nic;
 use self::netlink::{addresses, ask, link_message};
 use synmill_engine::flow::Prefix;
 use synmill_engine::wire::Mac;
 
-pub use self::ethtool::hash::{RssTable, rss};
+pub use self::ethtool::facts::{Help, Offloads, Queues, driver, queues, set_queues};
+pub use self::ethtool::hash::{HashKey, RssTable, rss};
 pub use self::ethtool::rules::Flow;
-pub use self::ethtool::{Help, Offloads, Queues, driver, queues, set_queues};
+pub use self::mtu::{buffers, max_mtu, one_buffer_mtu};
 pub use self::statistics::{Statistics, statistics};
 
-/// An interface at a moment.
+/// The facts about an interface at a moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Interface {
-    /// Its name.
+    /// The name.
     pub name: String,
-    /// Its number in this network namespace.
+    /// The number in this network namespace.
     pub index: u32,
-    /// Its Ethernet address; `None` for an interface without one.
+    /// The Ethernet address, if it has one.
     pub mac: Option<Mac>,
     /// The largest IP packet, in bytes.
     pub mtu: usize,
-    /// Switched on (IFF_UP).
+    /// The interface is switched on (IFF_UP).
     pub up: bool,
-    /// There is a carrier (IFF_LOWER_UP): the other end is there and on.
+    /// There is a carrier (IFF_LOWER_UP): the other end of the link is there and on.
     pub carrier: bool,
     /// Its addresses, each with its subnet: the kernel looks for an address of a subnet on the link.
     pub addresses: Vec<(IpAddr, Prefix)>,
     /// The addresses of the host's other interfaces, each with its interface's name.
     pub elsewhere: Vec<(IpAddr, String)>,
-    /// There are VLAN interfaces on top of it.
+    /// There are VLAN interfaces on top of this one.
     pub carries_vlans: bool,
-    /// What its driver does to packets before anyone sees them.
+    /// What the driver does to packets before a program sees them.
     pub offloads: Offloads,
     /// The active queues.
     pub queues: Queues,
-    /// What the NIC can do about which queue gets a packet.
+    /// The NIC's means to send packets to certain queues.
     pub help: Help,
-    /// The driver's name as ethtool shows it; empty if it has none.
+    /// The driver's name as ethtool shows it, empty if it has none.
     pub driver: String,
-    /// The identifier of the XDP program attached to it.
+    /// The identifier of the attached XDP program.
     pub xdp_program: Option<u32>,
 }
 
-/// Why there are no facts.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// No interface has the name.
-    #[error("no interface {name} in this network namespace: there are {}", there.join(", "))]
-    Unknown {
-        /// The name asked for.
-        name: String,
-        /// The names there are.
-        there: Vec<String>,
-    },
-    /// The kernel did not answer, or not as expected.
-    #[error("asking the kernel about interfaces: {0}")]
-    Kernel(#[from] io::Error),
-}
-
 impl Interface {
-    /// The interface called `name`, as it is now.
+    /// The interface `name` as it is now.
     ///
     /// # Errors
-    /// [`Error::Unknown`] with the names there are, or what rtnetlink said.
+    /// This network namespace has no such interface, or the kernel does not answer.
     pub fn find(name: &str) -> Result<Self, Error> {
+        let failed = |error: io::Error| format!("asking the kernel about interfaces: {error}");
         let mut there = Vec::new();
         let mut links = Vec::new();
-        for message in ask(RouteNetlinkMessage::GetLink(LinkMessage::default()), NLM_F_DUMP)? {
+        for message in
+            ask(RouteNetlinkMessage::GetLink(LinkMessage::default()), NLM_F_DUMP).map_err(failed)?
+        {
             let RouteNetlinkMessage::NewLink(link) = message else { continue };
             let Some(called) = netlink::name(&link).map(str::to_owned) else { continue };
             there.push(called);
             links.push(link);
         }
         let Some(place) = there.iter().position(|called| called == name) else {
-            return Err(Error::Unknown { name: name.into(), there });
+            let there = there.join(", ");
+            return Err(format!("no interface {name} in this network namespace: there are {there}").into());
         };
         let mut interface = Self::of(name, &links[place]);
         interface.carries_vlans = links.iter().any(|link| is_vlan_on(link, interface.index));
-        for (index, address, subnet) in addresses()? {
+        for (index, address, subnet) in addresses().map_err(failed)? {
             if index == interface.index {
                 interface.addresses.push((address, subnet));
             } else if let Some(other) = links.iter().position(|link| link.header.index == index) {
                 interface.elsewhere.push((address, there[other].clone()));
             }
         }
-        interface.read_again()?;
-        interface.help = ethtool::help(&ethtool::Nic(name.into()));
-        interface.driver = driver(name)?;
+        interface.read_again().map_err(failed)?;
+        interface.help = help(&Nic(name.into()));
+        interface.driver = driver(name).map_err(failed)?;
         Ok(interface)
     }
 
-    /// Reads again what changes when an XDP program is attached: the queues (virtio-net), and LRO, which does not go with one.
+    /// Reads again the facts that an attachment may change: the queues (virtio-net), and LRO, which XDP excludes.
     ///
     /// # Errors
-    /// What the kernel said.
+    /// The kernel's.
     pub fn read_again(&mut self) -> io::Result<()> {
-        self.offloads = ethtool::offloads(&self.name)?;
+        self.offloads = offloads(&self.name)?;
         self.queues = queues(&self.name, self.index)?;
         Ok(())
     }
 
-    /// One of which nothing is known yet.
+    /// An interface without known facts.
     fn unknown(name: &str) -> Self {
         Self {
             name: name.into(),
@@ -139,7 +132,7 @@ impl Interface {
         }
     }
 
-    /// What rtnetlink says of the link itself.
+    /// The facts of a link message.
     fn of(name: &str, link: &LinkMessage) -> Self {
         let mut interface = Self {
             index: link.header.index,
@@ -166,7 +159,7 @@ impl Interface {
     }
 }
 
-/// Is this link a VLAN interface on top of interface number `index`?
+/// Returns whether a link is a VLAN interface on top of interface number `index`.
 fn is_vlan_on(link: &LinkMessage, index: u32) -> bool {
     let is_vlan = |attribute: &LinkAttribute| match attribute {
         LinkAttribute::LinkInfo(infos) => infos.contains(&LinkInfo::Kind(InfoKind::Vlan)),
@@ -175,23 +168,23 @@ fn is_vlan_on(link: &LinkMessage, index: u32) -> bool {
     link.attributes.contains(&LinkAttribute::Link(index)) && link.attributes.iter().any(is_vlan)
 }
 
-/// Whether an interface can carry packets at all.
+/// An interface's ability to carry packets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Link {
-    /// On, with a carrier.
+    /// Switched on, with a carrier.
     Up,
-    /// On, without a carrier.
+    /// Switched on, without a carrier.
     NoCarrier,
     /// Switched off.
     Down,
-    /// Not in this network namespace any more.
+    /// Removed, or moved to another network namespace.
     Gone,
 }
 
-/// The state of interface number `index`.
+/// Returns the state of interface number `index`.
 ///
 /// # Errors
-/// What rtnetlink said.
+/// The kernel's.
 pub fn link(index: u32) -> io::Result<Link> {
     Ok(match link_message(index)?.map(|link| link.header.flags) {
         None => Link::Gone,
@@ -201,20 +194,20 @@ pub fn link(index: u32) -> io::Result<Link> {
     })
 }
 
-/// The multicast group that is asked for the Ethernet address of `address` (RFC 4291 section 2.7.1).
+/// Returns the multicast group that neighbours ask for the Ethernet address of `address` (RFC 4291 section 2.7.1).
 #[must_use]
 pub const fn solicited_node(address: Ipv6Addr) -> Ipv6Addr {
     let [.., a, b, c] = address.octets();
     Ipv6Addr::new(0xff02, 0, 0, 0, 0, 1, u16::from_be_bytes([0xff, a]), u16::from_be_bytes([b, c]))
 }
 
-/// Makes the host a member of `group`, of link scope, on interface number `index` for as long as the socket is open. The
-/// interface's filter then lets the group's frames in, and the kernel reports the membership to switches (RFC 3810).
+/// Makes the host a member of `group`, of link scope, on interface number `index` until the socket is closed. The interface's filter
+/// then lets the group's frames in, and the kernel reports the membership to switches (RFC 3810).
 ///
 /// # Errors
-/// What the kernel said: without IPv6 on the interface there is no membership.
+/// The kernel's: without IPv6 on the interface there is no membership.
 pub fn join(index: u32, group: Ipv6Addr) -> io::Result<UdpSocket> {
-    // Bound to the group itself: nothing that is sent to an address of the host's ends up here.
+    // Bound to the group itself, the socket receives no packet for an address of the host.
     let socket = UdpSocket::bind(SocketAddrV6::new(group, 0, 0, index))?;
     socket.join_multicast_v6(&group, index)?;
     Ok(socket)

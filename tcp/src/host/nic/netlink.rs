@@ -1,4 +1,4 @@
-//! Questions to rtnetlink. Knows its messages; never what is made of the answers.
+//! Questions to rtnetlink.
 
 use std::io;
 use std::net::IpAddr;
@@ -11,7 +11,7 @@ use netlink_sys::protocols::NETLINK_ROUTE;
 use netlink_sys::{Socket, SocketAddr};
 use synmill_engine::flow::Prefix;
 
-/// What there is to say of interface number `index`; `None` if it is not in this network namespace.
+/// Returns the link message of interface number `index`; `None` if this network namespace has no such interface.
 pub(super) fn link_message(index: u32) -> io::Result<Option<LinkMessage>> {
     let mut request = LinkMessage::default();
     request.header.index = index;
@@ -25,7 +25,7 @@ pub(super) fn link_message(index: u32) -> io::Result<Option<LinkMessage>> {
     }
 }
 
-/// The name of a link.
+/// Returns the name of a link.
 pub(super) fn name(link: &LinkMessage) -> Option<&str> {
     link.attributes.iter().find_map(|attribute| match attribute {
         LinkAttribute::IfName(name) => Some(name.as_str()),
@@ -33,13 +33,13 @@ pub(super) fn name(link: &LinkMessage) -> Option<&str> {
     })
 }
 
-/// The name of interface number `index`; the number itself if it is gone.
+/// Returns the name of interface number `index`, or the number itself if the interface is gone.
 pub(super) fn name_of(index: u32) -> io::Result<String> {
     let link = link_message(index)?;
     Ok(link.as_ref().and_then(name).map_or_else(|| index.to_string(), str::to_owned))
 }
 
-/// The addresses of all interfaces: the interface's number, the address, its subnet.
+/// Returns the addresses of all interfaces: the interface's number, the address, its subnet.
 pub(super) fn addresses() -> io::Result<Vec<(u32, IpAddr, Prefix)>> {
     let mut addresses = Vec::new();
     for message in ask(RouteNetlinkMessage::GetAddress(AddressMessage::default()), NLM_F_DUMP)? {
@@ -61,11 +61,11 @@ pub(super) fn addresses() -> io::Result<Vec<(u32, IpAddr, Prefix)>> {
     Ok(addresses)
 }
 
-/// The most datagrams of one dump: 32 KiB each, far beyond any machine's interfaces.
+/// Most datagrams of one dump: 32 KiB each, far more than any machine's interfaces need.
 const MAX_DATAGRAMS: usize = 4096;
 
-/// What the kernel says to `request`: with [`NLM_F_DUMP`] all there is, without it one message, or none where `NLM_F_ACK`
-/// asks for no more than success.
+/// Returns the kernel's answer to `request`: all messages with [`NLM_F_DUMP`], one message without it, none if `NLM_F_ACK` asks only
+/// for success.
 pub(super) fn ask(request: RouteNetlinkMessage, flags: u16) -> io::Result<Vec<RouteNetlinkMessage>> {
     let bad = |error: netlink_packet_core::DecodeError| {
         io::Error::new(io::ErrorKind::InvalidData, error.to_string())

@@ -1,4 +1,4 @@
-//! Where a packet to a target goes: the kernel's routes and its neighbour table. Knows addresses; never what is sent to them.
+//! The next hop to a target, by the kernel's routes and its neighbour table.
 
 use std::io;
 use std::net::{IpAddr, Ipv6Addr, SocketAddrV6, UdpSocket};
@@ -16,130 +16,85 @@ use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 
 use super::Interface;
 use super::netlink::{ask, name_of};
+use crate::host::Error;
 use synmill_engine::wire::Mac;
 
-/// How often the neighbour table is looked at.
+/// Time between two looks at the neighbour table.
 const POLL: Duration = Duration::from_millis(10);
-/// The port of RFC 863, where nothing is expected of a datagram.
+/// The port of RFC 863, whose service discards datagrams.
 const DISCARD: u16 = 9;
 
-/// Why nothing can be sent to a target.
-#[derive(Debug, thiserror::Error)]
-pub enum NextHopError {
-    /// A multicast, broadcast or unspecified address.
-    #[error("{target} is not the address of one host: give a unicast address as target")]
-    NotUnicast {
-        /// Whom to send to.
-        target: IpAddr,
-    },
-    /// An IPv6 address of link scope: there is a route to it on each interface, and a connection's key names none.
-    #[error("{target} is a link-local address: give a global or unique local address of that host as target")]
-    LinkLocal {
-        /// Whom to send to.
-        target: IpAddr,
-    },
-    /// The target is this host: the kernel answers itself, and no interface sees a packet.
-    #[error("{target} is an address of this host: give one of another host as target")]
-    Own {
-        /// Whom to send to.
-        target: IpAddr,
-    },
-    /// No route leads to it.
-    #[error(
-        "no route to {target}: ip route add {target} dev {interface}, or ip route add {target} via GATEWAY dev {interface}"
-    )]
-    NoRoute {
-        /// Whom to send to.
-        target: IpAddr,
-        /// From where.
-        interface: String,
-    },
-    /// The route is there to refuse.
-    #[error("the route to {target} is of type {kind}: find it with ip {} route show match {target}, and remove it",
-        if target.is_ipv4() { "-4" } else { "-6" })]
-    Refused {
-        /// Whom to send to.
-        target: IpAddr,
-        /// The route's type as ip-route(8) calls it.
-        kind: &'static str,
-    },
-    /// The route goes another way.
-    #[error("the route to {target} is through {there}, not {interface}: give --interface {there}")]
-    Elsewhere {
-        /// Whom to send to.
-        target: IpAddr,
-        /// The interface asked for.
-        interface: String,
-        /// The route's.
-        there: String,
-    },
-    /// The next hop has not told its Ethernet address.
-    #[error("{} does not answer on {interface}: is the host up?",
-        if hop == target { hop.to_string() } else { format!("{hop}, the gateway to {target},") })]
-    Silent {
-        /// Whom to send to.
-        target: IpAddr,
-        /// Whom the packet is for on the link: the target or a gateway.
-        hop: IpAddr,
-        /// From where.
-        interface: String,
-    },
-    /// The kernel did not answer, or not as expected.
-    #[error("asking the kernel for the way to the target: {0}")]
-    Kernel(#[from] io::Error),
+/// The kernel did not answer, or not as expected.
+fn kernel(error: impl Into<io::Error>) -> Error {
+    format!("asking the kernel for the way to the target: {}", error.into()).into()
 }
 
-/// The Ethernet address that a packet to `target` is sent to: the target's own or a gateway's. If the kernel does not
-/// know it, the kernel is made to ask on the link (this needs CAP_NET_ADMIN), and has `patience` to find out.
+/// Returns the Ethernet address that a packet to `target` is sent to: the target's own or a gateway's. If the kernel does not know it,
+/// `next_hop` makes the kernel ask on the link (this needs CAP_NET_ADMIN), and waits for `patience`.
 ///
 /// # Errors
-/// [`NextHopError`]: one line, what is wrong and how to fix it.
-pub fn next_hop(interface: &Interface, target: IpAddr, patience: Duration) -> Result<Mac, NextHopError> {
+/// One line: why nothing can be sent to the target, and how to fix it.
+pub fn next_hop(interface: &Interface, target: IpAddr, patience: Duration) -> Result<Mac, Error> {
     check_target(target)?;
     let hop = route(interface, target)?;
     let deadline = Instant::now() + patience;
     let mut asked = false;
     loop {
-        match neighbour(interface.index, hop)? {
+        match neighbour(interface.index, hop).map_err(kernel)? {
             Neighbour::Known { mac, is_stale } => {
                 if is_stale && may_ask(interface, hop) {
-                    // The address is good to use; confirming it is a favour to the next who asks.
+                    // The address is good to use. Its confirmation only helps others.
                     let _ = make_kernel_ask(interface.index, hop);
                 }
                 return Ok(mac);
             }
             Neighbour::Asked if asked => {}
             Neighbour::Asked | Neighbour::Unknown => {
-                match hop {
+                let made = match hop {
                     IpAddr::V6(hop) if !may_ask(interface, hop.into()) => {
-                        make_kernel_send(interface.index, hop)?;
+                        make_kernel_send(interface.index, hop)
                     }
-                    _ => make_kernel_ask(interface.index, hop)?,
-                }
+                    _ => make_kernel_ask(interface.index, hop),
+                };
+                made.map_err(kernel)?;
                 asked = true;
             }
         }
         if Instant::now() >= deadline {
-            return Err(NextHopError::Silent { target, hop, interface: interface.name.clone() });
+            return Err(silent(interface, target, hop));
         }
         thread::sleep(POLL);
     }
 }
 
-/// What is wrong with a target whatever the routes are.
-fn check_target(target: IpAddr) -> Result<(), NextHopError> {
+/// The next hop has not told its Ethernet address.
+fn silent(interface: &Interface, target: IpAddr, hop: IpAddr) -> Error {
+    let gateway = if hop == target { String::new() } else { format!(", the gateway to {target},") };
+    format!("{hop}{gateway} does not answer on {}: is the host up?", interface.name).into()
+}
+
+/// Refuses a target that no route can lead to.
+fn check_target(target: IpAddr) -> Result<(), Error> {
     let is_broadcast = matches!(target, IpAddr::V4(target) if target.is_broadcast());
     if target.is_multicast() || target.is_unspecified() || is_broadcast {
-        return Err(NextHopError::NotUnicast { target });
+        return Err(not_unicast(target));
     }
     match target {
-        IpAddr::V6(address) if address.is_unicast_link_local() => Err(NextHopError::LinkLocal { target }),
+        // Each interface has a route to it, and a connection's key names no interface.
+        IpAddr::V6(address) if address.is_unicast_link_local() => Err(format!(
+            "{target} is a link-local address: give a global or unique local address of that host as target"
+        )
+        .into()),
         _ => Ok(()),
     }
 }
 
-/// Whom a packet to `target` is for on the link, as the kernel's routes and rules have it now.
-fn route(interface: &Interface, target: IpAddr) -> Result<IpAddr, NextHopError> {
+fn not_unicast(target: IpAddr) -> Error {
+    format!("{target} is not the address of one host: give a unicast address as target").into()
+}
+
+/// Returns the next hop to `target` on the link, by the kernel's present routes and rules.
+fn route(interface: &Interface, target: IpAddr) -> Result<IpAddr, Error> {
     let mut request = RouteMessage::default();
     request.header = RouteHeader {
         address_family: family(target),
@@ -147,45 +102,56 @@ fn route(interface: &Interface, target: IpAddr) -> Result<IpAddr, NextHopError> 
         ..RouteHeader::default()
     };
     request.attributes.push(RouteAttribute::Destination(target.into()));
-    let answer = match ask(RouteNetlinkMessage::GetRoute(request), 0) {
-        Ok(messages) => messages,
-        Err(error) => return Err(refusal(interface, target, error)),
-    };
+    let answer =
+        ask(RouteNetlinkMessage::GetRoute(request), 0).map_err(|error| refusal(interface, target, error))?;
     let found = answer.into_iter().find_map(|message| match message {
         RouteNetlinkMessage::NewRoute(route) => Some(route),
         _ => None,
     });
-    match found {
-        Some(route) => hop_of(&route, interface, target),
-        None => Err(no_route(interface, target)),
-    }
+    hop_of(&found.ok_or_else(|| no_route(interface, target))?, interface, target)
 }
 
-fn no_route(interface: &Interface, target: IpAddr) -> NextHopError {
-    NextHopError::NoRoute { target, interface: interface.name.clone() }
+fn no_route(interface: &Interface, target: IpAddr) -> Error {
+    let route = format!("ip route add {target}");
+    let name = &interface.name;
+    format!("no route to {target}: {route} dev {name}, or {route} via GATEWAY dev {name}").into()
 }
 
-/// A route that refuses is reported as the error that a sender would see (`fib_props` of net/ipv4/fib_semantics.c,
+/// A route of this type of ip-route(8) refuses.
+fn refused(target: IpAddr, kind: &str) -> Error {
+    let family = if target.is_ipv4() { "-4" } else { "-6" };
+    format!(
+        "the route to {target} is of type {kind}: find it with ip {family} route show match {target}, and remove it"
+    )
+    .into()
+}
+
+/// The kernel reports a route that refuses as the error that a sender would see (`fib_props` of net/ipv4/fib_semantics.c,
 /// `ip6_rt_type_to_error` of net/ipv6/route.c).
-fn refusal(interface: &Interface, target: IpAddr, error: io::Error) -> NextHopError {
+fn refusal(interface: &Interface, target: IpAddr, error: io::Error) -> Error {
     match error.raw_os_error() {
         Some(libc::ENETUNREACH | libc::EAGAIN) => no_route(interface, target),
-        Some(libc::EINVAL) => NextHopError::Refused { target, kind: "blackhole" },
-        Some(libc::EHOSTUNREACH) => NextHopError::Refused { target, kind: "unreachable" },
-        Some(libc::EACCES) => NextHopError::Refused { target, kind: "prohibit" },
-        _ => NextHopError::Kernel(error),
+        Some(libc::EINVAL) => refused(target, "blackhole"),
+        Some(libc::EHOSTUNREACH) => refused(target, "unreachable"),
+        Some(libc::EACCES) => refused(target, "prohibit"),
+        _ => kernel(error),
     }
 }
 
-/// Whom a packet on this route is for: its gateway, or the target itself.
-fn hop_of(route: &RouteMessage, interface: &Interface, target: IpAddr) -> Result<IpAddr, NextHopError> {
+/// Returns the next hop of a route: its gateway, or the target itself.
+fn hop_of(route: &RouteMessage, interface: &Interface, target: IpAddr) -> Result<IpAddr, Error> {
     match route.header.kind {
         RouteType::Unicast => {}
-        RouteType::Local | RouteType::Anycast => return Err(NextHopError::Own { target }),
-        RouteType::Broadcast | RouteType::Multicast => return Err(NextHopError::NotUnicast { target }),
-        RouteType::BlackHole => return Err(NextHopError::Refused { target, kind: "blackhole" }),
-        RouteType::Unreachable => return Err(NextHopError::Refused { target, kind: "unreachable" }),
-        RouteType::Prohibit => return Err(NextHopError::Refused { target, kind: "prohibit" }),
+        // The kernel itself answers, and no interface sees a packet.
+        RouteType::Local | RouteType::Anycast => {
+            return Err(
+                format!("{target} is an address of this host: give one of another host as target").into()
+            );
+        }
+        RouteType::Broadcast | RouteType::Multicast => return Err(not_unicast(target)),
+        RouteType::BlackHole => return Err(refused(target, "blackhole")),
+        RouteType::Unreachable => return Err(refused(target, "unreachable")),
+        RouteType::Prohibit => return Err(refused(target, "prohibit")),
         _ => return Err(no_route(interface, target)),
     }
     let output = route.attributes.iter().find_map(|attribute| match attribute {
@@ -195,8 +161,11 @@ fn hop_of(route: &RouteMessage, interface: &Interface, target: IpAddr) -> Result
     match output {
         Some(index) if index == interface.index => {}
         Some(index) => {
-            let there = name_of(index)?;
-            return Err(NextHopError::Elsewhere { target, interface: interface.name.clone(), there });
+            let (there, name) = (name_of(index).map_err(kernel)?, &interface.name);
+            return Err(format!(
+                "the route to {target} is through {there}, not {name}: give --interface {there}"
+            )
+            .into());
         }
         None => return Err(no_route(interface, target)),
     }
@@ -211,18 +180,18 @@ fn hop_of(route: &RouteMessage, interface: &Interface, target: IpAddr) -> Result
     Ok(gateway.unwrap_or(target))
 }
 
-/// What the kernel's neighbour table says of an address.
+/// The state of an address in the kernel's neighbour table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Neighbour {
-    /// Its Ethernet address. Stale: it was right, and nothing has confirmed it for a while.
+    /// Its Ethernet address. A stale address was right, and nothing has confirmed it for a while.
     Known { mac: Mac, is_stale: bool },
     /// The kernel is asking for it.
     Asked,
-    /// Not there, or the kernel has asked in vain.
+    /// The table has no entry, or the kernel has asked in vain.
     Unknown,
 }
 
-/// The entry of `hop` in the neighbour table of interface number `index`.
+/// Returns the state of `hop` in the neighbour table of interface number `index`.
 fn neighbour(index: u32, hop: IpAddr) -> io::Result<Neighbour> {
     match ask(RouteNetlinkMessage::GetNeighbour(neighbour_message(index, hop)), 0) {
         Ok(messages) => {
@@ -262,23 +231,23 @@ fn neighbour_message(index: u32, hop: IpAddr) -> NeighbourMessage {
     message
 }
 
-/// Can the kernel ask for `hop` of itself? Its neighbour solicitations start from the interface's link-local address,
-/// unless a packet that waits has another (`ndisc_send_ns` of net/ipv6/ndisc.c): an interface without one sends none.
+/// Returns whether the kernel can ask for `hop` by itself. It sends neighbour solicitations from the interface's link-local address,
+/// unless a waiting packet has another (`ndisc_send_ns` of net/ipv6/ndisc.c). An interface without such an address sends none.
 fn may_ask(interface: &Interface, hop: IpAddr) -> bool {
     let is_link_local =
         |address: &IpAddr| matches!(address, IpAddr::V6(address) if address.is_unicast_link_local());
     hop.is_ipv4() || interface.addresses.iter().any(|(address, _)| is_link_local(address))
 }
 
-/// Makes the kernel ask on the link for `hop`, or confirm what it knows.
+/// Makes the kernel ask for `hop` on the link, or confirm its address.
 fn make_kernel_ask(index: u32, hop: IpAddr) -> io::Result<()> {
     let mut message = neighbour_message(index, hop);
     message.header.flags = NeighbourFlags::Use;
     ask(RouteNetlinkMessage::NewNeighbour(message), NLM_F_CREATE | NLM_F_ACK).map(drop)
 }
 
-/// The same where [`may_ask`] is false: an empty datagram waits for the answer, and its source is what the kernel asks
-/// from.
+/// Makes the kernel ask for `hop` where [`may_ask`] is false: an empty datagram waits for the answer, and the kernel asks from the
+/// datagram's source.
 fn make_kernel_send(index: u32, hop: Ipv6Addr) -> io::Result<()> {
     let socket = UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0))?;
     socket.send_to(&[], SocketAddrV6::new(hop, DISCARD, 0, index)).map(drop)
@@ -405,8 +374,8 @@ mod tests {
     #[test]
     fn a_silent_gateway_is_called_one() {
         let silent = |hop: &str| {
-            let (target, interface) = ("203.0.113.9".parse().unwrap(), "smc0".into());
-            NextHopError::Silent { target, hop: hop.parse().unwrap(), interface }.to_string()
+            let target = "203.0.113.9".parse().unwrap();
+            silent(&interface(&[]), target, hop.parse().unwrap()).to_string()
         };
         assert_eq!(silent("203.0.113.9"), "203.0.113.9 does not answer on smc0: is the host up?");
         assert!(silent("198.18.0.254").starts_with("198.18.0.254, the gateway to 203.0.113.9, does not"));

@@ -1,4 +1,4 @@
-//! A link's counters. Knows what the kernel counts for every driver; never a driver's own counters.
+//! A link's counters that the kernel has for every driver.
 
 use std::io;
 
@@ -6,33 +6,33 @@ use netlink_packet_route::link::{LinkAttribute, Stats64};
 
 use super::netlink::link_message;
 
-/// Counters of a link since it was made, in packets; `struct rtnl_link_stats64` of linux/if_link.h says what each means.
+/// Counters of a link since it was made, in packets. `struct rtnl_link_stats64` of linux/if_link.h defines each.
 ///
-/// A driver that fills none of them leaves 0. What XDP takes (a redirected packet) is received for some drivers, and not for others.
+/// A counter that the driver does not fill is 0. Some drivers count a packet that XDP redirects as received, others do not.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Statistics {
-    /// Good packets that came in.
+    /// Good packets received.
     pub rx_packets: u64,
-    /// Packets handed to the wire.
+    /// Packets given to the wire.
     pub tx_packets: u64,
-    /// Bad packets that came in, of every kind.
+    /// Bad packets received, of every kind.
     pub rx_errors: u64,
-    /// Packets that could not be sent, for every reason.
+    /// Packets not sent, for every reason.
     pub tx_errors: u64,
-    /// Received, then dropped by the host; this has packets in it that nobody wanted, too.
+    /// Packets received and then dropped by the host, unwanted packets included.
     pub rx_dropped: u64,
-    /// Dropped on the way out.
+    /// Packets dropped on their way out.
     pub tx_dropped: u64,
-    /// Missed by the NIC because the host had no buffer for them: loss by overload.
+    /// Packets that the NIC missed because the host had no buffer for them: loss by overload.
     pub rx_missed_errors: u64,
-    /// Lost in the NIC's own queue.
+    /// Packets lost in the NIC's own queue.
     pub rx_fifo_errors: u64,
-    /// Not sent because the NIC's own queue ran dry or over.
+    /// Packets not sent because the NIC's own queue ran dry or over.
     pub tx_fifo_errors: u64,
 }
 
 impl Statistics {
-    /// What was counted since `before`; a counter that started anew in the meantime has 0.
+    /// Returns the growth since `before`; 0 for a counter that was reset in between.
     #[must_use]
     pub const fn since(&self, before: &Self) -> Self {
         Self {
@@ -48,7 +48,7 @@ impl Statistics {
         }
     }
 
-    /// The counters of what was lost, with their names, in packets. They overlap: their sum means nothing.
+    /// Returns the counters of losses that are not 0, with their names, in packets. They overlap: their sum means nothing.
     pub fn losses(&self) -> impl Iterator<Item = (&'static str, u64)> {
         let all = [
             ("rx_missed_errors", self.rx_missed_errors),
@@ -79,10 +79,10 @@ impl From<&Stats64> for Statistics {
     }
 }
 
-/// The counters of interface number `index`, as they are now.
+/// Returns the present counters of interface number `index`.
 ///
 /// # Errors
-/// What rtnetlink said; [`io::ErrorKind::NotFound`] for an interface that is gone.
+/// The kernel's; [`io::ErrorKind::NotFound`] if the interface is gone.
 pub fn statistics(index: u32) -> io::Result<Statistics> {
     let link = link_message(index)?.ok_or_else(|| {
         io::Error::new(io::ErrorKind::NotFound, format!("interface number {index} is gone"))

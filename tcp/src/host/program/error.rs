@@ -1,187 +1,131 @@
-//! Why the XDP program could not be loaded or attached: the kernel's numbers in words. Knows errno values and `ip link`; never maps.
+//! The kernel's refusals of the XDP program, in words.
 
-use std::error::Error;
+use std::error::Error as StdError;
 use std::io;
 use std::process::Command;
 
 use aya::maps::MapError;
 use aya::programs::ProgramError;
 use serde::Deserialize;
-use thiserror::Error;
-
-use super::holder;
-use crate::host::preflight::{Holder, how_to_permit, max_mtu};
 use synmill_engine::device::Buffers;
 
-/// What went wrong, and how to mend it, in one line each.
-#[derive(Debug, Error)]
-pub enum SteerError {
-    /// EPERM: the process has neither root's rights nor the capabilities.
-    #[error(
-        "not permitted to {action}: this needs the capabilities CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN: {}",
-        how_to_permit()
-    )]
-    Permission {
-        /// What was tried.
-        action: String,
-    },
-    /// Older than Linux 5.9.
-    #[error("this kernel has no bpf_link for XDP: Linux 5.9 or newer is needed")]
-    KernelTooOld,
-    /// EINVAL for the program that takes packets of several buffers: older than Linux 5.18.
-    #[error(
-        "this kernel gives XDP no packets of several buffers: Linux 6.6 or newer is needed, or an MTU of at most {}",
-        max_mtu(Buffers::One)
-    )]
-    OneBuffer,
-    /// The object cannot be read, or the kernel does not take its program or maps.
-    #[error("the XDP program does not load: {reason}")]
-    Object {
-        /// The kernel's or the loader's words, on one line.
-        reason: String,
-    },
-    /// The object has no such program or map, or one of another type.
-    #[error("the XDP object has no `{name}` as this version needs it: rebuild it with `cargo xtask ebpf`")]
-    Incomplete {
-        /// The program or the map.
-        name: &'static str,
-    },
-    /// A map did not take or give an entry.
-    #[error("the XDP program's map {map} (room for {room}) failed: {reason}")]
-    Map {
-        /// The map.
-        map: &'static str,
-        /// How many entries it has room for.
-        room: u32,
-        /// The kernel's words.
-        reason: String,
-    },
-    /// No interface of this name in this network namespace.
-    #[error("there is no interface {interface} here: `ip -brief link` lists those there are")]
-    UnknownInterface {
-        /// As given.
-        interface: String,
-    },
-    /// EBUSY or EEXIST: one interface takes one XDP program, in one mode.
-    #[error("{}", holder.refuses(interface))]
-    Occupied {
-        /// The interface.
-        interface: String,
-        /// The other program.
-        holder: Holder,
-    },
-    /// ERANGE: a frame and XDP's headroom have to fit into one page, or into as many buffers as there may be.
-    #[error(
-        "the MTU of {interface}{}, or of its peer if it is a veth, is too large for XDP in its driver: \
-         `ip link set dev {interface} mtu 1500`, on both ends of a veth, which takes at most {} (pages of 4096 octets)",
-        mtu.map_or_else(String::new, |mtu| format!(" ({mtu})")),
-        max_mtu(Buffers::One)
-    )]
-    MtuTooLarge {
-        /// The interface.
-        interface: String,
-        /// Its MTU now, if it can be found.
-        mtu: Option<u32>,
-    },
-    /// EOPNOTSUPP: the driver has no native XDP, or not with its present settings.
-    #[error(
-        "the driver of {interface} has no native XDP, or not while LRO or GRO_HW are on{}",
-        raised(*mtu, " or with an MTU of")
-    )]
-    NoNativeXdp {
-        /// The interface.
-        interface: String,
-        /// Its MTU now, if it can be found.
-        mtu: Option<u32>,
-    },
-    /// ENOSPC or ENOMEM: the device has too few queues for XDP.
-    #[error(
-        "{interface} has too few queues for XDP: raise them with `ethtool -L {interface} combined N` \
-         (a veth needs as many receive queues as its peer has transmit queues)"
-    )]
-    TooFewQueues {
-        /// The interface.
-        interface: String,
-    },
-    /// Any other refusal.
-    #[error("{interface} does not take the XDP program{}: {reason}", raised(*mtu, " with an MTU of"))]
-    Refused {
-        /// The interface.
-        interface: String,
-        /// Its MTU now, if it can be found.
-        mtu: Option<u32>,
-        /// The driver's words, or else the kernel's.
-        reason: String,
-    },
-    /// The kernel did not run the program on a packet of ours.
-    #[error("the kernel does not run the XDP program: {}", one_line(.0))]
-    TestRun(ProgramError),
+use super::Holder;
+use crate::host::Error;
+use crate::host::machine::how_to_permit;
+use crate::host::nic::max_mtu;
+
+/// EPERM: the process has neither root's rights nor the capabilities.
+fn permission(action: &str) -> Error {
+    let how = how_to_permit();
+    format!(
+        "not permitted to {action}: this needs the capabilities CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN: {how}"
+    )
+    .into()
 }
 
-impl SteerError {
-    pub(super) fn from_load(error: impl Error + 'static) -> Self {
-        // The verifier's words, beside EACCES, for what it grants only with CAP_PERFMON.
-        let is_for_root = error.to_string().contains("prohibited for !root");
-        match errno(&error) {
-            Some(libc::EACCES) if is_for_root => Self::Permission { action: "load the XDP program".into() },
-            Some(libc::EPERM) => Self::Permission { action: "load the XDP program".into() },
-            _ => {
-                let (line, text) = (one_line(&error), error.to_string());
-                let verdict = verdict(&text).unwrap_or_default();
-                Self::Object { reason: format!("{} {verdict}", line.trim_end()).trim_end().into() }
-            }
-        }
-    }
+/// The object has no such program or map, or one of another type.
+pub(super) fn incomplete(name: &str) -> Error {
+    format!("the XDP object has no `{name}` as this version needs it: rebuild it with `cargo xtask ebpf`")
+        .into()
+}
 
-    /// [`SteerError::from_load`], where the kernel may not know what several buffers are.
-    pub(super) fn from_load_for(buffers: Buffers, error: impl Error + 'static) -> Self {
-        match (buffers, errno(&error)) {
-            (Buffers::Several, Some(libc::EINVAL)) => Self::OneBuffer,
-            _ => Self::from_load(error),
-        }
-    }
-
-    pub(super) fn from_map(map: &'static str, room: u32, error: &MapError) -> Self {
-        match errno(error) {
-            Some(libc::EPERM) => Self::Permission { action: format!("use the map {map}") },
-            _ => Self::Map { map, room, reason: one_line(error) },
-        }
-    }
-
-    pub(super) fn from_attach(interface: &str, error: &ProgramError) -> Self {
-        let interface = interface.to_owned();
-        if matches!(error, ProgramError::UnknownInterface { .. }) {
-            return Self::UnknownInterface { interface };
-        }
-        let mtu = || link_shown(&interface).and_then(|link| link.mtu);
-        match errno(error) {
-            Some(libc::EPERM) => Self::Permission { action: format!("attach to {interface}") },
-            Some(libc::EBUSY | libc::EEXIST) => {
-                let shown = link_shown(&interface).and_then(|link| link.xdp?.prog);
-                Self::Occupied {
-                    holder: shown.map_or_else(Holder::default, |prog| holder(prog.id)),
-                    interface,
-                }
-            }
-            Some(libc::ERANGE) => Self::MtuTooLarge { mtu: mtu(), interface },
-            Some(libc::EOPNOTSUPP) => Self::NoNativeXdp { mtu: mtu(), interface },
-            Some(libc::ENOSPC | libc::ENOMEM) => Self::TooFewQueues { interface },
-            _ => {
-                let line = one_line(error);
-                let reason = drivers_words(&line)
-                    .map_or_else(|| format!("{line}; the kernel log (dmesg) may say more"), str::to_owned);
-                Self::Refused { mtu: mtu(), interface, reason }
-            }
+/// The kernel or the loader refuses the object.
+pub(super) fn of_load(error: &(impl StdError + 'static)) -> Error {
+    let (line, text) = (one_line(error), error.to_string());
+    // The verifier says so, beside EACCES, of what it grants only with CAP_PERFMON.
+    let is_for_root = text.contains("prohibited for !root");
+    match errno(error) {
+        Some(libc::EPERM) => permission("load the XDP program"),
+        Some(libc::EACCES) if is_for_root => permission("load the XDP program"),
+        _ => {
+            let reason = format!("{} {}", line.trim_end(), verdict(&text).unwrap_or_default());
+            format!("the XDP program does not load: {}", reason.trim_end()).into()
         }
     }
 }
 
-/// A likely reason, where the MTU is not Ethernet's own.
+/// The kernel refuses the program. Before Linux 5.18 it does not know packets of several buffers.
+pub(super) fn of_load_for(buffers: Buffers, error: &(impl StdError + 'static)) -> Error {
+    match (buffers, errno(error)) {
+        (Buffers::Several, Some(libc::EINVAL)) => format!(
+            "this kernel gives XDP no packets of several buffers: Linux 6.6 or newer is needed, or an MTU of at most {}",
+            max_mtu(Buffers::One)
+        )
+        .into(),
+        _ => of_load(error),
+    }
+}
+
+/// A map with room for so many entries did not take or give one.
+pub(super) fn of_map(map: &str, room: u32, error: &MapError) -> Error {
+    match errno(error) {
+        Some(libc::EPERM) => permission(&format!("use the map {map}")),
+        _ => format!("the XDP program's map {map} (room for {room}) failed: {}", one_line(error)).into(),
+    }
+}
+
+/// The kernel does not run the program on a packet of a test.
+pub(super) fn of_test_run(error: &ProgramError) -> Error {
+    format!("the kernel does not run the XDP program: {}", one_line(error)).into()
+}
+
+/// No interface of this network namespace has the name.
+pub(super) fn unknown_interface(interface: &str) -> Error {
+    format!("there is no interface {interface} here: `ip -brief link` lists those there are").into()
+}
+
+/// The kernel does not attach the program.
+pub(super) fn of_attach(interface: &str, error: &ProgramError) -> Error {
+    if matches!(error, ProgramError::UnknownInterface { .. }) {
+        return unknown_interface(interface);
+    }
+    let shown = link_shown(interface);
+    let mtu = shown.as_ref().and_then(|link| link.mtu);
+    match errno(error) {
+        Some(libc::EPERM) => permission(&format!("attach to {interface}")),
+        // An interface takes one XDP program, in one mode.
+        Some(libc::EBUSY | libc::EEXIST) => {
+            let program = shown.and_then(|link| link.xdp?.prog);
+            program.map_or_else(Holder::default, |program| Holder::find(program.id)).refuses(interface).into()
+        }
+        // A frame and XDP's headroom must fit one page, or the buffers that the driver has for a packet.
+        Some(libc::ERANGE) => format!(
+            "the MTU of {interface}{}, or of its peer if it is a veth, is too large for XDP in its driver: \
+             `ip link set dev {interface} mtu 1500`, on both ends of a veth, which takes at most {} (pages of 4096 octets)",
+            mtu.map_or_else(String::new, |mtu| format!(" ({mtu})")),
+            max_mtu(Buffers::One)
+        )
+        .into(),
+        Some(libc::EOPNOTSUPP) => Error::of_mode(no_native_xdp(interface, mtu)),
+        Some(libc::ENOSPC | libc::ENOMEM) => Error::of_mode(format!(
+            "{interface} has too few queues for XDP: raise them with `ethtool -L {interface} combined N` \
+             (a veth needs as many receive queues as its peer has transmit queues)"
+        )),
+        _ => {
+            let line = one_line(error);
+            let reason = drivers_words(&line)
+                .map_or_else(|| format!("{line}; the kernel log (dmesg) may say more"), str::to_owned);
+            Error::of_mode(refused(interface, mtu, &reason))
+        }
+    }
+}
+
+/// The driver has no native XDP, or not with its present settings.
+fn no_native_xdp(interface: &str, mtu: Option<u32>) -> String {
+    let mtu = raised(mtu, " or with an MTU of");
+    format!("the driver of {interface} has no native XDP, or not while LRO or GRO_HW are on{mtu}")
+}
+
+fn refused(interface: &str, mtu: Option<u32>, reason: &str) -> String {
+    format!("{interface} does not take the XDP program{}: {reason}", raised(mtu, " with an MTU of"))
+}
+
+/// Names an MTU above Ethernet's own as a likely reason.
 fn raised(mtu: Option<u32>, words: &str) -> String {
     mtu.filter(|&mtu| mtu > 1500).map_or_else(String::new, |mtu| format!("{words} {mtu}"))
 }
 
-/// What `ip -json -details link` shows of an interface, as far as it explains a refusal.
+/// The part of `ip -json -details link` that explains a refusal.
 #[derive(Deserialize)]
 struct LinkShown {
     mtu: Option<u32>,
@@ -198,20 +142,20 @@ struct ProgramShown {
     id: u32,
 }
 
-/// Asks `ip`, which is there wherever interfaces are set up; without it the message only says less.
+/// Asks `ip`. Without that command the message only says less.
 fn link_shown(interface: &str) -> Option<LinkShown> {
     let shown =
         Command::new("ip").args(["-json", "-details", "link", "show", "dev", interface]).output().ok()?;
     serde_json::from_slice::<Vec<LinkShown>>(&shown.stdout).ok()?.pop()
 }
 
-/// The system's number for an error, wherever in the chain of causes it is.
-fn errno(error: &(dyn Error + 'static)) -> Option<i32> {
+/// Returns the kernel's number for an error from its chain of causes.
+fn errno(error: &(dyn StdError + 'static)) -> Option<i32> {
     causes(error).find_map(|cause| cause.downcast_ref::<io::Error>()?.raw_os_error())
 }
 
-/// An error and its causes on one line, the verifier's log left out.
-fn one_line(error: &(dyn Error + 'static)) -> String {
+/// Returns an error and its causes on one line, without the verifier's log.
+fn one_line(error: &(dyn StdError + 'static)) -> String {
     let mut line = String::new();
     for cause in causes(error) {
         let text = cause.to_string();
@@ -225,13 +169,13 @@ fn one_line(error: &(dyn Error + 'static)) -> String {
     line
 }
 
-/// What the driver told the kernel besides the number: a netlink answer has it in brackets and quotes.
+/// Returns the driver's own words: a netlink answer has them in brackets and quotes.
 fn drivers_words(line: &str) -> Option<&str> {
     let (_, quoted) = line.split_once("[\"")?;
     quoted.split_once("\"]").map(|(words, _)| words)
 }
 
-/// The line of the verifier's log that says what it does not take: the last one before its statistics.
+/// Returns the verifier's complaint: the last line of its log before the statistics.
 fn verdict(text: &str) -> Option<&str> {
     const STATISTICS: [&str; 3] = ["processed ", "verification time ", "stack depth "];
     let (_, log) = text.split_once("Verifier output: ")?;
@@ -239,12 +183,14 @@ fn verdict(text: &str) -> Option<&str> {
     log.lines().rev().map(str::trim).find(says)
 }
 
-fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
-    std::iter::successors(Some(error), |error: &&'a (dyn Error + 'static)| (*error).source())
+fn causes<'a>(error: &'a (dyn StdError + 'static)) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {
+    std::iter::successors(Some(error), |error: &&'a (dyn StdError + 'static)| (*error).source())
 }
 
 #[cfg(test)]
 mod tests {
+    use aya::sys::SyscallError;
+
     use super::*;
 
     #[test]
@@ -255,13 +201,26 @@ mod tests {
     }
 
     #[test]
+    fn only_a_refusal_that_another_mode_may_mend_goes_on() {
+        let of_attach = |errno| {
+            let io_error = io::Error::from_raw_os_error(errno);
+            of_attach("synmill-none", &SyscallError { call: "bpf_link_create", io_error }.into())
+        };
+        for errno in [libc::EOPNOTSUPP, libc::ENOSPC, libc::ENOMEM, libc::EINVAL] {
+            assert!(of_attach(errno).is_of_mode(), "{errno}");
+        }
+        for errno in [libc::EPERM, libc::EBUSY, libc::EEXIST, libc::ERANGE] {
+            assert!(!of_attach(errno).is_of_mode(), "{errno}");
+        }
+    }
+
+    #[test]
     fn a_large_mtu_is_named_where_it_may_be_the_reason() {
-        let told = |mtu| SteerError::NoNativeXdp { interface: "t0".into(), mtu }.to_string();
+        let told = |mtu| no_native_xdp("t0", mtu);
         assert!(told(Some(3498)).ends_with("GRO_HW are on or with an MTU of 3498"), "{}", told(Some(3498)));
         assert!(told(Some(1500)).ends_with("GRO_HW are on") && told(None).ends_with("GRO_HW are on"));
-        let refused =
-            SteerError::Refused { interface: "t0".into(), mtu: Some(3498), reason: "too small".into() };
-        assert_eq!(refused.to_string(), "t0 does not take the XDP program with an MTU of 3498: too small");
+        let refused = refused("t0", Some(3498), "too small");
+        assert_eq!(refused, "t0 does not take the XDP program with an MTU of 3498: too small");
     }
 
     #[test]

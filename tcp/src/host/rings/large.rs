@@ -1,14 +1,14 @@
-//! Frames for packets of several chunks. XDP has its headroom in front of each piece of a packet, and who reads one wants it whole: what
-//! is longer than a chunk is copied together here, and taken apart to be sent. Knows frames and pieces; never rings.
+//! Frames for packets of several chunks. XDP has its headroom in front of each piece of a packet, and the endpoint reads a packet whole.
+//! So the pieces of a packet are copied together here, and a packet is cut into pieces to be sent.
 
 use synmill_engine::device::LARGE_FOR_SENDING;
 use synmill_engine::device::umem::{Frame, HEADROOM, Region};
 
-/// The frames of one queue, each for the longest packet. They are not the kernel's.
+/// The frames of one queue, each for the longest packet. They are outside the UMEM.
 pub(super) struct Large {
     region: Region,
     free: Vec<u32>,
-    /// The packet whose pieces are coming.
+    /// The packet whose pieces are arriving.
     joining: Joining,
     /// Packets for which there was no frame.
     lost: u64,
@@ -17,7 +17,7 @@ pub(super) struct Large {
 enum Joining {
     Nothing,
     Frame(Frame),
-    /// There was no frame, or the packet is longer than one: the pieces that come still are its.
+    /// No frame was free, or the packet is too long: its further pieces are ignored.
     Lost,
 }
 
@@ -31,42 +31,42 @@ impl Large {
         Self { region, free: (0..count as u32).rev().collect(), joining: Joining::Nothing, lost: 0 }
     }
 
-    /// Frames in all.
+    /// Returns the number of all frames.
     pub(super) const fn count(&self) -> usize {
         self.region.count()
     }
 
-    /// Frames that are free.
+    /// Returns the number of free frames.
     pub(super) fn free(&self) -> usize {
         self.free.len()
     }
 
-    /// Frames in someone's hand.
+    /// Returns the number of frames outside.
     pub(super) const fn out(&self) -> usize {
         self.region.out() - self.joining() as usize
     }
 
-    /// Is one being filled?
+    /// Returns whether a frame is being filled.
     pub(super) const fn joining(&self) -> bool {
         matches!(self.joining, Joining::Frame(_))
     }
 
-    /// Packets lost for want of a frame.
+    /// Returns the number of packets lost for lack of a frame.
     pub(super) const fn lost(&self) -> u64 {
         self.lost
     }
 
-    /// Bytes of memory.
+    /// Returns the bytes of memory.
     pub(super) const fn memory_bytes(&self) -> usize {
         self.region.memory_bytes()
     }
 
-    /// A free, empty frame.
+    /// Takes a free frame, empty.
     pub(super) fn take(&mut self) -> Option<Frame> {
         self.free.pop().map(|number| self.region.take(number, HEADROOM, 0))
     }
 
-    /// Is this frame one of these?
+    /// Returns whether a frame is one of these.
     pub(super) fn owns(&self, frame: &Frame) -> bool {
         self.region.owns(frame)
     }
@@ -76,13 +76,13 @@ impl Large {
         self.free.push(self.region.give_back(frame));
     }
 
-    /// Is no packet half there?
+    /// Returns whether no packet is incomplete.
     pub(super) const fn is_between(&self) -> bool {
         matches!(self.joining, Joining::Nothing)
     }
 
-    /// Takes the next piece of a packet; the packet, when that was its last. Some frames are left for sending: text that has come may wait
-    /// for it.
+    /// Adds the next piece of a packet. Returns the packet after its last piece. Some frames are kept for sending, because received text
+    /// may wait for that.
     pub(super) fn join(&mut self, piece: &[u8], is_last: bool) -> Option<Frame> {
         if self.is_between() {
             let has_some = self.free.len() > self.count() / LARGE_FOR_SENDING;
@@ -151,7 +151,7 @@ mod tests {
         }
         assert_eq!(large.lost(), 1);
         large.give_back(held.pop().unwrap());
-        // Longer than it may be: the rest belongs to it, and the next packet is whole.
+        // Of a packet that is too long all pieces are lost, and the next packet is whole.
         for (len, is_last) in [(3840, false), (1161, false), (10, true)] {
             assert!(large.join(&vec![0; len], is_last).is_none());
         }

@@ -1,27 +1,27 @@
-//! Notices that nothing is sent any more. Knows kicks and frames that came back; never rings, nor why.
+//! Notices that a driver no longer sends, by kicks without a completed frame.
 //!
-//! A kick that the kernel puts off or refuses is none: the link is down then, or the kernel watches the driver's queue itself.
+//! A kick that the kernel puts off or refuses does not count: the link is down then, or the kernel watches the driver's queue itself.
 
-/// Kicks without effect between two looks that mean a stall. A worker with frames out makes more of them in one look's time.
+/// Kicks without effect between two looks that mean a stall. A worker that waits for frames makes more of them in that time.
 const FRUITLESS: u32 = 16;
-/// Such looks in a row after which the driver or the NIC has stopped: a second's. Flow control may hold back what is sent for a while.
+/// Such looks in a row after which the driver or the NIC counts as stopped: one second. Flow control may hold frames back for a while.
 const LOOKS: u32 = 10;
 
-/// What a look has found.
+/// A stall that a look finds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stall {
-    /// Nothing has come back while busy polling is preferred. Found once.
+    /// No frame was completed while busy polling is preferred. Found once.
     BusyPoll,
-    /// Nothing has come back for a second. Found again only when something has come back between.
+    /// No frame was completed for a second. Found again only after a frame was completed in between.
     Stopped,
 }
 
-/// Tells a stall from a lull: kicks that were taken, and no frame that came back for them from one look to the next.
+/// Tells a stall from a lull: between two looks the kernel took kicks and completed no frame.
 #[derive(Debug)]
 pub(super) struct Watchdog {
-    /// Is busy polling preferred?
+    /// Busy polling is preferred.
     polls: bool,
-    /// Kicks since the last frame came back, and how many of them the last look saw.
+    /// Kicks since the last completed frame, and how many of them the last look saw.
     kicks: u32,
     seen: u32,
     /// Looks in a row that found kicks without effect.
@@ -29,7 +29,7 @@ pub(super) struct Watchdog {
 }
 
 impl Watchdog {
-    /// One for a queue where busy polling is preferred, or is not.
+    /// A watchdog for a queue where busy polling is preferred, or is not.
     pub(super) const fn new(polls: bool) -> Self {
         Self { polls, kicks: 0, seen: 0, fruitless: 0 }
     }
@@ -40,14 +40,14 @@ impl Watchdog {
         self.kicks = self.kicks.saturating_add(1);
     }
 
-    /// Frames came back.
+    /// Frames were completed.
     #[inline]
     pub(super) const fn completed(&mut self) {
         (self.kicks, self.seen) = (0, 0);
     }
 
-    /// A look, some 100 ms after the last: has nothing come back in all the time between? Without a carrier nothing can: it is asked
-    /// for only if so.
+    /// Looks, some 100 ms after the last look, for a stall in the time between. Without a carrier no frame can be completed. Calls
+    /// `has_carrier` only if there seems to be a stall.
     pub(super) fn look(&mut self, has_carrier: impl FnOnce() -> bool) -> Option<Stall> {
         let is_fruitless = self.seen > 0 && self.kicks - self.seen >= FRUITLESS;
         if is_fruitless && !has_carrier() {
@@ -58,7 +58,7 @@ impl Watchdog {
         self.seen = self.kicks;
         self.fruitless = if is_fruitless { self.fruitless.saturating_add(1) } else { 0 };
         if is_fruitless && self.polls {
-            // From now on it may be sent without.
+            // From now on busy polling is off.
             (self.polls, self.fruitless) = (false, 0);
             return Some(Stall::BusyPoll);
         }
@@ -74,7 +74,7 @@ mod tests {
         (0..times).for_each(|_| watchdog.kicked());
     }
 
-    /// What so many looks found, each after so many kicks.
+    /// Returns the stalls of so many looks, each after so many kicks.
     fn found(watchdog: &mut Watchdog, looks: u32, kicks: u32) -> Vec<Stall> {
         let look = |_| {
             kick(watchdog, kicks);

@@ -5,8 +5,8 @@ use crate::face::cli::{Cli, Command, Stop, parse};
 
 const REST: &str = "--interface t0 --target 198.18.0.2:80 --source 198.19.0.0/16";
 
-/// Through clap and the checks; an error as the line a user sees.
-fn configure(arguments: &str) -> Result<Bench, String> {
+/// Parses and checks a command line. An error is the line that a user sees.
+fn configure(arguments: &str) -> Result<Valid<Bench>, String> {
     match parse("synmill bench".split(' ').chain(arguments.split_whitespace())) {
         Ok(Cli { command: Command::Bench(bench) }) => Bench::new(*bench),
         Ok(_) => panic!("another command"),
@@ -15,23 +15,23 @@ fn configure(arguments: &str) -> Result<Bench, String> {
     }
 }
 
-fn bench(arguments: &str) -> Bench {
+fn bench(arguments: &str) -> Valid<Bench> {
     configure(&format!("{REST} {arguments}")).unwrap()
 }
 
 #[test]
 fn defaults_are_those_of_the_help() {
     let bench = bench("--rate 100K/s");
-    assert_eq!(bench.targets(), ["198.18.0.2:80".parse().unwrap()]);
-    assert_eq!(bench.sources(), ["198.19.0.0/16".parse().unwrap()]);
-    assert_eq!(bench.source_ports(), &(1024..=65535));
-    assert_eq!((bench.load(), bench.search()), (Load::Rate(100_000), None));
-    assert_eq!((bench.workload(), bench.requests()), (&Workload::Connect, 1));
-    assert_eq!((bench.close_by(), bench.piggyback), (CloseBy::Fin, true));
-    let seconds = [bench.ramp(), bench.warmup(), bench.duration(), bench.drain(), bench.timeout()];
+    assert_eq!(bench.targets, ["198.18.0.2:80".parse().unwrap()]);
+    assert_eq!(bench.sources, ["198.19.0.0/16".parse().unwrap()]);
+    assert_eq!(bench.source_ports, 1024..=65535);
+    assert_eq!((bench.load, bench.search), (Load::Rate(100_000), None));
+    assert_eq!((&bench.workload, bench.requests), (&Workload::Connect, 1));
+    assert_eq!((bench.close_by, bench.endpoint.piggyback), (CloseBy::Fin, true));
+    let seconds = [bench.ramp, bench.warmup, bench.duration, bench.drain, bench.timeout];
     assert_eq!(seconds.map(|time| time.as_secs()), [0, 1, 10, 5, 5]);
-    assert_eq!(bench.time_wait(), Duration::from_secs(60));
-    assert_eq!((bench.hdr(), bench.rings.json(), bench.rings.interface()), (None, None, "t0"));
+    assert_eq!(bench.endpoint.time_wait, Duration::from_secs(60));
+    assert_eq!((&bench.hdr, &bench.output.json, bench.rings.interface.as_str()), (&None, &None, "t0"));
 }
 
 #[test]
@@ -47,19 +47,19 @@ fn a_load_is_one_of_three() {
     ];
     for (arguments, load, search) in table {
         let bench = bench(arguments);
-        assert_eq!((bench.load(), bench.search()), (load, search), "{arguments}");
+        assert_eq!((bench.load, bench.search), (load, search), "{arguments}");
     }
 }
 
 #[test]
 fn each_workload_has_what_it_needs() {
-    let Workload::Request { payload, expect } = bench("--rate 1 --workload request").workload else {
+    let Workload::Request { payload, expect } = bench("--rate 1 --workload request").workload.clone() else {
         panic!("no request")
     };
     assert_eq!((payload.len(), expect), (64, 64));
     assert_eq!(payload[9], pattern::byte(9));
     let Workload::Request { payload, expect } =
-        bench("--rate 1 --workload request --payload 1K --expect 0").workload
+        bench("--rate 1 --workload request --payload 1K --expect 0").workload.clone()
     else {
         panic!("no request")
     };
@@ -70,7 +70,7 @@ fn each_workload_has_what_it_needs() {
     let body = [pattern::byte(0), pattern::byte(1)];
     let expected =
         Workload::Http { path: "/a?b=%20".into(), payload: Some(body.into()), expect: Some(1 << 20) };
-    assert_eq!((post.workload(), post.requests()), (&expected, 1000));
+    assert_eq!((&post.workload, post.requests), (&expected, 1000));
     assert_eq!(bench("--rate 1 --workload hold").workload, Workload::Hold);
 }
 
@@ -86,7 +86,7 @@ fn who_closes_depends_on_the_workload() {
         ("http --close fin", CloseBy::Fin),
     ];
     for (arguments, close_by) in table {
-        assert_eq!(bench(&format!("--rate 1 --workload {arguments}")).close_by(), close_by, "{arguments}");
+        assert_eq!(bench(&format!("--rate 1 --workload {arguments}")).close_by, close_by, "{arguments}");
     }
 }
 
@@ -106,7 +106,7 @@ fn a_load_has_the_room_it_needs() {
         ("--rate 100K --max-connections 2M", 2_000_000),
     ];
     for (arguments, connections) in table {
-        assert_eq!(bench(arguments).max_connections(), connections, "{arguments}");
+        assert_eq!(bench(arguments).endpoint.max_connections, connections, "{arguments}");
     }
 }
 
@@ -214,8 +214,8 @@ fn a_payload_may_be_a_file() {
 #[test]
 fn both_families_may_be_used_at_once() {
     let bench = bench("--rate 1 --target [fd00:18::2]:80 --source fd00:19::/64 --source fd00:20::1");
-    assert_eq!(bench.targets().len(), 2);
-    let sources: Vec<String> = bench.sources().iter().map(Prefix::to_string).collect();
+    assert_eq!(bench.targets.len(), 2);
+    let sources: Vec<String> = bench.sources.iter().map(Prefix::to_string).collect();
     assert_eq!(sources, ["198.19.0.0/16", "fd00:19::/64", "fd00:20::1/128"]);
 }
 

@@ -1,4 +1,4 @@
-//! Drivers as tests need them: what a NIC remembers, and what it refuses. Knows ethtool's requests; never who makes them.
+//! A driver for tests: what its NIC remembers, and what it refuses.
 
 use std::any::Any;
 use std::cell::RefCell;
@@ -6,9 +6,10 @@ use std::collections::BTreeMap;
 use std::io;
 use std::rc::Rc;
 
-use super::hash::{GET_HASH, GET_HASHED_FIELDS, GET_RINGS, Hash, NEW_CONTEXT, SET_HASH};
+use super::facts::{GET_FLAGS, NTUPLE, SET_FLAGS};
+use super::hash::{GET_HASH, GET_HASHED_FIELDS, GET_RINGS, NEW_CONTEXT, SET_HASH};
+use super::request::{Class, ClassList, Ethtool, Hash, Request, Value};
 use super::rules::{ADD_RULE, ANYWHERE, BY_CONTEXT, CHOOSES, COUNT_RULES, DELETE_RULE, GET_RULE, LIST_RULES};
-use super::{Class, ClassList, Ethtool, GET_FLAGS, NTUPLE, Request, SET_FLAGS, Value};
 
 /// Which flow rules a driver takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,7 +17,7 @@ pub(crate) enum Takes {
     All,
     /// `ETHER_FLOW` alone.
     Ether,
-    /// It does not know the requests.
+    /// The driver does not know the requests.
     None,
 }
 
@@ -29,28 +30,28 @@ pub(crate) struct State {
     pub(crate) room: u32,
     /// By location.
     pub(crate) rules: BTreeMap<u32, Class>,
-    /// `None`: it has none.
+    /// `None`: the NIC has no contexts.
     pub(crate) contexts: Option<BTreeMap<u32, Vec<u32>>>,
-    /// Empty: it has none.
+    /// Empty: the NIC has no table.
     pub(crate) table: Vec<u32>,
     pub(crate) key: Vec<u8>,
     pub(crate) function: u8,
     pub(crate) mixing: u8,
     pub(crate) hashed_fields: u64,
-    /// This command fails from its nth time on, with this number.
+    /// A command that fails from its nth time on, with this number.
     pub(crate) fails: Option<(u32, usize, i32)>,
-    /// Every command fails, with this number.
+    /// The number with which every command fails.
     pub(crate) broken: Option<i32>,
-    /// Commands that change something, in order.
+    /// The commands that change something, in order.
     pub(crate) orders: Vec<u32>,
 }
 
-/// The NIC, called t0; clones share it.
+/// The driver of the NIC t0, which clones share.
 #[derive(Clone)]
 pub(crate) struct Fake(pub(crate) Rc<RefCell<State>>);
 
 impl Fake {
-    /// Like an ice or an mlx5: every rule, contexts, a table of eight.
+    /// A NIC like an ice or an mlx5: every rule, contexts, a table of eight.
     pub(crate) fn new(change: impl FnOnce(&mut State)) -> Self {
         let mut state = State {
             takes: Takes::All,
@@ -78,7 +79,7 @@ impl Fake {
 }
 
 impl Class {
-    /// Where the rule leads: its flow, queue and context.
+    /// Returns the rule's flow, queue and context.
     pub(crate) fn leads(&self) -> (u32, u64, u32) {
         let by_context = self.rule.flow & BY_CONTEXT != 0;
         (self.rule.flow, self.rule.ring, if by_context { self.count_or_context } else { 0 })
@@ -213,16 +214,11 @@ impl State {
             0 => &self.table,
             _ => own.ok_or(libc::ENOENT)?,
         };
-        // A context shows the key of all.
+        // A context has no key of its own.
         let key = if hash.context == 0 { &self.key[..] } else { &[] };
         let asked_for_table = hash.table_len > 0;
         if asked_for_table {
-            hash.words[..table.len()].copy_from_slice(table);
-            for (word, bytes) in hash.words[table.len()..].iter_mut().zip(key.chunks(4)) {
-                let mut four = [0; 4];
-                four[..bytes.len()].copy_from_slice(bytes);
-                *word = u32::from_ne_bytes(four);
-            }
+            hash.write(table, key);
         }
         (hash.table_len, hash.key_len) = (table.len() as u32, key.len() as u32);
         if hash.context == 0 {
@@ -244,7 +240,7 @@ impl State {
         let given = hash.words[..len].to_vec();
         if hash.context == 0 {
             self.table = if len == 0 { (0..4).cycle().take(self.table.len()).collect() } else { given };
-            // Behind a table of the full length, whether one was given or not: so do kernels before 6.11.
+            // Kernels before 6.11 look for the key behind a table of the full length, though the order has no table.
             let key = hash.words[self.table.len()..].iter().flat_map(|word| word.to_ne_bytes());
             let key: Vec<u8> = key.take(hash.key_len as usize).collect();
             if !key.is_empty() {

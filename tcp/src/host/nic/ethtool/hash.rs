@@ -1,20 +1,49 @@
-//! Receive side scaling: the hash's key, the table of queues by hash, and further tables for flow rules (contexts). Knows how they are
-//! read and set; never which queues are whose.
+//! Receive side scaling: the hash's key, the table of queues by hash, and further tables for flow rules (contexts).
 
 use std::io;
+use std::ops::Deref;
+use std::str::FromStr;
 
-use super::{Class, Ethtool, Nic, Request, ask};
+use super::request::{Class, Ethtool, Hash, Nic, ask};
 
-/// How the NIC spreads packets over its queues (receive side scaling).
+/// How a NIC spreads packets over its queues (receive side scaling).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RssTable {
     /// The hash function's key, in bytes as they are applied.
     pub key: Vec<u8>,
-    /// The receive queue of each hash value, by the value's low bits: value modulo the table's length.
+    /// The receive queue of each hash value, by the value modulo the table's length.
     pub table: Vec<u32>,
-    /// The hash is Toeplitz's over source address, destination address, source port and destination port, as they are in
-    /// the packet. Otherwise it is another function, or its input is mixed first.
+    /// The hash is Toeplitz's over source address, destination address, source port and destination port, in the packet's order.
+    /// Otherwise the NIC hashes by another function, or mixes the input first.
     pub is_toeplitz: bool,
+}
+
+/// The key of a NIC's hash: at least one byte is not zero.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HashKey(Vec<u8>);
+
+impl Deref for HashKey {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl FromStr for HashKey {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let byte = |part: &str| {
+            let is_byte = part.len() == 2 && part.bytes().all(|byte| byte.is_ascii_hexdigit());
+            is_byte.then(|| u8::from_str_radix(part, 16).ok()).flatten()
+        };
+        match text.split(':').map(byte).collect::<Option<Vec<u8>>>() {
+            Some(key) if key.iter().any(|&byte| byte != 0) => Ok(Self(key)),
+            Some(_) => Err("all zero, it would spread nothing: give another key"),
+            None => Err("write bytes in hex with colons between, as ethtool -x shows the key: 6d:5a:56:..."),
+        }
+    }
 }
 
 /// `ETHTOOL_GRXFH`, `ETHTOOL_GRXRINGS`, `ETHTOOL_GRSSH` and `ETHTOOL_SRSSH` of linux/ethtool.h.
@@ -22,7 +51,7 @@ pub(crate) const GET_HASHED_FIELDS: u32 = 0x29;
 pub(crate) const GET_RINGS: u32 = 0x2d;
 pub(crate) const GET_HASH: u32 = 0x46;
 pub(crate) const SET_HASH: u32 = 0x47;
-/// `ETH_RXFH_CONTEXT_ALLOC`: a context that is to be made.
+/// `ETH_RXFH_CONTEXT_ALLOC`: the driver makes a context.
 pub(crate) const NEW_CONTEXT: u32 = u32::MAX;
 /// `TCP_V4_FLOW` and `TCP_V6_FLOW`.
 const TCP_FLOWS: [u32; 2] = [0x01, 0x05];
@@ -30,134 +59,87 @@ const TCP_FLOWS: [u32; 2] = [0x01, 0x05];
 const ADDRESSES_AND_PORTS: u64 = 0b1111 << 4;
 /// `ETH_RSS_HASH_TOP`.
 const TOEPLITZ: u8 = 1;
-/// The most of a table and key that is read, in words of four bytes: tables have up to some thousand entries, keys some
-/// ten words.
-pub(crate) const MAX_HASH_WORDS: usize = 4096 + 64;
 
-/// `struct ethtool_rxfh`, with room for what follows it: `table_len` words of the table, then `key_len` bytes of the key.
-/// The kernel reads or writes that much and no more (`ethtool_get_rxfh`), so [`Hash::of`] lets the two never exceed `words`.
-#[derive(Clone)]
-#[repr(C)]
-pub(crate) struct Hash {
-    pub(crate) command: u32,
-    pub(crate) context: u32,
-    pub(crate) table_len: u32,
-    pub(crate) key_len: u32,
-    pub(crate) function: u8,
-    // RXH_XFRM_*: what is done to the input first.
-    pub(crate) mixing: u8,
-    reserved: [u8; 6],
-    pub(crate) words: [u32; MAX_HASH_WORDS],
-}
-
-const _: () = assert!(size_of::<Hash>() == 24 + 4 * MAX_HASH_WORDS);
-impl Request for Hash {}
-
-impl Hash {
-    /// A request with so much behind it; `None` where it has no room.
-    fn of(command: u32, context: u32, table_len: u32, key_len: u32) -> Option<Self> {
-        let words = table_len as usize + (key_len as usize).div_ceil(4);
-        (words <= MAX_HASH_WORDS).then_some(Self {
-            command,
-            context,
-            table_len,
-            key_len,
-            function: 0,
-            mixing: 0,
-            reserved: [0; 6],
-            words: [0; MAX_HASH_WORDS],
-        })
-    }
-
-    /// What the driver answered.
-    fn read(&self) -> Option<Setting> {
-        let (table, rest) = self.words.split_at_checked(self.table_len as usize)?;
-        let key = rest.iter().flat_map(|word| word.to_ne_bytes()).take(self.key_len as usize);
-        Some(Setting {
-            table: table.to_vec(),
-            key: key.collect(),
-            function: self.function,
-            mixing: self.mixing,
-        })
-    }
-}
-
-/// What spreads the packets that no rule is for, or those of a context.
+/// What spreads the packets without a rule, or those of a context.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Setting {
     /// Queues by hash.
     pub(crate) table: Vec<u32>,
-    /// Empty where there is none, all zero where it is not shown.
+    /// Empty without a key, all zero if the driver does not show it.
     pub(crate) key: Vec<u8>,
     function: u8,
     mixing: u8,
 }
 
-/// The entries of the table and the bytes of the key; `None` without either.
+impl Setting {
+    /// Reads the driver's answer.
+    fn read(hash: &Hash) -> Option<Self> {
+        let (table, rest) = hash.words.split_at_checked(hash.table_len as usize)?;
+        let key = rest.iter().flat_map(|word| word.to_ne_bytes()).take(hash.key_len as usize);
+        Some(Self { table: table.to_vec(), key: key.collect(), function: hash.function, mixing: hash.mixing })
+    }
+}
+
+/// Returns the entries of the table and the bytes of the key; `None` without either.
 pub(super) fn lengths(nic: &dyn Ethtool) -> io::Result<Option<(usize, usize)>> {
     // Without room for anything the driver answers with the lengths alone.
     let Some(request) = Hash::of(GET_HASH, 0, 0, 0) else { return Ok(None) };
     Ok(ask(nic, request)?.map(|answer| (answer.table_len as usize, answer.key_len as usize)))
 }
 
-/// What is set now, for all packets (context 0) or in a context; `None` without a table.
+/// Returns the setting for all packets (context 0) or of a context; `None` without a table.
 pub(crate) fn setting(nic: &dyn Ethtool, context: u32) -> io::Result<Option<Setting>> {
     let Some((table_len, key_len)) = lengths(nic)? else { return Ok(None) };
     let Some(request) = Hash::of(GET_HASH, context, table_len as u32, key_len as u32) else {
         return Ok(None);
     };
-    let setting = ask(nic, request)?.and_then(|answer| answer.read());
+    let setting = ask(nic, request)?.and_then(|answer| Setting::read(&answer));
     Ok(setting.filter(|setting| !setting.table.is_empty()))
 }
 
-/// Sets the table, and with it the key unless that is empty. `before` is what was set: what is not named stays so.
+/// Sets the table, and the key unless it is empty. Everything else stays as it was in `before`.
 pub(crate) fn set(nic: &dyn Ethtool, table: &[u32], key: &[u8], before: &Setting) -> io::Result<()> {
     order(nic, 0, Some(table), key, before.mixing).map(|_| ())
 }
 
-/// Lets the driver fill the table as it does by default. Never with a key: before 6.11 the kernel looks for that behind a table of the full
-/// length, though none was given, and sets what it finds there.
+/// Lets the driver fill the table with its default. This order never has a key: before Linux 6.11 the kernel looks for the key behind a
+/// table of the full length, though the order has no table, and sets the bytes there.
 pub(crate) fn reset(nic: &dyn Ethtool, before: &Setting) -> io::Result<()> {
     order(nic, 0, None, &[], before.mixing).map(|_| ())
 }
 
-/// Makes a context with this table for flow rules; its number.
+/// Makes a context with this table for flow rules. Returns its number.
 pub(crate) fn add_context(nic: &dyn Ethtool, table: &[u32]) -> io::Result<u32> {
     order(nic, NEW_CONTEXT, Some(table), &[], 0)
 }
 
-/// Removes a context that no flow rule names any more.
+/// Removes a context that no flow rule names.
 pub(crate) fn delete_context(nic: &dyn Ethtool, context: u32) -> io::Result<()> {
     order(nic, context, None, &[], 0).map(|_| ())
 }
 
-/// Without a table: the default one, or for a context its end (`ethtool_set_rxfh`). The context's number.
+/// Sets a table; without one, the default table, or a context's end (`ethtool_set_rxfh`). Returns the context's number.
 fn order(nic: &dyn Ethtool, context: u32, table: Option<&[u32]>, key: &[u8], mixing: u8) -> io::Result<u32> {
     let table = table.unwrap_or_default();
     let too_long = || io::Error::from(io::ErrorKind::InvalidInput);
     let mut request =
         Hash::of(SET_HASH, context, table.len() as u32, key.len() as u32).ok_or_else(too_long)?;
     request.mixing = mixing;
-    let (of_table, of_key) = request.words.split_at_mut(table.len());
-    of_table.copy_from_slice(table);
-    for (word, bytes) in of_key.iter_mut().zip(key.chunks(4)) {
-        let mut four = [0; 4];
-        four[..bytes.len()].copy_from_slice(bytes);
-        *word = u32::from_ne_bytes(four);
-    }
+    request.write(table, key);
     nic.carry(&mut request)?;
     Ok(request.context)
 }
 
-/// Is this the table that the kernel makes by default: the queues in turn?
+/// Returns whether this is the kernel's default table: the queues in turn.
 pub(crate) fn is_default(nic: &dyn Ethtool, table: &[u32]) -> io::Result<bool> {
     let rings = ask(nic, Class::new(GET_RINGS))?.map_or(0, |answer| answer.data);
     Ok(rings > 0 && (0..).zip(table).all(|(entry, &queue)| entry % rings == u64::from(queue)))
 }
 
-/// How `name` spreads TCP over its receive queues, by this context of its flow rules, 0 for all other packets; `None` if that
-/// cannot be known: its driver has no such table or does not show it (the key needs CAP_NET_ADMIN), it fails to answer, or TCP
-/// over IPv4 or IPv6 is hashed by other fields than addresses and ports.
+/// Returns how `name` spreads TCP over its receive queues, by this context of its flow rules, or 0 for all other packets.
+///
+/// Returns `None` where that is unknown: the driver has no such table, does not show it (the key needs CAP_NET_ADMIN) or fails to answer,
+/// or it hashes TCP over IPv4 or IPv6 by other fields than addresses and ports.
 #[must_use]
 pub fn rss(name: &str, context: u32) -> Option<RssTable> {
     read_rss(&Nic(name.into()), context).ok().flatten()
@@ -187,8 +169,8 @@ fn read_rss(nic: &dyn Ethtool, context: u32) -> io::Result<Option<RssTable>> {
 mod tests {
     use std::mem::offset_of;
 
+    use super::super::fake::{Fake, State};
     use super::*;
-    use crate::host::nic::ethtool::fake::{Fake, State};
 
     #[test]
     fn the_hash_is_read_behind_its_lengths() {
@@ -198,7 +180,7 @@ mod tests {
         hash.words[..5].copy_from_slice(&[0, 1, 2, key[0], key[1]]);
         let key = vec![1, 2, 3, 4, 5, 6];
         let setting = Setting { table: vec![0, 1, 2], key, function: TOEPLITZ, mixing: 1 };
-        assert_eq!(hash.read(), Some(setting));
+        assert_eq!(Setting::read(&hash), Some(setting));
         assert!(Hash::of(GET_HASH, 0, 4096, 257).is_none());
         assert!(Hash::of(GET_HASH, 0, u32::MAX, u32::MAX).is_none());
     }

@@ -1,11 +1,10 @@
-//! Flow rules: packets that are not spread by their hash, but sent to a queue, or spread over a context's queues. Knows how they are
-//! listed, set and removed; never whose they are.
+//! Flow rules: a rule sends packets to a queue, or spreads them over a context's queues, whatever their hash.
 
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 
-use super::{Class, ClassList, Ethtool, MAX_RULES, Spec, ask};
+use super::request::{Class, ClassList, Ethtool, MAX_RULES, Spec, ask};
 
 /// `ETHTOOL_GRXCLSRLCNT`, `ETHTOOL_GRXCLSRULE`, `ETHTOOL_GRXCLSRLALL`, `ETHTOOL_SRXCLSRLDEL` and `ETHTOOL_SRXCLSRLINS` of
 /// linux/ethtool.h.
@@ -14,7 +13,7 @@ pub(crate) const GET_RULE: u32 = 0x2f;
 pub(crate) const LIST_RULES: u32 = 0x30;
 pub(crate) const DELETE_RULE: u32 = 0x31;
 pub(crate) const ADD_RULE: u32 = 0x32;
-/// `RX_CLS_LOC_SPECIAL`: the driver finds a place itself, asked for [`ANYWHERE`], `RX_CLS_LOC_ANY`.
+/// `RX_CLS_LOC_SPECIAL`: the driver finds a location for a rule at [`ANYWHERE`], `RX_CLS_LOC_ANY`.
 pub(crate) const CHOOSES: u64 = 1 << 31;
 pub(crate) const ANYWHERE: u32 = u32::MAX;
 /// `TCP_V4_FLOW`, `TCP_V6_FLOW`, `IPV6_USER_FLOW` and `ETHER_FLOW`.
@@ -28,16 +27,16 @@ pub(crate) const BY_CONTEXT: u32 = 1 << 29;
 const ETHERTYPE_ARP: [u8; 2] = [0x08, 0x06];
 const PROTOCOL_ICMPV6: u8 = 58;
 
-/// The packets that a rule is for.
+/// The packets of a rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Flow {
-    /// TCP to this port of this address, of any address of its family if it is the unspecified one.
+    /// TCP to this address and port. The unspecified address stands for every address of its family.
     TcpTo(SocketAddr),
-    /// TCP from there.
+    /// TCP from this address and port.
     TcpFrom(SocketAddr),
     /// ARP.
     Arp,
-    /// ICMPv6, with neighbour discovery in it.
+    /// ICMPv6, which neighbour discovery is a part of.
     Icmpv6,
 }
 
@@ -52,32 +51,32 @@ impl fmt::Display for Flow {
     }
 }
 
-/// Where a rule's packets go.
+/// The destination of a rule's packets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Action {
-    /// To this queue.
+    /// A queue.
     Queue(u32),
-    /// Over the queues of this context.
+    /// The queues of an RSS context.
     Context(u32),
 }
 
-/// A rule that there is.
+/// A rule of the NIC.
 pub(crate) struct Rule {
     /// Its number in the NIC's table.
     pub(crate) location: u32,
-    /// `None`: elsewhere, or they are dropped.
+    /// `None`: the NIC sends the packets elsewhere, or drops them.
     pub(crate) action: Option<Action>,
     matched: Match,
 }
 
 impl Rule {
-    /// Is it for exactly this?
+    /// Returns whether the rule is for exactly this flow.
     pub(crate) fn is_for(&self, flow: Flow) -> bool {
         self.matched == Match::of(flow)
     }
 }
 
-/// A flow as `struct ethtool_rx_flow_spec` has it.
+/// A flow in the form of `struct ethtool_rx_flow_spec`.
 #[derive(Clone, PartialEq, Eq)]
 struct Match {
     kind: u32,
@@ -113,7 +112,7 @@ impl Match {
         Self { kind, fields: [0; 52], mask: [0; 52] }
     }
 
-    /// The same, with these bytes at this place.
+    /// Adds bytes to match at a place.
     fn with(mut self, at: usize, bytes: &[u8]) -> Self {
         self.fields[at..at + bytes.len()].copy_from_slice(bytes);
         self.mask[at..at + bytes.len()].fill(u8::MAX);
@@ -121,26 +120,26 @@ impl Match {
     }
 }
 
-/// Has the driver flow rules at all?
+/// Returns whether the driver has flow rules.
 pub(super) fn has_rules(nic: &dyn Ethtool) -> io::Result<bool> {
     Ok(ask(nic, Class::new(COUNT_RULES))?.is_some())
 }
 
-/// The rules that there are, and where there is room for more.
+/// The NIC's rules, and its room for more.
 pub(crate) struct Table {
     pub(crate) rules: Vec<Rule>,
-    /// Locations there are, unless the driver chooses.
+    /// The number of locations, unless the driver chooses.
     room: u32,
     chooses: bool,
 }
 
 impl Table {
-    /// What there is now.
+    /// Reads the present rules.
     pub(crate) fn read(nic: &dyn Ethtool) -> io::Result<Self> {
         let mut count = Class::new(COUNT_RULES);
         nic.carry(&mut count)?;
         if count.count_or_context as usize > MAX_RULES {
-            let line = format!("there are {} of them, and {MAX_RULES} are read", count.count_or_context);
+            let line = format!("it has {} rules, and {MAX_RULES} are read", count.count_or_context);
             return Err(io::Error::other(line));
         }
         let mut list = Box::new(ClassList::new(LIST_RULES));
@@ -152,13 +151,13 @@ impl Table {
         Ok(Self { rules, room: (list.data & !CHOOSES) as u32, chooses })
     }
 
-    /// Adds a rule; its location.
+    /// Adds a rule. Returns its location.
     ///
     /// # Errors
-    /// What the kernel said; ENOSPC, too, where there is no room.
+    /// The kernel's; ENOSPC if there is no room.
     pub(crate) fn add(&mut self, nic: &dyn Ethtool, flow: Flow, action: Action) -> io::Result<u32> {
         let is_free = |location: &u32| self.rules.iter().all(|rule| rule.location != *location);
-        // From the end, where it stands behind the rules of others.
+        // From the end, behind the rules of others.
         let free = || (0..self.room).rev().find(is_free);
         let location = if self.chooses { Some(ANYWHERE) } else { free() };
         let location = location.ok_or_else(|| io::Error::from_raw_os_error(libc::ENOSPC))?;
@@ -197,7 +196,7 @@ fn read_rule(nic: &dyn Ethtool, location: u32) -> io::Result<Rule> {
         Ok(queue) if flow & BY_CONTEXT == 0 => Some(Action::Queue(queue)),
         _ => None,
     };
-    // A rule with further fields (FLOW_EXT, FLOW_MAC_EXT) has another kind.
+    // A rule with further fields (`FLOW_EXT`, `FLOW_MAC_EXT`) has another kind.
     Ok(Rule { location, action, matched: Match { kind: flow & !BY_CONTEXT, fields, mask } })
 }
 
@@ -206,10 +205,10 @@ mod tests {
     use std::cell::RefCell;
     use std::mem::offset_of;
 
+    use super::super::request::Request;
     use super::*;
-    use crate::host::nic::ethtool::Request;
 
-    /// Where linux/ethtool.h has the fields, counted by hand: 4 + 4 + 8 before the rule, 4 + 52 + 20 before its mask.
+    /// The offsets of linux/ethtool.h, counted by hand: 4 + 4 + 8 before the rule, 4 + 52 + 20 before its mask.
     #[test]
     fn the_layout_is_the_kernels() {
         assert_eq!((offset_of!(Class, flow), offset_of!(Class, data), offset_of!(Class, rule)), (4, 8, 16));
@@ -218,7 +217,7 @@ mod tests {
         assert_eq!((offset_of!(Spec, ring), offset_of!(Spec, location), size_of::<Spec>()), (152, 160, 168));
     }
 
-    /// The bytes set, with their places; each has a full mask, and nothing else has one.
+    /// Returns the bytes that are set, with their places. Each has a full mask, and nothing else has a mask.
     fn bytes(flow: Flow) -> (u32, Vec<(usize, u8)>) {
         let Match { kind, fields, mask } = Match::of(flow);
         let at = |place: &usize| mask[*place] != 0;
@@ -246,7 +245,7 @@ mod tests {
         assert_eq!(bytes(Flow::Icmpv6), (0x0e, vec![(37, 58)]));
     }
 
-    /// Keeps what is added.
+    /// A driver that keeps the requests to add a rule.
     struct Listener(RefCell<Vec<Class>>);
 
     impl Ethtool for Listener {

@@ -1,34 +1,36 @@
-//! What is set on a NIC for a while so that packets come to certain queues, and how it is taken back. Knows flow rules and the RSS table;
-//! never whose packets they are.
+//! Settings of a NIC that bring packets to certain queues, and how they are taken back.
 
 #[cfg(test)]
 mod tests;
 
 use std::io;
 
-use super::ethtool::rules::{Action, Flow, Table};
-use super::ethtool::{Ethtool, Nic, has_ntuple, hash, rules, set_ntuple};
+use super::ethtool::facts::{has_ntuple, set_ntuple};
+use super::ethtool::hash::{self, HashKey};
+use super::ethtool::request::{Ethtool, Nic};
+use super::ethtool::rules::{self, Action, Flow, Table};
 use crate::text::{hex, ranges};
 
-/// What is to be set.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// What a run sets on the NIC.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Steering {
     /// Nothing.
+    #[default]
     Untouched,
-    /// A flow rule for each of these: TCP is spread over the queues, everything else comes to the first of them.
+    /// A flow rule for each of these: TCP goes to all queues, everything else to the first.
     Rules(Vec<Flow>),
-    /// The RSS table: every packet that is hashed is spread over the queues. Others, like ARP, come to queue 0 of most NICs.
+    /// The RSS table: all packets that the NIC hashes go to all queues. Most NICs send the others, like ARP, to queue 0.
     Table {
-        /// And the hash's key.
-        key: Option<Vec<u8>>,
+        /// The hash's key, if the run sets it.
+        key: Option<HashKey>,
     },
 }
 
-/// What is set, until this is dropped. A process that is killed leaves it behind.
+/// The settings that a run has made. Dropping this takes them back. A killed process leaves them behind.
 pub struct Spread {
     nic: Box<dyn Ethtool>,
     context: u32,
-    /// The latest last: rules before their context, the context before rules go out of force.
+    /// In the order in which the settings were made. Undoing goes backwards: rules, then their context, then rules as such.
     undo: Vec<Undo>,
     notes: Vec<String>,
     tell: fn(&str),
@@ -58,7 +60,7 @@ impl Undo {
         }
     }
 
-    /// The line that does the same.
+    /// Returns the command with the same effect.
     fn by_hand(&self, name: &str) -> String {
         match self {
             Self::RulesInForce => format!("ethtool -K {name} ntuple off"),
@@ -69,7 +71,7 @@ impl Undo {
                 if *key_too {
                     line += &format!(", ethtool -X {name} hkey {}", hex(&before.key));
                 }
-                // ethtool has no words for just any table.
+                // ethtool has no command for just any table.
                 let which = if *was_default { "" } else { " (the table was another, though)" };
                 line + which
             }
@@ -78,7 +80,7 @@ impl Undo {
 }
 
 impl Spread {
-    /// Nothing yet, on interface `name`. `tell` hears what cannot be taken back when this is dropped.
+    /// No settings yet, on interface `name`. The drop tells `tell` what it cannot take back.
     #[must_use]
     pub fn new(name: &str, tell: fn(&str)) -> Self {
         Self::on(Box::new(Nic(name.into())), tell)
@@ -88,42 +90,42 @@ impl Spread {
         Self { nic, context: 0, undo: Vec::new(), notes: Vec::new(), tell }
     }
 
-    /// Sets this for `queues`.
+    /// Makes these settings for `queues`.
     ///
     /// # Errors
-    /// One line: what is wrong and how to fix it. What was set until then is taken back at the drop.
+    /// One line: what is wrong and how to fix it. The drop takes back the settings made until then.
     pub fn set(&mut self, steering: &Steering, queues: &[usize]) -> Result<(), String> {
         match steering {
             Steering::Untouched => Ok(()),
             Steering::Rules(flows) => self.set_rules(flows, queues),
-            Steering::Table { key } => self.set_table(key.as_deref(), queues),
+            Steering::Table { key } => self.set_table(key.as_ref(), queues),
         }
     }
 
-    /// Is anything set? Some NICs lose their carrier by that.
+    /// Returns whether there is a setting to take back. Some NICs lose their carrier by one.
     #[must_use]
     pub fn has_changed_anything(&self) -> bool {
         !self.undo.is_empty()
     }
 
-    /// What was set, and how to undo it by hand, a line each.
+    /// Returns each setting and how to undo it by hand, a line each.
     #[must_use]
     pub fn notes(&self) -> &[String] {
         &self.notes
     }
 
-    /// The context over whose queues TCP is spread, 0 where all packets are.
+    /// Returns the RSS context of TCP's queues, 0 if all packets share one.
     #[must_use]
     pub const fn context(&self) -> u32 {
         self.context
     }
 
-    /// Takes back what was set; what failed, a line each.
+    /// Takes the settings back. Returns the failures, a line each.
     pub fn restore(&mut self) -> Vec<String> {
         let mut failures = Vec::new();
         while let Some(undo) = self.undo.pop() {
             let Err(error) = undo.carry_out(&*self.nic) else { continue };
-            // The interface is gone, or the rule was removed by somebody else.
+            // The interface is gone, or somebody else removed the rule.
             if !matches!(error.raw_os_error(), Some(libc::ENODEV | libc::ENOENT)) {
                 let by_hand = undo.by_hand(self.nic.name());
                 failures.push(format!("what --steer set is still there ({error}): {by_hand}"));
@@ -139,7 +141,7 @@ impl Spread {
         if !has_ntuple(&*self.nic).map_err(failed)? {
             match set_ntuple(&*self.nic, true) {
                 Ok(()) => self.note("flow rules are in force", Undo::RulesInForce),
-                // Not to be switched: they are always in force, or the first of them is refused.
+                // The driver has no such switch: rules are always in force, or it refuses the first of them.
                 Err(error) if is_unsupported(&error) => {}
                 Err(error) => return Err(format!("putting flow rules of {name} in force: {error}")),
             }
@@ -185,7 +187,7 @@ impl Spread {
         }
     }
 
-    /// The context that spreads over these queues: one that a rule for one of the flows names already, or a new one.
+    /// Returns the context for these queues: one that a rule for one of the flows names already, or a new one.
     fn find_context(&mut self, table: &Table, flows: &[Flow], queues: &[usize]) -> Result<u32, String> {
         let name = self.nic.name().to_owned();
         let failed = |error: io::Error| format!("asking {name} for its RSS table: {error}");
@@ -219,12 +221,12 @@ impl Spread {
         Ok(context)
     }
 
-    fn set_table(&mut self, key: Option<&[u8]>, queues: &[usize]) -> Result<(), String> {
+    fn set_table(&mut self, key: Option<&HashKey>, queues: &[usize]) -> Result<(), String> {
         let name = self.nic.name().to_owned();
         let failed = |error: io::Error| format!("asking {name} for its RSS table: {error}");
         let before = hash::setting(&*self.nic, 0).map_err(failed)?;
         let before = before.ok_or_else(|| format!("{name} has no RSS table: leave --steer out"))?;
-        let key = key.filter(|key| *key != before.key).unwrap_or_default();
+        let key = key.map(|key| &key[..]).filter(|key| *key != before.key).unwrap_or_default();
         if !key.is_empty() && before.key.iter().all(|&byte| byte == 0) {
             return Err(format!(
                 "{name} does not show its RSS key, to which it would be set back: leave --rss-key out"
@@ -248,7 +250,7 @@ impl Spread {
         Ok(())
     }
 
-    /// A table with each queue as often as the others.
+    /// Returns a table with each queue as often as the others.
     fn evenly(&self, len: usize, queues: &[usize]) -> Result<Vec<u32>, String> {
         if len < queues.len() {
             let name = self.nic.name();
@@ -266,7 +268,7 @@ impl Spread {
         self.undo.push(undo);
     }
 
-    /// What is as it should be without us is not ours to take back: it may be somebody's own.
+    /// A setting that was there before stays: it may be somebody else's.
     fn note_stays(&mut self, what: &str, undo: &Undo) {
         let name = self.nic.name();
         let by_hand = undo.by_hand(name);
@@ -282,12 +284,12 @@ impl Drop for Spread {
     }
 }
 
-/// Is this the answer of a driver that cannot?
+/// Returns whether the driver says that it cannot do this.
 fn is_unsupported(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EOPNOTSUPP | libc::EINVAL))
 }
 
-/// Why a rule is not there.
+/// Returns why the driver refuses a rule.
 fn refused(name: &str, flow: Flow, error: &io::Error) -> String {
     match error.raw_os_error() {
         Some(libc::ENOSPC) => format!(

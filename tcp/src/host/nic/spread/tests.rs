@@ -1,13 +1,11 @@
 use std::cell::RefCell;
 
 use super::*;
+use crate::host::nic::ethtool::facts::{NTUPLE, SET_FLAGS};
 use crate::host::nic::ethtool::fake::{Fake, State, Takes};
 use crate::host::nic::ethtool::hash::SET_HASH;
 use crate::host::nic::ethtool::rules::{ADD_RULE, DELETE_RULE};
-
-/// `ETHTOOL_SFLAGS` and `ETH_FLAG_NTUPLE`.
-const SET_FLAGS: u32 = 0x26;
-const NTUPLE: u32 = 1 << 27;
+use crate::text::hex;
 
 thread_local! {
     static TOLD: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
@@ -30,22 +28,27 @@ fn on(nic: &Fake, steering: &Steering, queues: &[usize]) -> Result<Spread, Strin
     spread.set(steering, queues).map(|()| spread)
 }
 
-/// Kill -9: nothing is taken back.
+/// As kill -9 does: takes nothing back.
 fn kill(mut spread: Spread) {
     spread.undo.clear();
+}
+
+/// A key as `--rss-key` has it.
+fn key(bytes: &[u8]) -> Option<HashKey> {
+    Some(hex(bytes).parse().unwrap())
 }
 
 fn rules(flows: &[Flow]) -> Steering {
     Steering::Rules(flows.to_vec())
 }
 
-/// What a NIC has set, without what was ordered.
+/// Returns the NIC's settings, without the orders it got.
 fn kept(nic: &Fake) -> (u32, usize, Option<usize>, Vec<u32>, Vec<u8>) {
     let State { flags, rules, contexts, table, key, .. } = nic.state();
     (flags, rules.len(), contexts.map(|contexts| contexts.len()), table, key)
 }
 
-/// Where the rules lead: location, kind, queue, context.
+/// Returns each rule's location, kind, queue and context.
 fn led(nic: &Fake) -> Vec<(u32, u32, u64, u32)> {
     let rules = nic.state().rules;
     let parts = rules.iter().map(|(&location, class)| {
@@ -152,9 +155,9 @@ fn the_table_is_spread_over_the_queues_and_set_back() {
     let own = vec![0, 0, 0, 3, 0, 0, 0, 3];
     let nic = Fake::new(|state| (state.table, state.mixing) = (own.clone(), 1));
     let before = kept(&nic);
-    let key: Vec<u8> = (101..=140).collect();
-    let spread = on(&nic, &Steering::Table { key: Some(key.clone()) }, &[0, 1, 2, 3]).unwrap();
-    assert_eq!((nic.state().table, nic.state().key), (vec![0, 1, 2, 3, 0, 1, 2, 3], key));
+    let bytes: Vec<u8> = (101..=140).collect();
+    let spread = on(&nic, &Steering::Table { key: key(&bytes) }, &[0, 1, 2, 3]).unwrap();
+    assert_eq!((nic.state().table, nic.state().key), (vec![0, 1, 2, 3, 0, 1, 2, 3], bytes));
     let note = &spread.notes()[0];
     assert!(note.contains("ethtool -X t0 default, ethtool -X t0 hkey 01:02:03:"), "{note}");
     assert!(note.ends_with("28 (the table was another, though)"), "{note}");
@@ -166,9 +169,9 @@ fn the_table_is_spread_over_the_queues_and_set_back() {
 fn the_key_is_set_back_with_the_default_table() {
     let nic = Fake::new(|_| {});
     let before = kept(&nic);
-    let key: Vec<u8> = (101..=140).collect();
-    let spread = on(&nic, &Steering::Table { key: Some(key.clone()) }, &[1, 2]).unwrap();
-    assert_eq!((nic.state().table, nic.state().key), (vec![1, 2, 1, 2, 1, 2, 1, 2], key));
+    let bytes: Vec<u8> = (101..=140).collect();
+    let spread = on(&nic, &Steering::Table { key: key(&bytes) }, &[1, 2]).unwrap();
+    assert_eq!((nic.state().table, nic.state().key), (vec![1, 2, 1, 2, 1, 2, 1, 2], bytes));
     drop(spread);
     assert_eq!(kept(&nic), before);
     // The key, and then the table's freedom to follow the queues.
@@ -178,7 +181,7 @@ fn the_key_is_set_back_with_the_default_table() {
 #[test]
 fn a_table_that_is_right_is_left_alone() {
     let nic = Fake::new(|_| {});
-    let key = Some((1..=40).collect());
+    let key = key(&(1..=40).collect::<Vec<_>>());
     let spread = on(&nic, &Steering::Table { key }, &[0, 1, 2, 3]).unwrap();
     assert!(!spread.has_changed_anything() && spread.notes()[0].contains("already"), "{:?}", spread.notes());
     drop(spread);
@@ -265,7 +268,7 @@ fn a_refusal_leaves_nothing_behind() {
 #[test]
 fn a_key_that_could_not_be_set_back_is_not_set() {
     let nic = Fake::new(|state| state.key = vec![0; 40]);
-    let Err(line) = on(&nic, &Steering::Table { key: Some(vec![1; 40]) }, &[1]) else { panic!("it is set") };
+    let Err(line) = on(&nic, &Steering::Table { key: key(&[1; 40]) }, &[1]) else { panic!("it is set") };
     assert!(line.contains("does not show its RSS key"), "{line}");
     assert_eq!(nic.state().orders, [0; 0]);
 }

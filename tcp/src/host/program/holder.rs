@@ -1,30 +1,39 @@
-//! Who has an interface's XDP program already, and how to get rid of it. Knows a name and a number; asks nobody.
+//! The XDP program that an interface has already, and how to get rid of it.
 
+use aya::programs::loaded_programs;
 use synmill_xdp_ebpf::{PROGRAM, PROGRAM_FRAGS};
 
-/// The XDP program that an interface has already, as far as can be found out: that takes CAP_SYS_ADMIN.
+/// The XDP program that an interface has already, as far as the kernel tells.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Holder {
-    /// The kernel's number for it, as `bpftool prog` has it.
+    /// The kernel's number for the program, as `bpftool prog` shows it.
     pub id: Option<u32>,
-    /// Its name, if it has one.
+    /// The program's name, if it has one.
     pub name: Option<String>,
 }
 
 impl Holder {
-    /// One line: the interface is taken, by whom, and what to do about it.
+    /// The program of this number. The kernel tells its name only with CAP_SYS_ADMIN.
+    #[must_use]
+    pub fn find(id: u32) -> Self {
+        let program = loaded_programs().flatten().find(|program| program.id() == id);
+        let name = program.and_then(|program| program.name_as_str().map(str::to_owned));
+        Self { id: Some(id), name: name.filter(|name| !name.is_empty()) }
+    }
+
+    /// Returns one line: the interface is taken, by which program, and how to free it.
     #[must_use]
     pub fn refuses(&self, interface: &str) -> String {
         let number = self.id.map_or_else(String::new, |id| format!(" {id}"));
         if self.name.as_deref().is_some_and(|name| [PROGRAM, PROGRAM_FRAGS].contains(&name)) {
             return format!(
-                "{interface} is taken by another synmill serve or bench (XDP program{number}): stop that one (`pgrep -a synmill` \
-                 shows those that run), or give all --listen to one serve"
+                "{interface} is taken by another synmill serve or bench (XDP program{number}): stop that process (`pgrep -a synmill` \
+                 lists them), or give every --listen to one serve"
             );
         }
         let name = self.name.as_ref().map_or_else(String::new, |name| format!(" ({name})"));
-        // Only who holds the link can take away what hangs on one. Who asks the kernel for its links holds each of them for a moment, and
-        // one that its owner gives up meanwhile stays attached: so nobody asks.
+        // Only the holder of a BPF link can detach its program. Asking the kernel for its links would hold each of them for a moment:
+        // a link that its owner closes meanwhile would stay attached. So synmill does not ask.
         let advice = format!(
             "stop its owner (`ip -details link show {interface}` may tell more), or, unless it is on a BPF link, ip link set {interface} \
              xdp off"

@@ -1,4 +1,7 @@
-//! The configuration of `synmill bench`.
+//! The options of `synmill bench`, checked.
+
+#[cfg(test)]
+mod tests;
 
 use std::fs::File;
 use std::io::{self, Read as _};
@@ -9,81 +12,96 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{
-    MAX_DURATION, Rings, check_address, check_files, check_max_connections, check_named, check_time_wait,
-    check_within,
+    MAX_DURATION, Output, Valid, check_address, check_files, check_max_connections, check_named, check_rings,
+    check_time_wait, check_within,
 };
 use crate::face::cli;
-use synmill_engine::endpoint::MAX_CONNECTIONS;
+use crate::host::plan::{self, Role};
+use synmill_engine::endpoint::{MAX_CONNECTIONS, Settings};
 use synmill_engine::flow::{Address, Prefix};
 use synmill_engine::generator::{CloseBy, Load};
 use synmill_engine::service::{Invalid, parse_size, pattern};
 
-/// The most targets, and the most prefixes to connect from.
-pub const MAX_TARGETS: usize = 256;
-/// The highest rate that can be asked for, in connections a second. No interface carries as many.
-pub const MAX_RATE: u64 = 1_000_000_000;
-/// The most requests over one connection.
-pub const MAX_REQUESTS: u32 = 1_000_000_000;
+/// Most targets, and most prefixes to connect from.
+const MAX_TARGETS: usize = 256;
+/// The highest rate, in connections/s. No interface carries as many.
+const MAX_RATE: u64 = 1_000_000_000;
+/// Most requests over one connection.
+const MAX_REQUESTS: u32 = 1_000_000_000;
 /// The longest payload, in bytes.
-pub const MAX_PAYLOAD: u64 = 16 << 20;
-/// The longest that a peer is waited for.
-pub const MAX_TIMEOUT: Duration = Duration::from_secs(3600);
+const MAX_PAYLOAD: u64 = 16 << 20;
+/// The longest wait for a peer.
+const MAX_TIMEOUT: Duration = Duration::from_secs(3600);
 
-/// Bytes of a request when nothing else is said.
+/// Bytes of a request without `--payload`.
 const REQUEST_LEN: u64 = 64;
-/// Connections that there is room for beyond those meant to be open: those in TIME-WAIT, which go first when it is full.
+/// Room for connections beyond those that are open: those in TIME-WAIT, which are evicted first when the table is full.
 const ROOM: usize = 64_000;
-/// Connections that there is room for when nobody knows how many there will be.
+/// Room for connections if nobody knows how many there will be.
 const ROOM_FOR_ANY: usize = 64_000;
 
-/// What a connection is for.
+/// What a connection does.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Workload {
-    /// Open and close.
+    /// It opens and closes.
     Connect,
-    /// Bytes there and back.
+    /// It sends bytes and waits for an answer.
     Request {
-        /// What is sent, at least a byte.
+        /// The bytes to send, at least one.
         payload: Arc<[u8]>,
         /// Bytes of the answer.
         expect: u64,
     },
-    /// HTTP/1.1.
+    /// It speaks HTTP/1.1.
     Http {
-        /// What is asked for: begins with `/`, printable ASCII without spaces.
+        /// The path to request: it begins with `/`, and is printable ASCII without spaces.
         path: String,
-        /// The request's body; without one it is a GET, and otherwise a POST.
+        /// The request's body. The request is a POST with it, and a GET without.
         payload: Option<Arc<[u8]>>,
-        /// Bytes of the answer's body; `None` for as many as come.
+        /// Bytes of the answer's body; `None` for any number.
         expect: Option<u64>,
     },
-    /// Open and stay open.
+    /// It opens and stays open.
     Hold,
 }
 
-/// What `synmill bench` is to do. The fields that could be wrong are private and checked.
+/// What `synmill bench` does.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Bench {
-    /// The interface's rings and who works at them.
-    pub rings: Rings,
-    /// Acknowledgement, text and FIN ride together where they may.
-    pub piggyback: bool,
-    targets: Vec<SocketAddr>,
-    sources: Vec<Prefix>,
-    source_ports: RangeInclusive<u16>,
-    load: Load,
-    search: Option<f64>,
-    workload: Workload,
-    requests: u32,
-    close_by: CloseBy,
-    ramp: Duration,
-    warmup: Duration,
-    duration: Duration,
-    drain: Duration,
-    timeout: Duration,
-    time_wait: Duration,
-    max_connections: usize,
-    hdr: Option<PathBuf>,
+    /// How to take the interface.
+    pub rings: plan::Options,
+    /// The choices about the endpoints.
+    pub endpoint: Settings,
+    /// What to write.
+    pub output: Output,
+    /// The addresses and ports to connect to, in turn: at least one, no two alike, none of them in a source.
+    pub targets: Vec<SocketAddr>,
+    /// The addresses to connect from: at least one prefix for each family of the targets, without overlaps.
+    pub sources: Vec<Prefix>,
+    /// The ports to connect from: at least one, never 0.
+    pub source_ports: RangeInclusive<u16>,
+    /// The number and the times of the connections; of a search its first step.
+    pub load: Load,
+    /// For a search, the share of connections that may fail, from 0 to below 1. `None` for a single trial.
+    pub search: Option<f64>,
+    /// What a connection does.
+    pub workload: Workload,
+    /// Requests over each connection.
+    pub requests: u32,
+    /// The end that closes a connection.
+    pub close_by: CloseBy,
+    /// The time in which the load rises, before the warm-up.
+    pub ramp: Duration,
+    /// The time under the whole load that does not count.
+    pub warmup: Duration,
+    /// The time that counts: never zero.
+    pub duration: Duration,
+    /// Most time for open connections to end after that.
+    pub drain: Duration,
+    /// Most time for a handshake or an answer: never zero.
+    pub timeout: Duration,
+    /// The file for latencies.
+    pub hdr: Option<PathBuf>,
 }
 
 impl Bench {
@@ -91,7 +109,7 @@ impl Bench {
     ///
     /// # Errors
     /// One line: what is wrong and how to fix it.
-    pub fn new(options: cli::Bench) -> Result<Self, String> {
+    pub fn new(options: cli::Bench) -> Result<Valid<Self>, String> {
         let targets = check_targets(&options.target)?;
         check_sources(&options.source)?;
         check_pairs(&targets, &options.source)?;
@@ -100,22 +118,30 @@ impl Bench {
         let requests = check_requests(&options)?;
         let close_by = check_close(options.workload, options.close)?;
         let workload = workload(&options)?;
-        let rings = Rings::new(options.rings)?;
+        let accept_partial_checksums = options.rings.accept_partial_checksums;
+        let (rings, output) = check_rings(options.rings)?;
         check_named(&[("--hdr", options.hdr.as_ref())])?;
-        check_files(&[("--json", rings.json()), ("--pcap", rings.pcap()), ("--hdr", options.hdr.as_ref())])?;
+        check_files(&[
+            ("--json", output.json.as_ref()),
+            ("--pcap", rings.pcap.as_ref()),
+            ("--hdr", options.hdr.as_ref()),
+        ])?;
         let open_for = match workload {
             Workload::Hold => options.ramp + options.warmup + options.duration,
             _ => options.timeout,
         };
         let max_connections = options.max_connections.unwrap_or_else(|| room(load, open_for));
-        let least = match load {
-            Load::Concurrency(count) => count as usize,
-            Load::Rate(_) | Load::Max => 1,
-        };
-        check_max_connections(max_connections, least.max(rings.workers().unwrap_or(1)))?;
-        Ok(Self {
+        let least = concurrency(load).unwrap_or(1);
+        check_max_connections(max_connections, least.max(rings.workers.unwrap_or(1)))?;
+        Ok(Valid(Self {
             rings,
-            piggyback: !options.no_piggyback,
+            endpoint: Settings {
+                max_connections,
+                time_wait: options.time_wait,
+                accept_partial_checksums,
+                piggyback: !options.no_piggyback,
+            },
+            output,
             targets,
             sources: options.source,
             source_ports: options.source_ports,
@@ -129,110 +155,27 @@ impl Bench {
             duration: options.duration,
             drain: options.drain,
             timeout: options.timeout,
-            time_wait: options.time_wait,
-            max_connections,
             hdr: options.hdr,
-        })
+        }))
     }
 
-    /// Whom to connect to, in turn: at least one, no two alike, none of them in a source.
+    /// Returns what the workers do.
     #[must_use]
-    pub fn targets(&self) -> &[SocketAddr] {
-        &self.targets
-    }
-
-    /// Where connections come from: at least one for each family of the targets, without overlaps.
-    #[must_use]
-    pub fn sources(&self) -> &[Prefix] {
-        &self.sources
-    }
-
-    /// The ports connections come from: at least one, never 0.
-    #[must_use]
-    pub const fn source_ports(&self) -> &RangeInclusive<u16> {
-        &self.source_ports
-    }
-
-    /// How many connections, and when; of a search its first step.
-    #[must_use]
-    pub const fn load(&self) -> Load {
-        self.load
-    }
-
-    /// For a search: the share of connections that may fail, from 0 to below 1. `None` for a single trial.
-    #[must_use]
-    pub const fn search(&self) -> Option<f64> {
-        self.search
-    }
-
-    /// What a connection is for.
-    #[must_use]
-    pub const fn workload(&self) -> &Workload {
-        &self.workload
-    }
-
-    /// Requests over each connection: 1 to [`MAX_REQUESTS`].
-    #[must_use]
-    pub const fn requests(&self) -> u32 {
-        self.requests
-    }
-
-    /// Who ends a connection.
-    #[must_use]
-    pub const fn close_by(&self) -> CloseBy {
-        self.close_by
-    }
-
-    /// How long the load rises, before the warm-up.
-    #[must_use]
-    pub const fn ramp(&self) -> Duration {
-        self.ramp
-    }
-
-    /// How long the load lasts before anything counts.
-    #[must_use]
-    pub const fn warmup(&self) -> Duration {
-        self.warmup
-    }
-
-    /// How long it counts: never zero.
-    #[must_use]
-    pub const fn duration(&self) -> Duration {
-        self.duration
-    }
-
-    /// How long open connections may take to end after that.
-    #[must_use]
-    pub const fn drain(&self) -> Duration {
-        self.drain
-    }
-
-    /// How long a handshake or an answer may take: never zero.
-    #[must_use]
-    pub const fn timeout(&self) -> Duration {
-        self.timeout
-    }
-
-    /// 2 MSL.
-    #[must_use]
-    pub const fn time_wait(&self) -> Duration {
-        self.time_wait
-    }
-
-    /// Connections held at once, all workers together: as given, or what the load needs.
-    #[must_use]
-    pub const fn max_connections(&self) -> usize {
-        self.max_connections
-    }
-
-    /// Where the latencies go.
-    #[must_use]
-    pub const fn hdr(&self) -> Option<&PathBuf> {
-        self.hdr.as_ref()
+    pub fn role(&self) -> Role {
+        let (sources, targets) = (self.sources.clone(), self.targets.clone());
+        Role::Generate { sources, targets, concurrency: concurrency(self.load) }
     }
 }
 
-/// Connections held at once by a load whose connections are open for `open_for` at most.
+/// Returns the number of connections that a load keeps open.
+fn concurrency(load: Load) -> Option<usize> {
+    match load {
+        Load::Concurrency(count) => usize::try_from(count).ok(),
+        Load::Rate(_) | Load::Max => None,
+    }
+}
+
+/// Returns the most connections held at once by a load whose connections are open for `open_for` at most.
 fn room(load: Load, open_for: Duration) -> usize {
     let room = match load {
         Load::Max => ROOM_FOR_ANY,
@@ -266,7 +209,7 @@ fn check_targets(given: &[SocketAddr]) -> Result<Vec<SocketAddr>, String> {
     Ok(targets)
 }
 
-/// Addresses that no host has, and what they are (RFC 6890).
+/// Addresses that no host has, and their kind (RFC 6890).
 const NO_HOSTS: [(Prefix, &str); 7] = [
     (Prefix::new(Address::v4([0, 0, 0, 0]), 8).unwrap(), "unspecified"),
     (Prefix::new(Address::v4([127, 0, 0, 0]), 8).unwrap(), "loopback"),
@@ -296,7 +239,7 @@ fn check_sources(sources: &[Prefix]) -> Result<(), String> {
     Ok(())
 }
 
-/// What targets and sources have to do with each other.
+/// Checks targets and sources against each other.
 fn check_pairs(targets: &[SocketAddr], sources: &[Prefix]) -> Result<(), String> {
     for target in targets {
         if let Some(source) = sources.iter().find(|source| source.contains(target.ip().into())) {
@@ -372,7 +315,7 @@ fn check_requests(options: &cli::Bench) -> Result<u32, String> {
     }
 }
 
-/// An option that says nothing about this workload, and the workloads it is for.
+/// Returns that an option means nothing to this workload, and the workloads that it is for.
 fn means_nothing(option: &str, workload: cli::Workload, others: &str) -> String {
     let workload = format!("{workload:?}").to_lowercase();
     format!("{option} means nothing to --workload {workload}: leave it out, or use --workload {others}")
@@ -422,7 +365,7 @@ fn workload(options: &cli::Bench) -> Result<Workload, String> {
     })
 }
 
-/// So many bytes, or a file's content.
+/// Returns the payload of `--payload`: that many bytes, or a file's content.
 fn payload(given: &Path) -> Result<Arc<[u8]>, String> {
     let size = given.to_str().map(|text| parse_size("--payload", text, MAX_PAYLOAD));
     let refuse = |what: &str| Err(format!("--payload {}: {what}", given.display()));
@@ -441,19 +384,16 @@ fn payload(given: &Path) -> Result<Arc<[u8]>, String> {
     }
 }
 
-/// The file's content, and no more of it than shows that it is too large.
+/// Returns the file's content, up to a byte more than is allowed.
 fn read(path: &Path) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     File::open(path)?.take(MAX_PAYLOAD + 1).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 
-/// The bytes that services send, too.
+/// Returns the bytes that services send, too.
 fn generated(size: u64) -> Arc<[u8]> {
     let mut bytes = vec![0; size as usize];
     pattern::fill(0, &mut bytes);
     bytes.into()
 }
-
-#[cfg(test)]
-mod tests;

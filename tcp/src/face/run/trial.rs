@@ -1,68 +1,60 @@
-//! Trials as the control thread sees them: handed in, watched second by second, brought to an end; and the search, which is several of
-//! them. Knows schedules and what is printed meanwhile; never a connection.
+//! Trials as the control thread sees them: hand one in, watch it second by second, bring it to an end. A search is several trials.
 
 use std::fs::File;
 use std::io::BufWriter;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::jobs::Clock;
 use super::search::{Next, Search};
-use super::session::{NAP, Session};
-use super::signals::Signals;
-use super::{say, show, stopping};
+use super::stage::{NAP, Watched, say, show, stopping};
 use crate::face::config::Bench;
-use crate::face::report::bench::{Concurrency, Interval, Moment, Phase, Sampler, Step};
+use crate::face::report::bench::{Concurrency, Early, Interval, Measured, Moment, Phase, Sampler, Step};
 use crate::face::report::hdr::Log;
 use crate::face::report::serve::held;
-use crate::host::nic::{self, Statistics};
+use crate::host::launch::{Clock, Left, Signals};
+use crate::host::nic::{Statistics, statistics};
 use crate::text::grouped;
 use synmill_engine::generator::Load;
 use synmill_engine::generator::desk::{Desk, Held, Trial};
 use synmill_engine::generator::meters::{self, Collector, Meters};
 use synmill_engine::generator::tally::Totals;
-use synmill_engine::generator::tuples::{self, Space};
+use synmill_engine::generator::tuples;
 use synmill_engine::stats::Snapshot;
 use synmill_engine::time::Instant;
 
 /// Time for a trial to reach the workers before it begins.
-pub(super) const LEAD: Duration = Duration::from_millis(20);
-/// How long after a second's end its latencies are waited for.
+const LEAD: Duration = Duration::from_millis(20);
+/// Time after a second's end in which its latencies arrive.
 const LAG: Duration = Duration::from_millis(20);
-/// How long the workers may take to cut what is left when the drain is over.
+/// Most time for the workers to cut the remaining connections after the drain.
 const GRACE: Duration = Duration::from_secs(10);
 /// The shortest trial of a search, and its share of the whole duration.
 const STEP: Duration = Duration::from_secs(1);
 const STEP_SHARE: u32 = 5;
-/// The share of the asked rate that a trial of a search must reach.
+/// The share of the requested rate that a trial of a search must reach.
 const REACHED: f64 = 0.99;
 
-/// The interface's own counters; zeros when it is gone.
-pub(super) fn statistics(index: u32) -> Statistics {
-    nic::statistics(index).unwrap_or_default()
-}
-
-/// What a trial brought.
+/// The result of a trial.
 #[derive(Default)]
-pub(super) struct Outcome {
-    pub(super) begin: Moment,
-    pub(super) end: Moment,
-    /// How long connections counted.
-    pub(super) window: Duration,
-    pub(super) totals: Totals,
-    pub(super) meters: Meters,
-    pub(super) concurrency: Option<Concurrency>,
-    /// Segments sent again in the whole trial.
-    pub(super) retransmitted: u64,
+struct Outcome {
+    begin: Moment,
+    end: Moment,
+    /// The time in which connections counted.
+    window: Duration,
+    totals: Totals,
+    meters: Meters,
+    concurrency: Option<Concurrency>,
+    /// Retransmitted segments of the whole trial.
+    retransmitted: u64,
 }
 
 impl Outcome {
-    /// Connections established a second.
+    /// Returns the connections established per second.
     fn achieved(&self) -> f64 {
         self.totals.established_in_time as f64 / self.window.as_secs_f64().max(1e-9)
     }
 
-    /// What was lost: connections that failed or never started, and segments that had to be sent again.
+    /// Returns the losses: connections that failed or never started, and retransmitted segments.
     fn lost(&self) -> u64 {
         self.totals.failed() + self.totals.not_started + self.retransmitted
     }
@@ -70,64 +62,131 @@ impl Outcome {
 
 /// The run as the control thread sees it.
 pub(super) struct Run<'a> {
-    pub(super) config: &'a Bench,
-    pub(super) session: Session,
-    pub(super) clock: Clock,
-    pub(super) desks: Vec<Arc<Desk>>,
-    pub(super) collectors: Vec<Collector>,
-    pub(super) signals: Signals,
-    pub(super) trials: u64,
-    pub(super) signalled: bool,
-    /// What is ending it before its time, and cuts the trial under way: one line.
-    pub(super) trouble: Option<String>,
-    pub(super) space: &'a Space,
-    /// What the last second brought; kept, because it is large.
-    pub(super) latest: Option<Box<meters::Interval>>,
-    pub(super) intervals: Vec<Interval>,
-    pub(super) log: Option<Log<'a, BufWriter<File>>>,
-    /// What the log and the report count from.
-    pub(super) began: Instant,
-    /// Our own counters and the interface's when the trial under way began.
-    pub(super) before: Snapshot,
-    pub(super) nic: Statistics,
+    config: &'a Bench,
+    watched: Watched,
+    clock: Clock,
+    desks: Vec<Arc<Desk>>,
+    collectors: Vec<Collector>,
+    signals: &'a mut Signals,
+    log: Option<Log<'a, BufWriter<File>>>,
+    /// The number of different tuples.
+    tuples: u64,
+    trials: u64,
+    signalled: bool,
+    /// The line of a failure that ends the run early and cuts the present trial.
+    trouble: Option<String>,
+    /// The measurements of the last second; kept, because they are large.
+    latest: Option<Box<meters::Interval>>,
+    intervals: Vec<Interval>,
+    /// The zero of the log and of the report.
+    began: Instant,
+    /// Our counters and the interface's at the begin of the present trial.
+    before: Snapshot,
+    nic: Statistics,
 }
 
-impl Run<'_> {
-    /// The trial, or the trials of the search: what is reported, the rate that was confirmed, and the steps that led there.
-    pub(super) fn all(&mut self) -> (Outcome, Option<u64>, Vec<Step>) {
-        match self.config.search() {
-            None => (self.trial(self.config.load(), self.config.duration()), None, Vec::new()),
+impl<'a> Run<'a> {
+    /// The run of these workers, by their desks and collectors. There are `tuples` different tuples.
+    pub(super) fn new(
+        config: &'a Bench,
+        watched: Watched,
+        desks: Vec<Arc<Desk>>,
+        collectors: Vec<Collector>,
+        signals: &'a mut Signals,
+        log: Option<Log<'a, BufWriter<File>>>,
+        tuples: u64,
+    ) -> Self {
+        let clock = watched.session.taken.clock;
+        Self {
+            config,
+            watched,
+            clock,
+            desks,
+            collectors,
+            signals,
+            log,
+            tuples,
+            trials: 0,
+            signalled: false,
+            trouble: None,
+            latest: None,
+            intervals: Vec::new(),
+            began: clock.now() + LEAD,
+            before: Snapshot::default(),
+            nic: Statistics::default(),
+        }
+    }
+
+    /// Runs the trial, or the trials of the search, and stops the workers. Returns the measurements and the failures, a line each.
+    pub(super) fn measure(mut self) -> (Measured, Vec<String>) {
+        let (result, confirmed, steps) = self.all();
+        let first_bad = self.desks.iter().find_map(|desk| desk.first_bad.get()).map(ToString::to_string);
+        let nic = self.statistics().since(&self.nic);
+        let ended_early = match (&self.trouble, self.signalled) {
+            (Some(_), _) => Some(Early::Trouble),
+            (None, true) => Some(Early::Signal),
+            (None, false) => None,
+        };
+        let Left { counts, failures, .. } = self.watched.stop();
+        let measured = Measured {
+            begin: result.begin,
+            end: result.end,
+            window: result.window,
+            totals: result.totals,
+            first_bad,
+            meters: result.meters,
+            before: self.before,
+            counts,
+            nic: nic.losses().collect(),
+            concurrency: result.concurrency,
+            confirmed,
+            steps,
+            intervals: self.intervals,
+            ended_early,
+        };
+        (measured, self.trouble.into_iter().chain(failures).collect())
+    }
+
+    /// Returns the interface's own counters; zeros if the interface is gone.
+    fn statistics(&self) -> Statistics {
+        statistics(self.watched.session.taken.interface.index).unwrap_or_default()
+    }
+
+    /// Runs the trial, or the trials of the search. Returns the last result, the confirmed rate, and the steps that led there.
+    fn all(&mut self) -> (Outcome, Option<u64>, Vec<Step>) {
+        match self.config.search {
+            None => (self.trial(self.config.load, self.config.duration), None, Vec::new()),
             Some(loss) => self.search(loss),
         }
     }
 
     fn search(&mut self, loss: f64) -> (Outcome, Option<u64>, Vec<Step>) {
-        let short = (self.config.duration() / STEP_SHARE).max(STEP).min(self.config.duration());
+        let short = (self.config.duration / STEP_SHARE).max(STEP).min(self.config.duration);
         let mut outcome = self.trial(Load::Max, short);
         let reached = outcome.achieved() as u64;
         self.tell(&format!("search: {} connections/s in a closed loop\n", grouped(reached)));
         let mut search = Search::from(reached);
         let mut steps = Vec::new();
-        let needed = tuples::needed(reached, self.config.time_wait(), self.config.duration());
-        if needed > self.space.len() {
+        let needed = tuples::needed(reached, self.config.endpoint.time_wait, self.config.duration);
+        if needed > self.tuples {
             self.trouble = Some(format!(
                 "a search at {} connections/s needs {} tuples, and there are {}: give a larger --source, more --source-ports or a \
                  shorter --time-wait",
                 grouped(reached),
                 grouped(needed),
-                grouped(self.space.len())
+                grouped(self.tuples)
             ));
         }
         while !self.signalled && self.trouble.is_none() {
             let (rate, duration, confirmation) = match search.next() {
                 Next::Try(rate) => (rate, short, false),
-                Next::Confirm(rate) => (rate, self.config.duration(), true),
+                Next::Confirm(rate) => (rate, self.config.duration, true),
                 Next::Done => break,
             };
             outcome = self.trial(Load::Rate(rate), duration);
             let (started, lost, achieved) = (outcome.totals.started, outcome.lost(), outcome.achieved());
             let few_lost = lost as f64 <= loss * started as f64;
-            // What a signal has cut short shows nothing.
+            // A trial that a signal has cut short shows nothing.
             let passed = few_lost && achieved >= REACHED * rate as f64 && !self.signalled;
             let verdict = if passed { "passed" } else { "failed" };
             let what = if confirmation { "confirmation" } else { "step" };
@@ -144,20 +203,20 @@ impl Run<'_> {
         (outcome, search.confirmed(), steps)
     }
 
-    /// One trial, from handing it in to its last connection's end.
+    /// Runs one trial, from its hand-in to the end of its last connection.
     fn trial(&mut self, load: Load, duration: Duration) -> Outcome {
         self.trials += 1;
-        self.before = self.session.total();
-        self.nic = statistics(self.session.interface.index);
+        self.before = self.watched.session.total();
+        self.nic = self.statistics();
         let start = self.clock.now() + LEAD;
         let trial = Trial {
             number: self.trials,
             load,
             start,
-            ramp: self.config.ramp(),
-            warmup: self.config.warmup(),
+            ramp: self.config.ramp,
+            warmup: self.config.warmup,
             duration,
-            drain: self.config.drain(),
+            drain: self.config.drain,
         };
         for desk in &self.desks {
             assert!(desk.hand_in(trial), "one trial at a time");
@@ -178,14 +237,14 @@ impl Run<'_> {
             if self.desks.iter().all(|desk| desk.over() == trial.number) {
                 break;
             }
-            if self.session.lost_one() {
+            if self.watched.session.lost_one() {
                 self.trouble.get_or_insert_with(|| "a worker is lost".into());
                 break;
             }
             if self.trouble.is_some() {
                 self.desks.iter().for_each(|desk| desk.cut());
             }
-            // From the first time that it is noticed: this thread itself may have been kept waiting.
+            // From the first time that it is noticed: this thread itself may have been late.
             let is_late = self.trouble.is_some() || now >= trial.end() + trial.drain;
             if is_late && now - *late.get_or_insert(now) >= GRACE {
                 let what = "the workers do not come to an end: their connections cannot be reset";
@@ -198,12 +257,12 @@ impl Run<'_> {
                 watch.end.is_none().then(|| trial.end()),
             ];
             let until = marks.into_iter().flatten().min().unwrap_or_else(|| watch.next());
-            // In the drain it is over at any moment.
+            // The drain may be over at any moment.
             let nap = if watch.end.is_some() { Duration::from_millis(2) } else { NAP };
             let left = until - self.clock.now();
             if self.signals.wait(nap.min(left)) && !self.signalled {
                 self.signalled = true;
-                if let Some(line) = stopping(trial.drain, held(&self.session.total())) {
+                if let Some(line) = stopping(trial.drain, held(&self.watched.session.total())) {
                     say(&line);
                 }
                 for desk in &self.desks {
@@ -229,7 +288,7 @@ impl Run<'_> {
         }
     }
 
-    /// A second is over, or the trial is: its line, its place in the report and in the log.
+    /// Ends a second, the last of a trial perhaps: prints its line, and adds it to the report and the log.
     fn second(&mut self, watch: &mut Watch) {
         let mut latest = self.latest.take().unwrap_or_default();
         latest.clear();
@@ -251,34 +310,38 @@ impl Run<'_> {
             totals.merge(&desk.tally.totals());
         }
         let phase = watch.phase(from);
-        // Nobody knows how long the drain is going to be.
+        // The length of the drain is unknown.
         let whole = (phase != Phase::Drain).then(|| watch.trial.end() - watch.trial.start);
         if let Some(line) = watch.sampler.sample(phase, &now, &totals, &latest.counted) {
             self.tell(&(line.line(whole) + "\n"));
             self.intervals.push(line);
         }
         self.latest = Some(latest);
-        // Where this thread was kept waiting, seconds are left out.
+        // Seconds that passed while this thread waited are left out.
         let whole = Duration::from_secs(now.at.saturating_sub(LAG).as_secs());
         watch.since = watch.next().max(watch.trial.start + whole);
-        troubles.extend(self.session.check_link().err());
+        troubles.extend(self.watched.session.check_link().err());
         if self.trouble.is_none() && !troubles.is_empty() {
             self.trouble = Some(troubles.join("; "));
         }
     }
 
-    /// How it goes, for those who want to know.
+    /// Prints progress, unless the run is quiet.
     fn tell(&self, text: &str) {
-        if !self.config.rings.quiet {
+        if !self.config.output.quiet {
             show(text);
         }
     }
 
     fn moment(&self, start: Instant) -> Moment {
-        Moment { at: self.clock.now() - start, counts: self.session.total(), cpu: self.session.cpu() }
+        Moment {
+            at: self.clock.now() - start,
+            counts: self.watched.session.total(),
+            cpu: self.watched.session.cpu(),
+        }
     }
 
-    /// Connections that were open, if so many were asked for.
+    /// Returns the connections that were open, if the load is a number of them.
     fn concurrency(&self, load: Load) -> Option<Concurrency> {
         let Load::Concurrency(asked) = load else { return None };
         let held = || self.desks.iter().map(|desk| &desk.held);
@@ -292,21 +355,21 @@ impl Run<'_> {
     }
 }
 
-/// A trial as it is watched.
+/// The present trial.
 struct Watch {
     trial: Trial,
-    /// The window's edges as this thread saw them, some milliseconds late: for CPU time, which is taken between them. What is counted in
-    /// the window the workers count.
+    /// The window's edges as this thread saw them, some milliseconds late. CPU time is taken between them; the workers count everything else
+    /// in the window.
     begin: Option<Moment>,
     end: Option<Moment>,
-    /// When the second under way began.
+    /// The begin of the present second.
     since: Instant,
     sampler: Sampler,
     meters: Meters,
 }
 
 impl Watch {
-    /// A trial that begins so long `after` the run did.
+    /// A trial that begins this long `after` the run.
     fn new(trial: &Trial, after: Duration, now: Moment) -> Self {
         Self {
             trial: *trial,
@@ -318,12 +381,12 @@ impl Watch {
         }
     }
 
-    /// The end of the second under way.
+    /// Returns the end of the present second.
     fn next(&self) -> Instant {
         self.since + Duration::from_secs(1)
     }
 
-    /// What is done at this time.
+    /// Returns the phase at this time.
     fn phase(&self, at: Instant) -> Phase {
         let Trial { start, ramp, .. } = self.trial;
         if at < start + ramp {

@@ -1,24 +1,23 @@
-//! The search for the highest rate that loses little enough: which rate is tried next. Knows rates and verdicts; never how a trial
-//! is run.
+//! The search for the highest rate that loses little enough: which rate to try next.
 
-/// The search ends when the bounds are this close: a share of the upper one.
+/// The search ends when the difference of the bounds is this part of the upper one.
 const CLOSE: u64 = 50;
-/// Trials, and confirmations, at most.
+/// Most trials, and most confirmations.
 const MOST_TRIALS: u32 = 16;
 const MOST_CONFIRMATIONS: u32 = 5;
 
-/// What to do next.
+/// The next step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Next {
-    /// A short trial at this rate, in connections a second.
+    /// A short trial at this rate, in connections/s.
     Try(u64),
     /// A trial of the whole duration.
     Confirm(u64),
-    /// It is over: no rate was found, or the last confirmation passed.
+    /// The search is over: it found no rate, or the last confirmation passed.
     Done,
 }
 
-/// Bisection between the highest rate that passed and the lowest that did not, and a confirmation of what it finds.
+/// Bisection between the highest rate that passed and the lowest that failed, and a confirmation of the result.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Search {
     passed: u64,
@@ -30,23 +29,23 @@ pub(super) struct Search {
 }
 
 impl Search {
-    /// Begins at what a closed loop reached, in connections a second.
+    /// Begins at the rate of a closed loop, in connections/s.
     pub(super) const fn from(reached: u64) -> Self {
         let next = if reached == 0 { Next::Done } else { Next::Try(reached) };
         Self { passed: 0, failed: None, trials: 0, confirmations: 0, confirmed: None, next }
     }
 
-    /// What to do next.
+    /// Returns the next step.
     pub(super) const fn next(&self) -> Next {
         self.next
     }
 
-    /// The highest rate that lasted; nothing unless the search came to one.
+    /// Returns the confirmed rate, if there is one.
     pub(super) const fn confirmed(&self) -> Option<u64> {
         self.confirmed
     }
 
-    /// What it asked for was done.
+    /// Ends the present step.
     pub(super) fn done(&mut self, passed: bool) {
         self.next = match self.next {
             Next::Done => Next::Done,
@@ -65,7 +64,7 @@ impl Search {
             }
             Next::Confirm(rate) => {
                 self.confirmations += 1;
-                // A twentieth less each time: what was found was luck.
+                // A twentieth less each time: the result was luck.
                 let rate = rate - rate.div_ceil(20);
                 if rate == 0 || self.confirmations == MOST_CONFIRMATIONS {
                     Next::Done
@@ -95,8 +94,8 @@ impl Search {
 mod tests {
     use super::*;
 
-    /// Searches where every rate up to `limit` passes a trial and every one up to `lasting` a confirmation; the rates tried, and the one
-    /// confirmed.
+    /// Searches where every rate up to `limit` passes a trial, and every one up to `lasting` a confirmation. Returns the rates tried, and the
+    /// confirmed one.
     fn search(reached: u64, limit: u64, lasting: u64) -> (Vec<u64>, Option<u64>) {
         let (mut search, mut tried) = (Search::from(reached), Vec::new());
         loop {

@@ -1,50 +1,46 @@
-//! The files that a run writes: looked at before anything is attached, written without losing what was there. Knows paths; never what
-//! the files say.
+//! The files that a run writes: checked before the attachment, and written without losing the old content.
 
-use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
-use super::Error;
-
 /// A file that is written whole at the end, or not at all.
 #[derive(Debug)]
-pub(super) struct Replacement<'a> {
-    /// As it was given.
-    path: &'a Path,
-    /// Where the text is written before it takes the path's place; `None` for what cannot be replaced, such as a pipe.
+pub(super) struct Replacement {
+    /// The path as given.
+    path: PathBuf,
+    /// The file that gets the text before it takes the path's place; `None` for a path that cannot be replaced, such as a pipe.
     beside: Option<PathBuf>,
 }
 
-impl<'a> Replacement<'a> {
-    /// Makes sure that the file can be written. Leaves what is there as it is.
-    pub(super) fn prepare(path: &'a Path) -> Result<Self, Error> {
+impl Replacement {
+    /// Checks that the file can be written, and leaves it as it is.
+    pub(super) fn prepare(path: &Path) -> Result<Self, String> {
         check(path)?;
         if is_special(path) {
-            return Ok(Self { path, beside: None });
+            return Ok(Self { path: path.into(), beside: None });
         }
-        let beside = with_suffix(&target(path), &format!(".{}.part", std::process::id()));
+        let beside = target(path).with_added_extension(format!("{}.part", std::process::id()));
         check(&beside)?;
-        Ok(Self { path, beside: Some(beside) })
+        Ok(Self { path: path.into(), beside: Some(beside) })
     }
 
-    /// Writes it. When that fails, the file is as it was.
-    pub(super) fn write(&self, text: &str) -> Result<(), Error> {
+    /// Writes the file, or leaves it as it was and fails.
+    pub(super) fn write(&self, text: &str) -> Result<(), String> {
         let written = match &self.beside {
-            None => File::options().append(true).open(self.path).and_then(|file| write_to(file, text)),
+            None => File::options().append(true).open(&self.path).and_then(|file| write_to(file, text)),
             Some(beside) => {
                 let replaced = File::create_new(beside)
                     .and_then(|file| write_to(file, text))
-                    .and_then(|()| fs::rename(beside, target(self.path)));
+                    .and_then(|()| fs::rename(beside, target(&self.path)));
                 if replaced.is_err() {
-                    // It is the first failure that counts; perhaps there is nothing to remove.
+                    // The first failure counts. There may be nothing to remove.
                     let _ = fs::remove_file(beside);
                 }
                 replaced
             }
         };
-        written.map_err(|error| Error(format!("writing {}: {error}", self.path.display())))
+        written.map_err(|error| format!("writing {}: {error}", self.path.display()))
     }
 }
 
@@ -52,24 +48,24 @@ fn write_to(mut file: File, text: &str) -> io::Result<()> {
     file.write_all(text.as_bytes())
 }
 
-/// What a symbolic link stands for: the link stays.
+/// Returns the target of a symbolic link, which stays.
 fn target(path: &Path) -> PathBuf {
     fs::canonicalize(path).unwrap_or_else(|_| path.into())
 }
 
-/// Where names stand for files that are open already.
+/// Folders and names of files that are open already.
 const OPEN: [&str; 4] = ["/dev/stdout", "/dev/stderr", "/dev/fd", "/proc"];
 
-/// A pipe, a device, or a name for an open file such as /dev/stdout: nothing that another file may take the place of.
+/// Returns whether another file cannot take the path's place: a pipe, a device, or an open file such as /dev/stdout.
 fn is_special(path: &Path) -> bool {
     let is_open = || OPEN.iter().any(|names| path.starts_with(names));
     fs::metadata(path).is_ok_and(|there| !there.is_dir() && (!there.is_file() || is_open()))
 }
 
-/// Makes sure that `path` can be written, without changing what is there.
-pub(super) fn check(path: &Path) -> Result<(), Error> {
+/// Checks that `path` can be written, and leaves it as it is.
+pub(super) fn check(path: &Path) -> Result<(), String> {
     let checked = if is_special(path) {
-        // Opening a pipe can wait, and its reader would see an end.
+        // Opening a pipe may wait, and its reader would see an end.
         Ok(())
     } else if path.exists() {
         File::options().append(true).open(path).map(drop)
@@ -79,34 +75,20 @@ pub(super) fn check(path: &Path) -> Result<(), Error> {
     checked.map_err(|error| refused(path, &error))
 }
 
-/// The file, empty.
-pub(super) fn create(path: &Path) -> Result<File, Error> {
+/// Creates the file, empty.
+pub(super) fn create(path: &Path) -> Result<File, String> {
     File::create(path).map_err(|error| refused(path, &error))
 }
 
-fn refused(path: &Path, error: &io::Error) -> Error {
-    Error(format!("cannot write {}: {error}: give another path", path.display()))
-}
-
-/// A capture file of each worker's own: `FILE`, or `FILE.0`, `FILE.1` and so on for several.
-pub(super) fn captures(path: &Path, workers: usize) -> Vec<PathBuf> {
-    match workers {
-        1 => vec![path.into()],
-        _ => (0..workers).map(|number| with_suffix(path, &format!(".{number}"))).collect(),
-    }
-}
-
-fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
-    let mut name = OsString::from(path);
-    name.push(suffix);
-    name.into()
+fn refused(path: &Path, error: &io::Error) -> String {
+    format!("cannot write {}: {error}: give another path", path.display())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// A new folder of the test's own; removed when dropped.
+    /// A new folder of the test's own, removed by the drop.
     struct Folder(PathBuf);
 
     impl Folder {
@@ -143,7 +125,7 @@ mod tests {
         assert_eq!(fs::read_to_string(&path).unwrap(), "old");
         // Something stands where it is to be written first.
         fs::create_dir(replacement.beside.as_ref().unwrap()).unwrap();
-        assert!(replacement.write("new").unwrap_err().to_string().contains("run.json"));
+        assert!(replacement.write("new").unwrap_err().contains("run.json"));
         assert_eq!(fs::read_to_string(&path).unwrap(), "old");
         fs::remove_dir(replacement.beside.as_ref().unwrap()).unwrap();
         replacement.write("new").unwrap();
@@ -184,18 +166,11 @@ mod tests {
         let folder = Folder::new("refused");
         let nowhere = ["/proc/synmill-report", "/dev/fd/none"].map(PathBuf::from);
         for path in [folder.0.clone(), folder.0.join("none/run.json")].into_iter().chain(nowhere) {
-            let line = Replacement::prepare(&path).unwrap_err().to_string();
+            let line = Replacement::prepare(&path).unwrap_err();
             assert!(
                 line.contains(&path.display().to_string()) && line.contains("give another path"),
                 "{line}"
             );
         }
-    }
-
-    #[test]
-    fn each_of_several_workers_has_its_own_capture() {
-        assert_eq!(captures(Path::new("a.pcap"), 1), [PathBuf::from("a.pcap")]);
-        let two = ["a.pcap.0", "a.pcap.1"].map(PathBuf::from);
-        assert_eq!(captures(Path::new("a.pcap"), 2), two);
     }
 }
