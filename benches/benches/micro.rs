@@ -54,7 +54,7 @@ fn segment(flags: Flags, text_len: u16) -> Segment {
         options = TcpOptions { mss: Some(1460), window_scale: Some(7), sack_permitted: true, ..options };
     }
     let window = WireWindow(502);
-    Segment { seq: SeqNum(77), ack: SeqNum(99), flags, window, text_len, options, ..Segment::default() }
+    Segment { seq: SeqNum(77), ack: SeqNum(99), flags, window, text_len, options }
 }
 
 fn cases() -> Vec<Case> {

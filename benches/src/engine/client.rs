@@ -131,7 +131,6 @@ impl Client {
             window: WireWindow(502),
             text_len: text.len() as u16,
             options,
-            ..Segment::default()
         };
         let link = Link { destination: ENGINE, source: PEER, tags: Default::default() };
         let start = wire::header_len(&link, &key, &segment.options);
