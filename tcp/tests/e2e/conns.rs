@@ -148,7 +148,7 @@ fn the_variables_are_those_of_the_connection() {
 
     // A client disappears without a word: synmill retransmits to it.
     let hook = format!("type filter hook ingress device {CLIENT_INTERFACE} priority 0; policy drop;");
-    stage.rules(Side::Client, &format!("table netdev lost {{ chain in {{ {hook} }} }}"));
+    stage.rules(Side::Client, &format!("table netdev lost {{ chain in {{ {hook} }}; }}"));
     (&streams[0]).write_all(&[b'y'; 10]).unwrap();
     until("the echo is retransmitted", || {
         let row = rows(server.pid(), "--top 1 --sort retransmissions").remove(0);

@@ -14,7 +14,7 @@ const NOT_AS_ASKED: i32 = 3;
 /// Adds a rule for arriving packets at the server's interface.
 fn on_arrival(stage: &Stage, rule: &str) {
     let chain = format!("type filter hook ingress device {SERVER_INTERFACE} priority 0");
-    stage.rules(Side::Server, &format!("table netdev faults {{ chain in {{ {chain}; {rule}; }} }}"));
+    stage.rules(Side::Server, &format!("table netdev faults {{ chain in {{ {chain}; {rule}; }}; }}"));
 }
 
 /// Runs a short load without warm-up and with these options, and checks its accounts.
