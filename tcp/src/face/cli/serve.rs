@@ -7,10 +7,11 @@ use clap::Args;
 
 use super::rings::Rings;
 use super::values::{parse_address, parse_count, parse_duration};
+use synmill_engine::service::BuiltIn;
 
 /// The options of `synmill serve`, as given.
 #[derive(Args, Clone, Debug)]
-#[command(after_help = AFTER)]
+#[command(after_help = after_help())]
 pub struct Serve {
     /// The interface, and the output.
     #[command(flatten)]
@@ -42,17 +43,13 @@ pub struct Serve {
     pub drain: Duration,
 }
 
-const AFTER: &str = "\
-Services:
-  close            accept, then FIN
-  reset            accept, then RST
-  discard          take everything, say nothing
-  echo             send back what comes
-  hold             accept and stay open
-  source:SIZE      send SIZE bytes, then FIN
-  http:SIZE        HTTP/1.1 with a body of SIZE bytes
-  http-file:PATH   HTTP/1.1 with a file's content as the body
-  SIZE is in bytes: K is 1024, M and G are powers of it; COUNT is a number: K is 1000, M its square
+/// Returns the end of the help: services, examples, exit statuses.
+fn after_help() -> String {
+    let lines = BuiltIn::HELP.iter().map(|(syntax, what)| format!("  {syntax:<16} {what}\n"));
+    format!("Services:\n{}{AFTER}", lines.collect::<String>())
+}
+
+const AFTER: &str = "  SIZE is in bytes: K is 1024, M and G are powers of it; COUNT is a number: K is 1000, M its square
 
 Examples:
   synmill serve --interface eth1 --listen 192.0.2.1:80
