@@ -16,7 +16,7 @@ pub struct Serve {
     #[command(flatten)]
     pub rings: Rings,
 
-    /// Address and port to listen on, and the service behind it; may be repeated.
+    /// Address and port to listen on, and the service behind it; repeatable.
     /// IPv6 in brackets; 0.0.0.0 and `[::]` stand for any IPv4 and any IPv6 address
     #[arg(long, required = true, value_name = "ADDR:PORT[=SERVICE]", value_parser = parse_listen)]
     pub listen: Vec<Listen>,
@@ -29,7 +29,7 @@ pub struct Serve {
     #[arg(long, value_name = "COUNT", default_value = "1M", value_parser = parse_count)]
     pub max_connections: usize,
 
-    /// How long a closed connection is remembered in TIME-WAIT (2 MSL); ms, s, m or h
+    /// Time that a closed connection stays in TIME-WAIT (2 MSL); ms, s, m or h
     #[arg(long, value_name = "TIME", default_value = "60s", value_parser = parse_duration)]
     pub time_wait: Duration,
 
@@ -37,7 +37,7 @@ pub struct Serve {
     #[arg(long, value_name = "TIME", value_parser = parse_duration)]
     pub duration: Option<Duration>,
 
-    /// How long open connections may take to end after the stop, before they are reset; ms, s, m or h
+    /// Time for open connections to end after the stop, before they are reset; ms, s, m or h
     #[arg(long, value_name = "TIME", default_value = "5s", value_parser = parse_duration)]
     pub drain: Duration,
 }
@@ -46,8 +46,8 @@ const AFTER: &str = "\
 Services:
   close            accept, then FIN
   reset            accept, then RST
-  discard          take everything, say nothing
-  echo             send back what comes
+  discard          accept and read everything, send nothing
+  echo             send the received text back
   hold             accept and stay open
   source:SIZE      send SIZE bytes, then FIN
   http:SIZE        HTTP/1.1 with a body of SIZE bytes

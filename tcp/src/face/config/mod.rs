@@ -36,7 +36,7 @@ const MAX_TIME_WAIT: Duration = Duration::from_secs(3600);
 /// The longest run, and the longest drain: a deadline in milliseconds differs from the past for 24 days.
 const MAX_DURATION: Duration = Duration::from_secs(20 * 24 * 3600);
 
-/// What a command writes beside its table.
+/// The output of a command beside its table.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Output {
     /// The file for the final report.

@@ -26,14 +26,14 @@ pub struct Listener<S> {
     pub name: String,
 }
 
-/// What `synmill serve` does.
+/// A run of `synmill serve`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Serve<S> {
     /// How to take the interface.
     pub rings: plan::Options,
     /// The choices about the endpoints.
     pub endpoint: Settings,
-    /// What to write.
+    /// The output.
     pub output: Output,
     /// The listeners: at least one, no two alike.
     pub listeners: Vec<Listener<S>>,
@@ -83,7 +83,7 @@ impl<S> Serve<S> {
         Ok(Valid(Self { rings, endpoint, output, listeners, duration, drain }))
     }
 
-    /// Returns what the workers do.
+    /// Returns the work of the workers.
     #[must_use]
     pub fn role(&self) -> Role {
         Role::Listen(self.listeners.iter().map(|listener| listener.address).collect())
