@@ -52,13 +52,9 @@ impl<S> Serve<S> {
         options: cli::Serve,
         service: impl Fn(&str) -> Result<S, E>,
     ) -> Result<Valid<Self>, String> {
-        let endpoint = Settings {
-            max_connections: options.max_connections,
-            time_wait: options.time_wait,
-            accept_partial_checksums: options.rings.accept_partial_checksums,
-            ..Settings::default()
-        };
-        let (rings, output) = check_rings(options.rings)?;
+        let (rings, endpoint, output) = check_rings(options.rings)?;
+        let endpoint =
+            Settings { max_connections: options.max_connections, time_wait: options.time_wait, ..endpoint };
         let mut listeners: Vec<Listener<S>> = Vec::with_capacity(options.listen.len());
         for listen in options.listen {
             let address = check_address("--listen", listen.address)?;

@@ -118,8 +118,7 @@ impl Bench {
         let requests = check_requests(&options)?;
         let close_by = check_close(options.workload, options.close)?;
         let workload = workload(&options)?;
-        let accept_partial_checksums = options.rings.accept_partial_checksums;
-        let (rings, output) = check_rings(options.rings)?;
+        let (rings, endpoint, output) = check_rings(options.rings)?;
         check_named(&[("--hdr", options.hdr.as_ref())])?;
         check_files(&[
             ("--json", output.json.as_ref()),
@@ -138,8 +137,8 @@ impl Bench {
             endpoint: Settings {
                 max_connections,
                 time_wait: options.time_wait,
-                accept_partial_checksums,
                 piggyback: !options.no_piggyback,
+                ..endpoint
             },
             output,
             targets,
