@@ -7,10 +7,11 @@ use clap::Args;
 
 use super::rings::Rings;
 use super::values::{parse_address, parse_count, parse_duration};
+use synmill_engine::service::BuiltIn;
 
 /// The options of `synmill serve`, as given.
 #[derive(Args, Clone, Debug)]
-#[command(after_help = AFTER)]
+#[command(after_help = after())]
 pub struct Serve {
     /// The interface, and the output.
     #[command(flatten)]
@@ -42,17 +43,14 @@ pub struct Serve {
     pub drain: Duration,
 }
 
-const AFTER: &str = "\
-Services:
-  close            accept, then FIN
-  reset            accept, then RST
-  discard          accept and read everything, send nothing
-  echo             send the received text back
-  hold             accept and stay open
-  source:SIZE      send SIZE bytes, then FIN
-  http:SIZE        HTTP/1.1 with a body of SIZE bytes
-  http-file:PATH   HTTP/1.1 with a file's content as the body
-  SIZE is in bytes: K is 1024, M and G are powers of it; COUNT is a number: K is 1000, M its square
+/// Returns the help behind the options.
+fn after() -> String {
+    let services = BuiltIn::HELP.iter().map(|(syntax, help)| format!("  {syntax:<17}{help}\n"));
+    format!("Services:\n{}{AFTER}", services.collect::<String>())
+}
+
+const AFTER: &str =
+    "  SIZE is in bytes: K is 1024, M and G are powers of it; COUNT is a number: K is 1000, M its square
 
 Examples:
   synmill serve --interface eth1 --listen 192.0.2.1:80
