@@ -1,5 +1,4 @@
-//! A service of one's own that listens: answers each line with its number. Knows how many lines came; never what they
-//! say.
+//! A service that listens: it answers each line with the line's number.
 //!
 //! `cargo run --release --example counter -- serve --interface IF --listen ADDR:PORT`
 
@@ -8,15 +7,15 @@ use std::error::Error;
 use synmill::engine::service::{Memo, Pending, Service, Taken, Then};
 use synmill::face::{cli, config::Serve, run};
 
-/// The answers are of one length, so that a position says which one it is in: seven digits and a line feed.
+/// Length of each answer: seven digits and a line feed. So a position names its answer.
 const ANSWER: u64 = 8;
-/// Bytes of answers not yet acknowledged, at most, and below 2^16. Further lines wait in the peer.
+/// Most bytes of unacknowledged answers, below 2^16. Further lines wait at the peer.
 const OWED_MAX: u64 = 1000 * ANSWER;
 
 #[derive(Clone)]
 struct Counter;
 
-/// A memo is two numbers: lines so far, and bytes of answers not yet acknowledged.
+/// Splits a memo into lines so far and bytes of unacknowledged answers.
 fn unpack(memo: Memo) -> (u64, u64) {
     (memo.get() >> 16, memo.get() & 0xffff)
 }
@@ -62,7 +61,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// All that is to be said from the first unacknowledged byte on.
+/// Returns the stream from the first unacknowledged byte on.
 #[cfg(test)]
 fn said(memo: Memo) -> String {
     let mut text = vec![0; Counter.pending(&memo).bytes as usize];
@@ -70,7 +69,7 @@ fn said(memo: Memo) -> String {
     String::from_utf8_lossy(&text).into_owned()
 }
 
-/// One connection by hand: three lines, an acknowledgement in the middle of an answer, and one more line.
+/// A connection by hand: three lines, an acknowledgement in the middle of an answer, and one more line.
 #[test]
 fn every_line_has_its_number() {
     let mut memo = Memo::default();

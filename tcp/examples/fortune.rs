@@ -1,5 +1,4 @@
-//! A service of one's own that only speaks: sends one fixed line to everybody and closes. Knows its line; never what the
-//! peer says.
+//! A service that only speaks: it sends one fixed line to every peer and closes.
 //!
 //! `cargo run --release --example fortune -- serve --interface IF --listen ADDR:PORT`
 
@@ -8,7 +7,7 @@ use std::error::Error;
 use synmill::engine::service::{Memo, Pending, Service, Taken, Then};
 use synmill::face::{cli, config::Serve, run};
 
-/// The line. A connection's memo is the number of its bytes that the peer has acknowledged.
+/// The line. A connection's memo is the number of bytes that the peer has acknowledged.
 #[derive(Clone)]
 struct Fortune(&'static [u8]);
 
@@ -40,7 +39,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// One connection by hand: the first ten bytes arrive, the rest is lost and written again.
+/// A connection by hand: the first ten bytes arrive, and the rest is lost and written again.
 #[test]
 fn what_is_lost_is_written_again() {
     let (service, mut memo) = (Fortune(b"A ship in harbour is safe.\n"), Memo::default());

@@ -1,4 +1,4 @@
-//! What people and programs see of synmill.
+//! The face of synmill towards people and programs.
 //!
 //! - [`cli`]: the command line; [`config`]: its options, checked.
 //! - [`run`]: the commands that take an interface.

@@ -1,11 +1,11 @@
 //! The machine under the engine: from facts to a plan, from the plan to running workers, and back.
 //!
-//! - [`machine`]: what the machine is.
-//! - [`nic`]: what an interface is, and the settings of a NIC that a run makes and takes back.
+//! - [`machine`]: the facts about the machine.
+//! - [`nic`]: the facts about an interface, and the settings that a run makes and takes back.
 //! - [`program`]: the XDP program.
 //! - [`rings`]: the AF_XDP rings of a queue.
-//! - [`plan`]: what a run will do.
-//! - [`launch`]: does it.
+//! - [`plan`]: the plan of a run.
+//! - [`launch`]: the run.
 
 mod error;
 pub mod launch;

@@ -107,9 +107,9 @@ services! {
     "close" => Close(Close),
     /// accept, then RST
     "reset" => Reset(Reset),
-    /// take everything, say nothing
+    /// accept and read everything, send nothing
     "discard" => Discard(Discard),
-    /// send back what comes
+    /// send the received text back
     "echo" => Echo(Echo),
     /// accept and stay open
     "hold" => Hold(Discard),

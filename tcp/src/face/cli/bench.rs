@@ -19,12 +19,12 @@ use synmill_engine::service::{BODY_MAX, Invalid, parse_size};
 #[derive(Args, Clone, Debug)]
 #[command(after_help = AFTER, group(ArgGroup::new("load").required(true).args(["rate", "concurrency", "search"])))]
 pub struct Bench {
-    /// Address and port to connect to; may be repeated, connections go to each in turn. IPv6 in brackets
+    /// Address and port to connect to; repeatable, connections go to each in turn. IPv6 in brackets
     #[arg(long, required = true, value_name = "ADDR:PORT", value_parser = parse_address)]
     pub target: Vec<SocketAddr>,
 
-    /// Addresses to connect from, such as 198.19.0.0/16; may be repeated.
-    /// Only synmill may have them: it answers for them, and the kernel sees nothing of their TCP
+    /// Addresses to connect from, such as 198.19.0.0/16; repeatable.
+    /// No host may have them: synmill answers for them, and the kernel sees none of their TCP
     #[arg(long, required = true, value_name = "CIDR")]
     pub source: Vec<Prefix>,
 
@@ -33,28 +33,28 @@ pub struct Bench {
     pub source_ports: RangeInclusive<u16>,
 
     /// Connections held at once, all workers together, TIME-WAIT included; K is 1000, M is 1000000
-    /// [default: what the load needs]
+    /// [default: as many as the load needs]
     #[arg(long, value_name = "COUNT", value_parser = parse_count)]
     pub max_connections: Option<usize>,
 
-    /// Open so many connections a second, evenly, whatever becomes of them; K is 1000, M is 1000000.
-    /// `max`: as many as can be opened
+    /// Connections to open per second, evenly spaced, whatever their outcome; K is 1000, M is 1000000.
+    /// `max`: as many as possible
     #[arg(long, help_heading = LOAD, value_name = "N[/s]|max", value_parser = parse_rate)]
     pub rate: Option<Load>,
 
-    /// Keep so many connections open: where one ends, another begins; K is 1000, M is 1000000
+    /// Connections to keep open: the end of one begins the next; K is 1000, M is 1000000
     #[arg(long, help_heading = LOAD, value_name = "N", value_parser = parse_count)]
     pub concurrency: Option<usize>,
 
-    /// Search for the highest rate at which no more than --loss of the connections fail, or need to send something again
+    /// Search for the highest rate at which no more than --loss of the connections fail or retransmit
     #[arg(long, help_heading = LOAD)]
     pub search: bool,
 
-    /// With --search: the share of connections that may be lost in this way, such as 0.001 or 0.1% [default: 0]
+    /// With --search: the share of connections that may fail or retransmit, such as 0.001 or 0.1% [default: 0]
     #[arg(long, help_heading = LOAD, value_name = "SHARE", value_parser = parse_share)]
     pub loss: Option<f64>,
 
-    /// What to do over a connection: connect, request, http or hold; see below
+    /// Work of a connection: connect, request, http or hold; see below
     #[arg(long, help_heading = WORKLOAD, hide_possible_values = true, value_name = "WORKLOAD", default_value = "connect")]
     pub workload: Workload,
 
@@ -62,50 +62,50 @@ pub struct Bench {
     #[arg(long, help_heading = WORKLOAD, value_name = "N", default_value = "1", value_parser = parse_count)]
     pub requests: usize,
 
-    /// request, http: what to send, as so many bytes or a file's content, up to 16M
+    /// request, http: the bytes to send, by their number or as a file's content, up to 16M
     /// [default: 64 for request, nothing for http]
     #[arg(long, help_heading = WORKLOAD, value_name = "SIZE|FILE")]
     pub payload: Option<PathBuf>,
 
-    /// request, http: bytes of each answer; http's without its head
-    /// [default: as many as the payload for request, whatever comes for http]
+    /// request, http: bytes of each answer; of http's answer without its head
+    /// [default: the payload's number for request, any number for http]
     #[arg(long, help_heading = WORKLOAD, value_name = "SIZE", value_parser = parse_expect)]
     pub expect: Option<u64>,
 
-    /// http: what to ask for [default: /]
+    /// http: the path to request [default: /]
     #[arg(long, help_heading = WORKLOAD, value_name = "PATH")]
     pub path: Option<String>,
 
-    /// Who ends a connection: we do, with fin or rst, or the peer does
+    /// The end that closes a connection: ours with fin or rst, or the peer
     /// [default: peer for http, fin for the others]
     #[arg(long, help_heading = WORKLOAD, value_name = "HOW", hide_possible_values = true, value_parser = close_parser())]
     pub close: Option<CloseBy>,
 
-    /// Send every acknowledgement, text and FIN in a segment of its own, as textbooks draw them
+    /// Send each acknowledgement, text and FIN in a segment of its own, as textbooks draw them
     #[arg(long, help_heading = WORKLOAD)]
     pub no_piggyback: bool,
 
-    /// Reach the load in even steps over this time, which does not count
+    /// Time to rise to the load in even steps; does not count
     #[arg(long, help_heading = TIMES, value_name = "TIME", default_value = "0s", value_parser = parse_duration)]
     pub ramp: Duration,
 
-    /// Then run for this time, which does not count either
+    /// Time under the whole load that does not count yet
     #[arg(long, help_heading = TIMES, value_name = "TIME", default_value = "1s", value_parser = parse_duration)]
     pub warmup: Duration,
 
-    /// Then run for this time, which counts; with --search, in each trial
+    /// Time that counts; with --search, of each trial
     #[arg(long, help_heading = TIMES, value_name = "TIME", default_value = "10s", value_parser = parse_duration)]
     pub duration: Duration,
 
-    /// How long open connections may take to end after that, before they are reset
+    /// Time for open connections to end after that, before they are reset
     #[arg(long, help_heading = TIMES, value_name = "TIME", default_value = "5s", value_parser = parse_duration)]
     pub drain: Duration,
 
-    /// How long a handshake or an answer may take, before the connection has failed
+    /// Time for a handshake or an answer, before the connection has failed
     #[arg(long, help_heading = TIMES, value_name = "TIME", default_value = "5s", value_parser = parse_duration)]
     pub timeout: Duration,
 
-    /// How long addresses and ports rest after we closed (TIME-WAIT, 2 MSL)
+    /// Time before addresses and ports are used again after our close (TIME-WAIT, 2 MSL)
     #[arg(long, help_heading = TIMES, value_name = "TIME", default_value = "60s", value_parser = parse_duration)]
     pub time_wait: Duration,
 
@@ -127,7 +127,7 @@ const AFTER: &str = "\
 Workloads:
   connect   open, close
   request   open; send --payload and wait for --expect bytes, --requests times; close
-  http      open; ask for --path over HTTP/1.1, --requests times, with POST where there is a --payload; close
+  http      open; request --path over HTTP/1.1, --requests times, by POST if there is a --payload; close
   hold      open; stay open until the end
   SIZE is in bytes: K is 1024, M and G are powers of it; COUNT and N are numbers: K is 1000, M its square
 
@@ -136,8 +136,8 @@ Examples:
   synmill bench --interface eth1 --target 192.0.2.1:7 --source 198.19.0.0/16 --concurrency 10K --workload request
   synmill bench --interface eth1 --target '[2001:db8::1]:80' --source 2001:db8:19::/64 --search --workload http
 
-Exit status: 0 done, 1 a failure at run time, 2 wrong usage, 3 the run is not what was asked for: the rate was
-missed by more than 1 %, more than 1 % of the connections failed or were cut at the end, a search found no rate, a signal came,
+Exit status: 0 done, 1 a failure at run time, 2 wrong usage, 3 the run is not as requested: it missed the rate by more
+than 1 %, more than 1 % of the connections failed or were cut at the end, a search found no rate, a signal ended the run,
 or the accounts do not close.";
 
 /// The value of `--workload`.
@@ -145,7 +145,7 @@ or the accounts do not close.";
 pub enum Workload {
     /// Open and close.
     Connect,
-    /// Bytes there and back.
+    /// Send bytes, and receive an answer.
     Request,
     /// HTTP/1.1.
     Http,

@@ -13,11 +13,11 @@ use synmill_engine::flow::Prefix;
 #[derive(Args, Clone, Debug)]
 #[command(after_help = AFTER)]
 pub struct Conns {
-    /// Connections in this state only, such as established or time-wait; several with commas, or repeated
+    /// Only connections in this state, such as established or time-wait; several with commas, or repeated
     #[arg(long, value_name = "STATE", value_delimiter = ',')]
     pub state: Vec<StateName>,
 
-    /// Connections with this peer only, or with peers in this prefix; several with commas, or repeated
+    /// Only connections with this peer, or with peers in this prefix; several with commas, or repeated
     #[arg(long, value_name = "CIDR", value_delimiter = ',')]
     pub peer: Vec<Prefix>,
 
@@ -25,7 +25,7 @@ pub struct Conns {
     #[arg(long, value_name = "N", value_parser = parse_count)]
     pub top: Option<usize>,
 
-    /// With --top: what to order by, the most first; of equal connections the oldest is first [default: retransmissions]
+    /// With --top: the order, highest first; of equal connections the oldest is first [default: retransmissions]
     #[arg(long, value_name = "WHAT", requires = "top")]
     pub sort: Option<Sort>,
 

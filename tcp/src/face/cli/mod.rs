@@ -30,9 +30,9 @@ pub struct Cli {
 pub enum Command {
     /// Accept, answer and close TCP connections at the rate of the interface
     Serve(Box<Serve>),
-    /// Open, use and close TCP connections at a rate, and measure what becomes of them
+    /// Open, use and close TCP connections at a rate, and measure them
     Bench(Box<Bench>),
-    /// List the live connections of a `serve` or `bench` that runs
+    /// List the live connections of a running `serve` or `bench`
     Conns(Box<Conns>),
 }
 

@@ -23,13 +23,13 @@ pub struct Rings {
     #[arg(long, help_heading = RINGS, value_name = "QUEUES", default_value = "all")]
     pub queues: Queues,
 
-    /// What to set on the NIC so that packets come to --queues, which may then leave queues to the kernel.
+    /// Settings of the NIC that bring packets to --queues, which may then leave queues to the kernel.
     /// The end of the run takes it back, but kill -9, SIGQUIT and a second Ctrl-C leave it behind (rules, an RSS context, ntuple
     /// on, table and key): notes at the start show how to undo it by hand
     #[arg(long, help_heading = RINGS, value_name = "HOW", default_value = "none")]
     pub steer: Steer,
 
-    /// With --steer rss: the hash's key, as `ethtool -x` shows it; the same key spreads in the same way in every run
+    /// With --steer rss: the hash's key, as `ethtool -x` shows it; one key spreads packets alike in every run
     #[arg(long, help_heading = RINGS, value_name = "HEX")]
     pub rss_key: Option<HashKey>,
 
@@ -49,7 +49,7 @@ pub struct Rings {
     #[arg(long, help_heading = RINGS)]
     pub busy_poll: bool,
 
-    /// Accept segments whose checksum is only the pseudo-header's sum, as the kernel at a veth's other end sends them
+    /// Accept segments whose checksum is only the pseudo-header's sum: the kernel at a veth's other end sends them
     #[arg(long, help_heading = RINGS)]
     pub accept_partial_checksums: bool,
 
@@ -57,7 +57,7 @@ pub struct Rings {
     #[arg(long, help_heading = OUTPUT, value_name = "FILE")]
     pub json: Option<PathBuf>,
 
-    /// Write every frame received and sent to this file, as pcap, which can be read meanwhile; slow.
+    /// Write every frame received and sent to this file, as pcap, readable during the run; slow.
     /// Several workers write FILE.0, FILE.1 and so on
     #[arg(long, help_heading = OUTPUT, value_name = "FILE")]
     pub pcap: Option<PathBuf>,
@@ -100,6 +100,6 @@ pub enum Steer {
     /// Flow rules for TCP to our listeners, or from our targets; for several queues the NIC needs RSS contexts.
     /// Pings and stray ports of addresses that only synmill has are answered on --queues alone
     Ntuple,
-    /// The RSS table, so that all TCP comes to --queues; packets for the kernel are passed on to it. ARP comes to queue 0 all the same
+    /// The RSS table: all TCP comes to --queues, and packets for the kernel are passed on to it. ARP still comes to queue 0
     Rss,
 }

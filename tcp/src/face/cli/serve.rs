@@ -11,13 +11,13 @@ use synmill_engine::service::BuiltIn;
 
 /// The options of `synmill serve`, as given.
 #[derive(Args, Clone, Debug)]
-#[command(after_help = after_help())]
+#[command(after_help = after())]
 pub struct Serve {
     /// The interface, and the output.
     #[command(flatten)]
     pub rings: Rings,
 
-    /// Address and port to listen on, and the service behind it; may be repeated.
+    /// Address and port to listen on, and the service behind it; repeatable.
     /// IPv6 in brackets; 0.0.0.0 and `[::]` stand for any IPv4 and any IPv6 address
     #[arg(long, required = true, value_name = "ADDR:PORT[=SERVICE]", value_parser = parse_listen)]
     pub listen: Vec<Listen>,
@@ -30,7 +30,7 @@ pub struct Serve {
     #[arg(long, value_name = "COUNT", default_value = "1M", value_parser = parse_count)]
     pub max_connections: usize,
 
-    /// How long a closed connection is remembered in TIME-WAIT (2 MSL); ms, s, m or h
+    /// Time that a closed connection stays in TIME-WAIT (2 MSL); ms, s, m or h
     #[arg(long, value_name = "TIME", default_value = "60s", value_parser = parse_duration)]
     pub time_wait: Duration,
 
@@ -38,18 +38,19 @@ pub struct Serve {
     #[arg(long, value_name = "TIME", value_parser = parse_duration)]
     pub duration: Option<Duration>,
 
-    /// How long open connections may take to end after the stop, before they are reset; ms, s, m or h
+    /// Time for open connections to end after the stop, before they are reset; ms, s, m or h
     #[arg(long, value_name = "TIME", default_value = "5s", value_parser = parse_duration)]
     pub drain: Duration,
 }
 
-/// Returns the end of the help: services, examples, exit statuses.
-fn after_help() -> String {
-    let lines = BuiltIn::HELP.iter().map(|(syntax, what)| format!("  {syntax:<16} {what}\n"));
-    format!("Services:\n{}{AFTER}", lines.collect::<String>())
+/// Returns the help behind the options.
+fn after() -> String {
+    let services = BuiltIn::HELP.iter().map(|(syntax, help)| format!("  {syntax:<17}{help}\n"));
+    format!("Services:\n{}{AFTER}", services.collect::<String>())
 }
 
-const AFTER: &str = "  SIZE is in bytes: K is 1024, M and G are powers of it; COUNT is a number: K is 1000, M its square
+const AFTER: &str =
+    "  SIZE is in bytes: K is 1024, M and G are powers of it; COUNT is a number: K is 1000, M its square
 
 Examples:
   synmill serve --interface eth1 --listen 192.0.2.1:80

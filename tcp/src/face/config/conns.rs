@@ -5,7 +5,7 @@ use crate::face::cli;
 use crate::face::conns::client::Whom;
 use crate::face::conns::{Request, Top};
 
-/// What `synmill conns` does.
+/// A question of `synmill conns`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Conns {
     /// The endpoint to ask.

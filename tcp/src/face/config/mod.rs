@@ -17,7 +17,7 @@ use crate::face::cli::{self, ControlSocket};
 use crate::host::nic::HashKey;
 use crate::host::nic::spread::Steering;
 use crate::host::plan::{self, Queues};
-use synmill_engine::endpoint::MAX_CONNECTIONS;
+use synmill_engine::endpoint::{MAX_CONNECTIONS, Settings};
 
 /// Options that have passed their checks. Only this room makes such a value.
 #[derive(Clone, Debug, PartialEq)]
@@ -36,7 +36,7 @@ const MAX_TIME_WAIT: Duration = Duration::from_secs(3600);
 /// The longest run, and the longest drain: a deadline in milliseconds differs from the past for 24 days.
 const MAX_DURATION: Duration = Duration::from_secs(20 * 24 * 3600);
 
-/// What a command writes beside its table.
+/// The output of a command beside its table.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Output {
     /// The file for the final report.
@@ -51,7 +51,7 @@ pub struct Output {
 ///
 /// # Errors
 /// One line: what is wrong and how to fix it.
-fn check_rings(options: cli::Rings) -> Result<(plan::Options, Output), String> {
+fn check_rings(options: cli::Rings) -> Result<(plan::Options, Settings, Output), String> {
     check_interface(&options.interface)?;
     let rings = plan::Options {
         interface: options.interface,
@@ -71,7 +71,9 @@ fn check_rings(options: cli::Rings) -> Result<(plan::Options, Output), String> {
     let (json, pcap) = (options.json.as_ref(), rings.pcap.as_ref());
     check_named(&[("--json", json), ("--pcap", pcap)])?;
     check_files(&[("--json", json), ("--pcap", pcap), ("--control", control)])?;
-    Ok((rings, Output { json: options.json, control: options.control, quiet: options.quiet }))
+    let endpoint =
+        Settings { accept_partial_checksums: options.accept_partial_checksums, ..Settings::default() };
+    Ok((rings, endpoint, Output { json: options.json, control: options.control, quiet: options.quiet }))
 }
 
 fn steering(how: cli::Steer, key: Option<HashKey>) -> Result<Steering, String> {

@@ -26,14 +26,14 @@ pub struct Listener<S> {
     pub name: String,
 }
 
-/// What `synmill serve` does.
+/// A run of `synmill serve`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Serve<S> {
     /// How to take the interface.
     pub rings: plan::Options,
     /// The choices about the endpoints.
     pub endpoint: Settings,
-    /// What to write.
+    /// The output.
     pub output: Output,
     /// The listeners: at least one, no two alike.
     pub listeners: Vec<Listener<S>>,
@@ -52,13 +52,9 @@ impl<S> Serve<S> {
         options: cli::Serve,
         service: impl Fn(&str) -> Result<S, E>,
     ) -> Result<Valid<Self>, String> {
-        let endpoint = Settings {
-            max_connections: options.max_connections,
-            time_wait: options.time_wait,
-            accept_partial_checksums: options.rings.accept_partial_checksums,
-            ..Settings::default()
-        };
-        let (rings, output) = check_rings(options.rings)?;
+        let (rings, endpoint, output) = check_rings(options.rings)?;
+        let endpoint =
+            Settings { max_connections: options.max_connections, time_wait: options.time_wait, ..endpoint };
         let mut listeners: Vec<Listener<S>> = Vec::with_capacity(options.listen.len());
         for listen in options.listen {
             let address = check_address("--listen", listen.address)?;
@@ -83,7 +79,7 @@ impl<S> Serve<S> {
         Ok(Valid(Self { rings, endpoint, output, listeners, duration, drain }))
     }
 
-    /// Returns what the workers do.
+    /// Returns the work of the workers.
     #[must_use]
     pub fn role(&self) -> Role {
         Role::Listen(self.listeners.iter().map(|listener| listener.address).collect())

@@ -184,7 +184,7 @@ fn numbers(queues: &[usize]) -> Vec<u16> {
     queues.iter().map(|&queue| queue as u16).collect()
 }
 
-/// Returns what the user should know of the load, a line each.
+/// Returns the facts about the load, a line each.
 fn facts(config: &Bench, space: &Space, chooses_ports: bool) -> Vec<String> {
     let targets: Vec<String> = config.targets.iter().map(ToString::to_string).collect();
     let mut lines = vec![format!("targets: {}", targets.join(", "))];

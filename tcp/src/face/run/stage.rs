@@ -1,4 +1,4 @@
-//! What `serve` and `bench` have in common around their own work: files, signals, the socket for `synmill conns`, and the report.
+//! The frame of `serve` and `bench` around their own work: files, signals, the socket for `synmill conns`, and the report.
 
 use std::io::{self, Write as _};
 use std::path::Path;
@@ -77,7 +77,7 @@ impl Stage {
         Taken::new(interface, plan, &mut self.signals, say)
     }
 
-    /// Starts the workers and the server for `synmill conns`, and prints what is in force.
+    /// Starts the workers and the server for `synmill conns`, and prints the facts in force.
     pub(super) fn start<A: Application + Send + 'static>(
         &mut self,
         taken: Taken,

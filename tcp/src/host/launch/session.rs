@@ -51,7 +51,7 @@ pub struct Session {
     pub taken: Taken,
     /// The workers' connections, for other threads.
     pub viewers: Vec<Viewer>,
-    /// What is in force, a line each, without the plan's notes.
+    /// The facts in force, a line each, without the plan's notes.
     pub facts: Vec<String>,
     control: Arc<Control>,
     counters: Vec<Arc<Counters>>,
@@ -64,7 +64,7 @@ pub struct Session {
     tx_stalls: u64,
 }
 
-/// The remains of a session: what its report needs.
+/// The remains of a session, for its report.
 pub struct Left {
     /// The counters of all workers together, after the workers stopped.
     pub counts: Snapshot,

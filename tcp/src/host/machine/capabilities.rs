@@ -1,6 +1,6 @@
 //! The capabilities that a run needs.
 
-/// What AF_XDP, the program and its attachment need: number in linux/capability.h, and name. Without `CAP_PERFMON` the verifier
+/// Capabilities for AF_XDP, the program and its attachment: number in linux/capability.h, and name. Without `CAP_PERFMON` the verifier
 /// refuses the program its variable packet offsets.
 const NEEDED: [(u32, &str); 4] =
     [(13, "cap_net_raw"), (12, "cap_net_admin"), (CAP_BPF, "cap_bpf"), (CAP_PERFMON, "cap_perfmon")];

@@ -11,7 +11,7 @@ pub(super) fn available_bytes() -> Option<u64> {
     machine.into_iter().chain(ROOTS.iter().filter_map(|root| groups_leave(&groups, Path::new(root)))).min()
 }
 
-/// The usual mount point of control groups, and the same of the machine's first process: `ip netns exec` mounts another /sys.
+/// The usual mount point of control groups, here and for the machine's first process: `ip netns exec` mounts another /sys.
 const ROOTS: [&str; 2] = ["/sys/fs/cgroup", "/proc/1/root/sys/fs/cgroup"];
 
 /// Returns the value of a line of proc_meminfo(5), in bytes.

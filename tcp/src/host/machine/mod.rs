@@ -1,4 +1,4 @@
-//! What the machine is.
+//! The facts about the machine.
 
 mod capabilities;
 pub mod cpu;

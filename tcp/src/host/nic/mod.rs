@@ -54,7 +54,7 @@ pub struct Interface {
     pub elsewhere: Vec<(IpAddr, String)>,
     /// There are VLAN interfaces on top of this one.
     pub carries_vlans: bool,
-    /// What the driver does to packets before a program sees them.
+    /// The driver's changes to packets before a program sees them.
     pub offloads: Offloads,
     /// The active queues.
     pub queues: Queues,

@@ -7,7 +7,7 @@ use synmill_engine::flow::Prefix;
 use crate::host::machine::Machine;
 use crate::host::nic::{Flow, Interface};
 
-/// What the workers do.
+/// The work of the workers.
 #[derive(Clone, Debug)]
 pub enum Role {
     /// They serve connections to these listeners.
@@ -23,7 +23,7 @@ pub enum Role {
     },
 }
 
-/// What a role claims.
+/// The claims of a role.
 #[derive(Debug, Default)]
 pub(super) struct Claims {
     /// Addresses and ports whose TCP the program steers.
@@ -40,7 +40,7 @@ impl Claims {
     /// The claims of a role.
     ///
     /// # Errors
-    /// One line: what is somebody else's, and how to fix it.
+    /// One line: the address or port that is somebody else's, and how to fix it.
     pub(super) fn of(role: &Role, interface: &Interface, machine: &Machine) -> Result<Self, String> {
         match role {
             Role::Listen(listeners) => Self::of_listeners(listeners, interface, machine),
@@ -159,7 +159,7 @@ fn check_addresses(sources: &[Prefix], targets: &[SocketAddr], interface: &Inter
     Ok(())
 }
 
-/// Returns what may keep answers from a source, and how to fix it.
+/// Returns the obstacle between a source and its answers, and how to fix it.
 fn source_note(source: &Prefix, interface: &Interface) -> Option<String> {
     let name = &interface.name;
     if let Some((_, subnet)) = interface.addresses.iter().find(|(_, subnet)| subnet.overlaps(source)) {

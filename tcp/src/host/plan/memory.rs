@@ -5,11 +5,11 @@ use synmill_engine::device::{Buffers, kept_frames, queue_bytes};
 use super::queues::Place;
 use crate::text::grouped;
 
-/// What takes the memory of a run.
+/// The parts of a run that take memory.
 pub(super) struct Need<'a> {
     /// Connections held at once, all workers together.
     pub(super) connections: usize,
-    /// An option that needs so many of them, if there is one.
+    /// An option that needs a number of them, if there is one.
     pub(super) least: Option<(&'a str, usize)>,
     /// The workers.
     pub(super) workers: &'a [Place],
@@ -20,7 +20,7 @@ pub(super) struct Need<'a> {
 }
 
 impl Need<'_> {
-    /// Returns the bytes for so many connections, the frames of all queues included. `worker` returns the bytes that one worker takes for
+    /// Returns the bytes for a number of connections, the frames of all queues included. `worker` returns the bytes that one worker takes for
     /// its share of the connections and for the frames that it may keep.
     fn bytes(&self, connections: usize, worker: &impl Fn(usize, usize) -> usize) -> u64 {
         let each = |place: &Place| {
@@ -34,7 +34,7 @@ impl Need<'_> {
     /// Refuses a plan that does not fit. If the available memory is unknown, the kernel decides.
     ///
     /// # Errors
-    /// One line: what fits.
+    /// One line: the most connections that fit.
     pub(super) fn check(
         &self,
         available: Option<u64>,

@@ -1,4 +1,4 @@
-//! What a run will do: everything that can be refused before the machine is changed, and the plan if nothing is.
+//! The plan of a run. It refuses what it can before the machine is changed.
 
 mod claims;
 mod memory;
@@ -31,7 +31,7 @@ pub use self::options::{Mode, Options, Queues};
 pub use self::queues::Place;
 pub use self::steering::is_asked_for;
 
-/// What a run will do.
+/// The plan of a run.
 #[derive(Clone, Debug)]
 pub struct Plan {
     /// The user's choices about the interface.

@@ -95,7 +95,7 @@ fn permission(act: &str, capability: &str) -> Error {
     format!("not allowed to {act}: {capability} is missing: {}", how_to_permit()).into()
 }
 
-/// What the kernel granted.
+/// The facts that the kernel granted.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Facts {
     pub(super) zero_copy: bool,
@@ -285,7 +285,7 @@ fn bind(
     }
 }
 
-/// Returns what may make a driver bind without copying that refused with this error. The queue is known to be active by then.
+/// Returns a change that may make a driver bind without copying after this error. The queue is known to be active by then.
 fn way_to_zero_copy(driver: &str, buffers: Buffers, answer: &io::Error) -> Option<String> {
     match (driver, answer.raw_os_error()) {
         (_, Some(libc::EOPNOTSUPP)) if buffers == Buffers::Several => Some(format!(

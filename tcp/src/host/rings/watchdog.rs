@@ -74,7 +74,7 @@ mod tests {
         (0..times).for_each(|_| watchdog.kicked());
     }
 
-    /// Returns the stalls of so many looks, each after so many kicks.
+    /// Returns the stalls that a number of looks find, each look after a number of kicks.
     fn found(watchdog: &mut Watchdog, looks: u32, kicks: u32) -> Vec<Stall> {
         let look = |_| {
             kick(watchdog, kicks);

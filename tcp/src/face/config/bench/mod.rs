@@ -40,7 +40,7 @@ const ROOM: usize = 64_000;
 /// Room for connections if nobody knows how many there will be.
 const ROOM_FOR_ANY: usize = 64_000;
 
-/// What a connection does.
+/// The work of a connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Workload {
     /// It opens and closes.
@@ -65,14 +65,14 @@ pub enum Workload {
     Hold,
 }
 
-/// What `synmill bench` does.
+/// A run of `synmill bench`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Bench {
     /// How to take the interface.
     pub rings: plan::Options,
     /// The choices about the endpoints.
     pub endpoint: Settings,
-    /// What to write.
+    /// The output.
     pub output: Output,
     /// The addresses and ports to connect to, in turn: at least one, no two alike, none of them in a source.
     pub targets: Vec<SocketAddr>,
@@ -84,7 +84,7 @@ pub struct Bench {
     pub load: Load,
     /// For a search, the share of connections that may fail, from 0 to below 1. `None` for a single trial.
     pub search: Option<f64>,
-    /// What a connection does.
+    /// The work of a connection.
     pub workload: Workload,
     /// Requests over each connection.
     pub requests: u32,
@@ -118,8 +118,7 @@ impl Bench {
         let requests = check_requests(&options)?;
         let close_by = check_close(options.workload, options.close)?;
         let workload = workload(&options)?;
-        let accept_partial_checksums = options.rings.accept_partial_checksums;
-        let (rings, output) = check_rings(options.rings)?;
+        let (rings, endpoint, output) = check_rings(options.rings)?;
         check_named(&[("--hdr", options.hdr.as_ref())])?;
         check_files(&[
             ("--json", output.json.as_ref()),
@@ -138,8 +137,8 @@ impl Bench {
             endpoint: Settings {
                 max_connections,
                 time_wait: options.time_wait,
-                accept_partial_checksums,
                 piggyback: !options.no_piggyback,
+                ..endpoint
             },
             output,
             targets,
@@ -159,7 +158,7 @@ impl Bench {
         }))
     }
 
-    /// Returns what the workers do.
+    /// Returns the work of the workers.
     #[must_use]
     pub fn role(&self) -> Role {
         let (sources, targets) = (self.sources.clone(), self.targets.clone());

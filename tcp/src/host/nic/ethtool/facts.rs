@@ -1,4 +1,4 @@
-//! What a driver says of an interface: its own name, queues, offloads, and what it can steer by.
+//! A driver's facts about an interface: name, queues, offloads, and means of steering.
 
 use std::fs;
 use std::io;
@@ -24,7 +24,7 @@ pub struct Queues {
     pub tx: usize,
 }
 
-/// What a NIC can do about which queue gets a packet.
+/// A NIC's means to send packets to certain queues.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Help {
     /// The NIC has flow rules (`ethtool -n`). Which kinds it takes shows only when one is set.
@@ -91,7 +91,7 @@ pub(crate) fn set_ntuple(nic: &dyn Ethtool, on: bool) -> io::Result<()> {
     nic.carry(&mut Value { command: SET_FLAGS, data })
 }
 
-/// Returns what the NIC can do about which queue gets a packet. A failure is no error here: a run that needs no help goes on.
+/// Returns the NIC's means to send packets to certain queues. A failure is no error here: a run may not need them.
 pub(crate) fn help(nic: &dyn Ethtool) -> Help {
     let mut errors = Vec::new();
     let mut failed = |what, error| errors.push(format!("asked for its {what}: {error}"));

@@ -1,4 +1,4 @@
-//! A driver for tests: what its NIC remembers, and what it refuses.
+//! A driver for tests, whose NIC keeps settings and refuses orders.
 
 use std::any::Any;
 use std::cell::RefCell;

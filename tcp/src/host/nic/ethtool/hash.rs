@@ -60,7 +60,7 @@ const ADDRESSES_AND_PORTS: u64 = 0b1111 << 4;
 /// `ETH_RSS_HASH_TOP`.
 const TOEPLITZ: u8 = 1;
 
-/// What spreads the packets without a rule, or those of a context.
+/// The spread of packets without a rule, or of those of a context.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Setting {
     /// Queues by hash.

@@ -11,7 +11,7 @@ use super::ethtool::request::{Ethtool, Nic};
 use super::ethtool::rules::{self, Action, Flow, Table};
 use crate::text::{hex, ranges};
 
-/// What a run sets on the NIC.
+/// The settings that a run makes on the NIC.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Steering {
     /// Nothing.
@@ -80,7 +80,7 @@ impl Undo {
 }
 
 impl Spread {
-    /// No settings yet, on interface `name`. The drop tells `tell` what it cannot take back.
+    /// No settings yet, on interface `name`. `tell` receives the settings that the drop cannot take back.
     #[must_use]
     pub fn new(name: &str, tell: fn(&str)) -> Self {
         Self::on(Box::new(Nic(name.into())), tell)

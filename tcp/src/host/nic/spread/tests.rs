@@ -129,7 +129,7 @@ fn what_was_there_is_used_and_stays() {
         assert!(spread.notes().iter().all(stays), "{:?}", spread.notes());
         drop(spread);
         assert_eq!((kept(&nic), nic.state().orders), (there.clone(), orders));
-        // What is missing is added to it, and is all that is taken back.
+        // A missing rule is added, and only that one is taken back.
         let spread = on(&nic, &rules(&[web(), web_v6(), Flow::Arp]), queues).unwrap();
         assert_eq!(kept(&nic).1, 3);
         assert_eq!(kept(&nic).2, there.2, "another context");
