@@ -1,5 +1,5 @@
-//! The asking end: finds the endpoint, asks, and passes on what it hears. Knows the folder of sockets and the lines of an answer;
-//! believes neither to be what they should.
+//! The asking end: finds the endpoint, sends the request and prints the answer. It trusts neither the folder of sockets nor the
+//! answer.
 
 use std::fs;
 use std::io::{self, BufRead as _, BufReader, BufWriter, ErrorKind, Read as _, Write};
@@ -7,32 +7,33 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::answer::{Last, MAX_LINE, Totals};
 use super::door::{connect, sockets};
+use super::request::Request;
 use super::row::HEAD;
 use super::table::Table;
-use super::{Last, MAX_LINE, Request, Totals};
 
-/// The longest silence. One that reads slowly may keep the others waiting for a while, see [`super::server::Patience`].
+/// Maximum time without a line of the answer. A slow reader before this client may take a while, see [`super::server::Patience`].
 pub const SILENCE: Duration = Duration::from_secs(45);
-/// Letters of a command that are shown, at most.
+/// Maximum number of characters that a message shows of a command.
 const COMMAND: usize = 60;
 
-/// Which endpoint.
+/// The endpoint to ask.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Whom {
-    /// The only one that runs here.
+    /// The only endpoint on this machine.
     Only,
-    /// The one of this process.
+    /// The endpoint of this process.
     Process(u32),
-    /// The one with this socket.
+    /// The endpoint with this socket.
     Socket(PathBuf),
 }
 
-/// Lists connections on `out`, as a table or as JSON, a line each. `folder` is where endpoints have their sockets. A reader that has
-/// seen enough is no failure.
+/// Prints connections to `out`, as a table or as lines of JSON. `folder` is where endpoints have their sockets. A reader that
+/// closes `out` early is no failure.
 ///
 /// # Errors
-/// One line: there is no such endpoint, or its answer is not whole.
+/// One line: there is no such endpoint, or its answer is incomplete.
 pub fn list(
     folder: &Path,
     whom: &Whom,
@@ -50,7 +51,7 @@ pub fn list(
     }
 }
 
-/// Which end failed.
+/// A failure of the answer or of the output.
 enum Failure {
     In(String),
     Out(io::Error),
@@ -65,50 +66,43 @@ impl From<io::Error> for Failure {
 fn pass_on(mut conversation: Conversation, json: bool, mut out: impl Write) -> Result<(), Failure> {
     let mut table = Table::default();
     loop {
-        let heard = match conversation.next() {
-            Ok(heard) => heard,
-            Err(line) => {
-                // What was heard before is true all the same.
-                out.write_all(table.flush().as_bytes())?;
-                out.flush()?;
-                return Err(Failure::In(line));
-            }
-        };
-        match heard {
-            Heard::Row(line) if json => out.write_all(line).and_then(|()| out.write_all(b"\n"))?,
-            Heard::Row(line) => {
+        match conversation.next() {
+            Ok(Heard::Row(line)) if json => out.write_all(line).and_then(|()| out.write_all(b"\n"))?,
+            Ok(Heard::Row(line)) => {
                 let row = serde_json::from_slice(line).map_err(|error| Failure::In(strange(&error)))?;
                 out.write_all(table.row(row).as_bytes())?;
             }
-            // Nothing more for a while.
-            Heard::SignOfLife => {
-                out.write_all(table.flush().as_bytes())?;
-                out.flush()?;
-            }
-            Heard::End(totals) => {
+            Ok(Heard::End(totals)) => {
                 if !json {
                     out.write_all(table.end(&totals).as_bytes())?;
                 }
                 return Ok(out.flush()?);
+            }
+            // A sign of life or a failure: the next rows come later or never, so those before are printed now.
+            pause => {
+                out.write_all(table.flush().as_bytes())?;
+                out.flush()?;
+                pause.map_err(Failure::In)?;
             }
         }
     }
 }
 
 fn strange(error: &serde_json::Error) -> String {
-    format!("this is no answer of a `synmill` of this version: {error}")
+    format!("the answer is not from this version of `synmill`: {error}")
 }
 
-/// A connection to the endpoint.
+/// Connects to the endpoint.
 fn find(folder: &Path, whom: &Whom) -> Result<UnixStream, String> {
     match whom {
         Whom::Socket(path) => connect(path).map_err(|error| failed(path, &error)),
         Whom::Process(pid) => {
             let path = folder.join(format!("{pid}.sock"));
             connect(&path).map_err(|error| match error.kind() {
-                ErrorKind::NotFound => {
-                    format!("process {pid} is no endpoint with a socket in {}", folder.display())
-                }
+                ErrorKind::NotFound => format!(
+                    "process {pid} is no endpoint with a socket in {}: for one with --control PATH give --socket PATH",
+                    folder.display()
+                ),
                 _ => failed(&path, &error),
             })
         }
@@ -116,59 +110,54 @@ fn find(folder: &Path, whom: &Whom) -> Result<UnixStream, String> {
     }
 }
 
-/// The only one.
+/// Connects to the only endpoint.
 fn only(folder: &Path) -> Result<UnixStream, String> {
     let mut living = Vec::new();
-    let there = sockets(folder).map_err(|error| failed(folder, &error))?;
-    for (pid, path) in there {
+    for (pid, path) in sockets(folder).map_err(|error| failed(folder, &error))? {
         match connect(&path) {
             Ok(stream) => living.push((pid, stream)),
-            // A process that was killed, or has just ended.
+            // The process was killed or has just ended.
             Err(error) if matches!(error.kind(), ErrorKind::ConnectionRefused | ErrorKind::NotFound) => {}
             Err(error) => return Err(failed(&path, &error)),
         }
     }
+    let pids: Vec<String> = living.iter().map(|&(pid, _)| format!("{pid} ({})", command(pid))).collect();
     match living.pop() {
         None => Err(format!(
-            "no endpoint runs here: no `synmill serve` or `synmill bench` has a socket in {}; one with --control PATH is found \
-             with --socket PATH",
+            "no endpoint runs here: no `synmill serve` or `synmill bench` has a socket in {}; for one with --control PATH \
+             give --socket PATH",
             folder.display()
         )),
         Some((_, stream)) if living.is_empty() => Ok(stream),
-        Some((last, _)) => {
-            let pids = living.iter().map(|&(pid, _)| pid).chain([last]);
-            let each: Vec<String> = pids.map(|pid| format!("{pid} ({})", command(pid))).collect();
-            Err(format!("{} endpoints run here: give --pid with one of {}", each.len(), each.join(", ")))
+        Some(_) => {
+            Err(format!("{} endpoints run here: give --pid with one of {}", pids.len(), pids.join(", ")))
         }
     }
 }
 
-/// A process's command, shortened.
+/// Returns a process's command, shortened and without control characters.
 fn command(pid: u32) -> String {
     let text = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-    let words: Vec<_> = text.split(|&byte| byte == 0).map(String::from_utf8_lossy).collect();
-    let line = words.join(" ");
-    let printable = line.trim_end().chars().map(|c| if c.is_control() { '?' } else { c });
-    let mut short: String = printable.take(COMMAND).collect();
-    if line.trim_end().chars().count() > COMMAND {
-        short.push_str("...");
-    }
-    short
+    let line = String::from_utf8_lossy(&text).replace('\0', " ");
+    let line = line.trim_end();
+    let printable = line.chars().map(|c| if c.is_control() { '?' } else { c });
+    let short: String = printable.take(COMMAND).collect();
+    if line.chars().count() > COMMAND { short + "..." } else { short }
 }
 
 fn failed(path: &Path, error: &io::Error) -> String {
-    let path = path.display();
-    match error.kind() {
+    let reason = match error.kind() {
         ErrorKind::PermissionDenied => {
-            format!("{path}: {error}: an endpoint answers its own user only, mostly root")
+            format!("{error}: run `synmill conns` as the endpoint's user, mostly root")
         }
-        ErrorKind::ConnectionRefused => format!("{path}: nobody listens there: the endpoint has ended"),
-        ErrorKind::WouldBlock => format!("{path}: too many clients wait there already"),
-        _ => format!("{path}: {error}"),
-    }
+        ErrorKind::ConnectionRefused => "nobody listens there: the endpoint has ended".into(),
+        ErrorKind::WouldBlock => "too many clients wait there already: try again later".into(),
+        _ => error.to_string(),
+    };
+    format!("{}: {reason}", path.display())
 }
 
-/// A request, and its answer as it comes.
+/// A request under way, and its answer.
 struct Conversation {
     reader: BufReader<UnixStream>,
     silence: Duration,
@@ -177,29 +166,24 @@ struct Conversation {
 
 impl Conversation {
     fn begin(stream: UnixStream, request: &Request, silence: Duration) -> Result<Self, String> {
-        let mut text =
-            serde_json::to_string(request).map_err(|error| format!("making the request: {error}"))?;
-        text.push('\n');
+        let text = serde_json::to_string(request).map_err(|error| format!("making the request: {error}"))?;
         let set = stream.set_read_timeout(Some(silence));
         set.map_err(|error| format!("the socket takes no timeout: {error}"))?;
-        // If it does not listen, it may still have something to say.
-        let _ = (&stream).write_all(text.as_bytes());
+        // An endpoint that does not read the request may still send an answer.
+        let _ = (&stream).write_all((text + "\n").as_bytes());
         Ok(Self { reader: BufReader::with_capacity(64 * 1024, stream), silence, line: Vec::new() })
     }
 
     fn next(&mut self) -> Result<Heard<'_>, String> {
         self.line.clear();
         let read = (&mut self.reader).take(MAX_LINE).read_until(b'\n', &mut self.line);
-        match read {
-            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
-                let seconds = self.silence.as_secs_f64();
-                return Err(format!(
-                    "no answer for {seconds} s: another client is being served, or the process stands still"
-                ));
-            }
-            Err(error) => return Err(format!("the answer broke off ({error}): the list is not whole")),
-            Ok(_) => {}
-        }
+        read.map_err(|error| match error.kind() {
+            ErrorKind::WouldBlock | ErrorKind::TimedOut => format!(
+                "no answer for {} s: the endpoint serves another client or stands still: try again later",
+                self.silence.as_secs_f64()
+            ),
+            _ => format!("the answer broke off ({error}), and the list is incomplete"),
+        })?;
         match self.line.strip_suffix(b"\n") {
             Some([]) => Ok(Heard::SignOfLife),
             Some(line) if line.starts_with(HEAD) => Ok(Heard::Row(line)),
@@ -207,8 +191,12 @@ impl Conversation {
                 Last::End(totals) => Ok(Heard::End(totals)),
                 Last::Error(line) => Err(format!("the endpoint refuses: {line}")),
             },
-            None if self.line.len() as u64 == MAX_LINE => Err("this is no answer of a `synmill`".into()),
-            None => Err("the answer broke off, and the list is not whole: the endpoint has ended, or nothing was read for too long".into()),
+            None if self.line.len() as u64 == MAX_LINE => {
+                Err("the answer is not from `synmill`: it has a line of more than 64 KiB".into())
+            }
+            None => Err("the answer broke off, and the list is incomplete: the endpoint has ended, or this client read \
+                         nothing for too long"
+                .into()),
         }
     }
 }

@@ -1,5 +1,4 @@
-//! The socket's file: made so that nobody else may ever come in, found by its process, removed at the end. Knows paths; never what is
-//! said through it.
+//! The socket's file: only its owner can use it, its name is the process's number, and it goes with the process.
 
 use std::fs::{self, DirBuilder, File, Permissions};
 use std::io::{self, ErrorKind};
@@ -14,14 +13,14 @@ use socket2::{Domain, SockAddr, Socket, Type};
 
 use crate::host::launch::OwnFile;
 
-/// Where endpoints have their sockets: `PID.sock` each.
+/// The folder of the endpoints' sockets, `PID.sock` each.
 pub const FOLDER: &str = "/run/synmill";
-/// Clients that wait for their turn, at most; further ones wait for a place.
-const WAITING: i32 = 8;
-/// How long a client waits for a place.
-const PLACE: Duration = Duration::from_secs(5);
+/// The listener's backlog. Further clients wait in connect.
+const BACKLOG: i32 = 8;
+/// Maximum time of a connect.
+const CONNECT: Duration = Duration::from_secs(5);
 
-/// A socket that listens, and its file: the owner may use it and nobody else. The file goes with it.
+/// A listening socket and its file, which only the owner can use. Dropping it removes the file.
 #[derive(Debug)]
 pub struct Door {
     pub(super) listener: UnixListener,
@@ -30,16 +29,16 @@ pub struct Door {
 }
 
 impl Door {
-    /// At `PID.sock` in a folder, which is made if it is not there. What dead processes left there is removed.
+    /// Listens at `PID.sock` in a folder, and makes the folder if it does not exist. Sockets of dead processes in it are removed.
     ///
     /// # Errors
-    /// One line: what cannot be made, and why.
+    /// One line: what failed, and why.
     pub fn in_folder(folder: &Path) -> Result<Self, String> {
         let path = folder.join(format!("{}.sock", std::process::id()));
         make_folder(folder)?;
         remove_dead(folder);
         Self::made(&path, Some(folder)).or_else(|line| {
-            // The last of the others may just have taken the folder along.
+            // The last other endpoint may have removed the folder in between.
             if folder.exists() {
                 return Err(line);
             }
@@ -47,7 +46,7 @@ impl Door {
         })
     }
 
-    /// At a path. A dead process's socket there is replaced.
+    /// Listens at a path, and replaces a dead process's socket there.
     ///
     /// # Errors
     /// One line: what is wrong with the path.
@@ -59,14 +58,10 @@ impl Door {
         let refused = |error: io::Error| format!("making the socket {}: {}", path.display(), reason(&error));
         let listener = match listen(path) {
             Err(error) if error.kind() == ErrorKind::AddrInUse => {
-                match fs::symlink_metadata(path) {
-                    Ok(there) if !there.file_type().is_socket() => {
-                        return Err(format!("{} is there, and no socket: give another path", path.display()));
-                    }
-                    _ if !is_dead(path) => {
-                        return Err(format!("{} is another endpoint's: give another path", path.display()));
-                    }
-                    _ => {}
+                let is_other = fs::symlink_metadata(path).is_ok_and(|there| !there.file_type().is_socket());
+                if is_other || !is_dead(path) {
+                    let what = if is_other { "exists and is no socket" } else { "is another endpoint's" };
+                    return Err(format!("{} {what}: give another path", path.display()));
                 }
                 fs::remove_file(path).map_err(refused)?;
                 listen(path)
@@ -78,13 +73,13 @@ impl Door {
         Ok(Self { listener, path: path.into(), file: Arc::new(file) })
     }
 
-    /// Its file.
+    /// Returns the path of the socket's file.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Returns the file, which a process that ends without dropping this must remove.
+    /// Returns the file, which a process must remove if it ends without dropping the door.
     #[must_use]
     pub fn file(&self) -> Arc<OwnFile> {
         Arc::clone(&self.file)
@@ -97,19 +92,24 @@ impl Drop for Door {
     }
 }
 
-/// Binds and listens. The mode is set before there is a file: on Linux the file takes it over from the socket (`unix_bind_bsd` of
-/// net/unix/af_unix.c), whatever the process's umask, so that it is at no time more open.
-fn listen(path: &Path) -> io::Result<UnixListener> {
+/// Creates a socket that only its owner can use, and binds it.
+///
+/// The mode is set before there is a file: on Linux the file inherits it from the socket (`unix_bind_bsd` of
+/// net/unix/af_unix.c), whatever the umask is. So the file is never open to others, not even for a moment.
+fn bind(path: &Path) -> io::Result<Socket> {
     let address = SockAddr::unix(path)?;
-    let socket: OwnedFd = Socket::new(Domain::UNIX, Type::STREAM, None)?.into();
-    let socket = File::from(socket);
+    let socket = File::from(OwnedFd::from(Socket::new(Domain::UNIX, Type::STREAM, None)?));
     socket.set_permissions(Permissions::from_mode(0o600))?;
     let socket = Socket::from(OwnedFd::from(socket));
     socket.bind(&address)?;
-    if let Err(error) = socket.listen(WAITING) {
+    Ok(socket)
+}
+
+fn listen(path: &Path) -> io::Result<UnixListener> {
+    let socket = bind(path)?;
+    socket.listen(BACKLOG).inspect_err(|_| {
         let _ = fs::remove_file(path);
-        return Err(error);
-    }
+    })?;
     Ok(UnixListener::from(OwnedFd::from(socket)))
 }
 
@@ -120,20 +120,20 @@ fn make_folder(folder: &Path) -> Result<(), String> {
     }
 }
 
-/// Connects, and does not wait for ever where many do.
+/// Connects, with a timeout for a full backlog.
 pub(super) fn connect(path: &Path) -> io::Result<UnixStream> {
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
-    socket.set_write_timeout(Some(PLACE))?;
+    socket.set_write_timeout(Some(CONNECT))?;
     socket.connect(&SockAddr::unix(path)?)?;
     Ok(UnixStream::from(OwnedFd::from(socket)))
 }
 
-/// Is it a socket that nobody listens at?
+/// Is this a socket without a listener?
 fn is_dead(path: &Path) -> bool {
     connect(path).is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused)
 }
 
-/// The sockets in a folder by their processes' numbers, in order. A folder that is not there has none.
+/// Returns the sockets in a folder with their processes' numbers, in order. A folder that does not exist has none.
 ///
 /// # Errors
 /// The folder cannot be read.
@@ -149,17 +149,17 @@ pub(super) fn sockets(folder: &Path) -> io::Result<Vec<(u32, PathBuf)>> {
     Ok(found)
 }
 
-/// Removes what processes that were killed left behind.
+/// Removes the sockets of processes that were killed.
 fn remove_dead(folder: &Path) {
     for (pid, path) in sockets(folder).unwrap_or_default() {
-        // One that lives may be about to listen.
+        // A process that is alive may not listen yet.
         if !Path::new(&format!("/proc/{pid}")).exists() && is_dead(&path) {
             let _ = fs::remove_file(path);
         }
     }
 }
 
-/// An error's text; of the one that the standard library words for programmers, another.
+/// Returns an error's text. The standard library's text for a long path is for programmers, so that one is replaced.
 fn reason(error: &io::Error) -> String {
     match error.kind() {
         ErrorKind::InvalidInput => "a socket's path has at most 107 bytes: give a shorter one".into(),
@@ -196,12 +196,9 @@ mod tests {
     #[test]
     fn the_mode_is_the_sockets_before_there_is_a_file() {
         let folder = Folder::new("mode");
-        // Bound only: nothing has changed the file since.
+        // Only bound: nothing has changed the file since.
         let path = folder.path().join("s");
-        let socket = File::from(OwnedFd::from(Socket::new(Domain::UNIX, Type::STREAM, None).unwrap()));
-        socket.set_permissions(Permissions::from_mode(0o600)).unwrap();
-        let socket = Socket::from(OwnedFd::from(socket));
-        socket.bind(&SockAddr::unix(&path).unwrap()).unwrap();
+        let _socket = bind(&path).unwrap();
         assert_eq!(mode(&path), 0o600);
     }
 
@@ -211,7 +208,7 @@ mod tests {
         let path = folder.path().join("s");
         let door = Door::at(&path).unwrap();
         assert!(Door::at(&path).unwrap_err().contains("another endpoint's"));
-        // As after kill -9: the file stays, and nobody listens.
+        // As after kill -9: the file stays, without a listener.
         drop(UnixListener::bind(folder.path().join("t")).unwrap());
         let second = Door::at(&folder.path().join("t")).unwrap();
         assert_eq!(mode(second.path()), 0o600);
@@ -253,9 +250,8 @@ mod tests {
     fn a_path_that_cannot_be_is_told_in_a_line() {
         let folder = Folder::new("wrong");
         let long = folder.path().join("s".repeat(108));
-        for (path, part) in
-            [(&long, "at most 107 bytes"), (&folder.path().join("none/s"), "No such file or directory")]
-        {
+        let none = folder.path().join("none/s");
+        for (path, part) in [(&long, "at most 107 bytes"), (&none, "No such file or directory")] {
             let line = Door::at(path).unwrap_err();
             assert!(line.contains(part) && !line.contains('\n'), "{line}");
         }

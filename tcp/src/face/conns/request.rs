@@ -1,4 +1,4 @@
-//! Which connections are asked for, and how many of them. Knows a [`View`]; never how it is sent or shown.
+//! A request: which connections to list, in which order, and how many of them.
 
 use std::fmt;
 use std::str::FromStr;
@@ -9,83 +9,82 @@ use synmill_engine::endpoint::View;
 use synmill_engine::flow::Prefix;
 use synmill_engine::proto::State;
 
-/// The most prefixes of one request.
+/// Maximum number of prefixes in a request.
 pub const MOST_PEERS: usize = 64;
-/// The longest list that has an order: the endpoint keeps it until it is whole.
+/// Maximum length of a list with an order. The endpoint holds such a list until it is complete.
 pub const MOST_TOP: usize = 100_000;
 
-/// What a client asks for.
+/// The request of a client.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Request {
-    /// Connections in one of these states; in any if there is none.
+    /// List connections in one of these states; in any state if empty.
     pub states: Vec<StateName>,
-    /// Connections whose peer is in one of these; all if there is none.
+    /// List connections whose peer is in one of these prefixes; with any peer if empty.
     pub peers: Vec<Prefix>,
-    /// Only the first so many in an order; without it all, as they come.
+    /// List the first connections in an order; without it all connections, in the order of workers and slots.
     pub top: Option<Top>,
 }
 
-/// So many of them.
+/// A number of connections in an order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Top {
-    /// How many.
+    /// Maximum number of connections.
     pub count: usize,
-    /// The first of which order.
+    /// The order.
     pub sort: Sort,
 }
 
-/// An order of connections, the most first.
+/// An order of connections, the greatest value first.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Sort {
-    /// Segments sent again
+    /// Segments retransmitted.
     #[default]
     Retransmissions,
-    /// Sequence numbers sent and not acknowledged
+    /// Sequence numbers sent and not acknowledged.
     Unacked,
-    /// Smoothed round-trip time
+    /// Smoothed round-trip time.
     Rtt,
-    /// Time since it was opened
+    /// Time since the connection was opened.
     Age,
 }
 
-/// A connection's place in an order: a greater one comes first. Of those that are alike the oldest.
+/// A connection's value in an order, then its age in nanoseconds. The greatest comes first.
 pub(super) type Rank = (u64, u128);
 
 impl Sort {
-    /// The place of a connection.
+    /// Returns the rank of a connection in this order.
     pub(super) fn rank(self, view: &View) -> Rank {
-        let age_ns = view.age.as_nanos();
-        let most = match self {
+        let value = match self {
             Self::Retransmissions => view.retransmissions.into(),
             Self::Unacked => (view.snd_nxt - view.snd_una).into(),
             Self::Rtt => view.rtt_us.map_or(0, |[smoothed, _]| smoothed.into()),
             Self::Age => 0,
         };
-        (most, age_ns)
+        (value, view.age.as_nanos())
     }
 }
 
 impl Request {
-    /// Is there nothing in it that an endpoint would refuse?
+    /// Checks the limits of the request.
     ///
     /// # Errors
     /// One line: what is wrong and how to fix it.
     pub fn check(&self) -> Result<(), String> {
         if self.peers.len() > MOST_PEERS {
-            return Err(format!("{} prefixes of peers: give at most {MOST_PEERS}", self.peers.len()));
+            return Err(format!("--peer: {} prefixes: give at most {MOST_PEERS}", self.peers.len()));
         }
         match self.top {
             Some(Top { count, .. }) if !(1..=MOST_TOP).contains(&count) => {
-                Err(format!("the top {count}: give from 1 to {MOST_TOP}"))
+                Err(format!("--top {count}: give a number from 1 to {MOST_TOP}"))
             }
             _ => Ok(()),
         }
     }
 
-    /// Is the connection one of those that are asked for?
+    /// Does the connection match the request?
     #[must_use]
     pub fn wants(&self, view: &View) -> bool {
         let is_in = |state: &StateName| state.0 == view.state;
@@ -95,20 +94,20 @@ impl Request {
     }
 }
 
-/// A state by its name in RFC 9293. A connection that is listed is never CLOSED.
+/// A state by its name in RFC 9293. A listed connection is never in CLOSED or LISTEN.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
 pub struct StateName(pub State);
 
-/// What `ss` calls some of them.
+/// Names of `ss` that differ from those of RFC 9293.
 const SHORT: [(&str, State); 2] = [("estab", State::Established), ("synrecv", State::SynReceived)];
 
-/// A name without what people write differently: capitals, hyphens and underscores.
+/// Returns a name in lower case and without hyphens and underscores.
 fn bare(name: &str) -> String {
     name.chars().filter(|c| !matches!(c, '-' | '_')).map(|c| c.to_ascii_lowercase()).collect()
 }
 
-/// The states that a connection can be in.
+/// Returns the states of a connection.
 fn states() -> impl Iterator<Item = State> {
     State::ALL.into_iter().filter(|&state| state != State::Closed)
 }
@@ -116,13 +115,13 @@ fn states() -> impl Iterator<Item = State> {
 impl FromStr for StateName {
     type Err = String;
 
-    /// `ESTABLISHED`, `time-wait`, and what `ss` calls them.
+    /// Parses `ESTABLISHED`, `time-wait`, and the names of `ss`.
     fn from_str(text: &str) -> Result<Self, String> {
         let name = bare(text);
         let short = SHORT.into_iter().find(|(short, _)| *short == name).map(|(_, state)| state);
         short.or_else(|| states().find(|state| bare(state.name()) == name)).map(Self).ok_or_else(|| {
             let names: Vec<String> = states().map(|state| state.name().to_ascii_lowercase()).collect();
-            format!("no state of a connection: one of {}", names.join(", "))
+            format!("no state of a connection: give one of {}", names.join(", "))
         })
     }
 }
@@ -166,14 +165,13 @@ mod tests {
     #[test]
     fn a_state_has_the_rfcs_name_and_the_one_of_ss() {
         for state in states() {
-            for name in [state.name().to_owned(), state.name().to_lowercase(), state.name().replace('-', "_")]
-            {
+            let name = state.name();
+            for name in [name.to_owned(), name.to_lowercase(), name.replace('-', "_")] {
                 assert_eq!(name.parse(), Ok(StateName(state)), "{name}");
             }
         }
-        assert_eq!("estab".parse(), Ok(StateName(State::Established)));
-        assert_eq!("syn-recv".parse(), Ok(StateName(State::SynReceived)));
-        assert_eq!("fin-wait1".parse(), Ok(StateName(State::FinWait1)));
+        let of_ss = ["estab", "syn-recv", "fin-wait1"].map(|name| name.parse::<StateName>().unwrap().0);
+        assert_eq!(of_ss, [State::Established, State::SynReceived, State::FinWait1]);
         for name in ["", "closed", "listen", "open", "ESTABLISHED "] {
             let line = name.parse::<StateName>().expect_err(name);
             assert!(line.contains("established") && line.contains("time-wait"), "{name}: {line}");
@@ -218,7 +216,8 @@ mod tests {
         }
         let never = View { rtt_us: None, ..plain() };
         assert!(Sort::Rtt.rank(&never) < Sort::Rtt.rank(&far));
-        assert!(Sort::Unacked.rank(&plain()) < Sort::Unacked.rank(&older), "of those alike the oldest");
+        // Of equal values the oldest is first.
+        assert!(Sort::Unacked.rank(&plain()) < Sort::Unacked.rank(&older));
     }
 
     #[test]
@@ -245,13 +244,13 @@ mod tests {
     #[test]
     fn a_request_has_bounds() {
         let top = |count| Request { top: Some(Top { count, sort: Sort::Age }), ..Request::default() };
-        assert_eq!(
-            (Request::default().check(), top(1).check(), top(MOST_TOP).check()),
-            (Ok(()), Ok(()), Ok(()))
-        );
-        assert!(top(0).check().unwrap_err().contains("from 1 to"));
-        assert!(top(MOST_TOP + 1).check().unwrap_err().contains("from 1 to"));
+        for request in [Request::default(), top(1), top(MOST_TOP)] {
+            assert_eq!(request.check(), Ok(()));
+        }
         let many = request(&[], &["::1"; MOST_PEERS + 1]);
-        assert!(many.check().unwrap_err().contains("at most 64"));
+        for (request, part) in [(top(0), "from 1 to"), (top(MOST_TOP + 1), "from 1 to"), (many, "at most 64")]
+        {
+            assert!(request.check().unwrap_err().contains(part));
+        }
     }
 }

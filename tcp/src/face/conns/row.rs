@@ -1,94 +1,95 @@
-//! One connection as it is told to other programs: the lines of `synmill-conns/1`. docs/json.md has every path.
+//! A connection as a line of JSON, `synmill-conns/1`. docs/json.md lists every path.
 
 use std::borrow::Cow;
+use std::fmt;
 use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
-use super::StateName;
+use super::request::StateName;
 use synmill_engine::endpoint::View;
 use synmill_engine::proto::Timer;
 
-/// The shape of a [`Row`] in JSON.
+/// The schema of a [`Row`] in JSON.
 pub const SCHEMA: &str = "synmill-conns/1";
 
-/// How a [`Row`] begins in JSON.
+/// The begin of every [`Row`] in JSON.
 pub(super) const HEAD: &[u8] = br#"{"schema":"synmill-conns/1","#;
 
-/// One connection.
+/// A connection.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Row {
     /// [`SCHEMA`]
     pub schema: Cow<'static, str>,
-    /// The worker that has it.
+    /// The worker that owns the connection.
     pub worker: usize,
-    /// Its number there.
+    /// The slot in the worker's table.
     pub slot: u32,
-    /// The number of its listener or target, in the order of the options.
+    /// The number of the listener or target, in the order of the options.
     pub role: u16,
-    /// Its state, as RFC 9293 calls it.
+    /// The state, by its name in RFC 9293.
     pub state: StateName,
     /// Our address and port.
     pub local: SocketAddr,
-    /// The peer's.
+    /// The peer's address and port.
     pub peer: SocketAddr,
-    /// Did we send the first SYN?
+    /// Whether we sent the first SYN.
     pub active: bool,
-    /// Since it was opened, as [`View::age`] knows it.
+    /// Age since the open, with the limits of [`View::age`].
     pub age_s: u64,
     /// SND.UNA
     pub snd_una: u32,
     /// SND.NXT
     pub snd_nxt: u32,
-    /// SND.NXT - SND.UNA: sent and not acknowledged, SYN and FIN included.
+    /// SND.NXT - SND.UNA: sequence numbers in flight, SYN and FIN included.
     pub unacked: u32,
-    /// SND.WND, the shift applied.
+    /// SND.WND, with the shift applied.
     pub snd_wnd_bytes: u32,
-    /// The shift of the windows that come.
+    /// The shift of the peer's windows.
     pub snd_wnd_shift: u8,
     /// RCV.NXT
     pub rcv_nxt: u32,
-    /// RCV.WND, the shift applied.
+    /// RCV.WND, with the shift applied.
     pub rcv_wnd_bytes: u32,
-    /// The most text in a segment to the peer.
+    /// Maximum text in a segment to the peer.
     pub mss_bytes: u16,
-    /// Timestamps were negotiated (RFC 7323).
+    /// Whether timestamps were negotiated (RFC 7323).
     pub timestamps: bool,
-    /// Window scaling was negotiated (RFC 7323).
+    /// Whether window scaling was negotiated (RFC 7323).
     pub window_scale: bool,
-    /// The peer permits SACK (RFC 2018).
+    /// Whether the peer permits SACK (RFC 2018).
     pub sack: bool,
-    /// What the running timer is for.
+    /// The timer that runs.
     pub timer: Option<TimerName>,
-    /// Until it is due.
+    /// Time until the timer expires.
     pub timer_ms: Option<u32>,
     /// Smoothed round-trip time (RFC 6298).
     pub rtt_us: Option<u32>,
-    /// Its variation.
+    /// Variation of the round-trip time.
     pub rtt_var_us: Option<u32>,
-    /// The retransmission timeout now.
+    /// Retransmission timeout.
     pub rto_ms: u32,
-    /// Retransmissions in a row without an answer.
+    /// Consecutive retransmissions without an answer.
     pub backoff: u8,
-    /// Segments sent again in all, as far as that is remembered.
+    /// Segments retransmitted. A connection forgets them with its transfer record.
     pub retransmissions: u32,
-    /// Congestion window, of a connection that needed its own.
+    /// Congestion window; `None` without a transfer record.
     pub cwnd_bytes: Option<u32>,
-    /// Slow start threshold, likewise.
+    /// Slow start threshold; `None` without a transfer record.
     pub ssthresh_bytes: Option<u32>,
 }
 
-/// A timer by its name.
+/// A timer by name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum TimerName {
-    /// Retransmission.
+    /// Retransmission timer.
     Retransmit,
-    /// Zero-window probe.
+    /// Timer of zero-window probes.
     Persist,
-    /// Delayed acknowledgement.
+    /// Timer of a delayed acknowledgement.
     DelayedAck,
-    /// 2 MSL in TIME-WAIT, or the wait for the peer's FIN in FIN-WAIT-2.
+    /// Timer of TIME-WAIT (2 MSL), or of FIN-WAIT-2.
     Linger,
 }
 
@@ -102,21 +103,17 @@ impl TimerName {
             Timer::Linger => Some(Self::Linger),
         }
     }
+}
 
-    /// The same as in JSON.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Retransmit => "retransmit",
-            Self::Persist => "persist",
-            Self::DelayedAck => "delayed-ack",
-            Self::Linger => "linger",
-        }
+/// Writes the name that JSON has.
+impl fmt::Display for TimerName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.serialize(f)
     }
 }
 
 impl Row {
-    /// A worker's connection.
+    /// Creates the row of a worker's connection.
     #[must_use]
     pub fn new(worker: usize, view: &View) -> Self {
         let timer = TimerName::of(view.timer);
@@ -186,17 +183,14 @@ mod tests {
         for path in ["timer", "timer_ms", "rtt_us", "rtt_var_us", "cwnd_bytes", "ssthresh_bytes"] {
             assert!(json[path].is_null(), "{path}: {json}");
         }
-        assert_eq!(
-            (json["state"].as_str(), json["peer"].as_str()),
-            (Some("TIME-WAIT"), Some("[fd00:18::1]:1024"))
-        );
+        assert_eq!([&json["state"], &json["peer"]], ["TIME-WAIT", "[fd00:18::1]:1024"]);
     }
 
     #[test]
     fn a_timers_name_is_the_one_in_json() {
         for timer in [Timer::Retransmit, Timer::Persist, Timer::DelayedAck, Timer::Linger] {
             let name = TimerName::of(timer).unwrap();
-            assert_eq!(serde_json::to_value(name).unwrap(), name.name());
+            assert_eq!(serde_json::to_value(name).unwrap(), name.to_string());
         }
     }
 }

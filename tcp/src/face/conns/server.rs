@@ -1,41 +1,66 @@
-//! The answering end: a thread beside the workers that serves one client after the other from what it can see. Knows [`Views`] and
-//! sockets; never makes a worker wait, and is made to wait by nobody for long.
+//! The answering end: a thread beside the workers that serves one client after the other. It never makes a worker wait, and no
+//! client makes it wait for long.
 
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::BTreeMap;
 use std::io::{self, Read as _, Write as _};
 use std::net::Shutdown;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
+use super::answer::{Last, MAX_REQUEST, Totals};
 use super::door::Door;
-use super::request::Rank;
-use super::{Last, MAX_REQUEST, Request, Row, Top, Totals, Views};
-use synmill_engine::endpoint::View;
+use super::request::{Rank, Request, Top};
+use super::row::Row;
+use synmill_engine::endpoint::{View, Viewer};
 use synmill_engine::time;
 
 /// Bytes of an answer that are sent at once.
 const CHUNK: usize = 64 * 1024;
-/// Slots between two looks at the clock and at whether to go on.
+/// Slots between two looks at the clock and at the order to stop.
 const LOOK_EVERY: u32 = 1024;
-/// How often a client hears of a search that finds nothing.
+/// Interval of the signs of life for a client whose search finds nothing.
 const SIGN_OF_LIFE: Duration = Duration::from_secs(1);
-/// The pause when no client can be let in, for want of file descriptors perhaps.
+/// Pause after a failed accept, for example for want of file descriptors.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// How long one client may keep the others waiting.
+/// Gives this thread the lowest priority. Beside a busy worker on the same core it gets about a seventieth of the time.
+pub fn step_back() {
+    // The kernel allows everybody to raise the nice value. Without it the listing still works.
+    let _ = rustix::process::nice(19);
+}
+
+/// The connections of a worker: an endpoint's [`Viewer`], or a fake in a test.
+pub trait Views {
+    /// Returns the number of slots, as [`Viewer::slots`] does.
+    fn slots(&self) -> u32;
+    /// Returns the connection in a slot, as [`Viewer::view`] does.
+    fn view(&self, slot: u32, now: time::Instant) -> Option<View>;
+}
+
+impl Views for Viewer {
+    fn slots(&self) -> u32 {
+        self.slots()
+    }
+
+    fn view(&self, slot: u32, now: time::Instant) -> Option<View> {
+        self.view(slot, now)
+    }
+}
+
+/// How long one client may make the others wait.
 #[derive(Clone, Copy, Debug)]
 pub struct Patience {
-    /// Until its request is whole.
+    /// Time until the request is complete.
     pub request: Duration,
-    /// For it to take some 64 KiB of the answer. People read in pagers.
+    /// Time in which the client must take a chunk of 64 KiB. People read in pagers.
     pub chunk: Duration,
 }
 
@@ -45,27 +70,37 @@ impl Default for Patience {
     }
 }
 
-/// The thread, and its door. Dropped, it breaks off what it is saying, and both are gone.
+/// The thread and its socket. Dropping it breaks off the answer under way, ends the thread and removes the socket.
 #[derive(Debug)]
 pub struct Server {
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
-    /// Behind the thread: the file goes last.
+    /// Declared after the thread, so that the file goes last.
     door: Door,
 }
 
 #[derive(Debug, Default)]
 struct Shared {
     stopping: AtomicBool,
-    /// Who is being served.
+    /// The client that the thread serves.
     client: Mutex<Option<UnixStream>>,
 }
 
+impl Shared {
+    fn client(&self) -> MutexGuard<'_, Option<UnixStream>> {
+        self.client.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn is_stopping(&self) -> bool {
+        self.stopping.load(SeqCst)
+    }
+}
+
 impl Server {
-    /// Starts it for the connections of all workers, each by its number. `clock` is the endpoints'.
+    /// Starts the thread for the connections of all workers, in the order of their numbers. `clock` is the endpoints' clock.
     ///
     /// # Errors
-    /// There is no thread or no file descriptor to be had.
+    /// The system has no thread or file descriptor left.
     pub fn start<V: Views + Send + 'static>(
         door: Door,
         workers: Vec<V>,
@@ -74,14 +109,14 @@ impl Server {
     ) -> io::Result<Self> {
         let shared = Arc::<Shared>::default();
         let listener = door.listener.try_clone()?;
-        let told = Arc::clone(&shared);
+        let desk = Desk { shared: Arc::clone(&shared), workers, clock, patience };
         let serve = move || {
-            super::step_back();
-            while !told.stopping.load(SeqCst) {
+            step_back();
+            while !desk.shared.is_stopping() {
                 match listener.accept() {
-                    Ok((client, _)) => told.serve(client, &workers, &clock, patience),
-                    // Someone who did not wait, or a want that may pass. Stopping ends the wait with an error, too.
-                    Err(_) if !told.stopping.load(SeqCst) => thread::sleep(PAUSE),
+                    Ok((client, _)) => desk.serve(client),
+                    // The client left before, or a shortage that may pass. A stop ends the accept with an error, too.
+                    Err(_) if !desk.shared.is_stopping() => thread::sleep(PAUSE),
                     Err(_) => {}
                 }
             }
@@ -90,7 +125,7 @@ impl Server {
         Ok(Self { shared, thread: Some(thread), door })
     }
 
-    /// The socket's file.
+    /// Returns the path of the socket's file.
     #[must_use]
     pub fn path(&self) -> &Path {
         self.door.path()
@@ -103,79 +138,63 @@ impl Drop for Server {
         if let Some(client) = self.shared.client().take() {
             let _ = client.shutdown(Shutdown::Both);
         }
-        // A listener that is shut down lets nobody in and wakes who waits for them (unix_shutdown of net/unix/af_unix.c).
+        // Shutting a listener down wakes the accept, and refuses further clients (unix_shutdown of net/unix/af_unix.c).
         let woken = self.door.listener.try_clone().map(|listener| UnixStream::from(OwnedFd::from(listener)));
         let woken = woken.and_then(|listener| listener.shutdown(Shutdown::Both));
         if let (Ok(()), Some(thread)) = (woken, self.thread.take()) {
-            // Its panic was told when it happened.
+            // The panic handler has printed a panic of the thread already.
             let _ = thread.join();
         }
     }
 }
 
-impl Shared {
-    fn client(&self) -> std::sync::MutexGuard<'_, Option<UnixStream>> {
-        self.client.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+/// What the thread answers from.
+struct Desk<V, C> {
+    shared: Arc<Shared>,
+    workers: Vec<V>,
+    clock: C,
+    patience: Patience,
+}
 
-    /// Serves one client. However it ends, the next is not concerned.
-    fn serve(
-        &self,
-        client: UnixStream,
-        workers: &[impl Views],
-        clock: &impl Fn() -> time::Instant,
-        patience: Patience,
-    ) {
+impl<V: Views, C: Fn() -> time::Instant> Desk<V, C> {
+    /// Serves one client. Its failures do not concern the next client.
+    fn serve(&self, client: UnixStream) {
         let Ok(ours) = client.try_clone() else { return };
-        *self.client() = Some(client);
-        let _ = self.answer(&ours, workers, clock, patience);
-        *self.client() = None;
+        *self.shared.client() = Some(client);
+        let _ = self.answer(&ours);
+        *self.shared.client() = None;
     }
 
-    fn answer(
-        &self,
-        client: &UnixStream,
-        workers: &[impl Views],
-        clock: &impl Fn() -> time::Instant,
-        patience: Patience,
-    ) -> io::Result<()> {
-        let text = read_request(client, patience.request)?;
+    fn answer(&self, client: &UnixStream) -> io::Result<()> {
+        let text = read_request(client, self.patience.request)?;
         let request = serde_json::from_slice::<Request>(&text)
             .map_err(|error| format!("not a request: {error}"))
             .and_then(|request| request.check().map(|()| request));
-        let mut answer =
-            Answer { client, buffer: Vec::with_capacity(2 * CHUNK), heard: Instant::now(), patience };
-        match request {
-            Ok(request) => {
-                let totals = self.list(&request, workers, clock, &mut answer)?;
-                answer.say(&Last::End(totals))?;
-            }
-            Err(line) => answer.say(&Last::Error(line))?,
-        }
+        let (buffer, sent, patience) = (Vec::with_capacity(2 * CHUNK), Instant::now(), self.patience.chunk);
+        let mut answer = Answer { client, buffer, sent, patience };
+        let last = match request {
+            Ok(request) => Last::End(self.list(&request, &mut answer)?),
+            Err(line) => Last::Error(line),
+        };
+        answer.line(&last)?;
         answer.flush()
     }
 
-    /// Says what is asked for. Each slot is looked at once: a connection that lives from the beginning to the end of the search is
-    /// told exactly once, and none that was over before or opened after it.
-    fn list(
-        &self,
-        request: &Request,
-        workers: &[impl Views],
-        clock: &impl Fn() -> time::Instant,
-        answer: &mut Answer<'_>,
-    ) -> io::Result<Totals> {
-        let mut totals = Totals { held: vec![0; workers.len()], ..Totals::default() };
-        let mut best = request.top.map(Best::new);
-        for (worker, views) in workers.iter().enumerate() {
+    /// Lists the connections that match. The search reads each slot once: it lists a connection that is open from its beginning
+    /// to its end exactly once, and no connection that ended before or began after it.
+    fn list(&self, request: &Request, answer: &mut Answer<'_>) -> io::Result<Totals> {
+        let mut totals = Totals { held: vec![0; self.workers.len()], ..Totals::default() };
+        let mut best = request.top.map(|top| Best { top, views: BTreeMap::new() });
+        for (worker, views) in self.workers.iter().enumerate() {
             for slot in 0..views.slots() {
                 if slot % LOOK_EVERY == 0 {
-                    if self.stopping.load(SeqCst) {
+                    if self.shared.is_stopping() {
                         return Err(io::ErrorKind::Interrupted.into());
                     }
                     answer.give_sign_of_life()?;
                 }
-                // The present each time: a connection that was opened since has no age.
-                let Some(view) = views.view(slot, clock()) else { continue };
+                // The clock is read for each slot: a connection opened since the last reading would have no age.
+                let Some(view) = views.view(slot, (self.clock)()) else { continue };
                 totals.held[worker] += 1;
                 if !request.wants(&view) {
                     continue;
@@ -185,25 +204,26 @@ impl Shared {
                     best.offer(worker, view);
                 } else {
                     totals.listed += 1;
-                    answer.say(&Row::new(worker, &view))?;
+                    answer.line(&Row::new(worker, &view))?;
                 }
             }
         }
-        for (worker, view) in best.map_or_else(Vec::new, Best::into_sorted) {
+        let best = best.into_iter().flat_map(|best| best.views.into_iter().rev());
+        for ((_, Reverse((worker, _))), view) in best {
             totals.listed += 1;
-            answer.say(&Row::new(worker, &view))?;
+            answer.line(&Row::new(worker, &view))?;
         }
         Ok(totals)
     }
 }
 
-/// Reads a line, for so long in all.
+/// Reads a line, in this time as a whole.
 fn read_request(mut client: &UnixStream, patience: Duration) -> io::Result<Vec<u8>> {
     let deadline = Instant::now() + patience;
     let mut text = Vec::new();
     let mut part = [0; 1024];
-    // Without an end it is refused as what it is.
-    while !text.contains(&b'\n') && (text.len() as u64) < MAX_REQUEST {
+    // A request without a line feed is parsed, and so refused, like any other.
+    while !text.contains(&b'\n') && text.len() < MAX_REQUEST {
         client.set_read_timeout(Some(left(deadline)?))?;
         match client.read(&mut part) {
             Ok(0) if text.is_empty() => return Err(io::ErrorKind::UnexpectedEof.into()),
@@ -216,30 +236,30 @@ fn read_request(mut client: &UnixStream, patience: Duration) -> io::Result<Vec<u
     Ok(text)
 }
 
-/// The time until then; a timeout of zero would mean for ever.
+/// Returns the time until a deadline. A socket's timeout of zero would mean no timeout, so zero is an error.
 fn left(deadline: Instant) -> io::Result<Duration> {
     let left = deadline.saturating_duration_since(Instant::now());
     if left.is_zero() { Err(io::ErrorKind::TimedOut.into()) } else { Ok(left) }
 }
 
-/// What is said to a client, in chunks.
+/// An answer under way, sent in chunks.
 struct Answer<'a> {
     client: &'a UnixStream,
     buffer: Vec<u8>,
-    /// When the client has last taken something.
-    heard: Instant,
-    patience: Patience,
+    /// Time of the last chunk.
+    sent: Instant,
+    patience: Duration,
 }
 
 impl Answer<'_> {
-    fn say(&mut self, line: &impl Serialize) -> io::Result<()> {
+    fn line(&mut self, line: &impl Serialize) -> io::Result<()> {
         serde_json::to_writer(&mut self.buffer, line)?;
         self.buffer.push(b'\n');
         if self.buffer.len() >= CHUNK { self.flush() } else { Ok(()) }
     }
 
     fn give_sign_of_life(&mut self) -> io::Result<()> {
-        if self.heard.elapsed() < SIGN_OF_LIFE {
+        if self.sent.elapsed() < SIGN_OF_LIFE {
             return Ok(());
         }
         if self.buffer.is_empty() {
@@ -249,7 +269,7 @@ impl Answer<'_> {
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        let deadline = Instant::now() + self.patience.chunk;
+        let deadline = Instant::now() + self.patience;
         let mut rest = &self.buffer[..];
         while !rest.is_empty() {
             self.client.set_write_timeout(Some(left(deadline)?))?;
@@ -260,62 +280,30 @@ impl Answer<'_> {
             }
         }
         self.buffer.clear();
-        self.heard = Instant::now();
+        self.sent = Instant::now();
         Ok(())
     }
 }
 
-/// The first so many in an order, of however many.
+/// Key of a connection in an order. Of two connections with the same rank the lower worker and slot is greater.
+type Place = (Rank, Reverse<(usize, u32)>);
+
+/// The greatest connections in an order, as many as the request wants.
 struct Best {
     top: Top,
-    /// The last of them on top.
-    heap: BinaryHeap<Reverse<Candidate>>,
+    views: BTreeMap<Place, View>,
 }
 
 impl Best {
-    fn new(top: Top) -> Self {
-        Self { top, heap: BinaryHeap::new() }
-    }
-
     fn offer(&mut self, worker: usize, view: View) {
-        let candidate = Candidate { rank: self.top.sort.rank(&view), worker, view };
-        if self.heap.len() < self.top.count {
-            self.heap.push(Reverse(candidate));
-        } else if let Some(mut last) = self.heap.peek_mut()
-            && last.0 < candidate
-        {
-            *last = Reverse(candidate);
+        let place = (self.top.sort.rank(&view), Reverse((worker, view.slot)));
+        let is_full = self.views.len() >= self.top.count;
+        if is_full && self.views.first_key_value().is_none_or(|(last, _)| place < *last) {
+            return;
         }
-    }
-
-    fn into_sorted(self) -> Vec<(usize, View)> {
-        let sorted = self.heap.into_sorted_vec();
-        sorted.into_iter().map(|Reverse(candidate)| (candidate.worker, candidate.view)).collect()
-    }
-}
-
-/// A connection and its place in the order; of those in one place the first by worker and slot.
-#[derive(PartialEq, Eq)]
-struct Candidate {
-    rank: Rank,
-    worker: usize,
-    view: View,
-}
-
-impl Candidate {
-    fn place(&self) -> (Rank, Reverse<(usize, u32)>) {
-        (self.rank, Reverse((self.worker, self.view.slot)))
-    }
-}
-
-impl Ord for Candidate {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        self.place().cmp(&other.place())
-    }
-}
-
-impl PartialOrd for Candidate {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
+        self.views.insert(place, view);
+        if is_full {
+            self.views.pop_first();
+        }
     }
 }

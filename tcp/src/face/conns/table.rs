@@ -1,46 +1,48 @@
-//! Connections as people read them, two lines each, much as `ss -ti` has them. Knows [`Row`]s; never where they come from.
+//! Connections as people read them, two lines each, in the style of `ss -ti`.
 
 use std::fmt::Write as _;
 
-use super::{Row, Totals};
+use super::answer::Totals;
+use super::row::Row;
 use crate::text::grouped;
 
-/// The column of local addresses, in letters: room for any of IPv4.
+/// Width of the column of local addresses, for any IPv4 address.
 const NARROW: usize = "255.255.255.255:65535".len();
-/// The same for any of IPv6.
+/// Width of the column of local addresses, for any IPv6 address.
 const WIDE: usize = "[2001:1db8:1111:2222:3333:4444:5555:6666]:65535".len();
-/// Rows that wait for their column's width, at most.
+/// Maximum number of rows that wait for the width of the column.
 const MOST_WAITING: usize = 1000;
 
-/// What is remembered from one row to the next. The column of local addresses is as wide as the addresses want if the rows are not
-/// many, and wide enough for any otherwise: it never changes on the way.
+/// State of a table from one row to the next. The column of local addresses never changes its width. It is as wide as the
+/// addresses need if there are few rows, and wide enough for any address otherwise.
 #[derive(Clone, Debug, Default)]
 pub struct Table {
-    /// Rows that nothing was shown of yet.
+    /// Rows that are not shown yet.
     waiting: Vec<Row>,
-    /// The column of local addresses, once it is known.
+    /// Width of the column of local addresses, once it is known.
     width: Option<usize>,
 }
 
 impl Table {
-    /// A further connection; the lines that can be shown now, two for each, the heading before the first.
+    /// Adds a connection, and returns the lines that can be shown now: two per row, with the heading before the first.
     #[must_use]
     pub fn row(&mut self, row: Row) -> String {
         self.waiting.push(row);
         if self.width.is_some() || self.waiting.len() > MOST_WAITING { self.flush() } else { String::new() }
     }
 
-    /// The lines of those that were not shown yet, where more may follow.
+    /// Returns the lines of the waiting rows. More rows may follow.
     #[must_use]
     pub fn flush(&mut self) -> String {
         self.show(WIDE)
     }
 
-    /// The lines of those that were not shown yet, and the last one: how many there were.
+    /// Returns the lines of the waiting rows, and the last line, with the numbers of connections.
     #[must_use]
     pub fn end(&mut self, totals: &Totals) -> String {
         let widest = self.waiting.iter().map(|row| row.local.to_string().len()).max();
         let mut text = self.show(widest.unwrap_or(0).max(NARROW));
+        // Writing to a string does not fail.
         let _ = write!(text, "{} listed of ", grouped(totals.listed));
         if totals.matching > totals.listed {
             let _ = write!(text, "{} that match, ", grouped(totals.matching));
@@ -55,7 +57,7 @@ impl Table {
         text + "\n"
     }
 
-    /// The lines of those that wait, with this width unless there is one already.
+    /// Returns the lines of the waiting rows. `width` counts only if the width is not known yet.
     fn show(&mut self, width: usize) -> String {
         let mut text = String::new();
         if self.waiting.is_empty() {
@@ -63,32 +65,23 @@ impl Table {
         }
         let is_first = self.width.is_none();
         let width = *self.width.get_or_insert(width);
-        // Writing to a string does not fail.
+        let line = |[state, unacked, retrans, age, local, peer]: [&str; 6]| {
+            format!("{state:<12} {unacked:>10} {retrans:>7} {age:>9}  {local:<width$}  {peer}\n")
+        };
         if is_first {
-            let _ = writeln!(
-                text,
-                "{:<12} {:>10} {:>7} {:>9}  {:<width$}  Peer",
-                "State", "Unacked", "Retrans", "Age", "Local"
-            );
+            text += &line(["State", "Unacked", "Retrans", "Age", "Local", "Peer"]);
         }
         for row in self.waiting.drain(..) {
-            let _ = writeln!(
-                text,
-                "{:<12} {:>10} {:>7} {:>9}  {:<width$}  {}",
-                row.state.0.name(),
-                row.unacked,
-                row.retransmissions,
-                age(row.age_s),
-                row.local,
-                row.peer
-            );
-            let _ = writeln!(text, "    {}", details(&row));
+            let [unacked, retrans] = [row.unacked, row.retransmissions].map(|count| count.to_string());
+            let [local, peer] = [row.local, row.peer].map(|end| end.to_string());
+            text += &line([row.state.0.name(), &unacked, &retrans, &age(row.age_s), &local, &peer]);
+            text += &format!("    {}\n", details(&row));
         }
         text
     }
 }
 
-/// What stands below the addresses.
+/// Returns the second line of a connection.
 fn details(row: &Row) -> String {
     let mut text = format!("snd una:{} nxt:{} wnd:{}", row.snd_una, row.snd_nxt, row.snd_wnd_bytes);
     if row.window_scale {
@@ -107,7 +100,7 @@ fn details(row: &Row) -> String {
         let _ = write!(text, " cwnd:{cwnd} ssthresh:{ssthresh}");
     }
     if let (Some(timer), Some(due_ms)) = (row.timer, row.timer_ms) {
-        let _ = write!(text, " timer:{}({due_ms}ms)", timer.name());
+        let _ = write!(text, " timer:{timer}({due_ms}ms)");
     }
     let has = [(row.timestamps, " ts"), (row.sack, " sack"), (row.window_scale, " wscale")];
     has.into_iter().filter(|(has, _)| *has).for_each(|(_, name)| text.push_str(name));
@@ -116,7 +109,7 @@ fn details(row: &Row) -> String {
     text
 }
 
-/// A time in the two largest of its units.
+/// Formats seconds in the two largest units.
 fn age(seconds: u64) -> String {
     let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86_400);
     match (days, hours, minutes) {
@@ -151,20 +144,17 @@ TIME-WAIT             0       0        1s  198.18.0.2:80          198.18.0.1:655
         assert_eq!(first + &second + &end, expected);
     }
 
-    /// The column of peers, which is the same in all lines; `begin` and `end` so many rows around one with a wide address.
+    /// Returns the column of the peers, which must be the same in all lines. `begin` and `end` are the numbers of rows before and
+    /// after one with a wide address.
     fn peers(begin: usize, end: usize, is_flushed: bool) -> usize {
         let row = |local: &str| Row::new(0, &view(1, State::Established, local, "[2001:db8::1]:1024"));
         let (mut table, mut text) = (Table::default(), String::new());
-        for _ in 0..begin {
-            text += &table.row(row("198.18.0.2:80"));
-        }
+        (0..begin).for_each(|_| text += &table.row(row("198.18.0.2:80")));
         if is_flushed {
             text += &table.flush();
         }
         text += &table.row(row("[2001:db8:1111:2222:3333:4444:5555:6666]:65535"));
-        for _ in 0..end {
-            text += &table.row(row("[2001:db8::2]:80"));
-        }
+        (0..end).for_each(|_| text += &table.row(row("[2001:db8::2]:80")));
         text += &table.end(&Totals::default());
         let column = text.lines().next().unwrap().find("Peer").unwrap();
         let columns: Vec<_> = text.lines().filter_map(|line| line.find("[2001:db8::1]:1024")).collect();
@@ -176,7 +166,7 @@ TIME-WAIT             0       0        1s  198.18.0.2:80          198.18.0.1:655
     fn the_columns_line_up_wherever_a_wide_address_comes() {
         let few = peers(2, 2, false);
         assert_eq!(peers(0, 0, false), few);
-        // Where rows were shown before it came, there is room for the widest.
+        // If rows were shown before, there is room for the widest address.
         assert_eq!(peers(2, 2, true), few + 1);
         assert_eq!(peers(MOST_WAITING + 1, 1, false), few + 1);
     }
@@ -191,14 +181,13 @@ TIME-WAIT             0       0        1s  198.18.0.2:80          198.18.0.1:655
 
     #[test]
     fn the_end_says_how_many_there_are() {
-        let end = |listed, matching, held: &[u64]| {
-            Table::default().end(&Totals { listed, matching, held: held.to_vec() })
-        };
-        assert_eq!(end(3, 3, &[1000]), "3 listed of 1,000 in the table\n");
-        assert_eq!(
-            end(10, 532, &[480, 520]),
-            "10 listed of 532 that match, 1,000 in the table (worker 0: 480, worker 1: 520)\n"
-        );
-        assert_eq!(end(0, 0, &[0]), "0 listed of 0 in the table\n");
+        let two = "10 listed of 532 that match, 1,000 in the table (worker 0: 480, worker 1: 520)\n";
+        for (listed, matching, held, text) in [
+            (3, 3, vec![1000], "3 listed of 1,000 in the table\n"),
+            (10, 532, vec![480, 520], two),
+            (0, 0, vec![0], "0 listed of 0 in the table\n"),
+        ] {
+            assert_eq!(Table::default().end(&Totals { listed, matching, held }), text);
+        }
     }
 }

@@ -1,25 +1,26 @@
-//! Both ends over a real socket, with connections that are made up and clients that are not what they should be. Nothing here asserts
-//! how long something takes.
+//! Both ends over a real socket, with made-up connections and with hostile clients. No test asserts a duration.
 
 use std::io::{self, BufRead as _, BufReader, Read as _, Write};
 use std::net::{Shutdown, SocketAddr};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 use std::thread;
 use std::time::Duration;
 use std::{env, fs, process};
 
+use super::answer::MAX_REQUEST;
 use super::client::{SILENCE, Whom, list};
 use super::door::{Door, connect};
 use super::row::HEAD;
 use super::server::{Patience, Server};
 use super::*;
+use synmill_engine::endpoint::View;
 use synmill_engine::flow::FlowKey;
 use synmill_engine::proto::{SeqNum, State, Timer};
+use synmill_engine::time::Instant;
 
-/// A new folder of the test's own; removed when dropped.
+/// A new folder for one test. Dropping it removes it.
 pub(super) struct Folder(PathBuf);
 
 impl Folder {
@@ -40,7 +41,7 @@ impl Drop for Folder {
     }
 }
 
-/// A connection about which little is known.
+/// Returns a connection with few known values.
 pub(super) fn view(slot: u32, state: State, local: &str, peer: &str) -> View {
     let [local, peer]: [SocketAddr; 2] = [local, peer].map(|address| address.parse().unwrap());
     View {
@@ -75,7 +76,7 @@ pub(super) fn view(slot: u32, state: State, local: &str, peer: &str) -> View {
     }
 }
 
-/// A connection about which all is known.
+/// Returns a connection with all values.
 pub(super) fn full(slot: u32) -> View {
     View {
         role: 2,
@@ -100,39 +101,41 @@ pub(super) fn full(slot: u32) -> View {
     }
 }
 
-/// Rows that have every path, and every path that may be null, for docs/json.md.
+/// Returns rows for docs/json.md: one has every path, the other null in every path that allows it.
 pub(crate) fn documented_rows() -> [Row; 2] {
     [full(1), view(2, State::TimeWait, "198.18.0.2:80", "198.18.0.1:1024")].map(|view| Row::new(0, &view))
 }
 
-/// A worker's connections, as they stand.
-#[derive(Clone)]
-struct Fixed(Vec<Option<View>>);
+/// Connections that do not change.
+type Fixed = Vec<Option<View>>;
 
 impl Views for Fixed {
     fn slots(&self) -> u32 {
-        self.0.len() as u32
+        self.len() as u32
     }
 
     fn view(&self, slot: u32, _now: Instant) -> Option<View> {
-        self.0[slot as usize]
+        self[slot as usize]
     }
 }
 
-/// Connections without number: one in each slot, up to the last.
-struct Endless;
-
-impl Views for Endless {
+/// A number of slots, and a function that makes their connections.
+impl<F: Fn(u32) -> Option<View>> Views for (u32, F) {
     fn slots(&self) -> u32 {
-        u32::MAX
+        self.0
     }
 
     fn view(&self, slot: u32, _now: Instant) -> Option<View> {
-        Some(full(slot))
+        self.1(slot)
     }
 }
 
-/// Two workers' connections: 5 and 300 of them, a slot in three empty.
+/// Returns a worker with a connection in each of the most possible slots.
+fn endless() -> impl Views + Send + 'static {
+    (u32::MAX, |slot| Some(full(slot)))
+}
+
+/// Returns two workers, with 5 and 300 connections. Every third slot is empty.
 fn some() -> Vec<Fixed> {
     let states = [State::Established, State::TimeWait, State::SynReceived, State::CloseWait];
     let worker = |count: u32, subnet: u32| {
@@ -141,22 +144,32 @@ fn some() -> Vec<Fixed> {
             let view = view(number, states[number as usize % 4], "198.18.255.2:80", &peer);
             View { retransmissions: number / 10, age: Duration::from_secs((number % 7).into()), ..view }
         };
-        Fixed((0..count * 3 / 2).map(|slot| (slot % 3 != 2).then(|| one(slot))).collect())
+        (0..count * 3 / 2).map(|slot| (slot % 3 != 2).then(|| one(slot))).collect()
     };
     vec![worker(5, 1), worker(300, 2)]
 }
 
-/// What a hostile client is granted.
+/// Patience with hostile clients.
 const SHORT: Patience = Patience { request: Duration::from_millis(50), chunk: Duration::from_millis(50) };
-/// For clients that mean well, on a machine that may be busy.
+/// Patience with well-behaved clients on a machine that may be busy.
 const LONG: Patience = Patience { request: Duration::from_secs(60), chunk: Duration::from_secs(60) };
+
+/// A request for all connections.
+const ALL: &[u8] = b"{\"states\":[],\"peers\":[],\"top\":null}\n";
 
 fn serve(folder: &Folder, workers: Vec<impl Views + Send + 'static>, patience: Patience) -> Server {
     let door = Door::in_folder(folder.path()).unwrap();
     Server::start(door, workers, || Instant::ZERO, patience).unwrap()
 }
 
-/// What `synmill conns` prints, or its error.
+/// Starts a server in a new folder.
+fn serving(name: &str, workers: Vec<impl Views + Send + 'static>, patience: Patience) -> (Folder, Server) {
+    let folder = Folder::new(name);
+    let server = serve(&folder, workers, patience);
+    (folder, server)
+}
+
+/// Returns the output of `synmill conns`, or its error.
 fn ask_whom(folder: &Folder, whom: &Whom, request: &Request, json: bool) -> Result<String, String> {
     let mut out = Vec::new();
     list(folder.path(), whom, request, json, SILENCE, &mut out)?;
@@ -168,19 +181,17 @@ fn ask(folder: &Folder, request: &Request) -> Vec<Row> {
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
-/// The same straight from the source.
+/// Returns the rows of all connections that a filter accepts.
 fn expected(workers: &[Fixed], wants: impl Fn(&View) -> bool) -> Vec<Row> {
-    let all =
-        workers.iter().enumerate().flat_map(|(worker, views)| views.0.iter().map(move |view| (worker, view)));
-    let wanted =
-        all.filter_map(|(worker, view)| Some((worker, view.as_ref()?))).filter(|(_, view)| wants(view));
-    wanted.map(|(worker, view)| Row::new(worker, view)).collect()
+    let all = workers.iter().enumerate().flat_map(|(worker, views)| {
+        views.iter().flatten().filter(|view| wants(view)).map(move |view| Row::new(worker, view))
+    });
+    all.collect()
 }
 
 #[test]
 fn all_that_is_there_is_listed_once() {
-    let folder = Folder::new("all");
-    let _server = serve(&folder, some(), LONG);
+    let (folder, _server) = serving("all", some(), LONG);
     let rows = ask(&folder, &Request::default());
     assert_eq!(rows, expected(&some(), |_| true));
     assert_eq!(rows.len(), 305);
@@ -191,8 +202,7 @@ fn all_that_is_there_is_listed_once() {
 
 #[test]
 fn filters_are_the_endpoints_work() {
-    let folder = Folder::new("filters");
-    let _server = serve(&folder, some(), LONG);
+    let (folder, _server) = serving("filters", some(), LONG);
     let request = Request {
         states: vec!["established".parse().unwrap(), "time-wait".parse().unwrap()],
         peers: vec!["198.18.2.0/27".parse().unwrap(), "fd00:18::/64".parse().unwrap()],
@@ -208,13 +218,12 @@ fn filters_are_the_endpoints_work() {
 
 #[test]
 fn the_top_is_the_head_of_a_sorted_list() {
-    let folder = Folder::new("top");
-    let _server = serve(&folder, some(), LONG);
+    let (folder, _server) = serving("top", some(), LONG);
     let all = expected(&some(), |_| true);
     for sort in [Sort::Retransmissions, Sort::Unacked, Sort::Rtt, Sort::Age] {
         for count in [1, 10, 304, 305, 1000] {
             let mut sorted = all.clone();
-            // Stable, so that of those alike the first by worker and slot stays first.
+            // The sort is stable: of equal ones the first by worker and slot stays first.
             sorted.sort_by(|a, b| {
                 let most = |row: &Row| match sort {
                     Sort::Retransmissions => row.retransmissions,
@@ -236,42 +245,31 @@ fn the_top_is_the_head_of_a_sorted_list() {
 
 #[test]
 fn an_endpoint_without_connections_has_an_empty_list() {
-    let folder = Folder::new("none");
-    let _server = serve(&folder, vec![Fixed(Vec::new()), Fixed(vec![None; 5000])], LONG);
+    let (folder, _server) = serving("none", vec![Vec::new(), vec![None; 5000]], LONG);
     assert_eq!(ask(&folder, &Request::default()), []);
     let text = ask_whom(&folder, &Whom::Only, &Request::default(), false).unwrap();
     assert_eq!(text, "0 listed of 0 in the table (worker 0: 0, worker 1: 0)\n");
 }
 
-/// Sends bytes, and reads what comes back to its end.
+/// Sends bytes, and returns the whole answer.
 fn send(server: &Server, bytes: &[u8]) -> String {
     let mut client = connect(server.path()).unwrap();
     client.write_all(bytes).unwrap();
-    let mut answer = String::new();
-    client.read_to_string(&mut answer).unwrap();
-    answer
+    io::read_to_string(client).unwrap()
 }
 
 #[test]
 fn garbage_is_refused_in_a_line() {
-    let folder = Folder::new("garbage");
-    let server = serve(&folder, some(), LONG);
-    let long = [&[b'x'; MAX_REQUEST as usize][..], b"\n"].concat();
+    let (folder, server) = serving("garbage", some(), LONG);
+    let long = [&[b'x'; MAX_REQUEST][..], b"\n"].concat();
     let deep = ["[".repeat(5000).as_bytes(), b"\n"].concat();
-    for bytes in [
-        b"GET / HTTP/1.1\r\n\r\n".as_slice(),
-        b"\n",
-        b"{}\n",
-        b"\xff\xfe\0\n",
-        br#"{"states":["open"],"peers":[],"top":null}"#,
-        &long,
-        &deep,
-    ] {
+    let state = br#"{"states":["open"],"peers":[],"top":null}"#;
+    for bytes in [&b"GET / HTTP/1.1\r\n\r\n"[..], b"\n", b"{}\n", b"\xff\xfe\0\n", state, &long, &deep] {
         let mut client = connect(server.path()).unwrap();
         client.write_all(bytes).unwrap();
         client.shutdown(Shutdown::Write).unwrap();
         let mut answer = String::new();
-        // What it did not want to read of the long one may cost its last words an error.
+        // The server does not read all of the long request, so the answer's end may be an error.
         let _ = BufReader::new(client).read_line(&mut answer);
         let Last::Error(line) = serde_json::from_str(&answer).unwrap() else { panic!("{answer}") };
         assert!(line.starts_with("not a request: "), "{line}");
@@ -283,17 +281,16 @@ fn garbage_is_refused_in_a_line() {
 
 #[test]
 fn who_says_nothing_or_too_little_is_sent_away() {
-    let folder = Folder::new("silent");
-    let server = serve(&folder, some(), SHORT);
+    let (folder, server) = serving("silent", some(), SHORT);
     for bytes in [b"".as_slice(), b"{\"states\":["] {
-        assert_eq!(send(&server, bytes), "", "after its time the socket is closed");
+        assert_eq!(send(&server, bytes), "", "the server closes the socket after its patience");
     }
-    // One that says a byte again and again, and would go on for ever: the time is for the whole.
+    // A client that sends byte after byte for ever: the patience is for the whole request.
     let mut slow = connect(server.path()).unwrap();
     while slow.write_all(b" ").is_ok() {
         thread::sleep(Duration::from_millis(1));
     }
-    // Some that left before they were let in.
+    // Clients that leave before the accept.
     for _ in 0..5 {
         drop(connect(server.path()).unwrap());
     }
@@ -302,20 +299,18 @@ fn who_says_nothing_or_too_little_is_sent_away() {
 
 #[test]
 fn who_does_not_read_is_sent_away() {
-    let folder = Folder::new("deaf");
-    let server = serve(&folder, vec![Endless], SHORT);
+    let (_folder, server) = serving("deaf", vec![endless()], SHORT);
     let mut deaf = connect(server.path()).unwrap();
-    deaf.write_all(b"{\"states\":[],\"peers\":[],\"top\":null}\n").unwrap();
-    // Served when the first was given up.
+    deaf.write_all(ALL).unwrap();
+    // The server serves this client after it gives the first one up.
     let request = "{\"states\":[\"closed\"],\"peers\":[],\"top\":null}\n";
     assert!(send(&server, request.as_bytes()).contains("no state"));
-    // What it gets to read in the end breaks off.
-    let mut answer = String::new();
-    deaf.read_to_string(&mut answer).unwrap();
+    // The answer to the first breaks off.
+    let answer = io::read_to_string(deaf).unwrap();
     assert!(answer.as_bytes().starts_with(HEAD) && !answer.contains("\"end\""));
 }
 
-/// Takes some bytes, then no more.
+/// A writer that takes some bytes, then fails.
 struct Full(usize, io::ErrorKind);
 
 impl Write for Full {
@@ -332,8 +327,7 @@ impl Write for Full {
 
 #[test]
 fn a_reader_that_has_seen_enough_is_no_failure() {
-    let folder = Folder::new("enough");
-    let _server = serve(&folder, vec![Endless], LONG);
+    let (folder, _server) = serving("enough", vec![endless()], LONG);
     for json in [false, true] {
         let into =
             |kind| list(folder.path(), &Whom::Only, &Request::default(), json, SILENCE, Full(100_000, kind));
@@ -344,10 +338,9 @@ fn a_reader_that_has_seen_enough_is_no_failure() {
 
 #[test]
 fn an_endpoint_that_ends_does_not_wait_for_its_client() {
-    let folder = Folder::new("ends");
-    let server = serve(&folder, vec![Endless], LONG);
+    let (_folder, server) = serving("ends", vec![endless()], LONG);
     let mut client = connect(server.path()).unwrap();
-    client.write_all(b"{\"states\":[],\"peers\":[],\"top\":null}\n").unwrap();
+    client.write_all(ALL).unwrap();
     let mut client = BufReader::new(client);
     let mut line = String::new();
     client.read_line(&mut line).unwrap();
@@ -356,13 +349,13 @@ fn an_endpoint_that_ends_does_not_wait_for_its_client() {
     let path = server.path().to_owned();
     drop(server);
     assert!(!path.exists());
-    // Both are told by the end of the stream, one of them in the middle of a line perhaps.
+    // Both streams end, one of them perhaps in the middle of a line.
     let mut rest = Vec::new();
     client.read_to_end(&mut rest).unwrap();
     let _ = (&silent).read_to_end(&mut rest);
 }
 
-/// An endpoint that says this and ends, whatever it is asked.
+/// Starts an endpoint that gives this answer to any request, and ends.
 fn parrot(folder: &Folder, answer: Vec<u8>) -> (Whom, thread::JoinHandle<()>) {
     let path = folder.path().join("parrot");
     let listener = UnixListener::bind(&path).unwrap();
@@ -371,7 +364,7 @@ fn parrot(folder: &Folder, answer: Vec<u8>) -> (Whom, thread::JoinHandle<()>) {
         let mut request = String::new();
         BufReader::new(&stream).read_line(&mut request).unwrap();
         serde_json::from_str::<Request>(&request).unwrap();
-        // The client may have heard enough.
+        // The client may have left.
         let _ = stream.write_all(&answer);
     });
     (Whom::Socket(path), thread)
@@ -381,13 +374,13 @@ fn parrot(folder: &Folder, answer: Vec<u8>) -> (Whom, thread::JoinHandle<()>) {
 fn an_answer_that_is_not_whole_is_a_failure() {
     let row = serde_json::to_string(&Row::new(0, &full(1))).unwrap() + "\n";
     let table: [(&str, Vec<u8>, &str); 8] = [
-        ("at once", Vec::new(), "the list is not whole"),
-        ("row", row.clone().into(), "the list is not whole"),
-        ("half", row.as_bytes()[..row.len() / 2].into(), "the list is not whole"),
-        ("alive", "\n\n".into(), "the list is not whole"),
-        ("newer", [HEAD, b"\"colour\":1}\n"].concat(), "of this version: missing field"),
-        ("other", "220 mail.example ESMTP\n".into(), "no answer of a `synmill`"),
-        ("endless", vec![b'x'; 1 << 20], "no answer of a `synmill`"),
+        ("at once", Vec::new(), "the list is incomplete"),
+        ("row", row.clone().into(), "the list is incomplete"),
+        ("half", row.as_bytes()[..row.len() / 2].into(), "the list is incomplete"),
+        ("alive", "\n\n".into(), "the list is incomplete"),
+        ("newer", [HEAD, b"\"colour\":1}\n"].concat(), "this version of `synmill`: missing field"),
+        ("other", "220 mail.example ESMTP\n".into(), "not from this version of `synmill`"),
+        ("endless", vec![b'x'; 1 << 20], "not from `synmill`"),
         ("refused", "{\"error\":\"the top 0: give 1\"}\n".into(), "the endpoint refuses: the top 0"),
     ];
     for (name, answer, part) in table {
@@ -409,7 +402,7 @@ fn an_endpoint_that_says_nothing_is_left() {
     let whom = Whom::Socket(path);
     let silence = Duration::from_millis(20);
     let line = list(folder.path(), &whom, &Request::default(), true, silence, io::sink()).unwrap_err();
-    assert!(line.starts_with("no answer for 0.02 s: another client is being served"), "{line}");
+    assert!(line.starts_with("no answer for 0.02 s: the endpoint serves another client"), "{line}");
 }
 
 #[test]
@@ -438,44 +431,28 @@ fn the_only_endpoint_is_found_and_of_several_one_is_named() {
     assert!(none.contains("No such file"), "{none}");
 }
 
-/// Slots that fill and empty while they are looked at, but for one in ten.
-struct Churn(Arc<AtomicU32>);
-
-impl Views for Churn {
-    fn slots(&self) -> u32 {
-        20_000
-    }
-
-    fn view(&self, slot: u32, _now: Instant) -> Option<View> {
-        let look = self.0.fetch_add(1, SeqCst);
-        (slot.is_multiple_of(10) || look.is_multiple_of(3)).then(|| full(slot))
-    }
-}
-
 #[test]
 fn the_workers_come_first() {
-    /// Says in a connection's role how nice the thread is that looks.
-    struct Nice;
-    impl Views for Nice {
-        fn slots(&self) -> u32 {
-            1
-        }
-        fn view(&self, slot: u32, _now: Instant) -> Option<View> {
-            let stat = fs::read_to_string("/proc/thread-self/stat").unwrap();
-            // Field 19 of proc_pid_stat(5); the second is the name, in brackets.
-            let nice = stat.rsplit(')').next().and_then(|rest| rest.split_whitespace().nth(16));
-            Some(View { role: nice.unwrap().parse().unwrap(), ..full(slot) })
-        }
-    }
-    let folder = Folder::new("nice");
-    let _server = serve(&folder, vec![Nice], LONG);
+    // A connection's role is the nice value of the thread that looks.
+    let nice = |slot| {
+        let stat = fs::read_to_string("/proc/thread-self/stat").unwrap();
+        // Field 19 of proc_pid_stat(5). The second is the name, in brackets.
+        let nice = stat.rsplit(')').next().and_then(|rest| rest.split_whitespace().nth(16));
+        Some(View { role: nice.unwrap().parse().unwrap(), ..full(slot) })
+    };
+    let (folder, _server) = serving("nice", vec![(1, nice)], LONG);
     assert_eq!(ask(&folder, &Request::default())[0].role, 19);
 }
 
 #[test]
 fn clients_at_the_same_time_are_served_in_turn() {
-    let folder = Folder::new("turns");
-    let _server = serve(&folder, vec![Churn(Arc::default())], LONG);
+    // Slots that fill and empty during the search, but for every tenth.
+    let looks = AtomicU32::new(0);
+    let churn = move |slot: u32| {
+        let look = looks.fetch_add(1, SeqCst);
+        (slot.is_multiple_of(10) || look.is_multiple_of(3)).then(|| full(slot))
+    };
+    let (folder, _server) = serving("turns", vec![(20_000, churn)], LONG);
     thread::scope(|scope| {
         for _ in 0..6 {
             scope.spawn(|| {
@@ -491,20 +468,12 @@ fn clients_at_the_same_time_are_served_in_turn() {
 
 #[test]
 fn a_search_that_finds_nothing_gives_signs_of_life() {
-    /// Answers a slot in some milliseconds.
-    struct Slow;
-    impl Views for Slow {
-        fn slots(&self) -> u32 {
-            // Two looks at the clock, more than a second apart.
-            1024 + 1
-        }
-        fn view(&self, _slot: u32, _now: Instant) -> Option<View> {
-            thread::sleep(Duration::from_millis(1));
-            None
-        }
-    }
-    let folder = Folder::new("life");
-    let server = serve(&folder, vec![Slow], LONG);
-    let answer = send(&server, b"{\"states\":[],\"peers\":[],\"top\":null}\n");
+    let slow = |_| {
+        thread::sleep(Duration::from_millis(1));
+        None
+    };
+    // The server looks at the clock twice, more than a second apart.
+    let (_folder, server) = serving("life", vec![(1024 + 1, slow)], LONG);
+    let answer = send(&server, ALL);
     assert!(answer.starts_with('\n') && answer.trim_start().starts_with("{\"end\":"), "{answer}");
 }

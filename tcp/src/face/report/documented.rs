@@ -37,7 +37,7 @@ fn the_responders_document_is_documented() {
 /// Checks the lines of `synmill conns`, each of which is a document.
 #[test]
 fn the_lines_of_connections_are_documented() {
-    check(conns::SCHEMA, conns::documented_rows().map(|row| to_value(row).unwrap()));
+    check(conns::SCHEMA, conns::tests::documented_rows().map(|row| to_value(row).unwrap()));
 }
 
 #[test]

@@ -186,6 +186,16 @@ mod documented;
 mod tests {
     use super::*;
 
+    /// Asserts that a text has each of these parts.
+    pub(super) fn has(text: &str, parts: &[&str]) {
+        parts.iter().for_each(|part| assert!(text.contains(part), "{part}: {text}"));
+    }
+
+    /// Asserts that a text has none of these parts.
+    pub(super) fn lacks(text: &str, parts: &[&str]) {
+        parts.iter().for_each(|part| assert!(!text.contains(part), "{part}: {text}"));
+    }
+
     #[test]
     fn this_machine_says_what_it_is() {
         let here = Host::here();

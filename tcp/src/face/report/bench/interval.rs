@@ -1,9 +1,10 @@
 //! An interval of a run, and its line on standard output.
 
+use std::fmt;
 use std::mem::replace;
 use std::time::Duration;
 
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 
 use super::causes::failed;
 use super::latency::micros;
@@ -27,7 +28,8 @@ pub struct Moment {
 }
 
 /// Phase of a trial.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Phase {
     /// The load rises.
     #[default]
@@ -40,22 +42,10 @@ pub enum Phase {
     Drain,
 }
 
-impl Phase {
-    /// Returns the phase's name in lines and documents.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Ramp => "ramp",
-            Self::WarmUp => "warm-up",
-            Self::Measure => "measure",
-            Self::Drain => "drain",
-        }
-    }
-}
-
-impl Serialize for Phase {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(self.name())
+/// Writes the name that JSON has.
+impl fmt::Display for Phase {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.serialize(f)
     }
 }
 
@@ -171,7 +161,7 @@ impl Interval {
             format!(
                 "{:>7} s {:<7} started {:>9}/s",
                 format!("{:.0}{length}", self.trial_s),
-                self.phase.name(),
+                self.phase,
                 grouped(self.started_per_s)
             ),
             format!("estab {:>9}/s", grouped(self.established_per_s)),
@@ -191,6 +181,7 @@ impl Interval {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::face::report::tests::{has, lacks};
     use crate::host::machine::cpu::CoreTicks;
 
     fn moment(seconds: u64, worker: u64, counts: Snapshot) -> Moment {
@@ -211,21 +202,19 @@ mod tests {
             attempt_fails: 150,
             ..Snapshot::default()
         };
-        let first =
-            sampler.sample(Phase::Ramp, &moment(2, 260, counts), &Totals::default(), &Meters::default());
-        let first = first.unwrap();
+        let mut meters = Meters::default();
+        let now = moment(2, 260, counts);
+        let first = sampler.sample(Phase::Ramp, &now, &Totals::default(), &meters).unwrap();
         assert_eq!((first.at_s, first.trial_s), (22.0, 2.0));
         assert_eq!((first.started_per_s, first.established_per_s, first.closed_per_s), (1_000, 900, 800));
-        assert_eq!(
-            (first.open, &first.busy.worker_cpu_percent[..], &first.busy.softirq_percent[..]),
-            (200, &[80.0][..], &[40.0][..])
-        );
+        let Busy { worker_cpu_percent: workers, softirq_percent: softirqs } = &first.busy;
+        assert_eq!((first.open, &workers[..], &softirqs[..]), (200, &[80.0][..], &[40.0][..]));
         let line = first.line(Some(Duration::from_secs(14)));
         let begin = "   2/14 s ramp    started     1,000/s  estab       900/s  open     200  cpu % 80";
-        assert!(line.starts_with(begin) && line.contains("connect failed 150"), "{line}");
-        assert!(!line.contains("p99") && !line.contains("again") && !line.contains('\n'), "{line}");
+        assert!(line.starts_with(begin), "{line}");
+        has(&line, &["connect failed 150"]);
+        lacks(&line, &["p99", "again", "\n"]);
 
-        let mut meters = Meters::default();
         meters.record(Meter::Connect, Duration::from_micros(250));
         (0..30).for_each(|_| meters.record(Meter::Request, Duration::from_millis(2)));
         counts.retrans_segs = 4;
@@ -235,18 +224,9 @@ mod tests {
         let second = sampler.sample(Phase::Measure, &moment(3, 300, counts), &totals, &meters).unwrap();
         assert_eq!((second.started_per_s, second.requests_per_s), (0, 30));
         let line = second.line(None);
-        for part in [
-            "      3 s measure ",
-            "connect p99 250 us",
-            "requests 30/s p99 2.00 ms",
-            "refused 3",
-            "sent again 4",
-            "drop_land 6",
-            "rx_ring_full 5",
-        ] {
-            assert!(line.contains(part), "{part}: {line}");
-        }
-        assert!(!line.contains("connect failed"), "{line}");
+        has(&line, &["      3 s measure ", "connect p99 250 us", "requests 30/s p99 2.00 ms"]);
+        has(&line, &["refused 3", "sent again 4", "drop_land 6", "rx_ring_full 5"]);
+        lacks(&line, &["connect failed"]);
     }
 
     #[test]
@@ -271,7 +251,7 @@ mod tests {
             interval.map(|interval| interval.started_per_s)
         };
         assert_eq!(sample(3, 5), None);
-        // What happened in them is in the next line, if there is one.
+        // The next interval includes them, if there is one.
         assert_eq!(sample(1000, 100), Some(100));
         assert_eq!(sample(1049, 100), None);
     }
