@@ -63,7 +63,7 @@ macro_rules! services {
         }
 
         impl BuiltIn {
-            /// The syntax of each service on the command line, and what it does.
+            /// The syntax of each service on the command line, and its action.
             pub const HELP: &[(&str, &str)] =
                 &[$((concat!($name $(, ":", stringify!($kind))?), $help.trim_ascii()),)+];
 
@@ -107,9 +107,9 @@ services! {
     "close" => Close(Close),
     /// accept, then RST
     "reset" => Reset(Reset),
-    /// take everything, say nothing
+    /// take all text, send none
     "discard" => Discard(Discard),
-    /// send back what comes
+    /// send all text back
     "echo" => Echo(Echo),
     /// accept and stay open
     "hold" => Hold(Discard),
