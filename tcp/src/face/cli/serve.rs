@@ -4,13 +4,14 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use clap::Args;
+use synmill_engine::service::BuiltIn;
 
 use super::rings::Rings;
 use super::values::{parse_address, parse_count, parse_duration};
 
 /// The options of `synmill serve`, as given.
 #[derive(Args, Clone, Debug)]
-#[command(after_help = AFTER)]
+#[command(after_help = after_help())]
 pub struct Serve {
     /// The interface, and the output.
     #[command(flatten)]
@@ -42,16 +43,14 @@ pub struct Serve {
     pub drain: Duration,
 }
 
-const AFTER: &str = "\
-Services:
-  close            accept, then FIN
-  reset            accept, then RST
-  discard          take everything, say nothing
-  echo             send back what comes
-  hold             accept and stay open
-  source:SIZE      send SIZE bytes, then FIN
-  http:SIZE        HTTP/1.1 with a body of SIZE bytes
-  http-file:PATH   HTTP/1.1 with a file's content as the body
+/// Returns the list of services, and examples.
+fn after_help() -> String {
+    let services: String =
+        BuiltIn::HELP.iter().map(|(syntax, action)| format!("  {syntax:<17}{action}\n")).collect();
+    format!("Services:\n{services}{EXAMPLES}")
+}
+
+const EXAMPLES: &str = "  \
   SIZE is in bytes: K is 1024, M and G are powers of it; COUNT is a number: K is 1000, M its square
 
 Examples:
