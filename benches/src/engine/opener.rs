@@ -154,7 +154,7 @@ impl Batches for Opener {
         self.batches += 1;
         if self.batches.is_multiple_of(BATCHES_PER_LOOK) {
             // What is taken is cleared and goes back.
-            while self.collector.take().is_some() {}
+            while self.collector.read(|_| ()).is_some() {}
         }
         let waiting = self.server.waiting();
         assert!(waiting <= 2 * UNDER_WAY as usize, "{waiting} answers wait: the server falls behind");

@@ -13,7 +13,7 @@
 //! - [`worker`]: the loop that moves bursts between a device and an endpoint.
 //! - [`stats`]: the one list of counters, and the laws that they obey.
 //! - [`time`]: a point in time as a value; `sync`: atomics that a model checker can watch; `hint`: unlikely branches;
-//!   `names`: enums with names.
+//!   `names`: enums with names; `random`: numbers from a seed.
 
 pub mod device;
 pub mod endpoint;
@@ -22,6 +22,7 @@ pub mod generator;
 mod hint;
 mod names;
 pub mod proto;
+mod random;
 pub mod service;
 pub mod stats;
 mod sync;

@@ -90,7 +90,7 @@ macro_rules! cells {
 }
 pub(crate) use {cells, counts};
 
-/// Expands to what one kind of counter has and the others have not.
+/// Expands to the code that differs between the kinds of counters.
 macro_rules! of_kind {
     // A gauge is a state, so a difference keeps it.
     (difference gauges $now:expr, $before:expr) => { $now };
@@ -173,7 +173,7 @@ macro_rules! counters {
 }
 
 // A new counter is one line here. The kinds are `counts`, `gauges` (a state, not a count), `ends` (a way for a connection to
-// end, part of the law of connections) and `rings` (what a `Device` counts).
+// end, part of the law of connections) and `rings` (a `Device` counts them).
 counters! {
     counters {
         counts {
@@ -357,11 +357,11 @@ counters! {
 /// A sum that can be counted in two ways.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Law {
-    /// What the law is about.
+    /// The law's name.
     pub name: &'static str,
-    /// The sum of what came in.
+    /// The sum of the arrivals.
     pub left: u64,
-    /// The sum of where it went.
+    /// The sum of the outcomes.
     pub right: u64,
 }
 

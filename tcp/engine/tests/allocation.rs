@@ -1,8 +1,8 @@
-//! After its start an endpoint allocates nothing: not when connections open, not when text comes in or out of order, not when
-//! timers run out. Nor does a generator: not when it opens and measures, not when what it measured is collected. Knows the allocator; never what is said.
+//! After its start an endpoint allocates nothing: not when connections open, not when text arrives in or out of order, not when timers
+//! expire. A generator allocates nothing when it opens and measures connections, and when the reader collects its measurements.
 #![allow(
     unsafe_code,
-    reason = "an allocator that counts is what shows it; it only passes on to the system's"
+    reason = "the test counts in an allocator of its own, which passes every call to the system's"
 )]
 
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -20,31 +20,31 @@ use synmill_engine::generator::meters::{Interval, Meter, meters};
 use synmill_engine::generator::tuples::{Share, Space, Walk};
 use synmill_engine::generator::{CloseBy, Generator, Load, Setup, Target};
 use synmill_engine::service::{Discard, Echo, Http, Service, Source};
-use synmill_engine::stats::Counters;
+use synmill_engine::stats::{Counters, Law};
 use synmill_engine::time::Instant;
-use synmill_engine::wire::{Link, Mac};
-use synmill_engine::worker::{Worker, join};
+use synmill_engine::wire::{Link, Mac, Tag};
+use synmill_engine::worker::Worker;
 
 struct Counting;
 
 static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
 
-// SAFETY: every call goes to the system's allocator with the same arguments; counting changes nothing of what it returns.
+// SAFETY: every call goes to the system's allocator with the same arguments; counting does not change the result.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         ALLOCATIONS.fetch_add(1, Relaxed);
-        // SAFETY: the caller's promise, passed on.
+        // SAFETY: the caller keeps the contract of `alloc`.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
-        // SAFETY: the caller's promise, passed on; the memory came from the system's allocator.
+        // SAFETY: the caller keeps the contract; the memory came from the system's allocator.
         unsafe { System.dealloc(memory, layout) }
     }
 
     unsafe fn realloc(&self, memory: *mut u8, layout: Layout, size: usize) -> *mut u8 {
         ALLOCATIONS.fetch_add(1, Relaxed);
-        // SAFETY: the caller's promise, passed on; the memory came from the system's allocator.
+        // SAFETY: the caller keeps the contract; the memory came from the system's allocator.
         unsafe { System.realloc(memory, layout, size) }
     }
 }
@@ -53,28 +53,26 @@ unsafe impl GlobalAlloc for Counting {
 static ALLOCATOR: Counting = Counting;
 
 const MACS: [Mac; 2] = [[2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 2]];
+const LINK: Link = Link { destination: MACS[1], source: MACS[0], tags: [Tag { tpid: 0, tci: 0 }; 2] };
+const SERVER: Address = Address::v4([198, 18, 0, 2]);
+const TIME_WAIT: Duration = Duration::from_millis(500);
 
-fn worker<S: Service>(side: usize, device: PairDevice, service: S) -> Worker<PairDevice, Listeners<S>> {
-    seated(side, device, Listeners(vec![Listener { address: Address::v4([0; 4]), port: 80, service }]))
-}
-
-fn seated<A: Application>(side: usize, device: PairDevice, application: A) -> Worker<PairDevice, A> {
+/// Returns a worker of one side: 0 opens connections, 1 listens.
+fn worker<A: Application>(side: usize, device: PairDevice, application: A) -> Worker<PairDevice, A> {
     let config = Config {
         application,
         owned: Vec::new(),
         mac: MACS[side],
         mtu: 1500,
-        settings: Settings {
-            max_connections: 256,
-            time_wait: Duration::from_millis(500),
-            ..Settings::default()
-        },
+        settings: Settings { max_connections: 256, time_wait: TIME_WAIT, ..Settings::default() },
         max_kept_frames: 512,
         seed: [side as u64, 2, 3, 4],
     };
-    let mut endpoints = vec![Endpoint::new(config, Instant::ZERO, Arc::new(Counters::default()))];
-    let seat = join(&mut endpoints).remove(0);
-    Worker::new(device, endpoints.remove(0), seat)
+    Worker::alone(device, Endpoint::new(config, Instant::ZERO, Arc::new(Counters::default())))
+}
+
+fn listeners<S>(service: S) -> Listeners<S> {
+    Listeners(vec![Listener { address: Address::v4([0; 4]), port: 80, service }])
 }
 
 /// Opens `count` connections from one address, a few at a time, and runs until all are over.
@@ -85,19 +83,15 @@ fn run<C: Service, S: Service>(
     now: &mut Instant,
     count: u16,
 ) {
-    let link = Link { destination: MACS[1], source: MACS[0], tags: Default::default() };
     let mut opened = 0;
-    // Bounded by what the runs below take, ten times over.
+    // Ten times as many turns as the runs below take.
     for _ in 0..10_000_000 {
         while opened < count && client.endpoint().len() < 32 {
-            let key = FlowKey {
-                local: Address::v4([198, 19, 0, 1]),
-                remote: Address::v4([198, 18, 0, 2]),
-                local_port: 1024 + opened,
-                remote_port: 80,
-            };
+            let local = Address::v4([198, 19, 0, 1]);
+            let key = FlowKey { local, remote: SERVER, local_port: 1024 + opened, remote_port: 80 };
             let (endpoint, out) = client.endpoint_mut();
-            if out.free.is_empty() || endpoint.open(*now, &Open { key, link, role: 0 }, out).is_err() {
+            let order = Open { key, link: LINK, role: 0 };
+            if out.free.is_empty() || endpoint.open(*now, &order, out).is_err() {
                 break;
             }
             opened += 1;
@@ -110,22 +104,31 @@ fn run<C: Service, S: Service>(
             let ticks = [client.endpoint().next_tick_ms(), server.endpoint().next_tick_ms()];
             let tick = ticks.into_iter().flatten().min().map_or(1, |tick| tick.max(1));
             let tick = *now + Duration::from_millis(u64::from(tick));
-            *now = wire
-                .next_arrival()
-                .map_or(tick, |arrival| arrival.min(tick))
-                .max(*now + Duration::from_nanos(1));
+            let next = wire.next_arrival().map_or(tick, |arrival| arrival.min(tick));
+            *now = next.max(*now + Duration::from_nanos(1));
             wire.set_now(*now);
         }
     }
     panic!("it never ends");
 }
 
-/// Puts more on the wire than will ever be there again: the link's own memory grows with that.
-fn fill(wire: &pair::Link, device: &mut PairDevice) {
+/// Returns two devices and a link with these faults. More packets have been on the link than the test will ever send at once, so that
+/// the link's own memory does not grow.
+fn filled_pair(percent: f64, delay_us: [u64; 2]) -> (PairDevice, PairDevice, pair::Link) {
+    let probability = percent / 100.0;
+    let [least, most] = delay_us.map(Duration::from_micros);
+    let faults = Faults {
+        loss: probability,
+        duplication: probability,
+        reordering: probability,
+        delay: least..=most,
+        ..Faults::NONE
+    };
+    let (mut near, mut far, wire) = pair(7, &faults, 2048, 2048);
     for reordering in [0.0, 1.0] {
         wire.set_faults(&Faults { reordering, ..Faults::NONE });
-        for _ in 0..4 {
-            let mut burst = Burst::new();
+        for round in 0..8 {
+            let (device, mut burst) = (if round % 2 == 0 { &mut near } else { &mut far }, Burst::new());
             device.alloc(&mut burst, 512);
             for frame in &mut burst {
                 frame.set_len(60);
@@ -134,23 +137,16 @@ fn fill(wire: &pair::Link, device: &mut PairDevice) {
             device.transmit(&mut burst);
         }
     }
+    wire.set_faults(&faults);
+    (near, far, wire)
 }
 
+/// Returns the allocations of the second of two runs.
 fn allocations<C: Service + Copy, S: Service + Copy>(client: C, server: S, percent: f64) -> u64 {
-    let faults = Faults {
-        loss: percent / 100.0,
-        duplication: percent / 100.0,
-        reordering: percent / 100.0,
-        corruption: 0.0,
-        delay: Duration::from_micros(20)..=Duration::from_micros(60),
-    };
-    let (mut near, mut far, wire) = pair(7, &faults, 2048, 2048);
-    fill(&wire, &mut near);
-    fill(&wire, &mut far);
-    wire.set_faults(&faults);
-    let (mut client, mut server) = (worker(0, near, client), worker(1, far, server));
+    let (near, far, wire) = filled_pair(percent, [20, 60]);
+    let (mut client, mut server) = (worker(0, near, listeners(client)), worker(1, far, listeners(server)));
     let mut now = Instant::ZERO;
-    // The endpoints learn each other's addresses: once.
+    // In the first run the endpoints learn each other's addresses.
     run(&mut client, &mut server, &wire, &mut now, 500);
     let before = ALLOCATIONS.load(Relaxed);
     run(&mut client, &mut server, &wire, &mut now, 500);
@@ -159,34 +155,17 @@ fn allocations<C: Service + Copy, S: Service + Copy>(client: C, server: S, perce
     after - before
 }
 
-/// Trials of every kind of load, with a collector that reads now and then. What is allocated in the second round of them.
+/// Runs two rounds of trials of every kind of load, with a reader that collects now and then. Returns the allocations of the second
+/// round.
 fn allocations_of_a_generator(percent: f64) -> u64 {
-    let faults = Faults {
-        loss: percent / 100.0,
-        duplication: percent / 100.0,
-        reordering: percent / 100.0,
-        corruption: 0.0,
-        delay: Duration::from_micros(500)..=Duration::from_millis(1),
-    };
-    let (mut near, mut far, wire) = pair(7, &faults, 2048, 2048);
-    fill(&wire, &mut near);
-    fill(&wire, &mut far);
-    wire.set_faults(&faults);
+    let (near, far, wire) = filled_pair(percent, [500, 1000]);
     let (recorder, mut collector) = meters(2);
     let desk = Arc::<Desk>::default();
-    let sources = ["198.19.0.0/24".parse().unwrap()];
-    let space = Space::new(&sources, 1024..=2023, &[(Address::v4([198, 18, 0, 2]), 80)]).unwrap();
+    let space = Space::new(&["198.19.0.0/24".parse().unwrap()], 1024..=2023, &[(SERVER, 80)]).unwrap();
+    let share = Share::Split { workers: 1, number: 0 };
     let setup = Setup {
-        targets: vec![Target {
-            script: Script::http("a", "/", None, None, 3, CloseBy::Fin),
-            link: Link { destination: MACS[1], source: MACS[0], tags: Default::default() },
-        }],
-        walk: Walk::new(
-            Arc::new(space),
-            Share::Split { workers: 1, number: 0 },
-            Duration::from_millis(500),
-            1,
-        ),
+        targets: vec![Target { script: Script::http("a", "/", None, None, 3, CloseBy::Fin), link: LINK }],
+        walk: Walk::new(Arc::new(space), share, TIME_WAIT, 1),
         recorder,
         desk: Arc::clone(&desk),
         workers: 1,
@@ -195,31 +174,25 @@ fn allocations_of_a_generator(percent: f64) -> u64 {
         holds: false,
         slots: 256,
     };
-    let mut client = seated(0, near, Generator::new(setup, Instant::ZERO));
-    let mut server = worker(1, far, Http::of_size(4000));
+    let mut client = worker(0, near, Generator::new(setup, Instant::ZERO));
+    let mut server = worker(1, far, listeners(Http::of_size(4000)));
     let mut sum = Interval::default();
     let mut now = Instant::ZERO;
     let mut before = 0;
-    // The first three are for what both ends learn once.
+    // In the first three trials both ends learn the other's address.
     let loads = [Load::Rate(300), Load::Concurrency(50), Load::Max];
     for (number, load) in loads.into_iter().chain(loads).enumerate() {
         if number == loads.len() {
             before = ALLOCATIONS.load(Relaxed);
         }
-        let trial = Trial {
-            number: number as u64 + 1,
-            load,
-            start: now,
-            ramp: Duration::from_millis(100),
-            warmup: Duration::from_millis(100),
-            duration: Duration::from_millis(1800),
-            drain: Duration::from_millis(100),
-        };
+        let tenth = Duration::from_millis(100);
+        let (number, start, duration) = (number as u64 + 1, now, 18 * tenth);
+        let trial = Trial { number, load, start, ramp: tenth, warmup: tenth, duration, drain: tenth };
         assert!(desk.hand_in(trial));
         let mut read = now;
         while desk.over() < trial.number {
             let moved = client.turn(now) | server.turn(now);
-            // Rarer than intervals are cut: there is not always an empty one.
+            // The worker cuts more often than this, so at times it finds no empty interval.
             if now - read > Duration::from_millis(1300) {
                 read = now;
                 collector.drain_into(&mut sum);
@@ -230,10 +203,7 @@ fn allocations_of_a_generator(percent: f64) -> u64 {
         }
         collector.drain_into(&mut sum);
         let totals = desk.tally.totals();
-        assert!(
-            totals.closed > 100 && totals.laws().iter().all(synmill_engine::stats::Law::holds),
-            "{totals:#?}"
-        );
+        assert!(totals.closed > 100 && totals.laws().iter().all(Law::holds), "{totals:#?}");
     }
     let after = ALLOCATIONS.load(Relaxed);
     assert!(sum.counted.get(Meter::Life).len() > 600);

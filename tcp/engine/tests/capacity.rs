@@ -1,48 +1,44 @@
-//! As many flows as an endpoint may hold, entered into the index and the records, found by name, and taken out again. Knows flows;
-//! never TCP.
+//! As many flows as an endpoint may hold: inserted into the index and the records, found by name, and removed.
 //!
-//! Ten million always, and the hundred million of `endpoint::MAX_CONNECTIONS` where there is memory for them; it says which.
+//! The test always takes ten million flows. It takes the hundred million of `endpoint::MAX_CONNECTIONS` where there is memory for them,
+//! and prints whether there is.
 
+use std::convert::identity;
 use std::fs;
 use std::io::{self, Write as _};
 
 use synmill_engine::endpoint::MAX_CONNECTIONS;
 use synmill_engine::flow::{Address, FlowHasher, FlowKey, FlowTable, Full, Slots, Words};
 
-/// What a machine has to have available for all of them, in bytes: a good third more than they take.
+/// The memory in bytes that must be available for all flows: a good third more than they take.
 const ROOMY: u64 = 12_000_000_000;
-/// Flows whose lines are asked for before the first is looked at.
+/// Flows whose lines are prefetched before the first is used.
 const GROUP: u64 = 64;
 
-/// A record that names its flow, and says which it is.
+/// A record with the name and the number of its flow, packed.
 #[derive(Clone, Copy, Debug, PartialEq)]
-struct Record {
-    key: FlowKey,
-    number: u64,
+struct Record([u64; 8]);
+
+impl Record {
+    fn new(key: &FlowKey, number: u64) -> Self {
+        let ([a, b], [c, d]) = (key.local.halves(), key.remote.halves());
+        let ports = u64::from(key.local_port) << 16 | u64::from(key.remote_port);
+        Self([a, b, c, d, ports, number, !number, 0])
+    }
 }
 
 impl Words<8> for Record {
     fn to_words(&self) -> [u64; 8] {
-        let ([a, b], [c, d]) = (self.key.local.halves(), self.key.remote.halves());
-        let ports = u64::from(self.key.local_port) << 16 | u64::from(self.key.remote_port);
-        [a, b, c, d, ports, self.number, !self.number, 0]
+        self.0
     }
 
-    fn from_words([a, b, c, d, ports, number, check, _]: [u64; 8]) -> Self {
-        assert_eq!(number, !check);
-        let address =
-            |high: u64, low: u64| Address::v6((u128::from(high) << 64 | u128::from(low)).to_be_bytes());
-        let key = FlowKey {
-            local: address(a, b),
-            remote: address(c, d),
-            local_port: (ports >> 16) as u16,
-            remote_port: ports as u16,
-        };
-        Self { key, number }
+    fn from_words(words: [u64; 8]) -> Self {
+        assert_eq!(words[5], !words[6]);
+        Self(words)
     }
 }
 
-/// Flow number `number`: IPv4 and IPv6 in turn, no two alike.
+/// Returns the name of flow `number`: IPv4 and IPv6 alternate, and no two are equal.
 fn flow(number: u64) -> FlowKey {
     let (address, port) = ((number / 2 / 50_000) as u32, (1024 + number / 2 % 50_000) as u16);
     let (local, remote) = if number.is_multiple_of(2) {
@@ -72,16 +68,11 @@ impl Flows {
         }
     }
 
-    /// Goes through all flows, in groups whose lines are on their way.
+    /// Calls `with` for all flows in this order, in groups whose lines it prefetches.
     fn for_each(&mut self, order: impl Fn(u64) -> u64, mut with: impl FnMut(&mut Self, u64, FlowKey, u64)) {
         for first in (0..self.count).step_by(GROUP as usize) {
-            let group = (first..self.count.min(first + GROUP)).map(&order);
-            let group: Vec<(u64, FlowKey, u64)> = group
-                .map(|number| {
-                    let key = flow(number);
-                    (number, key, self.hasher.hash(&key))
-                })
-                .collect();
+            let named = |number| (number, flow(number), self.hasher.hash(&flow(number)));
+            let group: Vec<_> = (first..self.count.min(first + GROUP)).map(|at| named(order(at))).collect();
             for &(number, _, hash) in &group {
                 self.table.prefetch(hash);
                 self.slots.prefetch_to_write(self.slot(number));
@@ -92,19 +83,19 @@ impl Flows {
         }
     }
 
-    /// The slot of a flow: the numbers backwards, so that the two are not the same.
+    /// Returns the slot of a flow. Slots run backwards, so that slot and number differ.
     fn slot(&self, number: u64) -> u32 {
         (self.count - 1 - number) as u32
     }
 
-    /// The slot that is found for a name.
+    /// Returns the slot that the index has for a name.
     fn find(&self, key: &FlowKey, hash: u64) -> Option<u32> {
-        let words = Record { key: *key, number: 0 }.to_words();
+        let Record(words) = Record::new(key, 0);
         self.table.find(hash, |slot| (0..5).all(|word| self.slots.word(slot, word) == words[word]))
     }
 }
 
-/// All numbers below `count` in an order without pattern: `count` and the step have no common factor.
+/// Returns an order of all numbers below `count` without a pattern: `count` and the step have no common factor.
 fn shuffled(count: u64) -> impl Fn(u64) -> u64 {
     const STEP: u64 = 0x9e37_79b1;
     assert!(!count.is_multiple_of(STEP), "the step is a prime");
@@ -116,25 +107,22 @@ fn inserted_found_and_removed(count: u64) {
     let taken = FlowTable::bytes_for(count as usize) + Slots::<8>::bytes_for(count as usize);
     assert_eq!(flows.table.memory_bytes() + flows.slots.memory_bytes(), taken);
 
-    flows.for_each(
-        |number| number,
-        |flows, number, key, hash| {
-            let slot = flows.slot(number);
-            flows.slots.set(slot, &Record { key, number });
-            assert_eq!(flows.table.insert(hash, slot), Ok(()));
-        },
-    );
+    flows.for_each(identity, |flows, number, key, hash| {
+        let slot = flows.slot(number);
+        flows.slots.set(slot, &Record::new(&key, number));
+        assert_eq!(flows.table.insert(hash, slot), Ok(()));
+    });
     assert_eq!(flows.table.len() as u64, count);
     assert_eq!(flows.table.insert(1, 1), Err(Full));
 
     let mut sum = 0;
     flows.for_each(shuffled(count), |flows, number, key, hash| {
         let slot = flows.find(&key, hash).expect("it was inserted");
-        assert_eq!(flows.slots.get::<Record>(slot), Record { key, number });
+        assert_eq!(flows.slots.get::<Record>(slot), Record::new(&key, number));
         sum += number;
     });
     assert_eq!(sum, count * (count - 1) / 2, "each was looked for once");
-    // Names that are not in it.
+    // Names of no flow.
     for number in count..count + 1_000_000 {
         let key = flow(number);
         assert_eq!(flows.find(&key, flows.hasher.hash(&key)), None);
@@ -143,7 +131,7 @@ fn inserted_found_and_removed(count: u64) {
     flows.for_each(shuffled(count), |flows, number, key, hash| {
         let slot = flows.slot(number);
         assert!(flows.table.remove(hash, slot));
-        // Its record stays as it was; its name leads nowhere.
+        // The record stays, but the index no longer has its name.
         assert_eq!(flows.find(&key, hash), None);
     });
     assert!(flows.table.is_empty());
@@ -166,6 +154,6 @@ fn every_flow_is_found_and_leaves_nothing() {
     } else {
         format!("10 million flows, and not {all}: {available} bytes are available, and they want {ROOMY}")
     };
-    // Past the harness, which keeps to itself what a test that passes prints.
+    // Not with `eprintln!`: the test harness hides the output of a passed test.
     writeln!(io::stderr(), "{said}").unwrap();
 }

@@ -1,13 +1,13 @@
-//! What two threads touch, in the orders that the memory model allows: loom goes through all in which a thread is interrupted up to
-//! three times.
+//! The data that two threads touch, checked in all orders that the memory model allows and in which a thread is interrupted at most
+//! three times (loom).
 //!
-//! `cargo test --package synmill --no-default-features --features model --test model`
+//! `cargo test --package synmill-engine --features model --test model`
 
 use loom::model::Builder;
 use loom::thread;
 use synmill_engine::flow::{FlowTable, Slots, Words};
 
-/// More interruptions than that make hours of it, and mistakes seldom need so many.
+/// More interruptions would take hours, and mistakes seldom need so many.
 const INTERRUPTIONS: usize = 3;
 
 fn model(check: impl Fn() + Send + Sync + 'static) {
@@ -16,7 +16,7 @@ fn model(check: impl Fn() + Send + Sync + 'static) {
     builder.check(check);
 }
 
-/// Both words are the same number, or the record was torn.
+/// Two equal words, unless the record is torn.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Twice(u64);
 
@@ -26,7 +26,7 @@ impl Words<2> for Twice {
     }
 
     fn from_words([first, second]: [u64; 2]) -> Self {
-        // Unpacked only once nothing was written in between.
+        // The reader unpacks only words between which nothing was written.
         assert_eq!(first, second, "a torn record");
         Self(first)
     }
@@ -67,7 +67,7 @@ fn two_records_that_belong_together_are_from_one_moment() {
     });
 }
 
-/// Other flows of the same line come and go beside it.
+/// A second flow of the line comes meanwhile, and leaves.
 #[test]
 fn a_flow_is_found_for_as_long_as_it_is_there() {
     model(|| {
@@ -83,8 +83,7 @@ fn a_flow_is_found_for_as_long_as_it_is_there() {
     });
 }
 
-/// The same in a line that is full: one is a stray, and another stray comes and goes. What is known of them is in the word of the line's
-/// last flows.
+/// One flow of a full line is a stray; another stray comes and leaves meanwhile. The word of the line's last flows describes both.
 #[test]
 fn flows_of_a_full_line_are_found_for_as_long_as_they_are_there() {
     while_flows_come_and_go([9, 10], |table| {
@@ -93,7 +92,7 @@ fn flows_of_a_full_line_are_found_for_as_long_as_they_are_there() {
     });
 }
 
-/// The other way round: beside the stray the line's last flow goes and comes back.
+/// The line's last flow leaves and comes back meanwhile.
 #[test]
 fn a_stray_is_found_while_the_last_of_its_line_goes_and_comes() {
     while_flows_come_and_go([10], |table| {
@@ -102,7 +101,7 @@ fn a_stray_is_found_while_the_last_of_its_line_goes_and_comes() {
     });
 }
 
-/// Of eleven flows at home in one line, these are looked for meanwhile.
+/// Looks for the `wanted` ones of eleven flows whose home is one line, while another thread runs `meanwhile`.
 fn while_flows_come_and_go<const N: usize>(wanted: [u64; N], meanwhile: fn(&mut FlowTable)) {
     model(move || {
         let mut table = FlowTable::new(12);
@@ -120,7 +119,7 @@ fn while_flows_come_and_go<const N: usize>(wanted: [u64; N], meanwhile: fn(&mut 
     });
 }
 
-/// A slot's next owner is never taken for the last one: a flow's record names the flow.
+/// A search never takes a slot's next owner for the last one, because a record names its flow.
 #[test]
 fn a_slot_that_changes_hands_is_not_mistaken() {
     model(|| {

@@ -12,7 +12,7 @@ pub(super) const ALL: &[Floors] = &[
     Floors {
         package: "synmill-engine",
         floors: &[
-            "time hint sync names",
+            "time hint sync names random",
             "stats",
             "flow proto",
             "wire service",

@@ -10,6 +10,7 @@ use std::time::Duration;
 use super::pool::{Packet, Pool};
 use super::queue::{Burst, Census, Device, SHORTEST, refill_quota};
 use super::umem::HEADROOM;
+use crate::random::Random;
 use crate::stats::RingCounts;
 use crate::time::Instant;
 
@@ -19,7 +20,7 @@ const RING: usize = 2048;
 /// The most packets on the wire in one direction. Packets beyond that are lost and counted.
 const WIRE: usize = 1 << 16;
 
-/// What the link does to a packet. The seed draws each fault by itself; probabilities are in `0.0..=1.0`.
+/// The faults of a link. The seed draws each fault of a packet by itself; probabilities are in `0.0..=1.0`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Faults {
     /// The packet never arrives.
@@ -31,7 +32,7 @@ pub struct Faults {
     /// One bit of the packet is flipped, behind the Ethernet header: the frame check sequence hides damage to that header from a
     /// station.
     pub corruption: f64,
-    /// How long the packet travels, drawn evenly. Packets stay in order all the same: only `reordering` breaks it.
+    /// How long the packet travels, drawn evenly. Packets stay in order nevertheless: only `reordering` breaks it.
     pub delay: RangeInclusive<Duration>,
 }
 
@@ -46,7 +47,7 @@ impl Faults {
     };
 }
 
-/// What one direction of the link did so far, in packets. `sent + duplicated = lost + overflowed + delivered + in_flight`.
+/// The counts of one direction of the link, in packets. `sent + duplicated = lost + overflowed + delivered + in_flight`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LinkCounts {
     /// Packets given to the link.
@@ -121,30 +122,6 @@ impl Link {
 struct State {
     now: Instant,
     directions: [Direction; 2],
-}
-
-/// SplitMix64 (Steele, Lea, Flood: "Fast splittable pseudorandom number generators", 2014).
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        mixed ^ (mixed >> 31)
-    }
-
-    /// Returns true with this probability. An impossible event draws no number.
-    fn happens(&mut self, probability: f64) -> bool {
-        // An f64 holds 53 bits exactly: the upper ones.
-        probability > 0.0 && ((self.next() >> 11) as f64 / (1_u64 << 53) as f64) < probability
-    }
-
-    /// Returns a number in `0..bound`, or 0 for bound 0. By multiplication: biased by less than `bound / 2^64`.
-    fn below(&mut self, bound: u64) -> u64 {
-        ((u128::from(self.next()) * u128::from(bound)) >> 64) as u64
-    }
 }
 
 /// A copy of a packet on the wire. Ordered by arrival, then by sending.

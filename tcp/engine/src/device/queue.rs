@@ -1,4 +1,4 @@
-//! The seam between the engine and what moves its frames: a NIC's queue, a simulated link, a file.
+//! The seam between the engine and the device that moves its frames: a NIC's queue, or a simulated link.
 
 use std::time::Duration;
 
@@ -48,7 +48,7 @@ pub trait Device {
         }
     }
 
-    /// Returns what the rings lost so far, as this end and the kernel (`XDP_STATISTICS`) count it. The worker calls it every 100 ms
+    /// Returns the rings' losses so far, as this end and the kernel (`XDP_STATISTICS`) count them. The worker calls it every 100 ms
     /// or so: a device notices here that its driver has stopped.
     fn ring_counts(&mut self) -> RingCounts;
 
@@ -70,7 +70,7 @@ pub struct Census {
 /// Returns how many of `free` frames go to the fill ring now. The ring has `fill_size` places, of which `filled` are taken.
 ///
 /// A quarter of all frames (`total`) is kept for sending. But while the fill ring holds less than a burst, half of the free frames
-/// go there all the same: acknowledgements must come in, or the frames that wait for them are held for ever.
+/// go there nevertheless: acknowledgements must arrive, or the frames that wait for them are held for ever.
 #[must_use]
 pub fn refill_quota(total: usize, free: usize, filled: usize, fill_size: usize) -> usize {
     let spare = free.saturating_sub(total / 4);

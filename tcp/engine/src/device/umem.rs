@@ -122,7 +122,7 @@ pub struct Region {
     backing: Backing,
 }
 
-/// Who owns the memory.
+/// The owner of the memory.
 enum Backing {
     /// A boxed slice of this many bytes, turned into the raw pointer `base`.
     Heap(usize),

@@ -18,7 +18,7 @@ use crate::proto::{Environment, IsnSecret};
 use crate::service::{Pending, Then};
 use crate::stats::Counters;
 use crate::time::Instant;
-use crate::wire::{Checks, Mac};
+use crate::wire::{Checks, Mac, SHORTEST_HEADERS};
 
 /// The most connections of one run, all workers together. Each takes some 97 bytes ([`Endpoint::memory_bytes`]): 9.7 GB in all.
 pub const MAX_CONNECTIONS: usize = 100_000_000;
@@ -147,7 +147,7 @@ impl<A: Application> Endpoint<A> {
         };
         let Sizes { capacity, max_half_open, records } = Sizes::of(max_connections);
         Self {
-            environments: [environment(40), environment(60)],
+            environments: SHORTEST_HEADERS.map(environment),
             application: config.application,
             owned: config.owned,
             mac: config.mac,

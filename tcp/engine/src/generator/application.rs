@@ -235,7 +235,7 @@ impl Generator {
         self.note(id.slot, heard, now);
     }
 
-    /// Records what came of an event.
+    /// Records the outcome of an event.
     fn note(&mut self, slot: u32, heard: Heard, now: Instant) {
         if heard == Heard::default() {
             return;

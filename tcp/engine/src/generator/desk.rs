@@ -50,9 +50,9 @@ impl Trial {
 const TRIALS: usize = 2;
 
 /// The desk of one worker. The control plane writes trials and orders to stop; the generator writes everything else.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Desk {
-    trials: ArrayQueue<Trial>,
+    trials: Waiting,
     stop: AtomicBool,
     cut: AtomicBool,
     over: AtomicU64,
@@ -113,18 +113,13 @@ impl Held {
     }
 }
 
-impl Default for Desk {
+/// The trials that wait at a desk.
+#[derive(Debug)]
+struct Waiting(ArrayQueue<Trial>);
+
+impl Default for Waiting {
     fn default() -> Self {
-        Self {
-            trials: ArrayQueue::new(TRIALS),
-            stop: AtomicBool::new(false),
-            cut: AtomicBool::new(false),
-            over: AtomicU64::new(0),
-            tally: Tally::default(),
-            window_ns: Cell::default(),
-            first_bad: OnceLock::new(),
-            held: Held::default(),
-        }
+        Self(ArrayQueue::new(TRIALS))
     }
 }
 
@@ -132,7 +127,7 @@ impl Desk {
     /// Hands in the next trial. Returns false when too many wait.
     #[must_use]
     pub fn hand_in(&self, trial: Trial) -> bool {
-        self.trials.push(trial).is_ok()
+        self.trials.0.push(trial).is_ok()
     }
 
     /// Ends the measured time of the present trial now. Open connections still drain.
@@ -154,7 +149,7 @@ impl Desk {
     }
 
     pub(super) fn next_trial(&self) -> Option<Trial> {
-        let trial = self.trials.pop()?;
+        let trial = self.trials.0.pop()?;
         self.tally.clear();
         self.held.clear();
         Some(trial)

@@ -4,7 +4,6 @@
 //! back. Neither waits for the other, and no sample is ever lost.
 
 use std::mem;
-use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -219,46 +218,20 @@ pub struct Collector {
 }
 
 impl Collector {
-    /// Returns the oldest interval that was handed over and not read yet. Dropping it empties it, and gives it back to the worker.
-    pub fn take(&mut self) -> Option<Taken<'_>> {
-        let interval = self.round.full.pop()?;
-        Some(Taken { interval: Some(interval), round: &self.round })
+    /// Calls `read` with the oldest interval that was handed over and not read yet, empties the interval, and gives it back to the
+    /// worker. Returns `None` if there is no such interval.
+    pub fn read<T>(&mut self, read: impl FnOnce(&Interval) -> T) -> Option<T> {
+        let mut interval = self.round.full.pop()?;
+        let outcome = read(&interval);
+        // The reader clears it because that takes megabytes of writes.
+        interval.clear();
+        put(&self.round.empty, interval);
+        Some(outcome)
     }
 
-    /// Adds all intervals that were handed over to `sum`. Returns how many.
-    pub fn drain_into(&mut self, sum: &mut Interval) -> usize {
-        let mut taken = 0;
-        while let Some(interval) = self.take() {
-            sum.merge(&interval);
-            taken += 1;
-        }
-        taken
-    }
-}
-
-/// An interval that the reader reads.
-#[derive(Debug)]
-pub struct Taken<'a> {
-    /// `None` only while this is dropped.
-    interval: Option<Box<Interval>>,
-    round: &'a Round,
-}
-
-impl Deref for Taken<'_> {
-    type Target = Interval;
-
-    fn deref(&self) -> &Interval {
-        self.interval.as_ref().expect("an interval until the drop")
-    }
-}
-
-impl Drop for Taken<'_> {
-    fn drop(&mut self) {
-        if let Some(mut interval) = self.interval.take() {
-            // The reader does this because it takes megabytes of writes.
-            interval.clear();
-            put(&self.round.empty, interval);
-        }
+    /// Adds all intervals that were handed over to `sum`.
+    pub fn drain_into(&mut self, sum: &mut Interval) {
+        while self.read(|interval| sum.merge(interval)).is_some() {}
     }
 }
 
@@ -312,10 +285,9 @@ mod tests {
         recorder.record(false, Meter::Connect, Duration::from_millis(2));
         recorder.record(false, Meter::Connect, Duration::from_millis(3));
         assert!(recorder.cut(7));
-        let taken = collector.take().unwrap();
-        assert_eq!(taken.number, 7);
-        assert_eq!(taken.counted.get(Meter::Connect).len(), 1);
-        assert_eq!(taken.uncounted.get(Meter::Connect).len(), 2);
+        let count = |meters: &Meters| meters.get(Meter::Connect).len();
+        let read = collector.read(|read| (read.number, count(&read.counted), count(&read.uncounted)));
+        assert_eq!(read, Some((7, 1, 2)));
     }
 
     #[test]
@@ -330,7 +302,7 @@ mod tests {
         assert!(!recorder.cut(1), "the reader has not read the only spare one");
         record(&mut recorder);
         let read = |collector: &mut Collector| {
-            collector.take().map(|taken| (taken.number, taken.counted.get(Meter::Life).len()))
+            collector.read(|read| (read.number, read.counted.get(Meter::Life).len()))
         };
         assert_eq!(read(&mut collector), Some((0, 1)));
         assert!(recorder.cut(2), "the reader has given it back");
@@ -358,15 +330,15 @@ mod tests {
         let mut sum = Interval::default();
         let mut last = None;
         while !worker.is_finished() {
-            while let Some(taken) = collector.take() {
-                assert!(last < Some(taken.number), "{last:?}, then {}", taken.number);
-                last = Some(taken.number);
-                sum.merge(&taken);
-            }
+            collector.read(|read| {
+                assert!(last < Some(read.number), "{last:?}, then {}", read.number);
+                last = Some(read.number);
+                sum.merge(read);
+            });
         }
         worker.join().unwrap();
         collector.drain_into(&mut sum);
-        assert!(collector.take().is_none());
+        assert!(collector.read(|_| ()).is_none());
         let counts = |meters: &Meters| meters.iter().map(|(_, samples)| samples.len()).collect::<Vec<u64>>();
         let [counted, others] = [SAMPLES / 3, SAMPLES - SAMPLES / 3];
         assert_eq!(counts(&sum.counted), [counted, 0, 0, 0, counted, 0, 0, 0, 0]);

@@ -75,7 +75,7 @@ impl Run {
         (self.counts_from..self.end).contains(&time)
     }
 
-    /// Hands over what was measured since the last interval, if that is due.
+    /// Hands over the samples since the last interval, if an interval is due.
     pub(super) fn hand_over_interval(&mut self, now: Instant, recorder: &mut Recorder) {
         if now >= self.next_interval {
             let _ = recorder.cut(self.intervals);
@@ -84,7 +84,7 @@ impl Run {
         }
     }
 
-    /// Hands over the rest of what was measured. Returns false when there is no room for it yet.
+    /// Hands over the last samples. Returns false when there is no room for them yet.
     pub(super) fn hand_over_last(&self, recorder: &mut Recorder) -> bool {
         recorder.cut(self.intervals)
     }

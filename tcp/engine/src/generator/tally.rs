@@ -1,4 +1,4 @@
-//! The accounts of a trial: what became of every connection that counts.
+//! The accounts of a trial: the end of every connection that counts.
 
 use crate::stats::{Law, cells};
 

@@ -63,7 +63,7 @@ macro_rules! services {
         }
 
         impl BuiltIn {
-            /// The syntax of each service on the command line, and what it does.
+            /// The syntax of each service on the command line, and its action.
             pub const HELP: &[(&str, &str)] =
                 &[$((concat!($name $(, ":", stringify!($kind))?), $help.trim_ascii()),)+];
 

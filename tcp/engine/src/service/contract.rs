@@ -1,4 +1,4 @@
-//! The seam between an endpoint and what is said over its connections.
+//! The seam between an endpoint and the text of its connections.
 
 /// Eight bytes of state for each connection, which only the service reads. Zero when the connection opens.
 ///
@@ -94,7 +94,7 @@ pub trait Service {
         let _ = memo;
     }
 
-    /// Returns what there is to send.
+    /// Returns the stream to send, and the action after it.
     fn pending(&self, memo: &Memo) -> Pending;
 
     /// Fills `into` with the outgoing stream from `at` on, counted from the first unacknowledged byte. `into` never reaches beyond

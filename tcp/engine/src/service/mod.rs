@@ -41,17 +41,16 @@
 
 mod argument;
 mod builtin;
-pub(crate) mod characters;
 mod close;
 mod contract;
 mod discard;
 #[cfg(test)]
-mod driver;
+pub(crate) mod driver;
 mod echo;
 mod http;
 pub mod pattern;
-#[cfg(test)]
-pub(crate) mod random;
+mod payload;
+pub(crate) mod reading;
 mod reset;
 mod source;
 
@@ -62,5 +61,6 @@ pub use contract::{Memo, Pending, Service, Taken, Then};
 pub use discard::Discard;
 pub use echo::Echo;
 pub use http::{BODY_MAX, Http};
+pub use payload::Payload;
 pub use reset::Reset;
 pub use source::Source;

@@ -1,5 +1,7 @@
 //! The bytes of generated bodies.
 
+use crate::random::GOLDEN;
+
 /// Returns the byte at `position` of every generated body.
 ///
 /// Byte `i` is byte `i % 8`, lowest first, of the product `(i / 8 + 1) * 0x9E37_79B9_7F4A_7C15` modulo 2^64. So text that is
@@ -25,17 +27,14 @@ pub fn fill(position: u64, into: &mut [u8]) {
     let (words, end) = rest.as_chunks_mut::<8>();
     for bytes in words {
         *bytes = next.to_le_bytes();
-        next = next.wrapping_add(STEP);
+        next = next.wrapping_add(GOLDEN);
     }
     end.copy_from_slice(&next.to_le_bytes()[..end.len()]);
 }
 
-/// 2^64 divided by the golden ratio, made odd: no short period in the high bytes.
-const STEP: u64 = 0x9E37_79B9_7F4A_7C15;
-
 #[inline]
 const fn word(index: u64) -> u64 {
-    index.wrapping_add(1).wrapping_mul(STEP)
+    index.wrapping_add(1).wrapping_mul(GOLDEN)
 }
 
 #[cfg(test)]

@@ -17,17 +17,8 @@ impl Sum {
         Self(number)
     }
 
-    /// Returns the sum of two addresses of either family. An IPv4 address counts in its mapped form: the prefix adds 0xffff, which is
-    /// zero in this arithmetic.
-    #[inline]
-    pub(super) const fn addresses(one: &Address, other: &Address) -> Self {
-        let [a, b] = one.halves();
-        let [c, d] = other.halves();
-        Self(a).number(b).number(c).number(d)
-    }
-
     /// Returns the pseudo-header's sum for either family, RFC 9293 section 3.1 and RFC 8200 section 8.1. `length` is the payload's,
-    /// in bytes.
+    /// in bytes. An IPv4 address counts in its mapped form: the prefix adds 0xffff, which is zero in this arithmetic.
     #[inline]
     pub(super) const fn pseudo_header(
         source: &Address,
@@ -35,7 +26,8 @@ impl Sum {
         protocol: u8,
         length: u16,
     ) -> Self {
-        Self::addresses(source, destination).number(protocol as u64 + length as u64)
+        let ([a, b], [c, d]) = (source.halves(), destination.halves());
+        Self(a).number(b).number(c).number(d).number(protocol as u64 + length as u64)
     }
 
     /// Adds four 16-bit words, given as one number in the order of the wire.
@@ -91,13 +83,6 @@ impl Sum {
         self.number(Self(sum as u64).number((sum >> 64) as u64).0.to_be())
     }
 
-    /// Adds one 16-bit word.
-    #[must_use]
-    #[inline]
-    pub(super) const fn word(self, word: u16) -> Self {
-        self.number(word as u64)
-    }
-
     /// Returns the sum folded to 16 bits, in the order of the wire. It is 0 only if all added bytes are.
     #[inline]
     pub(super) const fn folded(self) -> [u8; 2] {
@@ -129,7 +114,8 @@ impl Sum {
 /// equation 3.
 #[inline]
 pub(super) const fn updated(old: [u8; 2], from: u16, to: u16) -> [u8; 2] {
-    Sum::ZERO.word(!u16::from_be_bytes(old)).word(!from).word(to).checksum()
+    // The sum of three 16-bit words does not overflow.
+    Sum::of(!u16::from_be_bytes(old) as u64 + !from as u64 + to as u64).checksum()
 }
 
 #[cfg(test)]

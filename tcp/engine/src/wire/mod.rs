@@ -25,4 +25,4 @@ pub use icmp::answer_echo;
 pub use ndp::answer_neighbour;
 pub use packet::{ArpRequest, EchoRequest, NeighbourSolicitation, Packet, TcpPacket, Unreachable};
 pub use parse::{parse, parse_into};
-pub use tcp::{Checks, Layout, emit, header_len};
+pub use tcp::{Checks, Layout, SHORTEST_HEADERS, emit, header_len};

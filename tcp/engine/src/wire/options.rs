@@ -236,6 +236,13 @@ mod tests {
 
     const T: [u8; 10] = [8, 10, 0, 0, 0, 1, 0, 0, 0, 2];
     const TIMES: Option<Timestamps> = Some(Timestamps { value: 1, echo: 2 });
+    const LINUX_SYN: Options = Options {
+        mss: Some(1460),
+        window_scale: Some(7),
+        sack_permitted: true,
+        timestamps: TIMES,
+        sack: SackBlocks::NONE,
+    };
 
     fn parse(bytes: &[u8], is_syn: bool) -> Result<Options, DropReason> {
         // The parser must clear older options.
@@ -259,19 +266,14 @@ mod tests {
         let mut block = SackBlocks::NONE;
         block.push(SeqNum(1), SeqNum(2));
         let linux = [2, 4, 5, 0xb4, 4, 2, 8, 10, 0, 0, 0, 1, 0, 0, 0, 2, 1, 3, 3, 7];
-        let with = |at: usize, byte| {
+        let with = |at: usize, changed: &[u8]| {
             let mut bytes = linux;
-            bytes[at] = byte;
+            bytes[at..at + changed.len()].copy_from_slice(changed);
             bytes
         };
-        let linux_syn = Options {
-            mss: Some(1460),
-            window_scale: Some(7),
-            sack_permitted: true,
-            timestamps: TIMES,
-            ..none
-        };
-        let far = Options { window_scale: Some(14), ..linux_syn };
+        let far = Options { window_scale: Some(14), ..LINUX_SYN };
+        let (no_mss, no_sack) =
+            (Options { mss: None, ..LINUX_SYN }, Options { sack_permitted: false, ..LINUX_SYN });
         let table: &[(&str, &[u8], bool, Options)] = &[
             ("none", &[], true, none),
             ("only NOPs", &[1; 40], true, none),
@@ -297,28 +299,13 @@ mod tests {
             ("END stops after MSS", &[2, 4, 5, 0xb4, 0, 3, 3, 7], true, Options { mss: Some(1460), ..none }),
             ("unknown, then MSS", &[254, 4, 9, 9, 2, 4, 5, 0xb4], true, Options { mss: Some(1460), ..none }),
             ("unknown without a value", &[254, 2, 4, 2], true, Options { sack_permitted: true, ..none }),
-            ("a SYN of Linux's", &linux, true, linux_syn),
-            ("the same without SYN", &linux, false, times),
-            ("the same with the largest shift", &with(19, 14), true, far),
-            ("the same with a shift too far", &with(19, 15), true, far),
-            (
-                "the same with NOPs for its MSS",
-                &[&[1; 4], &linux[4..]].concat(),
-                true,
-                Options { mss: None, ..linux_syn },
-            ),
-            (
-                "the same with an MSS of 0",
-                &[&[2, 4, 0, 0], &linux[4..]].concat(),
-                true,
-                Options { mss: None, ..linux_syn },
-            ),
-            (
-                "the same with unknown ones",
-                &[&linux[..4], &[254, 2], &linux[6..]].concat(),
-                true,
-                Options { sack_permitted: false, ..linux_syn },
-            ),
+            ("a SYN of Linux's", &linux, true, LINUX_SYN),
+            ("Linux's options without SYN", &linux, false, times),
+            ("a SYN of Linux's with the largest shift", &with(19, &[14]), true, far),
+            ("a SYN of Linux's with a shift too far", &with(19, &[15]), true, far),
+            ("a SYN of Linux's with NOPs for its MSS", &with(0, &[1; 4]), true, no_mss),
+            ("a SYN of Linux's with an MSS of 0", &with(2, &[0, 0]), true, no_mss),
+            ("a SYN of Linux's with an unknown option", &with(4, &[254]), true, no_sack),
             ("unknown to the last byte", &[&[254, 40], &[0; 38][..]].concat(), true, none),
         ];
         for (name, bytes, is_syn, expected) in table {
@@ -369,13 +356,7 @@ mod tests {
 
     #[test]
     fn laid_out_as_linux_does() {
-        let all = Options {
-            mss: Some(1460),
-            window_scale: Some(7),
-            sack_permitted: true,
-            timestamps: TIMES,
-            ..Options::NONE
-        };
+        let all = LINUX_SYN;
         let table: &[(Options, &[u8])] = &[
             (all, &[2, 4, 5, 0xb4, 4, 2, 8, 10, 0, 0, 0, 1, 0, 0, 0, 2, 1, 3, 3, 7]),
             (Options { timestamps: None, ..all }, &[2, 4, 5, 0xb4, 1, 1, 4, 2, 1, 3, 3, 7]),

@@ -68,7 +68,7 @@ pub struct EchoRequest {
     pub link: Link,
     /// The asking address.
     pub source: Address,
-    /// The address that is asked.
+    /// The address in question.
     pub destination: Address,
     /// Where the message starts in the frame.
     pub start: u16,

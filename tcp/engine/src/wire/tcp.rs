@@ -17,6 +17,10 @@ use crate::stats::DropReason;
 /// Bytes of a header without options.
 pub(super) const HEADER_LEN: usize = 20;
 
+/// Bytes of the IP and TCP headers without options, over IPv4 and over IPv6.
+pub const SHORTEST_HEADERS: [usize; 2] =
+    [Family::V4.header_len() + HEADER_LEN, Family::V6.header_len() + HEADER_LEN];
+
 /// The six control bits of [`Flags`]. CWR, ECE and the reserved bits are ignored (RFC 9293 section 3.1).
 const CONTROL_BITS: u8 = 0x3f;
 

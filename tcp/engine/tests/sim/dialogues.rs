@@ -1,36 +1,18 @@
-//! A million connections opened, used and closed, under no, some and heavy faults; and long transfers through the same.
+//! A million connections opened, used and closed, with no, some and heavy faults; and long transfers with the same faults.
 
 use std::rc::Rc;
-use std::time::Duration;
 
-use synmill_engine::device::pair::Faults;
 use synmill_engine::service::Echo;
 
-use crate::harness::{Setup, Simulation};
+use crate::harness::{Plan, Simulation};
 use crate::services::{Slow, Talk, Tally, Teller};
 
-fn faults(percent: f64) -> Faults {
-    Faults {
-        loss: percent / 100.0,
-        duplication: percent / 100.0,
-        reordering: percent / 100.0,
-        corruption: percent / 1000.0,
-        delay: Duration::from_micros(20)..=Duration::from_micros(60),
-    }
-}
-
-/// Short talks: a question, an answer, and the close from either side.
+/// Runs short talks: a question, an answer, and the close from either side.
 fn short_talks(seed: u64, percent: f64, count: u64, client_closes: bool) {
     let (asked, answered) = (Rc::new(Tally::default()), Rc::new(Tally::default()));
-    let client =
-        Talk { sends: 100, hears: 900, answers: false, closes: client_closes, tally: Rc::clone(&asked) };
-    let server =
-        Talk { sends: 900, hears: 100, answers: true, closes: !client_closes, tally: Rc::clone(&answered) };
-    let setup = Setup { seed, faults: faults(percent), ..Setup::default() };
-    let mut simulation = Simulation::new(&setup, &client, &server);
-    simulation.run(0, count, 256);
-    simulation.assert_clean();
-    let (near, far) = simulation.counts();
+    let client = Talk::asks(100, 900, client_closes, &asked);
+    let server = Talk::answers(900, 100, !client_closes, &answered);
+    let [near, far] = Simulation::new(&Plan::of(seed, percent), &client, &server).run(count, 256);
     assert_eq!(near.active_opens, count);
     assert_eq!(asked.opened.get(), near.established);
     if percent == 0.0 {
@@ -41,8 +23,8 @@ fn short_talks(seed: u64, percent: f64, count: u64, client_closes: bool) {
             assert_eq!(counts.drops().map(|(_, drops)| drops).sum::<u64>(), 0, "{side}");
         }
     } else {
-        // Whoever is not whole was given up, and counted so: its FIN or SYN was lost on every try. At one try in nine lost, and four or
-        // five tries within FIN-WAIT-2's 60 s where a lost SYN has made the timeout long, that is a few in a million.
+        // The counters name every talk that is not whole: the link lost its FIN or SYN on every try. At one try in nine lost, and four
+        // or five tries within FIN-WAIT-2's 60 s after a lost SYN has made the timeout long, that is a few in a million.
         let given_up = near.ended_timed_out + near.attempt_fails;
         assert!(asked.whole.get() + given_up >= count, "{near:#?}\n{far:#?}");
         assert!(given_up <= count / 50_000, "{near:#?}\n{far:#?}");
@@ -72,15 +54,8 @@ fn a_million_connections_through_ten_percent_of_each_fault() {
 #[test]
 fn both_sides_close_at_once() {
     let tally = Rc::new(Tally::default());
-    let talk = Talk { sends: 500, hears: 500, answers: false, closes: true, tally: Rc::clone(&tally) };
-    let mut last = None;
-    for percent in [0.0, 5.0] {
-        let setup = Setup { seed: 7, faults: faults(percent), ..Setup::default() };
-        let mut simulation = Simulation::new(&setup, &talk, &talk);
-        simulation.run(0, 5000, 64);
-        simulation.assert_clean();
-        last = Some(simulation.counts());
-    }
+    let talk = Talk::asks(500, 500, true, &tally);
+    let last = [0.0, 5.0].map(|percent| Simulation::new(&Plan::of(7, percent), &talk, &talk).run(5000, 64));
     assert_eq!(tally.whole.get(), 4 * 5000, "{last:#?}");
 }
 
@@ -90,65 +65,46 @@ fn long_transfers_survive_every_fault() {
     for (seed, percent) in [(11, 0.0), (12, 1.0), (13, 3.0)] {
         let (near, far) = (Rc::new(Tally::default()), Rc::new(Tally::default()));
         let bytes = 4_000_000;
-        let client = Talk { sends: 0, hears: bytes, answers: false, closes: true, tally: Rc::clone(&near) };
-        let server = Talk { sends: bytes, hears: 0, answers: false, closes: false, tally: Rc::clone(&far) };
-        let setup = Setup { seed, faults: faults(percent), ..Setup::default() };
-        let mut simulation = Simulation::new(&setup, &client, &server);
-        simulation.run(0, 4, 4);
-        simulation.assert_clean();
-        assert_eq!(near.bytes.get(), 4 * bytes);
-        assert_eq!(near.whole.get(), 4);
-        let (near, far) = simulation.counts();
+        let (client, server) = (Talk::asks(0, bytes, true, &near), Talk::asks(bytes, 0, false, &far));
+        let counts = Simulation::new(&Plan::of(seed, percent), &client, &server).run(4, 4);
+        assert_eq!((near.bytes.get(), near.whole.get()), (4 * bytes, 4));
         if percent > 0.0 {
-            assert!(near.in_out_of_order > 0, "{near:#?}");
-            assert!(far.retrans_fast > 0, "{far:#?}");
+            assert!(counts[0].in_out_of_order > 0 && counts[1].retrans_fast > 0, "{counts:#?}");
         }
     }
 }
 
-/// Both directions at once, through a service that keeps the received frames.
+/// Both directions at once, with a service that keeps the received frames.
 #[test]
 fn an_echo_gives_every_byte_back() {
     for (seed, percent) in [(21, 0.0), (22, 1.0), (23, 5.0)] {
         let tally = Rc::new(Tally::default());
         let bytes = 300_000;
-        let client =
-            Talk { sends: bytes, hears: bytes, answers: false, closes: true, tally: Rc::clone(&tally) };
-        let setup = Setup { seed, faults: faults(percent), ..Setup::default() };
-        let mut simulation = Simulation::new(&setup, &client, &Echo);
-        simulation.run(0, 8, 8);
-        simulation.assert_clean();
+        let client = Talk::asks(bytes, bytes, true, &tally);
+        Simulation::new(&Plan::of(seed, percent), &client, &Echo).run(8, 8);
         assert_eq!((tally.bytes.get(), tally.whole.get()), (8 * bytes, 8));
     }
 }
 
-/// A service that takes little at a time shuts its window; the peer probes it and goes on.
+/// A service that takes few bytes at a time shuts its window. The peer probes the window, and goes on when it opens.
 #[test]
 fn a_slow_reader_shuts_the_window_and_loses_nothing() {
     for (seed, percent) in [(31, 0.0), (32, 2.0)] {
         let tally = Rc::new(Tally::default());
-        let bytes = 400_000;
-        let setup = Setup { seed, faults: faults(percent), ..Setup::default() };
-        let mut simulation =
-            Simulation::new(&setup, &Teller { sends: bytes }, &Slow { tally: Rc::clone(&tally) });
-        simulation.run(0, 4, 4);
-        simulation.assert_clean();
-        assert_eq!((tally.bytes.get(), tally.whole.get()), (4 * bytes, 4));
+        let (client, server) = (Teller { sends: 400_000 }, Slow { tally: Rc::clone(&tally) });
+        Simulation::new(&Plan::of(seed, percent), &client, &server).run(4, 4);
+        assert_eq!((tally.bytes.get(), tally.whole.get()), (4 * client.sends, 4));
     }
 }
 
-/// The same seed gives the same run, to the last counter.
+/// Equal seeds give equal runs, to the last counter.
 #[test]
 fn runs_are_repeatable() {
     let run = || {
         let tally = Rc::new(Tally::default());
-        let client =
-            Talk { sends: 2000, hears: 20_000, answers: false, closes: true, tally: Rc::clone(&tally) };
-        let server = Talk { sends: 20_000, hears: 2000, answers: true, closes: false, tally };
-        let setup = Setup { seed: 41, faults: faults(5.0), ..Setup::default() };
-        let mut simulation = Simulation::new(&setup, &client, &server);
-        simulation.run(0, 500, 32);
-        simulation.counts()
+        let client = Talk::asks(2000, 20_000, true, &tally);
+        let server = Talk::answers(20_000, 2000, false, &tally);
+        Simulation::new(&Plan::of(41, 5.0), &client, &server).run(500, 32)
     };
     assert_eq!(run(), run());
 }

@@ -1,203 +1,351 @@
-//! Two workers, a link, and a clock that jumps from event to event.
+//! Pairs of workers joined by a link in memory, and a client and a server on a clock that jumps from event to event.
 
+use std::cell::RefCell;
+use std::ops::RangeInclusive;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use synmill_engine::device::pair::{Faults, Link, PairDevice, pair};
-use synmill_engine::endpoint::{Config, Endpoint, Listener, Listeners, Open, OpenError, Settings};
-use synmill_engine::flow::{Address, FlowKey};
+use synmill_engine::device::{Burst, Census, Device, RingCounts};
+use synmill_engine::endpoint::{
+    Application, Config, Endpoint, Listener, Listeners, Open, OpenError, Settings,
+};
+use synmill_engine::flow::{Address, FlowKey, Prefix};
+use synmill_engine::generator::CloseBy;
+use synmill_engine::generator::dialogue::Script;
+use synmill_engine::proto::Flags;
 use synmill_engine::service::Service;
-use synmill_engine::stats::{Counters, Snapshot};
+use synmill_engine::stats::{Counters, Law, Snapshot};
 use synmill_engine::time::Instant;
-use synmill_engine::wire;
-use synmill_engine::worker::{Worker, join};
+use synmill_engine::wire::{self, Checks, Packet};
+use synmill_engine::worker::Worker;
 
-const CLIENT_MAC: wire::Mac = [2, 0, 0, 0, 0, 1];
-const SERVER_MAC: wire::Mac = [2, 0, 0, 0, 0, 2];
+pub(crate) const MACS: [wire::Mac; 2] = [[2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 2]];
+pub(crate) const TARGET: Address = Address::v4([198, 18, 0, 2]);
+pub(crate) const TARGET_V6: Address = Address::v6([0xfd, 0, 0, 0x18, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2]);
+pub(crate) const PORT: u16 = 80;
+/// The link header from the first side to the second.
+pub(crate) const LINK: wire::Link =
+    wire::Link { source: MACS[0], destination: MACS[1], tags: [wire::Tag { tpid: 0, tci: 0 }; 2] };
 /// Turns without progress in virtual time that mean a bug.
 const STUCK: u32 = 10_000;
 
-/// What a simulation is made of.
-#[derive(Clone)]
-pub(crate) struct Setup {
-    pub(crate) seed: u64,
-    pub(crate) faults: Faults,
-    pub(crate) frames: usize,
-    /// Room in the server's table; the client's has twice as much.
-    pub(crate) connections: usize,
-    pub(crate) time_wait: Duration,
-    pub(crate) start: Instant,
+pub(crate) const fn ms(millis: u64) -> Duration {
+    Duration::from_millis(millis)
 }
 
-impl Default for Setup {
+pub(crate) const fn us(micros: u64) -> Duration {
+    Duration::from_micros(micros)
+}
+
+pub(crate) const fn secs(secs: u64) -> Duration {
+    Duration::from_secs(secs)
+}
+
+/// Returns a link that takes this long in each direction.
+pub(crate) fn delay(delay: Duration) -> Faults {
+    Faults { delay: delay..=delay, ..Faults::NONE }
+}
+
+/// The parts of a simulation.
+#[derive(Clone)]
+pub(crate) struct Plan {
+    pub(crate) seed: u64,
+    pub(crate) faults: Faults,
+    pub(crate) start: Instant,
+    /// Room in the table of each side's workers. The first side opens connections.
+    pub(crate) slots: [usize; 2],
+    pub(crate) time_wait: Duration,
+    pub(crate) frames: usize,
+    /// Whether each side sends acknowledgement, text and FIN in one segment.
+    pub(crate) piggyback: [bool; 2],
+
+    // The generator's part.
+    pub(crate) workers: usize,
+    pub(crate) script: Script,
+    pub(crate) holds: bool,
+    /// The responders' service, as on the command line.
+    pub(crate) service: &'static str,
+    pub(crate) sources: Vec<Prefix>,
+    pub(crate) ports: RangeInclusive<u16>,
+    pub(crate) targets: Vec<(Address, u16)>,
+    pub(crate) timeout: Duration,
+}
+
+impl Default for Plan {
     fn default() -> Self {
         Self {
             seed: 1,
             faults: Faults::NONE,
-            frames: 2048,
-            connections: 4096,
-            time_wait: Duration::from_secs(1),
             start: Instant::ZERO,
+            slots: [4096; 2],
+            time_wait: ms(100),
+            frames: 4096,
+            piggyback: [true; 2],
+            workers: 1,
+            script: http(1, CloseBy::Peer),
+            holds: false,
+            service: "http:64",
+            sources: vec!["198.19.0.0/16".parse().unwrap()],
+            ports: 1024..=65_535,
+            targets: vec![(TARGET, PORT)],
+            timeout: secs(3),
         }
     }
 }
 
-impl Setup {
-    /// The random bits of one side; 0 is the client.
-    pub(crate) fn seed_of(&self, side: u64) -> [u64; 4] {
-        let seed = self.seed.wrapping_mul(2) + side;
+/// Returns a script of so many GET requests.
+pub(crate) fn http(requests: u32, close: CloseBy) -> Script {
+    Script::http("a", "/", None, None, requests, close)
+}
+
+impl Plan {
+    /// Returns a plan for a client and a server, with this share of packets lost, duplicated and reordered each.
+    pub(crate) fn of(seed: u64, percent: f64) -> Self {
+        let probability = percent / 100.0;
+        let faults = Faults {
+            loss: probability,
+            duplication: probability,
+            reordering: probability,
+            corruption: probability / 10.0,
+            delay: us(20)..=us(60),
+        };
+        Self { seed, faults, slots: [8192, 4096], frames: 2048, time_wait: secs(1), ..Self::default() }
+    }
+
+    /// Returns the random bits of one side's worker.
+    pub(crate) fn seed_of(&self, side: usize, number: usize) -> [u64; 4] {
+        let seed = self.seed.wrapping_mul(64) + 2 * number as u64 + side as u64;
         [seed, seed ^ 0x5555, !seed, seed.rotate_left(17)]
+    }
+
+    fn worker<D: Device, A: Application>(
+        &self,
+        side: usize,
+        number: usize,
+        application: A,
+        device: D,
+    ) -> Worker<D, A> {
+        let config = Config {
+            application,
+            // Closed ports refuse.
+            owned: if side == 1 { [TARGET, TARGET_V6].map(Prefix::host).to_vec() } else { Vec::new() },
+            mac: MACS[side],
+            mtu: 1500,
+            settings: Settings {
+                max_connections: self.slots[side],
+                time_wait: self.time_wait,
+                piggyback: self.piggyback[side],
+                ..Settings::default()
+            },
+            max_kept_frames: self.frames / 4,
+            seed: self.seed_of(side, number),
+        };
+        Worker::alone(device, Endpoint::new(config, self.start, Arc::new(Counters::default())))
     }
 }
 
-/// A client and a server.
-pub(crate) struct Simulation<C, S> {
-    pub(crate) client: Worker<PairDevice, Listeners<C>>,
-    pub(crate) server: Worker<PairDevice, Listeners<S>>,
+/// Returns listeners on [`PORT`] of all addresses.
+pub(crate) fn listeners<S: Clone>(service: &S) -> Listeners<S> {
+    let any = [Address::v4([0; 4]), Address::v6([0; 16])];
+    Listeners(any.map(|address| Listener { address, port: PORT, service: service.clone() }).into())
+}
+
+/// The SYNs that a [`Tap`] has seen, and when they were sent.
+#[derive(Default)]
+pub(crate) struct Seen {
+    now: Instant,
+    pub(crate) syns: Option<Vec<(Instant, FlowKey)>>,
+}
+
+/// A device that looks at the packets sent.
+pub(crate) struct Tap {
+    device: PairDevice,
+    seen: Rc<RefCell<Seen>>,
+}
+
+impl Device for Tap {
+    fn receive(&mut self, into: &mut Burst, limit: usize) -> usize {
+        self.device.receive(into, limit)
+    }
+
+    fn recycle(&mut self, frames: &mut Burst) {
+        self.device.recycle(frames);
+    }
+
+    fn alloc(&mut self, into: &mut Burst, limit: usize) -> usize {
+        self.device.alloc(into, limit)
+    }
+
+    fn transmit(&mut self, frames: &mut Burst) -> usize {
+        let Seen { now, syns } = &mut *self.seen.borrow_mut();
+        if let Some(syns) = syns {
+            let names = frames.iter().filter_map(|frame| match wire::parse(frame, Checks::default()) {
+                Ok(Packet::Tcp(packet)) if packet.segment.flags.has(Flags::SYN) => Some((*now, packet.key)),
+                _ => None,
+            });
+            syns.extend(names);
+        }
+        self.device.transmit(frames)
+    }
+
+    fn ring_counts(&mut self) -> RingCounts {
+        self.device.ring_counts()
+    }
+
+    fn census(&self) -> Census {
+        self.device.census()
+    }
+}
+
+/// A worker that opens connections, and the worker at the other end of its link.
+pub(crate) struct Pair<A, B> {
+    pub(crate) near: Worker<Tap, A>,
+    pub(crate) far: Worker<PairDevice, B>,
     pub(crate) link: Link,
-    pub(crate) now: Instant,
+    pub(crate) seen: Rc<RefCell<Seen>>,
+}
+
+impl<A: Application, B: Application> Pair<A, B> {
+    /// Returns the `number`th pair of the plan.
+    pub(crate) fn new(plan: &Plan, number: usize, near: A, far: B) -> Self {
+        let seed = plan.seed.wrapping_mul(64) + number as u64;
+        let (device, far_device, link) = pair(seed, &plan.faults, plan.frames, 2048);
+        link.set_now(plan.start);
+        let seen = Rc::<RefCell<Seen>>::default();
+        let tap = Tap { device, seen: Rc::clone(&seen) };
+        Self {
+            near: plan.worker(0, number, near, tap),
+            far: plan.worker(1, number, far, far_device),
+            link,
+            seen,
+        }
+    }
+
+    /// Turns both workers, but the near one not while it is stalled, and checks the law of frames. Returns whether anything moved.
+    pub(crate) fn turn(&mut self, now: Instant, is_stalled: bool) -> bool {
+        self.seen.borrow_mut().now = now;
+        let moved = (!is_stalled && self.near.turn(now)) | self.far.turn(now);
+        for (census, held) in [self.near.census(), self.far.census()] {
+            assert_eq!(census.free + census.rings + held, census.total, "the law of frames");
+        }
+        moved || (!is_stalled && self.near.endpoint().is_ready()) || self.far.endpoint().is_ready()
+    }
+
+    /// Returns when the next packet arrives or the next deadline comes.
+    pub(crate) fn next(&self, now: Instant) -> Option<Instant> {
+        let ticks = [self.near.endpoint().next_tick_ms(), self.far.endpoint().next_tick_ms()];
+        let ticks = ticks.into_iter().flatten().map(|tick| now + ms(u64::from(tick.max(1))));
+        ticks.chain(self.link.next_arrival()).min()
+    }
+
+    /// Returns whether there is no connection and no packet.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.near.endpoint().is_empty()
+            && self.far.endpoint().is_empty()
+            && self.link.next_arrival().is_none()
+    }
+
+    /// Returns the counters of both ends.
+    pub(crate) fn counts(&self) -> [Snapshot; 2] {
+        [self.near.endpoint().counters().snapshot(), self.far.endpoint().counters().snapshot()]
+    }
+
+    /// Checks that the accounts of both ends close, and that no connection is left.
+    pub(crate) fn assert_closed(&self, seed: u64) {
+        for (side, counts) in ["near", "far"].into_iter().zip(self.counts()) {
+            assert!(
+                counts.laws().iter().all(Law::holds),
+                "{side}, seed {seed}: {:?}\n{counts:#?}",
+                counts.laws()
+            );
+            assert_eq!(counts.curr_connections, 0, "{side}, seed {seed}");
+        }
+    }
+}
+
+/// Returns the client's name of its `number`th connection. Every eighth is IPv6.
+pub(crate) fn name(number: u64) -> FlowKey {
+    let port = 1024 + (number % 60_000) as u16;
+    let [high, low] = ((number / 60_000) as u16).to_be_bytes();
+    let (local, remote) = if number % 8 == 7 {
+        (Address::v6([0xfd, 0, 0, 0x19, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, high, low]), TARGET_V6)
+    } else {
+        (Address::v4([198, 19, high, low.wrapping_add(1)]), TARGET)
+    };
+    FlowKey { local, remote, local_port: port, remote_port: PORT }
+}
+
+/// A client and a server, each with one service.
+pub(crate) struct Simulation<C, S> {
+    pub(crate) pair: Pair<Listeners<C>, Listeners<S>>,
+    now: Instant,
     seed: u64,
 }
 
-fn worker<X: Service + Clone>(
-    setup: &Setup,
-    side: u64,
-    mac: wire::Mac,
-    service: &X,
-    device: PairDevice,
-) -> Worker<PairDevice, Listeners<X>> {
-    let listener = |address| Listener { address, port: 80, service: service.clone() };
-    let config = Config {
-        application: Listeners(vec![listener(Address::v4([0; 4])), listener(Address::v6([0; 16]))]),
-        owned: Vec::new(),
-        mac,
-        mtu: 1500,
-        settings: Settings {
-            max_connections: if side == 0 { 2 * setup.connections } else { setup.connections },
-            time_wait: setup.time_wait,
-            ..Settings::default()
-        },
-        max_kept_frames: setup.frames / 4,
-        seed: setup.seed_of(side),
-    };
-    let mut endpoints = vec![Endpoint::new(config, setup.start, Arc::new(Counters::default()))];
-    let seat = join(&mut endpoints).remove(0);
-    Worker::new(device, endpoints.remove(0), seat)
-}
-
-/// The name of the client's `number`th connection, as the client sees it. Every eighth is IPv6.
-pub(crate) fn name(number: u64) -> FlowKey {
-    let port = 1024 + (number % 60_000) as u16;
-    let host = (number / 60_000) as u16;
-    let [high, low] = host.to_be_bytes();
-    let (local, remote) = if number % 8 == 7 {
-        let mut local = [0xfd, 0, 0, 0x19, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, high, low];
-        local[13] = 1;
-        (Address::v6(local), Address::v6([0xfd, 0, 0, 0x18, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2]))
-    } else {
-        (Address::v4([198, 19, high, low.wrapping_add(1)]), Address::v4([198, 18, 0, 2]))
-    };
-    FlowKey { local, remote, local_port: port, remote_port: 80 }
-}
-
 impl<C: Service + Clone, S: Service + Clone> Simulation<C, S> {
-    pub(crate) fn new(setup: &Setup, client: &C, server: &S) -> Self {
-        let (near, far, link) = pair(setup.seed, &setup.faults, setup.frames, 2048);
-        link.set_now(setup.start);
-        Self {
-            client: worker(setup, 0, CLIENT_MAC, client, near),
-            server: worker(setup, 1, SERVER_MAC, server, far),
-            link,
-            now: setup.start,
-            seed: setup.seed,
-        }
+    pub(crate) fn new(plan: &Plan, client: &C, server: &S) -> Self {
+        let pair = Pair::new(plan, 0, listeners(client), listeners(server));
+        Self { pair, now: plan.start, seed: plan.seed }
     }
 
-    /// Opens the client's `number`th connection; false when a resource is short for now.
+    /// Opens the client's `number`th connection. Returns false when no frame or slot is free.
     pub(crate) fn open(&mut self, number: u64) -> bool {
-        let link = wire::Link { source: CLIENT_MAC, destination: SERVER_MAC, tags: Default::default() };
-        let (endpoint, out) = self.client.endpoint_mut();
+        let (endpoint, out) = self.pair.near.endpoint_mut();
         if out.free.is_empty() {
             return false;
         }
-        match endpoint.open(self.now, &Open { key: name(number), link, role: 0 }, out) {
+        match endpoint.open(self.now, &Open { key: name(number), link: LINK, role: 0 }, out) {
             Ok(_) => true,
             Err(OpenError::TableFull) => false,
             Err(error) => panic!("connection {number}, seed {}: {error:?}", self.seed),
         }
     }
 
-    /// One turn of both, the law of frames, and if nothing moved, a jump to the next event. Whether there is one.
+    /// Turns both ends. If nothing moves, it jumps to the next event. Returns whether there is one.
     pub(crate) fn step(&mut self) -> bool {
-        let moved = self.client.turn(self.now) | self.server.turn(self.now);
-        for (census, held) in [self.client.census(), self.server.census()] {
-            assert_eq!(
-                census.free + census.rings + held,
-                census.total,
-                "the law of frames, seed {}",
-                self.seed
-            );
-        }
-        if moved || self.client.endpoint().is_ready() || self.server.endpoint().is_ready() {
+        if self.pair.turn(self.now, false) {
             return true;
         }
-        let tick = [self.client.endpoint().next_tick_ms(), self.server.endpoint().next_tick_ms()];
-        let tick =
-            tick.into_iter().flatten().min().map(|ms| self.now + Duration::from_millis(u64::from(ms.max(1))));
-        let Some(next) = tick.into_iter().chain(self.link.next_arrival()).min() else { return false };
+        let Some(next) = self.pair.next(self.now) else { return false };
         self.now = next.max(self.now + Duration::from_nanos(1));
-        self.link.set_now(self.now);
+        self.pair.link.set_now(self.now);
         true
     }
 
-    /// Opens `count` connections, at most `at_once` under way, and runs until all are over and nothing is left anywhere.
-    pub(crate) fn run(&mut self, first: u64, count: u64, at_once: u64) {
-        let mut opened = 0;
-        let mut idle = 0;
+    /// Opens `count` connections, at most `at_once` under way, and runs until all are over. Then checks that the accounts close, and
+    /// that no connection, record, frame or deadline is left. Returns the counters of both ends.
+    pub(crate) fn run(&mut self, count: u64, at_once: u64) -> [Snapshot; 2] {
+        let (mut opened, mut idle) = (0, 0);
         loop {
-            let ended = self.counts().0.ended() + self.counts().0.curr_time_wait;
-            let before = opened;
-            while opened < count && opened.saturating_sub(ended) < at_once && self.open(first + opened) {
+            let [near, _] = self.counts();
+            let (ended, before) = (near.ended() + near.curr_time_wait, opened);
+            while opened < count && opened.saturating_sub(ended) < at_once && self.open(opened) {
                 opened += 1;
             }
             let moved = self.step();
             idle = if moved || opened > before { 0 } else { idle + 1 };
             assert!(idle < STUCK, "nothing moves, seed {}", self.seed);
-            let left = self.client.endpoint().len() + self.server.endpoint().len();
-            if opened == count && left == 0 && !moved {
-                return;
+            if opened == count && self.pair.is_empty() && !moved {
+                break;
             }
         }
+        self.assert_clean();
+        self.counts()
     }
 
-    /// The counters of both sides.
-    pub(crate) fn counts(&self) -> (Snapshot, Snapshot) {
-        (self.client.endpoint().counters().snapshot(), self.server.endpoint().counters().snapshot())
+    /// Returns the counters of both ends.
+    pub(crate) fn counts(&self) -> [Snapshot; 2] {
+        self.pair.counts()
     }
 
-    /// The accounts close, and nothing is left: no connection, record, frame or deadline.
+    /// Checks that the accounts close, and that no connection, record, frame or deadline is left.
     pub(crate) fn assert_clean(&self) {
-        for (side, worker) in [("client", self.counts().0), ("server", self.counts().1)] {
-            for law in worker.laws() {
-                assert!(law.holds(), "{side}, seed {}: {law:?}\n{worker:#?}", self.seed);
-            }
-            assert_eq!(worker.curr_connections, 0, "{side}");
-        }
-        for (side, kept, records, tick) in [
-            (
-                "client",
-                self.client.endpoint().frames_kept(),
-                self.client.endpoint().records_in_use(),
-                self.client.endpoint().next_tick_ms(),
-            ),
-            (
-                "server",
-                self.server.endpoint().frames_kept(),
-                self.server.endpoint().records_in_use(),
-                self.server.endpoint().next_tick_ms(),
-            ),
-        ] {
-            assert_eq!((kept, records, tick), (0, 0, None), "{side}, seed {}", self.seed);
-        }
+        self.pair.assert_closed(self.seed);
+        let (near, far) = (self.pair.near.endpoint(), self.pair.far.endpoint());
+        let left = [near.frames_kept(), near.records_in_use(), far.frames_kept(), far.records_in_use()];
+        let ticks = [near.next_tick_ms(), far.next_tick_ms()];
+        assert_eq!((left, ticks), ([0; 4], [None; 2]), "seed {}", self.seed);
     }
 }

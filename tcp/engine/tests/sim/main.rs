@@ -1,7 +1,7 @@
-//! Whole dialogues between two endpoints over a link in memory, in virtual time, with seeded faults.
+//! Whole dialogues between two endpoints over a link in memory, in virtual time, with faults from a seed.
 //!
-//! The checkers stand outside the system under test: text is compared byte by byte by the services, frames are counted by
-//! the devices, and the counters must obey their laws.
+//! The checks are outside the system under test: the services compare text byte by byte, the devices count frames, and the counters must
+//! obey their laws.
 
 mod dialogues;
 mod generator;

@@ -1,11 +1,11 @@
-//! Services that check what they hear. Their memos hold how far the talk has come.
+//! Services that check the text they hear.
 
 use std::cell::Cell;
 use std::rc::Rc;
 
 use synmill_engine::service::{Memo, Pending, Service, Taken, Then, pattern};
 
-/// What the services of one side saw, all connections together.
+/// The counts of one side's services, all connections together.
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
     pub(crate) opened: Cell<u64>,
@@ -18,23 +18,41 @@ fn bump(cell: &Cell<u64>, by: u64) {
     cell.set(cell.get() + by);
 }
 
+/// Checks that `text` is the pattern from `at` on.
+fn check(at: u64, text: &[u8]) {
+    let mut want = vec![0; text.len()];
+    pattern::fill(at, &mut want);
+    assert!(text == want, "the text from {at} on differs within {} bytes", text.len());
+}
+
+/// Returns the two numbers of a memo, of 32 bits each.
+fn halves(memo: &Memo) -> (u64, u64) {
+    (memo.get() >> 32, memo.get() & 0xffff_ffff)
+}
+
 /// One side of a talk. Each side sends a number of pattern bytes and expects a number of them.
 ///
-/// The memo: the position of the first unacknowledged byte (32 bits), and the bytes heard (32 bits).
+/// The memo: the position of the first unacknowledged byte, and the bytes heard.
 #[derive(Clone, Debug)]
 pub(crate) struct Talk {
     pub(crate) sends: u64,
     pub(crate) hears: u64,
-    /// Starts to send only when it has heard all.
+    /// It starts to send only when it has heard all.
     pub(crate) answers: bool,
-    /// Closes when it has said and heard all; else when the peer has closed.
+    /// It closes when it has said and heard all; without this, when the peer has closed.
     pub(crate) closes: bool,
     pub(crate) tally: Rc<Tally>,
 }
 
 impl Talk {
-    fn said_and_heard(memo: &Memo) -> (u64, u64) {
-        (memo.get() >> 32, memo.get() & 0xffff_ffff)
+    /// Returns a side that asks: it sends at once.
+    pub(crate) fn asks(sends: u64, hears: u64, closes: bool, tally: &Rc<Tally>) -> Self {
+        Self { sends, hears, answers: false, closes, tally: Rc::clone(tally) }
+    }
+
+    /// Returns a side that answers: it sends when it has heard all.
+    pub(crate) fn answers(sends: u64, hears: u64, closes: bool, tally: &Rc<Tally>) -> Self {
+        Self { answers: true, ..Self::asks(sends, hears, closes, tally) }
     }
 }
 
@@ -44,15 +62,8 @@ impl Service for Talk {
     }
 
     fn on_data(&self, memo: &mut Memo, text: &[u8]) -> Taken {
-        let (said, heard) = Self::said_and_heard(memo);
-        for (index, byte) in text.iter().enumerate() {
-            assert_eq!(
-                *byte,
-                pattern::byte(heard + index as u64),
-                "byte {} of the text",
-                heard + index as u64
-            );
-        }
+        let (said, heard) = halves(memo);
+        check(heard, text);
         let heard = heard + text.len() as u64;
         assert!(heard <= self.hears, "heard {heard} bytes of {}", self.hears);
         bump(&self.tally.bytes, text.len() as u64);
@@ -61,20 +72,17 @@ impl Service for Talk {
     }
 
     fn on_acked(&self, memo: &mut Memo, bytes: u64) {
-        let (said, heard) = Self::said_and_heard(memo);
+        let (said, heard) = halves(memo);
         assert!(said + bytes <= self.sends, "{bytes} more acknowledged after {said} of {}", self.sends);
         *memo = Memo::of((said + bytes) << 32 | heard);
     }
 
     fn on_peer_closed(&self, memo: &mut Memo) {
-        let (_, heard) = Self::said_and_heard(memo);
-        if heard == self.hears {
-            bump(&self.tally.whole, 1);
-        }
+        bump(&self.tally.whole, u64::from(halves(memo).1 == self.hears));
     }
 
     fn pending(&self, memo: &Memo) -> Pending {
-        let (said, heard) = Self::said_and_heard(memo);
+        let (said, heard) = halves(memo);
         let has_heard_all = heard == self.hears;
         let bytes = if self.answers && !has_heard_all { 0 } else { self.sends - said };
         let then = match (self.closes, has_heard_all) {
@@ -86,12 +94,13 @@ impl Service for Talk {
     }
 
     fn write(&self, memo: &Memo, at: u64, into: &mut [u8]) {
-        let (said, _) = Self::said_and_heard(memo);
-        pattern::fill(said + at, into);
+        pattern::fill(halves(memo).0 + at, into);
     }
 }
 
-/// Takes text a few bytes at a time, and only while nothing of its own is unacknowledged: holds the peer back.
+/// Takes text a few bytes at a time, and only while its own text is acknowledged, so that it holds the peer back.
+///
+/// The memo: its unacknowledged bytes, and the bytes heard.
 #[derive(Clone, Debug)]
 pub(crate) struct Slow {
     pub(crate) tally: Rc<Tally>,
@@ -99,14 +108,12 @@ pub(crate) struct Slow {
 
 impl Service for Slow {
     fn on_data(&self, memo: &mut Memo, text: &[u8]) -> Taken {
-        let (unacked, heard) = Talk::said_and_heard(memo);
+        let (unacked, heard) = halves(memo);
         if unacked > 0 {
             return Taken::Bytes(0);
         }
         let taken = text.len().min(700);
-        for (index, byte) in text[..taken].iter().enumerate() {
-            assert_eq!(*byte, pattern::byte(heard + index as u64));
-        }
+        check(heard, &text[..taken]);
         bump(&self.tally.bytes, taken as u64);
         *memo = Memo::of(1 << 32 | (heard + taken as u64));
         Taken::Bytes(taken)
@@ -114,7 +121,7 @@ impl Service for Slow {
 
     fn on_acked(&self, memo: &mut Memo, bytes: u64) {
         assert_eq!(bytes, 1);
-        *memo = Memo::of(Talk::said_and_heard(memo).1);
+        *memo = Memo::of(halves(memo).1);
     }
 
     fn on_peer_closed(&self, _memo: &mut Memo) {
@@ -122,7 +129,7 @@ impl Service for Slow {
     }
 
     fn pending(&self, memo: &Memo) -> Pending {
-        Pending { bytes: Talk::said_and_heard(memo).0, then: Then::CloseAfterPeer }
+        Pending { bytes: halves(memo).0, then: Then::CloseAfterPeer }
     }
 
     fn write(&self, _memo: &Memo, _at: u64, into: &mut [u8]) {
@@ -130,7 +137,7 @@ impl Service for Slow {
     }
 }
 
-/// Says bytes of the pattern, counts the dots that come back, and closes when the last byte is acknowledged.
+/// Sends bytes of the pattern, hears dots, and closes when the last byte is acknowledged. The memo: the acknowledged bytes.
 #[derive(Clone, Debug)]
 pub(crate) struct Teller {
     pub(crate) sends: u64,
@@ -147,8 +154,7 @@ impl Service for Teller {
     }
 
     fn pending(&self, memo: &Memo) -> Pending {
-        let bytes = self.sends - memo.get();
-        Pending { bytes, then: Then::Close }
+        Pending { bytes: self.sends - memo.get(), then: Then::Close }
     }
 
     fn write(&self, memo: &Memo, at: u64, into: &mut [u8]) {

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use clap::Args;
+use synmill_engine::service::BuiltIn;
 
 use super::rings::Rings;
 use super::values::{parse_address, parse_count, parse_duration};

@@ -17,46 +17,11 @@ mod response;
 #[cfg(test)]
 mod tests;
 
-use std::sync::Arc;
-
 use super::load::CloseBy;
-use crate::service::{Pending, Then, pattern};
+pub use crate::service::Payload;
+use crate::service::{Pending, Then};
 pub use bad::Bad;
 use response::{Answer, Response};
-
-/// The bytes of a request, or of its body.
-#[derive(Clone, Debug)]
-pub enum Payload {
-    /// So many bytes of [`pattern`].
-    Pattern(u64),
-    /// These bytes, for example of a file.
-    Bytes(Arc<[u8]>),
-}
-
-impl Payload {
-    /// Returns the number of bytes.
-    #[must_use]
-    #[inline]
-    pub fn len(&self) -> u64 {
-        match self {
-            Self::Pattern(size) => *size,
-            Self::Bytes(bytes) => bytes.len() as u64,
-        }
-    }
-
-    /// Returns whether there are no bytes.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    fn fill(&self, at: u64, into: &mut [u8]) {
-        match self {
-            Self::Pattern(_) => pattern::fill(at, into),
-            Self::Bytes(bytes) => into.copy_from_slice(&bytes[at as usize..][..into.len()]),
-        }
-    }
-}
 
 /// The outcome of an event.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -248,7 +213,7 @@ impl Script {
         heard
     }
 
-    /// Returns what there is to send, and the action after it.
+    /// Returns the stream to send, and the action after it.
     ///
     /// `stop` lets a held connection end in the way of the script. The peer of a held connection does not know when to close, so
     /// [`CloseBy::Peer`] means FIN there. Other connections end when their work is done, and ignore `stop`.

@@ -5,7 +5,7 @@
 //! need no decision are skipped at once.
 
 use super::bad::Bad;
-use crate::service::characters::{count_values, is_token, is_value};
+use crate::service::reading::{count_values, is_token, is_value, places};
 
 /// The words that matter, each with the byte that ends it. An option may also end with its line.
 const WORDS: &[u8] = b"HTTP/1.connection:content-length:transfer-encoding:close,keep-alive,chunked,";
@@ -18,57 +18,28 @@ const KEEP_ALIVE: u8 = 57;
 const CHUNKED: u8 = 68;
 const END: u8 = 76;
 
-/// Before the minor version.
-const MINOR: u8 = END;
-const VERSION_END: u8 = END + 1;
-/// Before the first digit of the status, and before the third.
-const STATUS: u8 = END + 2;
-const STATUS_THIRD: u8 = END + 4;
-const STATUS_END: u8 = END + 5;
-/// Before the first byte of a header line.
-const HEADER: u8 = END + 6;
-const OTHER_NAME: u8 = END + 7;
-/// Within an unknown value, or the reason phrase.
-const VALUE: u8 = END + 8;
-const LINE_CR: u8 = END + 9;
-/// Before an option of `Connection`, among white space and commas.
-const OPTION: u8 = END + 10;
-/// Within an unknown option of `Connection`, up to the next comma.
-const OTHER_OPTION: u8 = END + 11;
-/// Before the digits of `Content-Length`.
-const LENGTH: u8 = END + 12;
-const LENGTH_DIGITS: u8 = END + 13;
-const LENGTH_END: u8 = END + 14;
-/// Before the value of `Transfer-Encoding`.
-const CODING: u8 = END + 15;
-const CODING_END: u8 = END + 16;
-/// Behind the CR of the empty line that ends the header section.
-const HEAD_CR: u8 = END + 17;
-/// Before the first digit of a chunk's size (RFC 9112 section 7.1).
-const SIZE: u8 = END + 18;
-const SIZE_DIGITS: u8 = END + 19;
-const SIZE_END: u8 = END + 20;
-const EXTENSION: u8 = END + 21;
-const SIZE_CR: u8 = END + 22;
-/// Behind the last byte of a chunk.
-const DATA_END: u8 = END + 23;
-const DATA_CR: u8 = END + 24;
-/// Before the first byte of a trailer line.
-const TRAILER: u8 = END + 25;
-const TRAILER_NAME: u8 = END + 26;
-const TRAILER_VALUE: u8 = END + 27;
-const TRAILER_CR: u8 = END + 28;
-/// Behind the CR of the empty line that ends the trailer section.
-const TRAILERS_CR: u8 = END + 29;
-/// Within a chunk, of which `left` bytes are to come.
-const DATA: u8 = END + 30;
-/// Within a body of known length, of which `left` bytes are to come.
-const BODY: u8 = END + 31;
-/// Within a body that ends with the connection.
-const UNTIL_CLOSE: u8 = END + 32;
-const NOT_OPEN: u8 = END + 33;
-const ENDED: u8 = END + 34;
-const FAILED: u8 = END + 35;
+places! { END;
+    // The status line: MINOR is before the minor version, STATUS before the first digit of the status.
+    MINOR VERSION_END STATUS STATUS_SECOND STATUS_THIRD STATUS_END
+    // HEADER is before the first byte of a header line. VALUE is within an unknown value, or the reason phrase.
+    HEADER OTHER_NAME VALUE LINE_CR
+    // `Connection`: OPTION is among white space and commas, OTHER_OPTION within an unknown option, up to the next comma.
+    OPTION OTHER_OPTION
+    // `Content-Length`: before, within and behind the digits.
+    LENGTH LENGTH_DIGITS LENGTH_END
+    // `Transfer-Encoding`: before and behind the value.
+    CODING CODING_END
+    // Behind the CR of the empty line that ends the header section.
+    HEAD_CR
+    // A chunk (RFC 9112 section 7.1): SIZE is before the first digit of its size, DATA_END behind its last byte.
+    SIZE SIZE_DIGITS SIZE_END EXTENSION SIZE_CR DATA_END DATA_CR
+    // TRAILER is before the first byte of a trailer line, TRAILERS_CR in the empty line that ends the section.
+    TRAILER TRAILER_NAME TRAILER_VALUE TRAILER_CR TRAILERS_CR
+    // Within a chunk or a body of known length, of which `left` bytes are to come; within a body that ends with the connection.
+    DATA BODY UNTIL_CLOSE
+    // Within no response: see the constants of [`Response`].
+    NOT_OPEN ENDED FAILED
+}
 
 const HAS_LENGTH: u8 = 1;
 const IS_CHUNKED: u8 = 1 << 1;

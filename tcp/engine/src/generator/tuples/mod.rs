@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::toeplitz::Rss;
 use crate::flow::{Address, FlowKey, Prefix};
+use crate::random::GOLDEN;
 use crate::time::Instant;
 
 /// All combinations of a source address, a source port and a target. Each has a number, from which it is computed.
@@ -308,7 +309,7 @@ impl Walk {
         let per_block = places.div_ceil(BLOCKS.into()).max(1);
         let blocks = places.div_ceil(per_block) as usize;
         let step = step(len);
-        let offset = scale(seed.wrapping_mul(GOLDEN | 1), len);
+        let offset = scale(seed.wrapping_mul(GOLDEN), len);
         let stride = (u128::from(step) * u128::from(apart) % u128::from(len)) as u64;
         Self {
             space,
@@ -405,9 +406,6 @@ impl Walk {
         true
     }
 }
-
-/// 2^64 divided by the golden ratio.
-const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
 
 /// Returns `len` times `fraction` / 2^64.
 const fn scale(fraction: u64, len: u64) -> u64 {

@@ -1,7 +1,9 @@
 //! Spaces and walks as the generator uses them.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
-use std::net::IpAddr;
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::fmt::Debug;
+use std::net::SocketAddr;
+use std::str::FromStr;
 
 use proptest::prelude::*;
 
@@ -11,115 +13,87 @@ const SECOND: Duration = Duration::from_secs(1);
 const TIME_WAIT: Duration = Duration::from_secs(60);
 const START: Instant = Instant::from_nanos(5_000_000_000);
 
-fn address(text: &str) -> Address {
-    text.parse::<IpAddr>().unwrap().into()
+const ONE: &str = "198.18.0.2:80";
+const ONE_V6: &str = "[fd00:18::2]:80";
+const BOTH: &str = "198.18.0.2:80 [fd00:18::2]:443";
+
+/// Parses words, of sources or targets.
+fn parse<T: FromStr<Err: Debug>>(words: &str) -> Vec<T> {
+    words.split_whitespace().map(|word| word.parse().unwrap()).collect()
 }
 
-fn space_of(
-    sources: &[(&str, u8)],
-    ports: RangeInclusive<u16>,
-    targets: &[(&str, u16)],
-) -> Result<Space, SpaceError> {
-    let sources: Vec<_> =
-        sources.iter().map(|(text, len)| Prefix::new(address(text), *len).unwrap()).collect();
-    let targets: Vec<_> = targets.iter().map(|(text, port)| (address(text), *port)).collect();
-    Space::new(&sources, ports, &targets)
+fn targets_of(words: &str) -> Vec<(Address, u16)> {
+    parse(words).into_iter().map(|target: SocketAddr| (target.ip().into(), target.port())).collect()
 }
 
-/// A space of `len` tuples.
+fn space_of(sources: &str, ports: RangeInclusive<u16>, targets: &str) -> Result<Space, SpaceError> {
+    Space::new(&parse(sources), ports, &targets_of(targets))
+}
+
+/// Returns a space of `len` tuples.
 fn space_with(len: u64) -> Arc<Space> {
-    let targets: Vec<_> = (1..=len.div_ceil(65535) as u16).map(|port| ("198.18.0.2", port)).collect();
+    let targets: Vec<_> = (1..=len.div_ceil(65535) as u16).map(|port| (targets_of(ONE)[0].0, port)).collect();
     assert_eq!(len % targets.len() as u64, 0);
     let ports = (len / targets.len() as u64) as u16;
-    Arc::new(space_of(&[("198.19.0.1", 32)], 1..=ports, &targets).unwrap())
+    Arc::new(Space::new(&parse("198.19.0.1/32"), 1..=ports, &targets).unwrap())
 }
 
 fn split(workers: u64, number: u64) -> Share {
     Share::Split { workers, number }
 }
 
-/// What is there to have at one point in time.
+/// Returns all tuples that the walk has at one time.
 fn all_at(walk: &mut Walk, now: Instant) -> Vec<Tuple> {
     std::iter::from_fn(|| walk.next(now)).collect()
 }
 
-/// Source address and port, and the target's number.
-type Shown<'a> = (&'a str, u16, u16);
-
 #[test]
 fn a_space_has_every_combination_from_first_to_last() {
-    let one = [("198.18.0.2", 80)];
-    let one_v6 = [("fd00:18::2", 80)];
-    let both = [("198.18.0.2", 80), ("fd00:18::2", 443)];
-    let check = |sources: &[(&str, u8)], ports: RangeInclusive<u16>, targets: &[(&str, u16)], expected| {
-        let space = space_of(sources, ports, targets).unwrap();
-        let shown = |index| {
-            let (key, target) = space.tuple(index);
-            assert_eq!((key.remote, key.remote_port), {
-                let (text, port) = targets[usize::from(target)];
-                (address(text), port)
-            });
-            (key.local.to_ip().to_string(), key.local_port, target)
+    // A combination: the source, and the target's number.
+    let check =
+        |sources: &str, ports: RangeInclusive<u16>, targets: &str, len: u64, first: &str, last: &str| {
+            let space = space_of(sources, ports, targets).unwrap();
+            let shown = |index| {
+                let (key, target) = space.tuple(index);
+                assert_eq!((key.remote, key.remote_port), targets_of(targets)[usize::from(target)]);
+                format!("{} {target}", SocketAddr::new(key.local.to_ip(), key.local_port))
+            };
+            assert_eq!((space.len(), &*shown(0), &*shown(len - 1)), (len, first, last), "{sources}");
         };
-        let (len, first, last): (u64, Shown<'_>, Shown<'_>) = expected;
-        assert_eq!(space.len(), len, "{sources:?}");
-        assert_eq!(shown(0), (first.0.to_string(), first.1, first.2), "{sources:?}");
-        assert_eq!(shown(len - 1), (last.0.to_string(), last.1, last.2), "{sources:?}");
-    };
-    let (v4, v6) = ("198.19.0.0", "fd00:19::");
-    check(&[("198.19.0.5", 32)], 7..=7, &one, (1, ("198.19.0.5", 7, 0), ("198.19.0.5", 7, 0)));
-    check(&[("198.19.0.5", 31)], 1..=2, &one, (4, ("198.19.0.4", 1, 0), ("198.19.0.5", 2, 0)));
-    check(&[("198.19.0.5", 30)], 1..=2, &one, (4, ("198.19.0.5", 1, 0), ("198.19.0.6", 2, 0)));
-    check(
-        &[(v4, 16)],
-        1024..=65535,
-        &one,
-        (65534 * 64512, ("198.19.0.1", 1024, 0), ("198.19.255.254", 65535, 0)),
-    );
-    check(
-        &[(v4, 0)],
-        1..=65535,
-        &one,
-        (((1 << 32) - 2) * 65535, ("0.0.0.1", 1, 0), ("255.255.255.254", 65535, 0)),
-    );
-    check(
-        &[("198.19.1.0", 24), ("10.0.0.9", 32), ("10.1.0.0", 31)],
-        5..=6,
-        &[("198.18.0.2", 80), ("198.18.0.2", 81), ("198.18.0.3", 80)],
-        (257 * 2 * 3, ("198.19.1.1", 5, 0), ("10.1.0.1", 6, 2)),
-    );
-    check(&[(v6, 128)], 9..=9, &one_v6, (1, ("fd00:19::", 9, 0), ("fd00:19::", 9, 0)));
-    check(&[(v6, 127)], 9..=9, &one_v6, (2, ("fd00:19::", 9, 0), ("fd00:19::1", 9, 0)));
-    check(&[(v6, 126)], 9..=9, &one_v6, (3, ("fd00:19::1", 9, 0), ("fd00:19::3", 9, 0)));
-    for len in [0, 1, 64, 95, 96] {
-        let first = if len < 2 { "::1" } else { "fd00:19::1" };
-        let last = if len < 2 { "::ffff:ffff" } else { "fd00:19::ffff:ffff" };
-        let (text, all) = (if len < 2 { "::" } else { v6 }, (1u64 << 32) - 1);
-        check(&[(text, len)], 1..=65535, &one_v6, (all * 65535, (first, 1, 0), (last, 65535, 0)));
+    check("198.19.0.5/32", 7..=7, ONE, 1, "198.19.0.5:7 0", "198.19.0.5:7 0");
+    check("198.19.0.5/31", 1..=2, ONE, 4, "198.19.0.4:1 0", "198.19.0.5:2 0");
+    check("198.19.0.5/30", 1..=2, ONE, 4, "198.19.0.5:1 0", "198.19.0.6:2 0");
+    let [many, all] = [65534 * 64512, ((1 << 32) - 2) * 65535];
+    check("198.19.0.0/16", 1024..=65535, ONE, many, "198.19.0.1:1024 0", "198.19.255.254:65535 0");
+    check("198.19.0.0/0", 1..=65535, ONE, all, "0.0.0.1:1 0", "255.255.255.254:65535 0");
+    let (sources, targets) =
+        ("198.19.1.0/24 10.0.0.9/32 10.1.0.0/31", "198.18.0.2:80 198.18.0.2:81 198.18.0.3:80");
+    check(sources, 5..=6, targets, 257 * 2 * 3, "198.19.1.1:5 0", "10.1.0.1:6 2");
+    check("fd00:19::/128", 9..=9, ONE_V6, 1, "[fd00:19::]:9 0", "[fd00:19::]:9 0");
+    check("fd00:19::/127", 9..=9, ONE_V6, 2, "[fd00:19::]:9 0", "[fd00:19::1]:9 0");
+    check("fd00:19::/126", 9..=9, ONE_V6, 3, "[fd00:19::1]:9 0", "[fd00:19::3]:9 0");
+    let all = ((1u64 << 32) - 1) * 65535;
+    for sources in ["::/0", "::/1"] {
+        check(sources, 1..=65535, ONE_V6, all, "[::1]:1 0", "[::ffff:ffff]:65535 0");
     }
-    // The targets have equally many, those of the family with fewer.
-    check(
-        &[(v4, 24), (v6, 64)],
-        1..=100,
-        &both,
-        (254 * 100 * 2, ("198.19.0.1", 1, 0), ("fd00:19::fe", 100, 1)),
-    );
-    check(
-        &[(v6, 127), (v4, 24)],
-        1..=100,
-        &both,
-        (2 * 100 * 2, ("198.19.0.1", 1, 0), ("fd00:19::1", 100, 1)),
-    );
-    // A family without a target plays no part.
-    check(&[(v6, 128), (v4, 24)], 1..=1, &one, (254, ("198.19.0.1", 1, 0), ("198.19.0.254", 1, 0)));
+    for sources in ["fd00:19::/64", "fd00:19::/95", "fd00:19::/96"] {
+        check(sources, 1..=65535, ONE_V6, all, "[fd00:19::1]:1 0", "[fd00:19::ffff:ffff]:65535 0");
+    }
+    // All targets have as many combinations as those of the family with fewer.
+    let v4_first = "198.19.0.0/24 fd00:19::/64";
+    check(v4_first, 1..=100, BOTH, 254 * 100 * 2, "198.19.0.1:1 0", "[fd00:19::fe]:100 1");
+    let v6_first = "fd00:19::/127 198.19.0.0/24";
+    check(v6_first, 1..=100, BOTH, 2 * 100 * 2, "198.19.0.1:1 0", "[fd00:19::1]:100 1");
+    // A family without a target has no combination.
+    check("fd00:19::/128 198.19.0.0/24", 1..=1, ONE, 254, "198.19.0.1:1 0", "198.19.0.254:1 0");
 }
 
 #[test]
 fn a_space_beyond_64_bits_is_cut() {
-    let targets: Vec<_> = (0..=u16::MAX).map(|port| (address("fd00:18::2"), port)).collect();
-    let sources: Vec<_> =
-        (0..64).map(|network| Prefix::new(Address::v6([network; 16]), 8).unwrap()).collect();
-    let space = Space::new(&sources, 1..=65535, &targets).unwrap();
+    let target = targets_of(ONE_V6)[0].0;
+    let targets: Vec<_> = (0..=u16::MAX).map(|port| (target, port)).collect();
+    let source = |network| Prefix::new(Address::v6([network; 16]), 8).unwrap();
+    let space = Space::new(&(0..64).map(source).collect::<Vec<_>>(), 1..=65535, &targets).unwrap();
     assert!(space.len() > 1 << 63);
     let (key, target) = space.tuple(space.len() - 1);
     assert_eq!((key.local_port, target), (65535, 65535));
@@ -130,32 +104,30 @@ fn a_space_beyond_64_bits_is_cut() {
 
 #[test]
 fn what_makes_no_space_says_what_to_give() {
-    let one = [("198.18.0.2", 80)];
-    let both = [("198.18.0.2", 80), ("fd00:18::2", 443)];
-    let check = |sources: &[(&str, u8)], (low, high): (u16, u16), targets: &[(&str, u16)], expected: &str| {
+    let v4 = "198.19.0.0/16";
+    for (sources, (low, high), targets, expected) in [
+        (v4, (0, 5), ONE, "source ports 0-5 cannot be used: give a range within 1-65535"),
+        (v4, (6, 5), ONE, "source ports 6-5 cannot be used"),
+        ("", (1, 5), ONE, "target 198.18.0.2 has no source: give a source prefix of IPv4"),
+        ("fd00::/64", (1, 5), ONE, "give a source prefix of IPv4"),
+        (v4, (1, 5), BOTH, "target fd00:18::2 has no source: give a source prefix of IPv6"),
+        (v4, (1, 5), "", "0 targets cannot be used: give 1 to 65536"),
+        (v4, (1, 5), "198.18.0.2:80 [fd00:18::2]:443 198.18.0.2:80", "198.18.0.2 port 80 is given twice"),
+        (
+            "198.19.0.0/16 198.19.7.7/32",
+            (1, 5),
+            ONE,
+            "sources 198.19.0.0/16 and 198.19.7.7/32 overlap: leave out the one within the other",
+        ),
+        ("198.19.7.7/32 10.0.0.0/8 198.19.0.0/16", (1, 5), ONE, "overlap"),
+        ("198.19.0.0/16 198.19.0.0/16", (1, 5), ONE, "overlap"),
+        ("fd00::/64 198.19.0.0/16 fd00::8/128", (1, 5), BOTH, "sources fd00::/64 and fd00::8/128 overlap"),
+    ] {
         let error = space_of(sources, RangeInclusive::new(low, high), targets).unwrap_err().to_string();
         assert!(error.contains(expected) && !error.contains('\n'), "{error}");
-    };
-    let v4 = ("198.19.0.0", 16);
-    check(&[v4], (0, 5), &one, "source ports 0-5 cannot be used: give a range within 1-65535");
-    check(&[v4], (6, 5), &one, "source ports 6-5 cannot be used");
-    check(&[], (1, 5), &one, "target 198.18.0.2 has no source: give a source prefix of IPv4");
-    check(&[("fd00::", 64)], (1, 5), &one, "give a source prefix of IPv4");
-    check(&[v4], (1, 5), &both, "target fd00:18::2 has no source: give a source prefix of IPv6");
-    check(&[v4], (1, 5), &[], "0 targets cannot be used: give 1 to 65536");
-    check(&[v4], (1, 5), &[one[0], both[1], one[0]], "target 198.18.0.2 port 80 is given twice");
-    let overlap = "sources 198.19.0.0/16 and 198.19.7.7/32 overlap: leave out the one within the other";
-    check(&[v4, ("198.19.7.7", 32)], (1, 5), &one, overlap);
-    check(&[("198.19.7.7", 32), ("10.0.0.0", 8), v4], (1, 5), &one, "overlap");
-    check(&[v4, v4], (1, 5), &one, "overlap");
-    check(
-        &[("fd00::", 64), v4, ("fd00::8", 128)],
-        (1, 5),
-        &both,
-        "sources fd00::/64 and fd00::8/128 overlap",
-    );
-    // All of IPv6 is not all of IPv4.
-    assert!(space_of(&[("::", 0), ("198.19.0.0", 16)], 1..=5, &both).is_ok());
+    }
+    // The prefix of all IPv6 does not overlap IPv4.
+    assert!(space_of("::/0 198.19.0.0/16", 1..=5, BOTH).is_ok());
 }
 
 #[test]
@@ -170,14 +142,11 @@ fn a_lap_meets_each_tuple_once() {
             for number in 0..workers {
                 let mut walk = Walk::new(space.clone(), split(workers, number), TIME_WAIT, 11 * len);
                 let lap = all_at(&mut walk, START);
-                assert_eq!(
-                    lap.len() as u64,
-                    (len + workers - 1 - number) / workers,
-                    "{len} {workers} {number}"
-                );
+                let share = (len + workers - 1 - number) / workers;
+                assert_eq!(lap.len() as u64, share, "{len} {workers} {number}");
                 seen.extend(lap.iter().map(|tuple| tuple.key));
                 assert_eq!(walk.next(START + (TIME_WAIT - Duration::from_nanos(1))), None);
-                // The next lap is the same one, but for the mark of the lap.
+                // The next lap differs only in the mark of the lap.
                 let key = |tuple: &Tuple| (tuple.key, tuple.target, tuple.block % BLOCKS);
                 let again = all_at(&mut walk, START + TIME_WAIT);
                 assert!(lap.iter().map(key).eq(again.iter().map(key)), "{len} {workers} {number}");
@@ -202,27 +171,26 @@ fn workers_have_the_places_of_one_sequence_in_turn() {
 
 #[test]
 fn neighbours_are_far_apart_and_targets_take_turns() {
-    let targets = [("198.18.0.2", 80), ("198.18.0.2", 81), ("fd00:18::2", 80)];
-    let sources = [("198.19.0.0", 24), ("fd00:19::", 64)];
-    let space = Arc::new(space_of(&sources, 1024..=65535, &targets).unwrap());
-    let mut walk = Walk::new(space, split(1, 0), TIME_WAIT, 3);
+    let targets = "198.18.0.2:80 198.18.0.2:81 [fd00:18::2]:80";
+    let space = space_of("198.19.0.0/24 fd00:19::/64", 1024..=65535, targets).unwrap();
+    let mut walk = Walk::new(Arc::new(space), split(1, 0), TIME_WAIT, 3);
     let tuples: Vec<_> = (0..30_000).map(|_| walk.next(START).unwrap()).collect();
     for near in tuples.chunks(100) {
         let sources: HashSet<_> = near.iter().map(|tuple| tuple.key.local.octets()[15]).collect();
         assert!(sources.len() > 90, "{} sources in a hundred", sources.len());
     }
-    for (number, (text, _)) in targets.iter().enumerate() {
-        let count = tuples.iter().filter(|tuple| usize::from(tuple.target) == number).count();
-        assert_eq!(count, 10_000, "{text}");
+    for target in 0..3 {
+        let count = tuples.iter().filter(|tuple| tuple.target == target).count();
+        assert_eq!(count, 10_000, "target {target}");
     }
 }
 
 #[test]
 fn what_comes_up_soon_is_known() {
-    // A lap whose end is no jump, and blocks of one tuple and of many.
+    // A lap without a jump at its end, and blocks of one tuple and of many.
     for len in [3, 100, 65_535, 655_350] {
         let mut walk = Walk::new(space_with(len), split(1, 0), TIME_WAIT, 7);
-        let mut coming = std::collections::VecDeque::new();
+        let mut coming = VecDeque::new();
         let mut known = 0;
         for _ in 0..len.min(1000) {
             let tuple = walk.next(START).unwrap();
@@ -240,9 +208,7 @@ fn queues_have_what_is_answered_to_them() {
     let key: Vec<u8> = (0..40u32).map(|place| (place * place * 37 + 11) as u8).collect();
     let table: Vec<u32> = (0..128).map(|entry| entry % 4).collect();
     let rss = Arc::new(Rss::new(&key, table).unwrap());
-    let targets = [("198.18.0.2", 80), ("fd00:18::2", 80)];
-    let sources = [("198.19.0.0", 28), ("fd00:19::", 64)];
-    let space = Arc::new(space_of(&sources, 1024..=4000, &targets).unwrap());
+    let space = Arc::new(space_of("198.19.0.0/28 fd00:19::/64", 1024..=4000, BOTH).unwrap());
     let mut seen = HashSet::new();
     for queues in [vec![0], vec![2, 1], vec![3], vec![4], vec![]] {
         let share = Share::Queues { rss: rss.clone(), queues: queues.clone() };
@@ -262,7 +228,7 @@ fn queues_have_what_is_answered_to_them() {
 
 #[test]
 fn a_call_looks_at_a_bounded_number_of_places() {
-    // A key of zeros sends everything to the first queue: the other one's worker looks in vain, 32 places a call.
+    // A key of zeros sends all packets to the first queue: the second queue's worker finds no tuple, at 32 places per call.
     let rss = Arc::new(Rss::new(&[0; 40], vec![0, 1]).unwrap());
     let share = Share::Queues { rss, queues: vec![1] };
     let mut walk = Walk::new(space_with(60_000), share, Duration::ZERO, 1);
@@ -274,12 +240,11 @@ fn a_call_looks_at_a_bounded_number_of_places() {
     assert_eq!(calls, 60_000 / 32 + 1);
 }
 
-/// Opens `rate` connections a second for `time`, each of which lives as long as `life` says, in a space of `len`
-/// tuples. Asserts that none comes back before its TIME-WAIT has ended. Returns how many were opened, and how many
-/// could not be.
+/// Opens `rate` connections per second for `time`, in a space of `len` tuples. `life` returns the lifetime of a connection. Checks that
+/// no tuple returns before its TIME-WAIT has ended. Returns how many connections were opened, and for how many a tuple was missing.
 fn run(len: u64, rate: u64, time: Duration, mut life: impl FnMut(u64) -> Duration) -> (u64, u64) {
     let mut walk = Walk::new(space_with(len), split(1, 0), TIME_WAIT, rate);
-    // The time until which a tuple is taken; that of an open connection has no such time yet.
+    // When a tuple is free again; `None` while its connection is open.
     let mut taken: HashMap<FlowKey, Option<Instant>> = HashMap::new();
     let mut open: BTreeMap<(Instant, u64), Tuple> = BTreeMap::new();
     let (mut opened, mut missed) = (0, 0);
@@ -297,7 +262,7 @@ fn run(len: u64, rate: u64, time: Duration, mut life: impl FnMut(u64) -> Duratio
             continue;
         };
         match taken.insert(tuple.key, None) {
-            // It lives for longer than a lap.
+            // The connection lives longer than a lap.
             Some(None) => continue,
             Some(Some(until)) => assert!(until <= now, "{tuple:?} is back {:?} early", until - now),
             None => {}
@@ -313,7 +278,7 @@ fn hours_pass_without_a_tuple_coming_back_early() {
     let hours = 3 * 3600 * SECOND;
     let short = Duration::from_millis(3);
     for (len, rate) in [(1, 1), (50, 1), (13_107, 150), (13_107, 250)] {
-        // Some connections live long: some of them less than a lap, some much more.
+        // Some connections live long: most of them less than a lap, some much longer.
         let life = |k: u64| match k % 1009 {
             0 => SECOND * 10,
             1 if k.is_multiple_of(10_007) => SECOND * 1000,
@@ -321,7 +286,7 @@ fn hours_pass_without_a_tuple_coming_back_early() {
         };
         let (opened, missed) = run(len, rate, hours, life);
         assert_eq!(missed == 0, rate == 150, "{missed} of {opened} at {rate}/s");
-        // What the space can give at most, and what it gives at least.
+        // The most that the space can give. The walk gives at least three quarters of it.
         let most = len * (hours.as_secs() / TIME_WAIT.as_secs() + 1);
         assert!(opened <= most && opened * 4 >= most.min(rate * hours.as_secs()) * 3, "{opened} at {rate}/s");
     }
@@ -340,7 +305,7 @@ fn a_late_connection_holds_its_own_block_only() {
     assert_eq!(second.len(), first.len() - first.iter().filter(|tuple| here(tuple)).count());
     let now = START + TIME_WAIT * 2;
     assert_eq!(all_at(&mut walk, now).len(), first.len());
-    // A connection of an earlier lap that ends while its block is under way: the rest of the block waits.
+    // A connection of an earlier lap ends while the walk is in its block: the rest of the block waits.
     let now = now + TIME_WAIT;
     let one = walk.next(now).unwrap();
     let old = first[first.partition_point(|tuple| tuple.block % BLOCKS < one.block % BLOCKS)].block;
@@ -377,8 +342,7 @@ fn what_is_needed_is_enough() {
 #[test]
 fn memory_does_not_grow_with_the_tuples() {
     for prefix_len in [32, 24, 16, 0] {
-        let space =
-            Arc::new(space_of(&[("198.19.0.1", prefix_len)], 1024..=65535, &[("198.18.0.2", 80)]).unwrap());
+        let space = Arc::new(space_of(&format!("198.19.0.1/{prefix_len}"), 1024..=65535, ONE).unwrap());
         let walk = Walk::new(space.clone(), split(1, 0), TIME_WAIT, 1);
         let bytes = size_of::<Walk>() + walk.free_at.capacity() * size_of::<Instant>();
         assert!(bytes <= 33 * 1024, "{bytes} bytes");

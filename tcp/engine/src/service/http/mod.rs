@@ -39,7 +39,7 @@ use crossbeam::utils::CachePadded;
 
 use super::argument::Size;
 use super::contract::{Memo, Pending, Service, Taken, Then};
-use super::pattern;
+use super::payload::Payload;
 use crate::hint::mostly;
 use request::{Reply, Request};
 
@@ -57,7 +57,9 @@ const _: () = assert!(Reply::ALL.len() <= 1 << REPLY_BITS);
 /// An HTTP/1.1 server with one body for every target.
 #[derive(Clone)]
 pub struct Http {
-    body: Body,
+    body: Payload,
+    /// The file that the body is of.
+    path: Option<PathBuf>,
     /// The start of each reply, by its number.
     starts: Arc<[Start]>,
     /// The last whole request, and its reply. Each new request writes it, so it has cache lines that no other worker reads.
@@ -107,23 +109,27 @@ struct Start {
 /// The most bytes of the body in a start.
 const START_MAX: u64 = 1024;
 
-#[derive(Clone)]
-enum Body {
-    /// So many bytes of [`pattern`].
-    Pattern(u64),
-    /// A file's path and bytes.
-    File(PathBuf, Arc<[u8]>),
+impl Start {
+    /// Returns the start of a response with this body.
+    fn of(reply: Reply, body: &Payload) -> Self {
+        let mut text = head(reply, body.len());
+        let head_len = text.len();
+        let size = if reply.has_body() { body.len() } else { 0 };
+        text.resize(head_len + size.min(START_MAX) as usize, 0);
+        body.fill(0, &mut text[head_len..]);
+        Self { text: text.into(), head_len: head_len as u64, len: head_len as u64 + size }
+    }
 }
 
 impl Http {
-    /// Returns a server of `size` bytes of [`pattern`], at most [`BODY_MAX`].
+    /// Returns a server of `size` bytes of [`super::pattern`], at most [`BODY_MAX`].
     ///
     /// # Panics
     /// If `size` is larger.
     #[must_use]
     pub fn of_size(size: u64) -> Self {
         assert!(size <= BODY_MAX, "a body of {size} bytes is too long");
-        Self::of(Body::Pattern(size), size)
+        Self::of(Payload::Pattern(size), None)
     }
 
     /// Reads a regular file, and returns a server of its bytes.
@@ -137,23 +143,22 @@ impl Http {
         }
         let mut bytes = Vec::new();
         File::open(path)?.take(BODY_MAX + 1).read_to_end(&mut bytes)?;
-        let size = bytes.len() as u64;
-        if size > BODY_MAX {
+        if bytes.len() as u64 > BODY_MAX {
             return Err(io::Error::other("longer than 4 GiB"));
         }
-        Ok(Self::of(Body::File(path.to_owned(), bytes.into()), size))
+        Ok(Self::of(Payload::Bytes(bytes.into()), Some(path.to_owned())))
     }
 
-    fn of(body: Body, size: u64) -> Self {
-        let starts = Reply::ALL.iter().map(|&reply| body.start(reply, size)).collect();
-        Self { body, starts, known: Box::new(CachePadded::new(RefCell::new(Known::NONE))) }
+    fn of(body: Payload, path: Option<PathBuf>) -> Self {
+        let starts = Reply::ALL.map(|reply| Start::of(reply, &body)).into();
+        Self { body, path, starts, known: Box::new(CachePadded::new(RefCell::new(Known::NONE))) }
     }
 
     /// Returns the argument of the command line: SIZE or PATH.
     pub(super) fn argument(&self) -> String {
-        match &self.body {
-            Body::Pattern(size) => Size(*size).to_string(),
-            Body::File(path, _) => path.display().to_string(),
+        match &self.path {
+            Some(path) => path.display().to_string(),
+            None => Size(self.body.len()).to_string(),
         }
     }
 
@@ -185,26 +190,6 @@ impl Http {
     #[inline]
     fn len(&self, reply: Reply) -> u64 {
         self.starts[reply as usize].len
-    }
-}
-
-impl Body {
-    /// Writes the bytes from `from` on.
-    #[inline]
-    fn write(&self, from: u64, into: &mut [u8]) {
-        match self {
-            Self::Pattern(_) => pattern::fill(from, into),
-            Self::File(_, bytes) => into.copy_from_slice(&bytes[from as usize..][..into.len()]),
-        }
-    }
-
-    /// Returns the start of a response with this body of `size` bytes.
-    fn start(&self, reply: Reply, size: u64) -> Start {
-        let mut text = head(reply, size);
-        let (head_len, size) = (text.len() as u64, if reply.has_body() { size } else { 0 });
-        text.resize(text.len() + size.min(START_MAX) as usize, 0);
-        self.write(0, &mut text[head_len as usize..]);
-        Start { text: text.into(), head_len, len: head_len + size }
     }
 }
 
@@ -320,7 +305,7 @@ impl Service for Http {
             if mostly(in_start) {
                 part.copy_from_slice(&text[position as usize..][..n]);
             } else {
-                self.body.write(position - head_len, part);
+                self.body.fill(position - head_len, part);
             }
             position = if position + n as u64 == len { 0 } else { position + n as u64 };
             rest = after;

@@ -4,7 +4,7 @@
 //! place is the offset in [`WORDS`] of the byte that must come next. Every other place has a number above these offsets.
 
 use crate::names::named;
-use crate::service::characters::{is_token, is_value};
+use crate::service::reading::{is_token, is_value, places};
 
 /// The longest method. A longer one gets 501.
 pub(super) const METHOD_MAX: u16 = 64;
@@ -84,35 +84,21 @@ const OPTIONS: &[u8] = &[CLOSE, KEEP_ALIVE];
 
 // Before the first byte of the method: zero, as in a new memo.
 const START: u8 = GET;
-/// Behind the CR of an empty line before the request.
-const START_CR: u8 = END;
-const OTHER_METHOD: u8 = END + 1;
-/// Within the target. The count is 0 before its first byte.
-const TARGET: u8 = END + 2;
-const MAJOR: u8 = END + 3;
-const DOT: u8 = END + 4;
-const MINOR: u8 = END + 5;
-const LINE_END: u8 = END + 6;
-const LINE_CR: u8 = END + 7;
-/// Before the first byte of a header line.
-const HEADER: u8 = END + 8;
-const OTHER_NAME: u8 = END + 9;
-const VALUE: u8 = END + 10;
-const VALUE_CR: u8 = END + 11;
-/// Before an option of `Connection`, among white space and commas.
-const OPTION: u8 = END + 12;
-/// Within an unknown option of `Connection`, up to the next comma.
-const OTHER_OPTION: u8 = END + 13;
-/// Before the digits of `Content-Length`.
-const LENGTH: u8 = END + 14;
-/// Within the digits, all of them zero so far.
-const LENGTH_ZERO: u8 = END + 15;
-/// Behind the digits.
-const LENGTH_END: u8 = END + 16;
-/// Behind the CR of the empty line that ends the header section.
-const END_CR: u8 = END + 17;
-/// Behind a request whose response closes the connection: further text is ignored.
-const CLOSED: u8 = END + 18;
+
+places! { END;
+    // START_CR is behind the CR of an empty line before the request. In TARGET the count is 0 before the first byte.
+    START_CR OTHER_METHOD TARGET MAJOR DOT MINOR LINE_END LINE_CR
+    // HEADER is before the first byte of a header line.
+    HEADER OTHER_NAME VALUE VALUE_CR
+    // `Connection`: OPTION is among white space and commas, OTHER_OPTION within an unknown option, up to the next comma.
+    OPTION OTHER_OPTION
+    // `Content-Length`: before the digits, within them while all are zero, and behind them.
+    LENGTH LENGTH_ZERO LENGTH_END
+    // Behind the CR of the empty line that ends the header section.
+    END_CR
+    // Behind a request whose response closes the connection: further text is ignored.
+    CLOSED
+}
 
 const IS_HEAD: u8 = 1;
 const IS_OTHER_METHOD: u8 = 1 << 1;

@@ -90,7 +90,7 @@ fn any_timestamps() -> impl Strategy<Value = Option<Timestamps>> {
 fn any_segment() -> impl Strategy<Value = Segment> {
     let syn_options = (prop::option::of(1u16..), prop::option::of(0u8..=14), any::<bool>());
     let flags = (0u8..64).prop_map(Flags).prop_filter("legal", |flags| {
-        let syn_and_end = flags.has(Flags::SYN) && flags.has_any(Flags(0x05));
+        let syn_and_end = flags.has(Flags::SYN) && flags.has_any(Flags::FIN.with(Flags::RST));
         flags.0 != 0 && !syn_and_end && (flags.has(Flags::ACK) || !flags.has(Flags::FIN))
     });
     (any::<(u32, u32, u16)>(), flags, 0u16..3000, syn_options, any_timestamps()).prop_map(
@@ -171,7 +171,7 @@ fn golden_syn_ack() {
     let segment = Segment {
         seq: SeqNum(0x0102_0304),
         ack: SeqNum(0xffff_fff1),
-        flags: Flags::SYN.with(Flags::ACK),
+        flags: Flags::SYN_ACK,
         window: WireWindow(64240),
         options: Options { timestamps, ..syn().options },
         ..Segment::default()
@@ -243,8 +243,8 @@ fn repair(frame: &mut [u8], at: usize) {
     let length = (frame.len() - at) as u16;
     let (pseudo, field) = match protocol {
         ICMP => (Sum::ZERO, at + 2),
-        ICMPV6 => (pseudo.word(length).word(protocol.into()), at + 2),
-        _ => (pseudo.word(length).word(TCP.into()), at + 16),
+        ICMPV6 => (pseudo.number(u64::from(length) + u64::from(ICMPV6)), at + 2),
+        _ => (pseudo.number(u64::from(length) + u64::from(TCP)), at + 16),
     };
     frame[field..field + 2].fill(0);
     let checksum = pseudo.bytes(&frame[at..]).checksum();
@@ -299,16 +299,22 @@ fn router(is_v4: bool) -> Address {
     }
 }
 
-/// Returns an error with `code` to `to` about the datagram `quoted`.
-fn error(tags: usize, to: Address, code: u8, quoted: &[u8]) -> Vec<u8> {
-    let (kind, protocol) = if to.is_v4() { (3, ICMP) } else { (1, ICMPV6) };
-    let mut message = [&[kind, code, 0, 0, 0, 0, 0, 0], quoted].concat();
-    let from = router(to.is_v4());
-    let pseudo = Sum::pseudo_header(&from, &to, protocol, message.len() as u16);
-    let sum = if to.is_v4() { Sum::ZERO } else { pseudo };
+/// Returns an ICMP or ICMPv6 message with its checksum.
+fn icmp_message(tags: usize, [from, to]: [Address; 2], mut message: Vec<u8>) -> Vec<u8> {
+    let (protocol, sum) = if to.is_v4() {
+        (ICMP, Sum::ZERO)
+    } else {
+        (ICMPV6, Sum::pseudo_header(&from, &to, ICMPV6, message.len() as u16))
+    };
     let checksum = sum.bytes(&message).checksum();
     message[2..4].copy_from_slice(&checksum);
     datagram(&link(tags), from, to, protocol, 61, &message)
+}
+
+/// Returns an error with `code` to `to` about the datagram `quoted`.
+fn error(tags: usize, to: Address, code: u8, quoted: &[u8]) -> Vec<u8> {
+    let kind = if to.is_v4() { 3 } else { 1 };
+    icmp_message(tags, [router(to.is_v4()), to], [&[kind, code, 0, 0, 0, 0, 0, 0], quoted].concat())
 }
 
 /// Returns a segment of this end as an error quotes it: without the link header.
@@ -322,14 +328,8 @@ fn unreachable_about(key: &FlowKey, tags: usize, code: u8) -> Vec<u8> {
 }
 
 fn echo_request(key: &FlowKey, tags: usize, data: &[u8]) -> Vec<u8> {
-    let (kind, protocol) = if key.local.is_v4() { (8, ICMP) } else { (128, ICMPV6) };
-    let mut message = vec![kind, 0, 0, 0, 0x12, 0x34, 0, 9];
-    message.extend_from_slice(data);
-    let pseudo = Sum::pseudo_header(&key.local, &key.remote, protocol, message.len() as u16);
-    let sum = if key.local.is_v4() { Sum::ZERO } else { pseudo };
-    let checksum = sum.bytes(&message).checksum();
-    message[2..4].copy_from_slice(&checksum);
-    datagram(&link(tags), key.local, key.remote, protocol, 61, &message)
+    let kind = if key.local.is_v4() { 8 } else { 128 };
+    icmp_message(tags, [key.local, key.remote], [&[kind, 0, 0, 0, 0x12, 0x34, 0, 9], data].concat())
 }
 
 fn arp_request(tags: usize) -> Vec<u8> {

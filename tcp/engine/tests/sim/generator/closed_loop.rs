@@ -1,8 +1,8 @@
-//! Closed loop: so many connections at a time, or as many as will go; and connections that only stay.
+//! Closed loop: a number of connections at a time, or as many as possible; and connections that only stay open.
 
 use super::*;
 
-/// How many connections each worker had under way in the time that counts, at the least and at the most.
+/// Returns the least and the most connections that each worker had under way in the measured time.
 fn held(field: &Field) -> Vec<(u64, u64)> {
     field.lanes.iter().map(|lane| (lane.desk.held.min.get(), lane.desk.held.max.get())).collect()
 }
@@ -25,10 +25,10 @@ fn concurrency_is_held_by_any_number_of_workers() {
         // A worker without a share has nothing to do.
         expected.iter_mut().filter(|(share, _)| *share == 0).for_each(|held| *held = (0, 0));
         assert_eq!(held(&field), expected, "{at_once} by {workers}");
-        // A connection takes six ways of a millisecond, and another follows at once.
+        // A connection takes six delays of a millisecond, and the next follows at once.
         let rounds = outcome.totals.started / at_once;
         assert!((166..=167).contains(&rounds), "{at_once} by {workers}: {rounds} rounds");
-        // The last ones begin just before the end.
+        // The last connections begin just before the end.
         assert!(outcome.over - trial.end() <= ms(7));
         check_both_ends(&mut field);
     }
@@ -53,11 +53,10 @@ fn as_many_as_will_go_is_bounded() {
 fn concurrency_grows_with_the_ramp() {
     let plan = Plan { workers: 2, faults: delay(ms(1)), ..Plan::default() };
     let mut field = Field::new(&plan);
-    let trial = Trial { ramp: secs(2), ..field.trial(Load::Concurrency(200), secs(1)) };
-    field.begin(trial);
+    let trial = field.begin(Trial { ramp: secs(2), ..field.trial(Load::Concurrency(200), secs(1)) });
     let mut before = 0;
     for tenth in 1..=10_u64 {
-        field.run_until(trial.start + ms(200 * tenth), |_| false);
+        field.run_to(trial.start + ms(200 * tenth));
         let open = field.open();
         assert!((20 * tenth - 2..=20 * tenth).contains(&open), "{open} after {tenth} tenths");
         assert!(open > before);
@@ -81,20 +80,19 @@ fn connections_are_held_and_then_closed() {
         let plan =
             Plan { holds: true, workers, faults: delay(ms(1)), ..Plan::saying(Script::hold(close), "hold") };
         let mut field = Field::new(&plan);
-        let trial = field.trial(load, secs(20));
-        field.begin(trial);
+        let trial = field.begin(field.trial(load, secs(20)));
         let at_once = match load {
             Load::Concurrency(at_once) => {
-                field.run_until(trial.start + secs(1), |_| false);
+                field.run_to(trial.start + secs(1));
                 let packets = field.packets();
-                // Longer than a response may take.
-                field.run_until(trial.end(), |_| false);
-                assert_eq!(field.packets(), packets, "{close:?}: who only stays says nothing");
+                // The timeout is shorter than this.
+                field.run_to(trial.end());
+                assert_eq!(field.packets(), packets, "{close:?}: a held connection sends nothing");
                 assert_eq!(held(&field), shares(at_once, workers));
                 at_once
             }
             Load::Rate(_) | Load::Max => {
-                field.run_until(trial.end(), |_| false);
+                field.run_to(trial.end());
                 100 * 20
             }
         };

@@ -1,10 +1,10 @@
-//! Every workload and every way to close, packet by packet against the services, with segments that ride together and without.
+//! Every workload and every way to close, packet by packet against the services, with and without piggybacking.
 
 use synmill_engine::generator::dialogue::Payload;
 
 use super::*;
 
-/// A hundred connections, one at a time: what came of them, and the packets of each: ours, and the peer's.
+/// Runs a hundred connections, one at a time. Returns the outcome, and the packets of one connection: the generator's, and the peer's.
 fn packets(plan: &Plan, label: &str) -> (Outcome, [u64; 2]) {
     let mut field = Field::new(plan);
     let outcome = field.run_for(Load::Rate(100), secs(1));
@@ -15,14 +15,14 @@ fn packets(plan: &Plan, label: &str) -> (Outcome, [u64; 2]) {
     (outcome, packets.map(|packets| packets / 100))
 }
 
-/// What each connection takes, with segments that ride together at both ends, and at neither. Segments of one burst have one
-/// acknowledgement; a burst is what was sent in one turn.
+/// Checks the packets of a connection, with piggybacking at both ends, and at neither. One acknowledgement answers all segments of a
+/// burst: those that were sent in one turn.
 fn check(label: &str, script: &Script, service: &'static str, together: [u64; 2], apart: [u64; 2]) {
     for (piggyback, expected) in [(true, together), (false, apart)] {
         let plan = Plan {
             piggyback: [piggyback; 2],
             holds: label.starts_with("hold"),
-            faults: delay(Duration::from_micros(100)),
+            faults: delay(us(100)),
             ..Plan::saying(script.clone(), service)
         };
         let label = format!("{label} against {service}, piggyback {piggyback}");
@@ -41,7 +41,7 @@ fn packets_of_a_connection_without_text() {
     connect(Peer, "close", [3, 3], [4, 3]);
     connect(Peer, "source:1000", [3, 3], [4, 4]);
     connect(Peer, "source:5000", [3, 6], [6, 7]);
-    // Both close at once: the FINs cross.
+    // Both ends close at once, and the FINs cross.
     connect(Fin, "close", [3, 2], [4, 3]);
     connect(Fin, "discard", [3, 2], [4, 3]);
     connect(Fin, "echo", [3, 2], [4, 3]);
@@ -62,7 +62,7 @@ fn packets_of_a_request_over_http() {
     let get = |requests, close, service, together, apart| {
         check(&format!("http, {requests}, {close:?}"), &http(requests, close), service, together, apart);
     };
-    // The textbook's five and five.
+    // Five and five, as in the textbook.
     get(1, Peer, "http:64", [3, 3], [5, 5]);
     get(1, Peer, "http:5000", [3, 6], [7, 8]);
     get(3, Peer, "http:64", [5, 5], [9, 9]);
@@ -96,7 +96,7 @@ fn packets_of_a_request_of_bytes() {
     ask(10, 0, 3, Rst, "discard", [5, 4], [6, 4]);
 }
 
-/// Many more requests than a connection mostly has.
+/// Many more requests than connections mostly have.
 #[test]
 fn a_thousand_requests_of_a_connection() {
     for (script, service) in [
@@ -104,8 +104,7 @@ fn a_thousand_requests_of_a_connection() {
         (Script::request(Payload::Pattern(300), 300, 1000, CloseBy::Fin), "echo"),
         (Script::request(Payload::Bytes(vec![7; 2000].into()), 0, 1000, CloseBy::Rst), "discard"),
     ] {
-        let mut field =
-            Field::new(&Plan { faults: delay(Duration::from_micros(100)), ..Plan::saying(script, service) });
+        let mut field = Field::new(&Plan { faults: delay(us(100)), ..Plan::saying(script, service) });
         let outcome = field.run_for(Load::Rate(20), secs(1));
         outcome.check_perfect();
         assert_eq!((outcome.totals.requests_started, outcome.totals.requests_done), (20_000, 20_000));
@@ -114,7 +113,7 @@ fn a_thousand_requests_of_a_connection() {
     }
 }
 
-/// Peers that do not do what was asked: each connection ends in the account that says so.
+/// Peers that deviate from the script: each connection ends in the account that names the fault.
 #[test]
 fn what_a_peer_does_wrong_has_a_name() {
     use CloseBy::{Fin, Peer};
@@ -138,11 +137,8 @@ fn what_a_peer_does_wrong_has_a_name() {
         let mut field = Field::new(&plan);
         let outcome = field.run_for(Load::Rate(100), secs(1));
         let totals = outcome.totals;
-        assert_eq!(
-            (totals.started, totals.established, account(&totals)),
-            (100, 100, 100),
-            "{label}: {totals:#?}"
-        );
+        let counts = (totals.started, totals.established, account(&totals));
+        assert_eq!(counts, (100, 100, 100), "{label}: {totals:#?}");
         assert!(outcome.over - outcome.trial.end() <= ms(215), "{label}");
         check_both_ends(&mut field);
     }

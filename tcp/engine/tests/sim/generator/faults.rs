@@ -1,11 +1,11 @@
-//! Links that lose, double, reorder and damage; peers that are silent, refuse, or go away in mid-run. Each connection ends in an
-//! account of its own, and the trial ends in time.
+//! Links that lose, duplicate, reorder and corrupt packets; peers that are silent, refuse, or fail within the run. Each connection ends
+//! in one account, and the trial ends in time.
 
 use synmill_engine::generator::dialogue::Payload;
 
 use super::*;
 
-/// Faults at their worst; every failure tells its seed.
+/// Heavy faults of each kind. Every failure names its seed.
 #[test]
 fn every_connection_is_accounted_for_whatever_the_link_does() {
     use CloseBy::{Fin, Peer, Rst};
@@ -17,18 +17,24 @@ fn every_connection_is_accounted_for_whatever_the_link_does() {
         (http(2, Rst), "http:1000"),
         (Script::request(Payload::Pattern(4000), 4000, 2, Fin), "echo"),
     ];
-    let none = Faults { delay: Duration::from_micros(100)..=ms(2), ..Faults::NONE };
     let kinds = [
-        Faults { loss: 0.05, ..none.clone() },
-        Faults { duplication: 0.1, ..none.clone() },
-        Faults { reordering: 0.1, ..none.clone() },
-        Faults { corruption: 0.05, ..none.clone() },
-        Faults { loss: 0.05, duplication: 0.05, reordering: 0.05, corruption: 0.05, ..none.clone() },
-    ];
+        (0.05, 0.0, 0.0, 0.0),
+        (0.0, 0.1, 0.0, 0.0),
+        (0.0, 0.0, 0.1, 0.0),
+        (0.0, 0.0, 0.0, 0.05),
+        (0.05, 0.05, 0.05, 0.05),
+    ]
+    .map(|(loss, duplication, reordering, corruption)| Faults {
+        loss,
+        duplication,
+        reordering,
+        corruption,
+        delay: us(100)..=ms(2),
+    });
     for (seed, ((script, service), faults)) in
         scripts.iter().flat_map(|script| kinds.iter().map(move |kind| (script, kind))).enumerate()
     {
-        // Each side may have to repeat itself several times, and TIME-WAIT answers until the last FIN is through.
+        // Each side may have to retransmit several times, and TIME-WAIT must answer the last retransmitted FIN.
         let plan = Plan {
             seed: seed as u64,
             faults: faults.clone(),
@@ -38,19 +44,14 @@ fn every_connection_is_accounted_for_whatever_the_link_does() {
             ..Plan::saying(script.clone(), service)
         };
         let mut field = Field::new(&plan);
-        let trial = Trial {
-            ramp: ms(200),
-            warmup: ms(200),
-            drain: secs(200),
-            ..field.trial(Load::Rate(300), secs(2))
-        };
-        let outcome = field.run(trial);
+        let trial = field.trial(Load::Rate(300), secs(2));
+        let outcome = field.run(Trial { ramp: ms(200), warmup: ms(200), drain: secs(200), ..trial });
         field.set_faults(&Faults::NONE);
         let Totals { started, established, closed, not_started, http_errors, bad_response, .. } =
             outcome.totals;
         let label = format!("seed {seed}, {service}, {faults:?}: {:#?}", outcome.totals);
         assert_eq!((started, not_started, http_errors), (outcome.planned, 0, 0), "{label}");
-        // What was lost is sent again, what is damaged is dropped, and nobody takes it for something else.
+        // Both ends retransmit lost segments and drop corrupted ones, so no connection fails.
         assert_eq!((established, closed, bad_response), (started, started, 0), "{label}");
         let [near, far] = field.counts();
         assert!(far.passive_opens >= near.established, "{label}");
@@ -62,7 +63,7 @@ fn every_connection_is_accounted_for_whatever_the_link_does() {
     }
 }
 
-/// Closed loops keep their concurrency on a lossy link, too.
+/// A closed loop keeps its concurrency on a lossy link, too.
 #[test]
 fn a_closed_loop_holds_through_loss() {
     for seed in 0..4 {
@@ -91,13 +92,12 @@ fn a_closed_loop_holds_through_loss() {
 fn a_silent_peer_is_given_up_in_time() {
     let silent = Faults { loss: 1.0, ..Faults::NONE };
     for timeout in [ms(1), ms(17), ms(250), secs(1), secs(3), secs(60)] {
-        // At different places within a millisecond.
+        // At different offsets within a millisecond.
         for offset in [0, 1, 400_000, 999_999] {
             let mut field = Field::new(&Plan { timeout, faults: silent.clone(), ..Plan::default() });
             field.set_now(Instant::from_nanos(offset));
-            let trial = Trial { drain: secs(100), ..field.trial(Load::Rate(1), ms(500)) };
-            field.begin(trial);
-            field.run_until(trial.start + (timeout - ms(1)), |_| false);
+            let trial = field.begin(Trial { drain: secs(100), ..field.trial(Load::Rate(1), ms(500)) });
+            field.run_to(trial.start + (timeout - ms(1)));
             assert_eq!(field.totals().connect_timed_out, 0, "not before {timeout:?} are over");
             let outcome = field.finish(trial);
             assert_eq!((outcome.totals.started, outcome.totals.connect_timed_out), (1, 1));
@@ -112,11 +112,10 @@ fn a_silent_peer_is_given_up_in_time() {
 fn a_peer_that_falls_silent_is_given_up_in_time() {
     let plan = Plan { timeout: ms(500), faults: delay(ms(1)), ..Plan::default() };
     let mut field = Field::new(&plan);
-    let trial = field.trial(Load::Rate(1), ms(100));
-    field.begin(trial);
-    // SYN,ACK has come, and what follows is lost.
+    let trial = field.begin(field.trial(Load::Rate(1), ms(100)));
+    // SYN,ACK has arrived, and the link loses all later packets.
     let established = trial.start + ms(2);
-    field.run_until(established, |_| false);
+    field.run_to(established);
     field.set_faults(&Faults { loss: 1.0, ..plan.faults.clone() });
     let outcome = field.finish(trial);
     assert_eq!((outcome.totals.established, outcome.totals.timed_out), (1, 1));
@@ -132,24 +131,23 @@ fn a_peer_that_refuses_is_named() {
     assert_eq!((outcome.totals.started, outcome.totals.refused), (1000, 1000));
     assert!(outcome.over - outcome.trial.end() <= ms(5));
     assert_eq!(field.packets(), [1000, 1000], "a SYN and an RST each");
-    // As many at a time as asked, also when each fails at once.
+    // The concurrency holds, although each connection fails at once.
     let outcome = field.run_for(Load::Concurrency(10), ms(100));
     assert_eq!(outcome.totals.refused, outcome.totals.started);
     assert!((490..=510).contains(&outcome.totals.started), "{}", outcome.totals.started);
     field.settle();
 }
 
-/// The server is gone for two seconds of six: those that begin meanwhile fail, and nobody else does.
+/// The server is gone for two seconds of six: connections that begin meanwhile fail, and no others.
 #[test]
 fn a_server_that_goes_and_comes_back() {
     for seed in 0..5 {
         let plan = Plan { seed, timeout: ms(900), time_wait: secs(20), slots: [8192; 2], ..Plan::default() };
         let mut field = Field::new(&plan);
-        let trial = field.trial(Load::Rate(200), secs(6));
-        field.begin(trial);
-        field.run_until(trial.start + secs(2), |_| false);
+        let trial = field.begin(field.trial(Load::Rate(200), secs(6)));
+        field.run_to(trial.start + secs(2));
         field.set_faults(&Faults { loss: 1.0, ..Faults::NONE });
-        field.run_until(trial.start + secs(4), |_| false);
+        field.run_to(trial.start + secs(4));
         field.set_faults(&Faults::NONE);
         let outcome = field.finish(trial);
         let Totals { started, closed, connect_timed_out, .. } = outcome.totals;
@@ -164,7 +162,7 @@ fn a_server_that_goes_and_comes_back() {
     }
 }
 
-/// The server does not come back: the drain has its deadline, and what is left is cut.
+/// The server does not come back: at the deadline of the drain the generator cuts the connections that are left.
 #[test]
 fn the_drain_ends_at_its_deadline() {
     for (load, holds) in [
@@ -174,20 +172,11 @@ fn the_drain_ends_at_its_deadline() {
         (Load::Rate(300), true),
     ] {
         for (seed, workers) in [(1, 1), (2, 2)] {
-            let script = if holds { Script::hold(CloseBy::Fin) } else { http(1, CloseBy::Peer) };
-            let service = if holds { "hold" } else { "http:64" };
-            let plan = Plan {
-                seed,
-                workers,
-                holds,
-                faults: delay(ms(3)),
-                timeout: secs(30),
-                ..Plan::saying(script, service)
-            };
+            let faults = delay(ms(3));
+            let plan = Plan { seed, workers, faults, timeout: secs(30), ..Plan::holding(holds) };
             let mut field = Field::new(&plan);
-            let trial = Trial { drain: ms(700), ..field.trial(load, secs(2)) };
-            field.begin(trial);
-            field.run_until(trial.start + secs(1), |_| false);
+            let trial = field.begin(Trial { drain: ms(700), ..field.trial(load, secs(2)) });
+            field.run_to(trial.start + secs(1));
             field.set_faults(&Faults { loss: 1.0, ..plan.faults.clone() });
             let outcome = field.finish(trial);
             let late = outcome.over - (trial.end() + trial.drain);

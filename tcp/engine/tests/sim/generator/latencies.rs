@@ -1,10 +1,10 @@
-//! What latencies say on a link whose delay is known, and when it is the generator that is late.
+//! Latencies on a link with a known delay, and with a generator that is late.
 
 use super::*;
 
 #[test]
 fn latencies_are_the_links_own() {
-    for way in [Duration::from_micros(7), Duration::from_micros(123), ms(1), ms(40), secs(2)] {
+    for way in [us(7), us(123), ms(1), ms(40), secs(2)] {
         for (load, workers) in [(Load::Rate(50), 1), (Load::Rate(50), 2), (Load::Concurrency(8), 1)] {
             let plan = Plan {
                 workers,
@@ -13,12 +13,9 @@ fn latencies_are_the_links_own() {
                 ..Plan::saying(http(1, CloseBy::Fin), "http:64")
             };
             let mut field = Field::new(&plan);
-            // The longest ones see SYN sent again meanwhile: time runs from the first.
-            let trial = Trial {
-                drain: secs(30),
-                ..field.trial(load, if load == Load::Rate(50) { secs(1) } else { secs(1).min(100 * way) })
-            };
-            let outcome = field.run(trial);
+            // With the longest delay the generator retransmits its SYN: time runs from the first.
+            let duration = if load == Load::Rate(50) { secs(1) } else { secs(1).min(100 * way) };
+            let outcome = field.run(Trial { drain: secs(30), ..field.trial(load, duration) });
             outcome.check_perfect();
             for (meter, ways) in [
                 (Meter::Connect, 2),
@@ -32,8 +29,7 @@ fn latencies_are_the_links_own() {
             ] {
                 outcome.check_all(meter, ways * way);
             }
-            let least = Duration::from_micros(1);
-            outcome.check_all(Meter::StartLag, least);
+            outcome.check_all(Meter::StartLag, us(1));
         }
     }
 }
@@ -49,30 +45,29 @@ fn of_several_requests_each_is_measured() {
     outcome.check_all(Meter::Life, ms(10 + 10 * 10 + 10));
 }
 
-/// How many samples of a meter are longer than this.
+/// Returns how many samples of a meter are longer than this.
 fn longer(outcome: &Outcome, meter: Meter, than: Duration) -> u64 {
     let samples = outcome.measured.counted.get(meter);
     samples.len() - samples.count_between(0, than.as_nanos() as u64)
 }
 
-/// A generator that stands still for a second: what it could not open in time waits from its intended start on. Only what was
-/// under way then has waited longer since its SYN.
+/// A generator that stands still for a second. A connection that it opens late waits from its intended start on. Only connections that
+/// were under way waited longer since their SYN.
 #[test]
 fn a_stalled_generator_shows_in_latencies_from_the_intended_start() {
     for workers in [1, 2] {
         let plan = Plan { workers, faults: delay(ms(1)), ..Plan::default() };
         let mut field = Field::new(&plan);
-        let trial = field.trial(Load::Rate(1000), secs(4));
-        field.begin(trial);
-        field.run_until(trial.start + secs(1), |_| false);
+        let trial = field.begin(field.trial(Load::Rate(1000), secs(4)));
+        field.run_to(trial.start + secs(1));
         field.stalled = true;
-        field.run_until(trial.start + secs(2), |_| false);
+        field.run_to(trial.start + secs(2));
         field.stalled = false;
         let outcome = field.finish(trial);
         outcome.check_perfect();
         let late = longer(&outcome, Meter::Connect, ms(3));
         assert!((995..=1005).contains(&late), "{workers} workers: {late} late");
-        // Two of SYN and SYN,ACK, a millisecond apart.
+        // Two connections between SYN and SYN,ACK, a millisecond apart.
         assert!(longer(&outcome, Meter::ConnectFromSyn, ms(3)) <= 3);
         let lags = longer(&outcome, Meter::StartLag, ms(1));
         assert!((995..=1000).contains(&lags), "{workers} workers: {lags} began late");
@@ -83,11 +78,11 @@ fn a_stalled_generator_shows_in_latencies_from_the_intended_start() {
         ] {
             let [intended, served] =
                 [meter, from_syn].map(|meter| outcome.measured.counted.get(meter).value_at_quantile(0.9));
-            // A quarter of all waited, evenly between nothing and a second.
+            // A quarter of all connections waited, evenly up to a second.
             assert!((500_000_000..700_000_000).contains(&intended), "{meter:?}: {intended}");
             assert!(served <= 7_000_000, "{from_syn:?}: {served}");
         }
-        // The schedule is kept, and nothing is made up for by going faster afterwards.
+        // The generator keeps to the schedule afterwards, and does not go faster.
         assert!(outcome.over - trial.end() <= ms(10));
         field.settle();
     }

@@ -1,29 +1,21 @@
-//! Several trials one after the other over the same workers, as a search for the highest rate has them, and trials that are
-//! stopped or cut.
+//! Several trials one after the other with the same workers, as in a search for the highest rate; and trials that are stopped or cut.
 
 use super::*;
 
 #[test]
 fn each_trial_has_accounts_of_its_own() {
     for workers in [1, 3] {
-        let plan = Plan { workers, faults: delay(Duration::from_micros(50)), ..Plan::default() };
+        let plan = Plan { workers, faults: delay(us(50)), ..Plan::default() };
         let mut field = Field::new(&plan);
-        let loads = [
-            Load::Rate(1000),
-            Load::Rate(64_000),
-            Load::Concurrency(7),
-            Load::Rate(1),
-            Load::Max,
-            Load::Rate(32_000),
-            Load::Rate(48_000),
-        ];
+        let mut loads = [1000, 64_000, 0, 1, 0, 32_000, 48_000].map(Load::Rate);
+        (loads[2], loads[4]) = (Load::Concurrency(7), Load::Max);
         let mut sum = 0;
         for (number, load) in loads.into_iter().enumerate() {
             let trial = Trial { ramp: ms(20), warmup: ms(10), ..field.trial(load, ms(250)) };
             assert_eq!(trial.number, number as u64 + 1);
             let outcome = field.run(trial);
             outcome.check_perfect();
-            // What was measured is this trial's and nobody else's.
+            // The samples are those of this trial only.
             let all = outcome.measured.uncounted.get(Meter::Connect).len() + outcome.totals.established;
             sum += all;
             assert_eq!(field.counts()[0].established, sum, "{load:?} by {workers}");
@@ -32,7 +24,7 @@ fn each_trial_has_accounts_of_its_own() {
     }
 }
 
-/// A rate that the link cannot carry is missed, and the next, lower one is not touched by it.
+/// A lossy link fails a trial, and leaves no trace in the next one on a good link.
 #[test]
 fn a_trial_that_fails_leaves_no_trace_in_the_next() {
     let plan = Plan { timeout: ms(100), faults: delay(ms(1)), ..Plan::default() };
@@ -48,7 +40,7 @@ fn a_trial_that_fails_leaves_no_trace_in_the_next() {
     }
 }
 
-/// The next trial may lie ready before this one is over.
+/// The control plane may hand in the next trial before this one is over.
 #[test]
 fn a_trial_may_wait_for_the_one_before() {
     let mut field = Field::new(&Plan { faults: delay(ms(1)), ..Plan::default() });
@@ -76,15 +68,11 @@ fn a_trial_can_be_stopped() {
         (Load::Concurrency(20), true),
         (Load::Rate(100), true),
     ] {
-        let script = if holds { Script::hold(CloseBy::Fin) } else { http(1, CloseBy::Peer) };
-        let service = if holds { "hold" } else { "http:64" };
-        let plan = Plan { workers: 2, holds, faults: delay(ms(1)), ..Plan::saying(script, service) };
-        let mut field = Field::new(&plan);
-        let trial = field.trial(load, secs(10));
-        field.begin(trial);
-        let stopped = trial.start + Duration::from_micros(1_500_500);
-        field.run_until(stopped, |_| false);
-        field.lanes.iter().for_each(|lane| lane.desk.stop());
+        let mut field = Field::new(&Plan { workers: 2, faults: delay(ms(1)), ..Plan::holding(holds) });
+        let trial = field.begin(field.trial(load, secs(10)));
+        let stopped = trial.start + us(1_500_500);
+        field.run_to(stopped);
+        field.for_each_desk(Desk::stop);
         let outcome = field.finish(trial);
         let Totals { started, established, closed, not_started, .. } = outcome.totals;
         assert_eq!(
@@ -98,30 +86,26 @@ fn a_trial_can_be_stopped() {
         }
         assert!(outcome.over - stopped <= ms(10), "{load:?}");
         check_both_ends(&mut field);
-        // Who is told to stop starts nothing afterwards.
+        // A stopped generator starts nothing afterwards.
         let after = field.run_for(Load::Rate(1000), secs(1));
         assert_eq!(after.totals, Totals { not_started: after.totals.not_started, ..Totals::default() });
         assert!(after.over <= after.trial.end());
     }
 }
 
-/// At once, or in its drain: all that was open is in an account.
+/// Cut at once, or in its drain: the accounts have every open connection.
 #[test]
 fn a_trial_can_be_cut() {
     for (holds, stops_first) in [(false, false), (false, true), (true, false), (true, true)] {
-        let script = if holds { Script::hold(CloseBy::Fin) } else { http(1, CloseBy::Peer) };
-        let service = if holds { "hold" } else { "http:64" };
-        let plan = Plan { workers: 2, holds, faults: delay(ms(50)), ..Plan::saying(script, service) };
-        let mut field = Field::new(&plan);
-        let trial = field.trial(Load::Rate(1000), secs(10));
-        field.begin(trial);
-        field.run_until(trial.start + ms(1500), |_| false);
+        let mut field = Field::new(&Plan { workers: 2, faults: delay(ms(50)), ..Plan::holding(holds) });
+        let trial = field.begin(field.trial(Load::Rate(1000), secs(10)));
+        field.run_to(trial.start + ms(1500));
         if stops_first {
-            field.lanes.iter().for_each(|lane| lane.desk.stop());
-            field.run_until(trial.start + ms(1510), |_| false);
+            field.for_each_desk(Desk::stop);
+            field.run_to(trial.start + ms(1510));
         }
         let cut = field.now;
-        field.lanes.iter().for_each(|lane| lane.desk.cut());
+        field.for_each_desk(Desk::cut);
         let outcome = field.finish(trial);
         let Totals { started, established, closed, connect_cut, cut: cut_later, .. } = outcome.totals;
         assert_eq!(started, established + connect_cut);
@@ -131,17 +115,16 @@ fn a_trial_can_be_cut() {
     }
 }
 
-/// Stopped before it counts, or before it begins.
+/// Stopped before the measured time, or before the start.
 #[test]
 fn a_trial_may_be_stopped_early() {
-    for (at_ms, expected) in [(1, 0), (100, 0), (299, 0)] {
+    for at_ms in [1, 100, 299] {
         let mut field = Field::new(&Plan { faults: delay(ms(1)), ..Plan::default() });
-        let trial = Trial { warmup: ms(300), ..field.trial(Load::Rate(1000), secs(1)) };
-        field.begin(trial);
-        field.run_until(Instant::ZERO + ms(at_ms), |_| false);
+        let trial = field.begin(Trial { warmup: ms(300), ..field.trial(Load::Rate(1000), secs(1)) });
+        field.run_to(Instant::ZERO + ms(at_ms));
         field.lanes[0].desk.stop();
         let outcome = field.finish(trial);
-        assert_eq!((outcome.totals.started, outcome.totals.not_started), (expected, 0));
+        assert_eq!((outcome.totals.started, outcome.totals.not_started), (0, 0));
         check_both_ends(&mut field);
     }
 }

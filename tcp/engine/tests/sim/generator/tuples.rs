@@ -1,11 +1,10 @@
-//! Names of connections as they appear on the wire: each but once within its TIME-WAIT, and what happens when there are too few,
-//! or no room.
+//! Names of connections on the wire: each at most once within its TIME-WAIT; and trials with too few names or too few slots.
 
 use std::collections::{HashMap, HashSet};
 
 use super::*;
 
-/// When each name was used; no two of its uses are closer than `apart`.
+/// Checks that no two uses of a name are closer than `apart`.
 fn check_apart(syns: &[(Instant, FlowKey)], apart: Duration, label: &str) {
     let mut last = HashMap::new();
     for (time, key) in syns {
@@ -20,13 +19,13 @@ fn no_name_comes_back_within_its_time_wait() {
     for (close, service) in [(CloseBy::Peer, "http:64"), (CloseBy::Fin, "http:64"), (CloseBy::Rst, "http:64")]
     {
         for workers in [1, 2, 3] {
-            // Two addresses of a hundred ports for a thousand a second that wait a second each.
+            // Two addresses with a hundred ports, for 1000 connections/s of which each waits a second.
             let plan = Plan {
                 workers,
                 sources: vec!["198.19.0.0/30".parse().unwrap()],
                 ports: 2000..=2099,
                 time_wait: secs(1),
-                faults: delay(Duration::from_micros(100)),
+                faults: delay(us(100)),
                 ..Plan::saying(http(1, close), service)
             };
             let label = format!("{close:?}, {workers} workers");
@@ -34,21 +33,17 @@ fn no_name_comes_back_within_its_time_wait() {
             field.watch();
             let outcome = field.run_for(Load::Rate(1000), secs(5));
             let syns = field.syns();
-            // It is free a TIME-WAIT after it has ended, not after it has begun.
-            check_apart(&syns, plan.time_wait + Duration::from_micros(400), &label);
+            // A name is free a TIME-WAIT after the connection's end, not after its start.
+            check_apart(&syns, plan.time_wait + us(400), &label);
             let names: HashSet<_> = syns.iter().map(|(_, key)| key).collect();
             assert_eq!(names.len(), 200, "{label}: each is used");
             let Totals { started, not_started, tuples_short, closed, .. } = outcome.totals;
             assert_eq!((started + not_started, closed), (outcome.planned, started), "{label}");
-            assert!(
-                (800..=1000).contains(&started),
-                "{label}: {started} of {} for a second each",
-                names.len()
-            );
+            assert!((800..=1000).contains(&started), "{label}: {started} of {}", names.len());
             assert!(tuples_short > 0 && tuples_short <= started + workers as u64, "{label}: {tuples_short}");
             assert!(outcome.over - outcome.trial.end() <= ms(5), "{label}");
             if close != CloseBy::Peer {
-                // Else the peer waits, by a clock of its own that may come up some milliseconds later.
+                // With CloseBy::Peer the peer is in TIME-WAIT, which its own clock may end some milliseconds later.
                 assert_eq!(field.counts()[1].time_wait_reopened, 0, "{label}");
             }
             check_both_ends(&mut field);
@@ -63,12 +58,12 @@ fn enough_names_are_never_short() {
         ports: 1000..=1199,
         targets: vec![(TARGET, PORT), (TARGET_V6, PORT)],
         time_wait: ms(500),
-        faults: delay(Duration::from_micros(100)),
+        faults: delay(us(100)),
         ..Plan::default()
     };
     let names = Space::new(&plan.sources, plan.ports.clone(), &plan.targets).unwrap().len();
     assert_eq!(names, 2 * 6 * 200);
-    // As many a second as twice the names, each for half a second; less what waits with its block.
+    // Twice as many connections per second as names, because each waits half a second; fewer by those that wait with their block.
     let mut field = Field::new(&plan);
     field.watch();
     let outcome = field.run_for(Load::Rate(2 * names - 100), secs(5));
@@ -81,7 +76,7 @@ fn enough_names_are_never_short() {
     check_both_ends(&mut field);
 }
 
-/// Names do not come back too early either when a second trial follows at once.
+/// Names do not return too early when the next trial follows at once.
 #[test]
 fn trials_share_one_walk() {
     let plan = Plan {
@@ -102,22 +97,16 @@ fn trials_share_one_walk() {
 
 #[test]
 fn a_full_table_is_counted() {
-    let plan = Plan {
-        holds: true,
-        slots: [100, 4096],
-        faults: delay(ms(1)),
-        ..Plan::saying(Script::hold(CloseBy::Fin), "hold")
-    };
-    let mut field = Field::new(&plan);
+    let mut field = Field::new(&Plan { slots: [100, 4096], faults: delay(ms(1)), ..Plan::holding(true) });
     let outcome = field.run_for(Load::Rate(1000), secs(1));
     let Totals { started, closed, not_started, table_full, tuples_short, .. } = outcome.totals;
     assert_eq!((started, closed, not_started, tuples_short), (100, 100, 900, 0));
-    assert_eq!(table_full, 1, "the one that was due waits for a place");
+    assert_eq!(table_full, 1, "the connection that was due waits for a slot");
     assert_eq!(field.lanes[0].desk.held.max.get(), 100);
     check_both_ends(&mut field);
 }
 
-/// The responder's table is full: its silence is the connection's time-out, and nobody who is in has to go.
+/// The responder's table is full: it is silent, the new connections time out, and the established ones stay.
 #[test]
 fn a_full_responder_is_silence() {
     let plan = Plan {

@@ -2,6 +2,8 @@
 
 mod talk;
 
+use std::sync::Arc;
+
 use proptest::prelude::*;
 
 use super::*;
@@ -145,22 +147,17 @@ fn good_responses() {
 
 #[test]
 fn responses_that_end_their_connection() {
-    for (text, needs_fin) in [
-        ("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nab", false),
-        ("HTTP/1.1 200 OK\r\nconnection:a,\tClose\r\nContent-Length: 2\r\n\r\nab", false),
-        (
-            "HTTP/1.1 200 OK\r\nConnection: keep-alive\r\nConnection: close\r\nContent-Length: 2\r\n\r\nab",
-            false,
-        ),
-        ("HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nab", false),
-        (
-            "HTTP/1.1 200 OK\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n0\r\n\r\n",
-            false,
-        ),
-        ("HTTP/1.1 200 OK\r\n\r\nab", true),
-        ("HTTP/1.1 200 OK\r\nConnection: keep-alive\r\n\r\nab", true),
-        ("HTTP/1.0 200 OK\r\n\r\nab", true),
+    for (version, rest, needs_fin) in [
+        ("1.1", "Connection: close\r\nContent-Length: 2\r\n\r\nab", false),
+        ("1.1", "connection:a,\tClose\r\nContent-Length: 2\r\n\r\nab", false),
+        ("1.1", "Connection: keep-alive\r\nConnection: close\r\nContent-Length: 2\r\n\r\nab", false),
+        ("1.0", "Content-Length: 2\r\n\r\nab", false),
+        ("1.1", "Connection: close\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n0\r\n\r\n", false),
+        ("1.1", "\r\nab", true),
+        ("1.1", "Connection: keep-alive\r\n\r\nab", true),
+        ("1.0", "\r\nab", true),
     ] {
+        let text = format!("HTTP/{version} 200 OK\r\n{rest}");
         let text = text.as_bytes();
         let whole = Outcome { first_byte: 1, started: 1, done: 1, ..Outcome::default() };
         let part = Outcome { done: 0, ..whole };

@@ -1,89 +1,68 @@
 //! Scripts against the services of this crate.
 
 use super::*;
-use crate::service::random::Random;
-use crate::service::{Echo, Http, Memo, Service, Taken};
+use crate::random::Random;
+use crate::service::driver::{Conversation, send};
+use crate::service::{Echo, Http, Service};
 
 /// A script and a service in memory. Each takes and acknowledges the other's text in random pieces.
 struct Talk<'a, S> {
     script: &'a Script,
     progress: Progress,
-    service: &'a S,
-    memo: Memo,
     outcome: Outcome,
+    service: Conversation<'a, S>,
     random: Random,
-    /// The client's stream from its first unacknowledged byte, and how many of these bytes the service has taken.
+    /// The client's stream from its first unacknowledged byte, and how many of these bytes the service has got.
     said: Vec<u8>,
-    taken: usize,
-    /// The bytes that the service sends back and the client has not heard yet.
-    echo: Vec<u8>,
+    given: usize,
+    /// The bytes of the service's stream that the client has heard.
+    heard: usize,
 }
 
 impl<'a, S: Service> Talk<'a, S> {
     fn open(script: &'a Script, service: &'a S, seed: u64) -> Self {
-        let (mut progress, mut memo, mut outcome) =
-            (Progress::default(), Memo::default(), Outcome::default());
-        service.on_open(&mut memo);
+        let service = Conversation::open(service, seed);
+        let (mut progress, mut outcome) = (Progress::default(), Outcome::default());
         outcome.add(script.opened(&mut progress));
-        let (random, said, echo) = (Random::new(seed), Vec::new(), Vec::new());
-        Self { script, progress, service, memo, outcome, random, said, taken: 0, echo }
+        let (random, said) = (Random(seed), Vec::new());
+        Self { script, progress, outcome, service, random, said, given: 0, heard: 0 }
     }
 
-    /// The client sends a piece, retransmits some of it, and the service takes some.
+    /// The client sends a piece, retransmits some of it, and the service gets some.
     fn ask(&mut self) -> bool {
         let Pending { bytes, then } = self.script.pending(&self.progress, false);
         if then == Then::Reset {
             return false;
         }
-        let ready = bytes as usize;
-        assert!(self.said.len() <= ready, "bytes said are no longer pending");
-        let fresh = (ready - self.said.len()).min(1 + self.random.below(900));
-        let mut piece = vec![0xEE; fresh];
-        self.script.write(&self.progress, self.said.len() as u64, &mut piece);
-        self.said.append(&mut piece);
-        if self.said.is_empty() {
+        let write = |at, into: &mut [u8]| self.script.write(&self.progress, at, into);
+        if send(&mut self.said, 0, bytes as usize, 900, &mut self.random, write) == 0 {
             return false;
         }
-        let from = self.random.below(self.said.len());
-        let mut again = vec![0xEE; 1 + self.random.below(self.said.len() - from)];
-        self.script.write(&self.progress, from as u64, &mut again);
-        assert!(again == self.said[from..][..again.len()], "a retransmission differs at {from}");
-        let end = self.said.len() - self.random.below(self.said.len() - self.taken);
-        if end > self.taken {
-            let offered = &self.said[self.taken..end];
-            match self.service.on_data(&mut self.memo, offered) {
-                Taken::Bytes(bytes) => self.taken += bytes,
-                Taken::Echo => {
-                    self.echo.extend_from_slice(offered);
-                    self.taken = end;
-                }
-            }
-        }
+        let end = self.said.len() - self.random.below((self.said.len() - self.given) as u64) as usize;
+        self.service.say(&self.said[self.given..end]);
+        self.given = end;
         true
     }
 
-    /// The service acknowledges the taken bytes, then sends a piece of the answer.
+    /// The service acknowledges the bytes that it has taken, then sends a piece of the answer.
     fn answer(&mut self) -> bool {
-        let taken = std::mem::take(&mut self.taken);
+        let taken = self.given - self.service.untaken();
         if taken > 0 {
             self.outcome.add(self.script.acked(&mut self.progress, taken as u64));
             self.said.drain(..taken);
+            self.given -= taken;
         }
-        let bytes = self.service.pending(&self.memo).bytes as usize;
-        let len = (bytes + self.echo.len()).min(1 + self.random.below(1500));
-        let mut piece: Vec<u8> = self.echo.drain(..len.min(self.echo.len())).collect();
-        if piece.is_empty() {
-            piece.resize(len, 0xEE);
-            self.service.write(&self.memo, 0, &mut piece);
-            self.service.on_acked(&mut self.memo, len as u64);
-        }
-        self.outcome.add(self.script.heard(&mut self.progress, &piece));
-        taken > 0 || !piece.is_empty()
+        let sent = self.service.turn();
+        let fresh = &self.service.stream()[self.heard..];
+        let piece = &fresh[..fresh.len().min(1 + self.random.below(1500) as usize)];
+        self.heard += piece.len();
+        self.outcome.add(self.script.heard(&mut self.progress, piece));
+        taken > 0 || sent || !piece.is_empty()
     }
 
     fn run(&mut self) -> (Outcome, Then) {
         while self.ask() | self.answer() {}
-        (self.outcome, self.service.pending(&self.memo).then)
+        (self.outcome, self.service.then())
     }
 }
 

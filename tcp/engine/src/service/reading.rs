@@ -1,4 +1,14 @@
-//! The characters of HTTP fields, RFC 9110.
+//! Shared by the readers of HTTP requests and responses: the places between two bytes, and the characters of fields (RFC 9110).
+
+/// Defines places: the first is `$first`, each other one more than the place before.
+macro_rules! places {
+    ($first:expr;) => {};
+    ($first:expr; $name:ident $($rest:ident)*) => {
+        const $name: u8 = $first;
+        $crate::service::reading::places! { $name + 1; $($rest)* }
+    };
+}
+pub(crate) use places;
 
 /// Returns whether the byte may be in a field value (section 5.5).
 #[inline]
