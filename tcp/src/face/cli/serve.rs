@@ -8,7 +8,6 @@ use synmill_engine::service::BuiltIn;
 
 use super::rings::Rings;
 use super::values::{parse_address, parse_count, parse_duration};
-use synmill_engine::service::BuiltIn;
 
 /// The options of `synmill serve`, as given.
 #[derive(Args, Clone, Debug)]
