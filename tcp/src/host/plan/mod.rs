@@ -116,6 +116,7 @@ impl Plan {
     /// One line: what is wrong and how to fix it.
     pub fn amend(&mut self, interface: &Interface) -> Result<(), String> {
         let queues = queues::choose(&self.options, interface)?;
+        steering::check(&self.options.steering, interface)?;
         self.workers = queues::deal(&queues, &self.options, &self.cores)?;
         let wanted = steering::Wanted { flows: &self.flows, owned: &self.owned, queues: &self.queues() };
         let (steering, note) = wanted.complete(&self.options.steering, interface)?;

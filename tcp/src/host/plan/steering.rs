@@ -27,7 +27,6 @@ impl Wanted<'_> {
         asked: &Steering,
         interface: &Interface,
     ) -> Result<(Steering, Option<String>), String> {
-        check(asked, interface)?;
         let asked_for = |v4: bool| {
             self.owned.iter().find(|owned| owned.first().is_v4() == v4 && is_asked_for(interface, owned))
         };
@@ -71,7 +70,7 @@ pub fn is_asked_for(interface: &Interface, owned: &Prefix) -> bool {
 }
 
 /// Refuses settings that the NIC is known not to have.
-fn check(asked: &Steering, interface: &Interface) -> Result<(), String> {
+pub(super) fn check(asked: &Steering, interface: &Interface) -> Result<(), String> {
     let Interface { name, driver, help, .. } = interface;
     let driver = if driver.is_empty() { "unknown" } else { driver };
     let errors = if help.errors.is_empty() { String::new() } else { format!("; {}", help.errors) };

@@ -107,7 +107,7 @@ fn the_drain_has_an_end() {
     let load = "--rate 500 --close peer --warmup 0s --duration 200ms --cores 1";
     let run = stage.bench(&format!("{load} --timeout 1h --drain 300ms"));
     run.accounts_close();
-    let run = run.fails_with(3, "under way at the drain's end");
+    let run = run.fails_with(3, "were cut at the end of the drain");
     assert_eq!(run.count("/connections/failed/cut"), run.started());
     // The drain ends within the second that has begun.
     let at = run.value("/intervals").as_array().unwrap().last().unwrap()["at_s"].as_f64().unwrap();
