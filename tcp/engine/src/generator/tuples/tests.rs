@@ -1,9 +1,7 @@
 //! Spaces and walks as the generator uses them.
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
-use std::fmt::Debug;
-use std::net::SocketAddr;
-use std::str::FromStr;
+use std::net::{IpAddr, SocketAddr};
 
 use proptest::prelude::*;
 
@@ -17,17 +15,22 @@ const ONE: &str = "198.18.0.2:80";
 const ONE_V6: &str = "[fd00:18::2]:80";
 const BOTH: &str = "198.18.0.2:80 [fd00:18::2]:443";
 
-/// Parses words, of sources or targets.
-fn parse<T: FromStr<Err: Debug>>(words: &str) -> Vec<T> {
-    words.split_whitespace().map(|word| word.parse().unwrap()).collect()
+fn targets_of(words: &str) -> Vec<(Address, u16)> {
+    let targets = words.split_whitespace().map(|word| word.parse::<SocketAddr>().unwrap());
+    targets.map(|target| (target.ip().into(), target.port())).collect()
 }
 
-fn targets_of(words: &str) -> Vec<(Address, u16)> {
-    parse(words).into_iter().map(|target: SocketAddr| (target.ip().into(), target.port())).collect()
+/// Returns the prefixes of addresses within them.
+fn prefixes_of(words: &str) -> Vec<Prefix> {
+    let prefix = |word: &str| {
+        let (address, len) = word.split_once('/').unwrap();
+        Prefix::new(address.parse::<IpAddr>().unwrap().into(), len.parse().unwrap()).unwrap()
+    };
+    words.split_whitespace().map(prefix).collect()
 }
 
 fn space_of(sources: &str, ports: RangeInclusive<u16>, targets: &str) -> Result<Space, SpaceError> {
-    Space::new(&parse(sources), ports, &targets_of(targets))
+    Space::new(&prefixes_of(sources), ports, &targets_of(targets))
 }
 
 /// Returns a space of `len` tuples.
@@ -35,7 +38,7 @@ fn space_with(len: u64) -> Arc<Space> {
     let targets: Vec<_> = (1..=len.div_ceil(65535) as u16).map(|port| (targets_of(ONE)[0].0, port)).collect();
     assert_eq!(len % targets.len() as u64, 0);
     let ports = (len / targets.len() as u64) as u16;
-    Arc::new(Space::new(&parse("198.19.0.1/32"), 1..=ports, &targets).unwrap())
+    Arc::new(Space::new(&prefixes_of("198.19.0.1/32"), 1..=ports, &targets).unwrap())
 }
 
 fn split(workers: u64, number: u64) -> Share {
@@ -61,7 +64,7 @@ fn a_space_has_every_combination_from_first_to_last() {
             assert_eq!((space.len(), &*shown(0), &*shown(len - 1)), (len, first, last), "{sources}");
         };
     check("198.19.0.5/32", 7..=7, ONE, 1, "198.19.0.5:7 0", "198.19.0.5:7 0");
-    check("198.19.0.4/31", 1..=2, ONE, 4, "198.19.0.4:1 0", "198.19.0.5:2 0");
+    check("198.19.0.5/31", 1..=2, ONE, 4, "198.19.0.4:1 0", "198.19.0.5:2 0");
     check("198.19.0.5/30", 1..=2, ONE, 4, "198.19.0.5:1 0", "198.19.0.6:2 0");
     let [many, all] = [65534 * 64512, ((1 << 32) - 2) * 65535];
     check("198.19.0.0/16", 1024..=65535, ONE, many, "198.19.0.1:1024 0", "198.19.255.254:65535 0");
