@@ -14,7 +14,6 @@ pub(super) type Names = Vec<String>;
 /// A crate of the workspace: a library, a program, a test, a bench or an example.
 #[derive(Clone, Debug)]
 pub(super) struct Root {
-    pub(super) package: String,
     /// Its name in paths, if it is a library.
     pub(super) library: Option<String>,
     pub(super) path: PathBuf,
