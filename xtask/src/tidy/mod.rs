@@ -8,7 +8,7 @@
 //! - A file other than `mod.rs` or a crate's root declares modules of other files.
 //! - A file has more than [`MOST_LINES`] lines, without those of its tests.
 //!
-//! Test code (`#[cfg(test)]` and `tests/`) counts as a file of its own, so a test may import the code that it tests.
+//! Test code (modules under `#[cfg(test)]`, and `tests/`) counts as a file of its own, so a test may import the code that it tests.
 
 mod floors;
 mod names;
@@ -97,19 +97,19 @@ fn check(tree: &Tree, floors: &[Floors]) -> BTreeSet<String> {
             violations.insert(format!("{}: `{names}` is on no floor", name(tree, module.file)));
         }
         for path in &module.paths {
-            let target = match tree.resolve(index, &path.names) {
-                Some(Target::Module(target)) if path.names.len() > 1 => &tree.modules[target],
+            let target = match tree.resolve(index, path) {
+                Some(Target::Module(target)) if path.len() > 1 => &tree.modules[target],
                 Some(Target::Item(target)) => &tree.modules[target],
                 // A single name is a variable, not the module of that name.
                 _ => continue,
             };
-            let (from, to) = ((module.file, path.is_test), (target.file, target.is_test));
+            let (from, to) = ((module.file, module.is_test), (target.file, target.is_test));
             if from.0 == to.0 {
                 continue;
             }
-            let words = path.names.join("::");
+            let words = path.join("::");
             let is_up = own_floor.is_some() && target.root == module.root && floor_of(target) > own_floor;
-            if is_up && !path.is_test {
+            if is_up && !module.is_test {
                 let (from, to) = (name(tree, from.0), name(tree, to.0));
                 violations.insert(format!("{from}: `{words}` runs up to {to}"));
             }
