@@ -87,24 +87,20 @@ pub(crate) fn connect(stage: &Stage, address: &str) -> TcpStream {
     try_connect(stage, address).unwrap_or_else(|error| panic!("connecting to {address}: {error}"))
 }
 
-/// Sends a text while it reads the answer, to the end of both streams. This end closes first.
-pub(crate) fn echo(stream: &TcpStream, seed: u64, bytes: u64) -> Digest {
-    thread::scope(|scope| {
-        scope.spawn(move || {
-            let mut buffer = vec![0; 64 * 1024];
-            let mut text = Text::new(seed, bytes);
-            loop {
-                let count = text.read(&mut buffer).unwrap();
-                if count == 0 {
-                    break;
-                }
-                let mut stream = stream;
-                stream.write_all(&buffer[..count]).expect("the peer takes the text");
-            }
+/// Sends a text to an echo service while it reads the answer, to the end of both streams, and checks the answer. This end closes
+/// first.
+pub(crate) fn echo(stage: &Stage, address: &str, seed: u64, bytes: u64) {
+    let stream = connect(stage, address);
+    let back = thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut writer = BufWriter::with_capacity(64 * 1024, &stream);
+            std::io::copy(&mut Text::new(seed, bytes), &mut writer).expect("the peer takes the text");
+            writer.flush().expect("the peer takes the text");
             stream.shutdown(Shutdown::Write).expect("the connection is open");
         });
-        digest(stream)
-    })
+        digest(&stream)
+    });
+    assert_eq!(back, digest(Text::new(seed, bytes)), "echo of {bytes} bytes at {address}");
 }
 
 /// Sends one message over an echo connection, and waits for it.

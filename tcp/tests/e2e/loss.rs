@@ -64,7 +64,7 @@ fn an_echo_survives_two_percent_loss() {
     let stage = Stage::new("lossyecho");
     let server = stage.serve("--listen 198.18.0.2:7=echo");
     set(&stage, Side::Client, 2);
-    assert_eq!(echo(&connect(&stage, "198.18.0.2:7"), 3, 10 * MIB), digest(Text::new(3, 10 * MIB)));
+    echo(&stage, "198.18.0.2:7", 3, 10 * MIB);
     clear(&stage);
     let report = server.stop();
     assert!(report.count("retrans_segs") > 0, "nothing was lost on the way to the client");

@@ -5,12 +5,21 @@ use std::thread;
 
 use synmill_lab::{CLIENT_INTERFACE, LabOptions, Side};
 
-use crate::client::{MIB, Text, connect, digest, echo, say};
+use crate::client::{MIB, connect, echo, say};
 use crate::harness::Stage;
 use crate::loss;
 
 const FOUR_QUEUES: LabOptions = LabOptions { queues: 4, mtu: 1500, checksum_offload: false };
 const SERVE: &str = "--queues 0-3 --workers 2 --listen 198.18.0.2:7=echo";
+
+/// Echoes texts of so many bytes over `count` connections at once.
+fn echoes(stage: &Stage, count: u64, bytes: u64) {
+    thread::scope(|scope| {
+        for seed in 0..count {
+            scope.spawn(move || echo(stage, "198.18.0.2:7", seed, bytes));
+        }
+    });
+}
 
 #[test]
 fn flows_that_hop_queues_go_on() {
@@ -37,15 +46,7 @@ fn flows_that_hop_queues_go_on() {
 fn two_workers_echo_100_mib_each_intact() {
     let stage = Stage::with("twoworkers", FOUR_QUEUES);
     let server = stage.serve(SERVE);
-    thread::scope(|scope| {
-        for seed in 0..2 {
-            let stage = &stage;
-            scope.spawn(move || {
-                let back = echo(&connect(stage, "198.18.0.2:7"), seed, 100 * MIB);
-                assert_eq!(back, digest(Text::new(seed, 100 * MIB)));
-            });
-        }
-    });
+    echoes(&stage, 2, 100 * MIB);
     let report = server.stop();
     assert_eq!((report.count("in_bytes"), report.count("out_bytes")), (200 * MIB, 200 * MIB));
     assert_eq!(report.closed(), 2);
@@ -57,15 +58,7 @@ fn retransmissions_on_another_queue_reach_their_flow() {
     stage.ask("sysctl -q -w net.core.txrehash=1");
     let server = stage.serve(SERVE);
     loss::set(&stage, Side::Client, 5);
-    thread::scope(|scope| {
-        for seed in 0..16 {
-            let stage = &stage;
-            scope.spawn(move || {
-                let back = echo(&connect(stage, "198.18.0.2:7"), seed, MIB / 4);
-                assert_eq!(back, digest(Text::new(seed, MIB / 4)));
-            });
-        }
-    });
+    echoes(&stage, 16, MIB / 4);
     loss::clear(&stage);
     assert_eq!(server.stop().count("passive_opens"), 16);
 }

@@ -6,7 +6,7 @@ use std::net::{Shutdown, TcpStream};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use synmill_lab::LabOptions;
 
-use crate::client::{MIB, Text, connect, digest, echo, say, try_connect};
+use crate::client::{MIB, connect, digest, echo, say, try_connect};
 use crate::harness::Stage;
 
 #[test]
@@ -14,8 +14,7 @@ fn an_echo_of_100_mib_is_intact_both_ways() {
     let stage = Stage::new("echo");
     let server = stage.serve("--listen 198.18.0.2:7=echo --listen [fd00:18::2]:7=echo");
     for (seed, address) in [(1, "198.18.0.2:7"), (2, "[fd00:18::2]:7")] {
-        let back = echo(&connect(&stage, address), seed, 100 * MIB);
-        assert_eq!(back, digest(Text::new(seed, 100 * MIB)), "{address}");
+        echo(&stage, address, seed, 100 * MIB);
     }
     let report = server.stop();
     assert_eq!(report.count("in_bytes"), 200 * MIB);
@@ -29,8 +28,7 @@ fn jumbo_frames_come_and_go() {
         let stage = Stage::with("jumbo", LabOptions { mtu, ..LabOptions::default() });
         let listen = "--listen 198.18.0.2:7=echo --listen [fd00:18::2]:80=http:10M";
         let server = stage.serve(&format!("{listen} --mode {mode}"));
-        let back = echo(&connect(&stage, "198.18.0.2:7"), 1, 20 * MIB);
-        assert_eq!(back, digest(Text::new(1, 20 * MIB)), "{mode}, MTU {mtu}");
+        echo(&stage, "198.18.0.2:7", 1, 20 * MIB);
         let mut stream = connect(&stage, "[fd00:18::2]:80");
         stream.write_all(b"GET / HTTP/1.0\r\n\r\n").unwrap();
         let got = digest(stream).bytes;

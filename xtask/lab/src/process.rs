@@ -201,7 +201,7 @@ impl Process {
         Ok(status)
     }
 
-    /// Sends SIGTERM, waits for a good end, and returns the lines of both outputs.
+    /// Sends SIGTERM, waits for a good end, and returns the lines of its standard output.
     ///
     /// # Errors
     /// It fails, or is still running when its patience ends.
@@ -209,7 +209,7 @@ impl Process {
         self.signal(Signal::SIGTERM)?;
         let status = self.end()?;
         ensure!(status.success(), "`{}` failed ({status}):\n{}", self.shown, self.said());
-        Ok(self.said())
+        Ok(self.printed())
     }
 
     /// Sends SIGKILL and waits for the end.

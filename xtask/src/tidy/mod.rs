@@ -1,14 +1,14 @@
 //! `cargo xtask tidy`: the order of the source tree.
 //!
 //! It reads every module of the workspace, and fails on each of these:
-//! - Two files import each other, or files import each other in a longer circle. File A imports file B if A's code names an item that
+//! - Two files import each other, or files do so in a longer circle. File A imports file B if A's code names an item that
 //!   B defines, through any `use` and re-export, or if A has a `use` of it. A `mod` or a `pub use` alone is no import, and neither is
 //!   the call of a method.
 //! - An import runs up: it leads from a module to one on a higher floor of [`floors::ALL`]. Tests may import from all floors.
 //! - A file other than `mod.rs` or a crate's root declares modules of other files.
 //! - A file has more than [`MOST_LINES`] lines, without those of its tests.
 //!
-//! Test code (`#[cfg(test)]` and `tests/`) counts as a file of its own, so a test may import the code that it tests.
+//! Test code (modules under `#[cfg(test)]`, and `tests/`) counts as a file of its own, so a test may import the code that it tests.
 
 mod floors;
 mod names;
@@ -34,6 +34,10 @@ pub(crate) fn run() -> Result<()> {
     let folder = workspace();
     let read = |path: &Path| fs::read_to_string(folder.join(path)).ok();
     let tree = Tree::load(roots(&folder)?, &read)?;
+    for floors in floors::ALL {
+        let is_known = tree.roots.iter().any(|root| root.path == Path::new(floors.root));
+        ensure!(is_known, "{} has floors, and is no crate's root", floors.root);
+    }
     let violations = check(&tree, floors::ALL);
     for violation in &violations {
         eprintln!("{violation}");
@@ -55,7 +59,6 @@ fn roots(folder: &Path) -> Result<Vec<Root>> {
             let kind = target["kind"][0].as_str().unwrap_or_default();
             let path = PathBuf::from(text(&target, "src_path"));
             roots.push(Root {
-                package: text(&package, "name"),
                 library: (kind == "lib").then(|| text(&target, "name").replace('-', "_")),
                 path: path.strip_prefix(folder).unwrap_or(&path).to_owned(),
                 is_test: kind == "test",
@@ -85,41 +88,35 @@ fn check(tree: &Tree, floors: &[Floors]) -> BTreeSet<String> {
     }
     let mut imports = Imports::new();
     for (index, module) in tree.modules.iter().enumerate() {
-        let floors = floors.iter().find(|floors| floors.package == tree.roots[module.root].package);
-        let own_floor = floors.and_then(|floors| floor(floors, module));
+        let root = &tree.roots[module.root];
+        let floors = floors.iter().find(|floors| Path::new(floors.root) == root.path);
+        let floor_of = |module| floors.and_then(|floors| floor(floors, module));
+        let own_floor = floor_of(module);
         if floors.is_some() && own_floor.is_none() && !module.is_test {
-            violations.insert(format!(
-                "{}: `{}` is on no floor",
-                name(tree, module.file),
-                module.names.join("::")
-            ));
+            let names = module.names.join("::");
+            violations.insert(format!("{}: `{names}` is on no floor", name(tree, module.file)));
         }
         for path in &module.paths {
-            let Some(target) = tree.resolve(index, &path.names) else { continue };
-            let target = match target {
+            let target = match tree.resolve(index, path) {
+                Some(Target::Module(target)) if path.len() > 1 => &tree.modules[target],
+                Some(Target::Item(target)) => &tree.modules[target],
                 // A single name is a variable, not the module of that name.
-                Target::Module(_) if path.names.len() == 1 => continue,
-                Target::Module(target) | Target::Item(target) => &tree.modules[target],
+                _ => continue,
             };
-            let (from, to) = ((module.file, path.is_test), (target.file, target.is_test));
+            let (from, to) = ((module.file, module.is_test), (target.file, target.is_test));
             if from.0 == to.0 {
                 continue;
             }
-            let words = path.names.join("::");
-            let is_up = target.root == module.root
-                && floors.and_then(|floors| floor(floors, target)) > own_floor
-                && own_floor.is_some();
-            if is_up && !path.is_test {
-                violations.insert(format!(
-                    "{}: `{words}` runs up to {}",
-                    name(tree, from.0),
-                    name(tree, to.0)
-                ));
+            let words = path.join("::");
+            let is_up = own_floor.is_some() && target.root == module.root && floor_of(target) > own_floor;
+            if is_up && !module.is_test {
+                let (from, to) = (name(tree, from.0), name(tree, to.0));
+                violations.insert(format!("{from}: `{words}` runs up to {to}"));
             }
             imports.entry(from).or_default().entry(to).or_insert(words);
         }
     }
-    violations.extend(circles(tree, imports));
+    violations.extend(circles(tree, &imports));
     violations
 }
 
@@ -139,53 +136,43 @@ fn name(tree: &Tree, file: usize) -> String {
     tree.files[file].path.display().to_string()
 }
 
-/// Returns every pair of files that import each other, and of the longer circles a shortest one for each file.
-fn circles(tree: &Tree, mut imports: Imports) -> BTreeSet<String> {
+/// Returns the shortest circle through each import that is part of one: two files that import each other, or a longer circle.
+fn circles(tree: &Tree, imports: &Imports) -> BTreeSet<String> {
     let mut circles = BTreeSet::new();
-    let mut pairs = Vec::new();
-    for (&from, others) in &imports {
-        for (&to, there) in others.range(from..) {
-            if let Some(back) = imports.get(&to).and_then(|others| others.get(&from)) {
-                let (from_name, to_name) = (name(tree, from.0), name(tree, to.0));
-                circles.insert(format!(
-                    "{from_name}: it imports `{there}` from {to_name}, which imports `{back}` from it"
-                ));
-                pairs.push((from, to));
-            }
-        }
-    }
-    for (one, other) in pairs {
-        for (from, to) in [(one, other), (other, one)] {
-            imports.entry(from).or_default().remove(&to);
-        }
-    }
-    for &start in imports.keys() {
-        let Some(circle) = shortest_circle(&imports, start) else { continue };
-        // Each circle is told once, from its first file.
-        if circle.iter().min() == Some(&start) {
-            let names: Vec<String> = circle.iter().map(|node| name(tree, node.0)).collect();
-            circles.insert(format!("{}: a circle of imports: {}", names[0], names.join(", ")));
+    for (&from, others) in imports {
+        for &to in others.keys() {
+            let Some(mut circle) = shortest_way(imports, to, from) else { continue };
+            // The same circle is found from each of its files.
+            let first = circle.iter().enumerate().min_by_key(|(_, node)| **node).map_or(0, |(at, _)| at);
+            circle.rotate_left(first);
+            let nexts = circle.iter().cycle().skip(1);
+            let steps = circle
+                .iter()
+                .zip(nexts)
+                .map(|(from, to)| format!(" imports `{}` from {}", imports[from][to], name(tree, to.0)));
+            let steps: Vec<String> = steps.collect();
+            circles.insert(format!("{}: it{}", name(tree, circle[0].0), steps.join(", which")));
         }
     }
     circles
 }
 
-/// Returns the files of a shortest circle of imports from a file back to it.
-fn shortest_circle(imports: &Imports, start: Node) -> Option<Vec<Node>> {
-    let mut before: BTreeMap<Node, Node> = BTreeMap::new();
-    let mut queue = VecDeque::from([start]);
+/// Returns the files of the shortest chain of imports from a file to another.
+fn shortest_way(imports: &Imports, from: Node, to: Node) -> Option<Vec<Node>> {
+    let mut before = BTreeMap::from([(from, from)]);
+    let mut queue = VecDeque::from([from]);
     while let Some(node) = queue.pop_front() {
+        if node == to {
+            let back = std::iter::successors(Some(to), |node| (*node != from).then(|| before[node]));
+            let mut way: Vec<Node> = back.collect();
+            way.reverse();
+            return Some(way);
+        }
         for &next in imports.get(&node).into_iter().flat_map(BTreeMap::keys) {
-            if next == start {
-                let back = std::iter::successors(Some(node), |node| before.get(node).copied());
-                let mut circle: Vec<Node> = back.collect();
-                circle.reverse();
-                return Some(circle);
-            }
-            if let std::collections::btree_map::Entry::Vacant(entry) = before.entry(next) {
-                entry.insert(node);
+            before.entry(next).or_insert_with(|| {
                 queue.push_back(next);
-            }
+                node
+            });
         }
     }
     None

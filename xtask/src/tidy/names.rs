@@ -63,23 +63,15 @@ impl Tree {
         if module.items.iter().any(|item| item == name) {
             return Some(Target::Item(index));
         }
-        let mut bound =
-            module.bindings.iter().filter(|(binding, path)| binding == name && !is_own(path, name));
-        if let Some((_, path)) = bound.next() {
+        // `use synmill_lab;` binds a name to itself.
+        let bound = |(binding, path): &&(String, Names)| binding == name && path[..] != [name];
+        if let Some((_, path)) = module.bindings.iter().find(bound) {
             return self.follow(index, path, depth);
         }
-        let globs = module.globs.iter().filter_map(|path| self.follow(index, path, depth));
-        globs
-            .filter_map(|target| match target {
-                Target::Module(module) if module != index => self.member(module, name, depth),
-                // The variants of an enum.
-                _ => None,
-            })
-            .next()
+        module.globs.iter().find_map(|path| match self.follow(index, path, depth)? {
+            Target::Module(module) if module != index => self.member(module, name, depth),
+            // The variants of an enum.
+            _ => None,
+        })
     }
-}
-
-/// Whether a binding is of a name to itself, such as `use synmill_lab;`.
-fn is_own(path: &Names, name: &str) -> bool {
-    path.len() == 1 && path[0] == name
 }

@@ -2,24 +2,23 @@
 
 use super::*;
 
-const FLOORS: &[Floors] = &[Floors { package: "engine", floors: &["low", "mid mid::deep other", "high"] }];
+const FLOORS: &[Floors] = &[Floors { root: "src/lib.rs", floors: &["low", "mid mid::deep other", "high"] }];
 
-/// Returns the violations of a tree whose library is `src/lib.rs` of the package `engine`.
+/// Returns the violations of a tree whose crates are the library `engine`, a program, and a test.
 fn violations(files: &[(&str, &str)]) -> Vec<String> {
     let read = |path: &Path| {
         let found = files.iter().find(|(name, _)| Path::new(name) == path);
         found.map(|(_, text)| (*text).to_owned())
     };
-    let root = |package: &str, library: Option<&str>, path: &str, is_test| Root {
-        package: package.to_owned(),
+    let root = |library: Option<&str>, path: &str, is_test| Root {
         library: library.map(str::to_owned),
         path: path.into(),
         is_test,
     };
     let roots = [
-        root("engine", Some("engine"), "src/lib.rs", false),
-        root("app", None, "app/main.rs", false),
-        root("engine", None, "tests/all/main.rs", true),
+        root(Some("engine"), "src/lib.rs", false),
+        root(None, "app/main.rs", false),
+        root(None, "tests/all/main.rs", true),
     ];
     let roots = roots.into_iter().filter(|root| read(&root.path).is_some()).collect();
     check(&Tree::load(roots, &read).unwrap(), FLOORS).into_iter().collect()
@@ -29,16 +28,16 @@ fn violations(files: &[(&str, &str)]) -> Vec<String> {
 fn two_files_that_import_each_other_are_named() {
     let found = violations(&[
         ("src/lib.rs", "mod low; mod mid;"),
-        ("src/low.rs", "use crate::{mid::{self, Y as Z}}; pub struct X(Z); fn f() { mid::g() }"),
-        ("src/mid.rs", "use super::low; pub struct Y; pub fn g(_: low::X) {}"),
+        ("src/low.rs", "use crate::{mid::{self, Y as Z}}; pub struct X(Z);"),
+        ("src/mid.rs", "use super::low; pub struct Y(low::X);"),
     ]);
     assert_eq!(
         found,
         [
+            "src/low.rs: `Z` runs up to src/mid.rs",
             "src/low.rs: `crate::mid::Y` runs up to src/mid.rs",
             "src/low.rs: `crate::mid` runs up to src/mid.rs",
-            "src/low.rs: `mid::g` runs up to src/mid.rs",
-            "src/low.rs: it imports `crate::mid` from src/mid.rs, which imports `super::low` from it",
+            "src/low.rs: it imports `crate::mid` from src/mid.rs, which imports `super::low` from src/low.rs",
         ]
     );
 }
@@ -51,7 +50,11 @@ fn a_longer_circle_is_named_once() {
         ("app/b.rs", "pub struct B(crate::c::C);"),
         ("app/c.rs", "pub struct C; fn f() { assert!(matches!(1, crate::a::A)) }"),
     ]);
-    assert_eq!(found, ["app/a.rs: a circle of imports: app/a.rs, app/b.rs, app/c.rs"]);
+    assert_eq!(
+        found,
+        ["app/a.rs: it imports `crate::b::B` from app/b.rs, which imports `crate::c::C` from app/c.rs, \
+             which imports `crate::a::A` from app/a.rs"]
+    );
 }
 
 #[test]
@@ -71,7 +74,7 @@ fn a_re_export_is_an_import_of_the_file_that_defines_the_item() {
     let used = "mod deep; mod other; pub use deep::X; pub struct Y; fn f(_: X) {}";
     assert_eq!(
         tree("mod mid;", used),
-        ["src/mid/mod.rs: it imports `X` from src/mid/deep.rs, which imports `super::Y` from it"]
+        ["src/mid/mod.rs: it imports `X` from src/mid/deep.rs, which imports `super::Y` from src/mid/mod.rs"]
     );
     // A private use counts by itself.
     let private = "mod deep; mod other; use deep::X; pub struct Y;";
@@ -83,8 +86,8 @@ fn an_import_that_runs_up_is_named() {
     let found = violations(&[
         ("src/lib.rs", "mod high; mod low; mod mid; pub struct Root;"),
         ("src/low.rs", "use engine::high::H; fn f(_: crate::Root) {}"),
-        ("src/mid.rs", "use crate::low;"),
-        ("src/high.rs", "use crate::{low, mid}; pub struct H;"),
+        ("src/mid.rs", "pub struct M;"),
+        ("src/high.rs", "use crate::mid::M; pub struct H;"),
     ]);
     assert_eq!(
         found,
@@ -112,7 +115,7 @@ fn a_test_may_import_what_it_tests() {
         found,
         [
             "src/high.rs: it declares modules of other files, so it must be x/mod.rs",
-            "tests/all/one.rs: it imports `crate::two::two` from tests/all/two.rs, which imports `crate::one::one` from it",
+            "tests/all/one.rs: it imports `crate::two::two` from tests/all/two.rs, which imports `crate::one::one` from tests/all/one.rs",
         ]
     );
 }

@@ -11,10 +11,12 @@ use syn::{Attribute, Ident, Item, ItemMod, ItemUse, Macro, UseTree, Visibility};
 /// A path of names, such as `crate::flow::FlowKey`.
 pub(super) type Names = Vec<String>;
 
+/// A reader of source files; it returns nothing for a missing file.
+type Read<'a> = &'a dyn Fn(&Path) -> Option<String>;
+
 /// A crate of the workspace: a library, a program, a test, a bench or an example.
 #[derive(Clone, Debug)]
 pub(super) struct Root {
-    pub(super) package: String,
     /// Its name in paths, if it is a library.
     pub(super) library: Option<String>,
     pub(super) path: PathBuf,
@@ -29,12 +31,12 @@ pub(super) struct File {
     /// Lines without those of test modules.
     pub(super) lines: usize,
     pub(super) is_test: bool,
-    /// Whether it declares modules of other files, and where else than in `x/mod.rs`.
+    /// Whether it declares modules of other files and is neither a `mod.rs` nor a crate's root.
     pub(super) misplaced: bool,
 }
 
 /// A module, in a file of its own or inside of another.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Module {
     /// Index of its crate among the roots.
     pub(super) root: usize,
@@ -42,6 +44,7 @@ pub(super) struct Module {
     pub(super) names: Names,
     pub(super) parent: Option<usize>,
     pub(super) file: usize,
+    /// Whether it is under `#[cfg(test)]` or in a test's crate.
     pub(super) is_test: bool,
     pub(super) children: BTreeMap<String, usize>,
     /// Names of items that it defines.
@@ -50,14 +53,8 @@ pub(super) struct Module {
     pub(super) bindings: Vec<(String, Names)>,
     /// Modules whose names `use` binds by a glob.
     pub(super) globs: Vec<Names>,
-    pub(super) paths: Vec<UsedPath>,
-}
-
-/// A path in a module's code, or in a `use` that is no re-export.
-#[derive(Debug)]
-pub(super) struct UsedPath {
-    pub(super) names: Names,
-    pub(super) is_test: bool,
+    /// Paths in its code, and in each `use` that is no re-export.
+    pub(super) paths: Vec<Names>,
 }
 
 /// All modules of the workspace.
@@ -70,68 +67,59 @@ pub(super) struct Tree {
 
 impl Tree {
     /// Reads the modules of all crates.
-    pub(super) fn load(roots: Vec<Root>, read: &dyn Fn(&Path) -> Option<String>) -> Result<Self> {
+    pub(super) fn load(roots: Vec<Root>, read: Read<'_>) -> Result<Self> {
         let mut tree = Self::default();
-        for (index, root) in roots.iter().enumerate() {
-            let place = Place { root: index, names: Vec::new(), parent: None, is_test: root.is_test };
-            let folder = root.path.with_file_name("");
-            tree.file(&root.path, &folder, place, read)?;
+        for (index, Root { path, is_test, .. }) in roots.iter().enumerate() {
+            let module = Module { root: index, is_test: *is_test, ..Module::default() };
+            tree.file(module, path, &path.with_file_name(""), read)?;
         }
         tree.roots = roots;
         Ok(tree)
     }
 
-    /// Reads a file as a module whose own modules are in `folder`.
-    fn file(
-        &mut self,
-        path: &Path,
-        folder: &Path,
-        place: Place,
-        read: &dyn Fn(&Path) -> Option<String>,
-    ) -> Result<usize> {
+    /// Reads a module from its file; the files of its own modules are in `folder`.
+    fn file(&mut self, mut module: Module, path: &Path, folder: &Path, read: Read<'_>) -> Result<usize> {
         let text = read(path).with_context(|| format!("cannot read {}", path.display()))?;
         let parsed = syn::parse_file(&text).with_context(|| format!("{} is no Rust", path.display()))?;
-        let file = self.files.len();
-        let tests: usize = parsed.items.iter().map(test_lines).sum();
-        let lines = text.lines().count() - tests;
-        self.files.push(File { path: path.to_owned(), lines, is_test: place.is_test, misplaced: false });
-        self.module(&parsed.items, file, folder, place, read)
+        let lines = text.lines().count() - parsed.items.iter().map(test_lines).sum::<usize>();
+        module.file = self.files.len();
+        self.files.push(File { path: path.to_owned(), lines, is_test: module.is_test, misplaced: false });
+        self.module(module, &parsed.items, folder, read)
     }
 
-    fn module(
-        &mut self,
-        items: &[Item],
-        file: usize,
-        folder: &Path,
-        place: Place,
-        read: &dyn Fn(&Path) -> Option<String>,
-    ) -> Result<usize> {
-        let index = self.modules.len();
-        let mut collector = Collector { in_test: place.is_test, ..Collector::default() };
-        items.iter().for_each(|item| collector.top(item));
-        let Place { root, names, parent, is_test } = place;
-        let Collector { items, bindings, globs, paths, modules, .. } = collector;
-        let children = BTreeMap::new();
-        let module = Module { root, names, parent, file, is_test, children, items, bindings, globs, paths };
+    fn module(&mut self, mut module: Module, items: &[Item], folder: &Path, read: Read<'_>) -> Result<usize> {
+        let mut modules = Vec::new();
+        for item in items {
+            if let Item::Mod(item) = item {
+                modules.push(item);
+            } else {
+                module.items.extend(name_of(item));
+                module.visit_item(item);
+            }
+        }
+        let (index, file, is_root) = (self.modules.len(), module.file, module.parent.is_none());
         self.modules.push(module);
         for item in modules {
             let name = item.ident.to_string();
             let own = folder.join(&name);
-            let names = [&self.modules[index].names[..], std::slice::from_ref(&name)].concat();
-            let is_test = is_test || is_cfg_test(&item.attrs);
-            let place = Place { root, names, parent: Some(index), is_test };
+            let Module { root, names, is_test, .. } = &self.modules[index];
+            let module = Module {
+                root: *root,
+                names: [&names[..], std::slice::from_ref(&name)].concat(),
+                parent: Some(index),
+                file,
+                is_test: *is_test || is_cfg_test(&item.attrs),
+                ..Module::default()
+            };
             let child = if let Some((_, items)) = &item.content {
-                self.module(items, file, &own, place, read)?
+                self.module(module, items, &own, read)?
             } else {
-                let path = &self.files[file].path;
-                let is_root = path.parent() == Some(folder) && self.modules[index].parent.is_none();
-                self.files[file].misplaced |= !is_root && !path.ends_with("mod.rs");
-                let path = [own.with_extension("rs"), own.join("mod.rs")];
-                let path = path.into_iter().find(|path| read(path).is_some());
-                let path = path.with_context(|| {
-                    format!("{} declares `mod {name};` without its file", self.files[file].path.display())
-                })?;
-                self.file(&path, &own, place, read)?
+                let File { path, misplaced, .. } = &mut self.files[file];
+                *misplaced |= !is_root && !path.ends_with("mod.rs");
+                let files = [own.with_extension("rs"), own.join("mod.rs")];
+                let child = files.into_iter().find(|file| read(file).is_some());
+                let child = child.with_context(|| format!("{}: `{name}` has no file", path.display()))?;
+                self.file(module, &child, &own, read)?
             };
             self.modules[index].children.insert(name, child);
         }
@@ -139,21 +127,28 @@ impl Tree {
     }
 }
 
-/// A new module's place in the tree.
-struct Place {
-    root: usize,
-    names: Names,
-    parent: Option<usize>,
-    is_test: bool,
+/// Returns the name that an item defines.
+fn name_of(item: &Item) -> Option<String> {
+    let ident = match item {
+        Item::Const(item) => &item.ident,
+        Item::Enum(item) => &item.ident,
+        Item::Fn(item) => &item.sig.ident,
+        Item::Macro(item) => item.ident.as_ref()?,
+        Item::Static(item) => &item.ident,
+        Item::Struct(item) => &item.ident,
+        Item::Trait(item) => &item.ident,
+        Item::Type(item) => &item.ident,
+        Item::Union(item) => &item.ident,
+        _ => return None,
+    };
+    Some(ident.to_string())
 }
 
-/// Whether attributes contain `#[cfg(test)]` or another condition that holds in tests only.
+/// Returns whether attributes contain `#[cfg(test)]`, or another condition that holds in tests only.
 fn is_cfg_test(attributes: &[Attribute]) -> bool {
-    attributes.iter().any(|attribute| {
+    attributes.iter().filter(|attribute| attribute.path().is_ident("cfg")).any(|attribute| {
         let names = attribute.meta.require_list().map(|list| names_of(&list.tokens)).unwrap_or_default();
-        attribute.path().is_ident("cfg")
-            && names.iter().any(|name| name == &["test"])
-            && !names.iter().any(|name| name == &["not"])
+        names.contains(&vec!["test".to_owned()]) && !names.contains(&vec!["not".to_owned()])
     })
 }
 
@@ -194,46 +189,7 @@ fn names_of(tokens: &TokenStream) -> Vec<Names> {
     paths
 }
 
-/// The names and paths of a module.
-#[derive(Default)]
-struct Collector<'a> {
-    in_test: bool,
-    items: Vec<String>,
-    bindings: Vec<(String, Names)>,
-    globs: Vec<Names>,
-    paths: Vec<UsedPath>,
-    modules: Vec<&'a ItemMod>,
-}
-
-impl<'a> Collector<'a> {
-    /// Visits an item of the module itself.
-    fn top(&mut self, item: &'a Item) {
-        let (ident, attributes): (Option<&Ident>, &[Attribute]) = match item {
-            Item::Mod(module) => return self.modules.push(module),
-            Item::Const(item) => (Some(&item.ident), &item.attrs),
-            Item::Enum(item) => (Some(&item.ident), &item.attrs),
-            Item::Fn(item) => (Some(&item.sig.ident), &item.attrs),
-            Item::Impl(item) => (None, &item.attrs),
-            Item::Macro(item) => (item.ident.as_ref(), &item.attrs),
-            Item::Static(item) => (Some(&item.ident), &item.attrs),
-            Item::Struct(item) => (Some(&item.ident), &item.attrs),
-            Item::Trait(item) => (Some(&item.ident), &item.attrs),
-            Item::Type(item) => (Some(&item.ident), &item.attrs),
-            Item::Union(item) => (Some(&item.ident), &item.attrs),
-            Item::Use(item) => (None, &item.attrs),
-            _ => (None, &[]),
-        };
-        self.items.extend(ident.map(Ident::to_string));
-        let before = self.in_test;
-        self.in_test |= is_cfg_test(attributes);
-        self.visit_item(item);
-        self.in_test = before;
-    }
-
-    fn uses(&mut self, names: Names) {
-        self.paths.push(UsedPath { names, is_test: self.in_test });
-    }
-
+impl Module {
     fn use_tree(&mut self, mut before: Names, tree: &UseTree, is_export: bool) {
         match tree {
             UseTree::Path(path) => {
@@ -252,37 +208,31 @@ impl<'a> Collector<'a> {
     }
 
     fn bind(&mut self, mut path: Names, ident: &Ident, bound: &Ident, is_export: bool) {
-        let mut bound = bound.to_string();
-        if ident == "self" {
-            if bound == "self" {
-                bound = path.last().cloned().unwrap_or_default();
-            }
-        } else {
+        if ident != "self" {
             path.push(ident.to_string());
         }
+        let bound = if bound == "self" { path.last().cloned() } else { Some(bound.to_string()) };
         if !is_export {
-            self.uses(path.clone());
+            self.paths.push(path.clone());
         }
-        self.bindings.push((bound, path));
+        self.bindings.extend(bound.map(|bound| (bound, path)));
     }
 }
 
-impl<'ast> Visit<'ast> for Collector<'_> {
+impl<'ast> Visit<'ast> for Module {
     fn visit_item_use(&mut self, item: &'ast ItemUse) {
         let is_export = !matches!(item.vis, Visibility::Inherited);
         self.use_tree(Vec::new(), &item.tree, is_export);
     }
 
     fn visit_path(&mut self, path: &'ast syn::Path) {
-        self.uses(path.segments.iter().map(|segment| segment.ident.to_string()).collect());
+        self.paths.push(path.segments.iter().map(|segment| segment.ident.to_string()).collect());
         visit::visit_path(self, path);
     }
 
     fn visit_macro(&mut self, item: &'ast Macro) {
         self.visit_path(&item.path);
-        for names in names_of(&item.tokens) {
-            self.uses(names);
-        }
+        self.paths.extend(names_of(&item.tokens));
     }
 
     fn visit_attribute(&mut self, _: &'ast Attribute) {}
