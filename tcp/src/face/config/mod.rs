@@ -31,6 +31,10 @@ impl<T> Deref for Valid<T> {
     }
 }
 
+/// Most connections held at once, in millions.
+const MAX_MILLIONS: u64 = MAX_CONNECTIONS as u64 / 1_000_000;
+/// Most addresses of one option.
+const MAX_ADDRESSES: usize = 256;
 /// The longest TIME-WAIT. RFC 9293's 2 MSL is four minutes.
 const MAX_TIME_WAIT: Duration = Duration::from_secs(3600);
 /// The longest run, and the longest drain: a deadline in milliseconds differs from the past for 24 days.
@@ -115,6 +119,25 @@ fn check_address(option: &str, address: SocketAddr) -> Result<SocketAddr, String
     }
 }
 
+/// Checks the addresses of an option: at least one, no two alike.
+fn check_addresses(
+    option: &str,
+    given: impl ExactSizeIterator<Item = SocketAddr>,
+) -> Result<Vec<SocketAddr>, String> {
+    if !(1..=MAX_ADDRESSES).contains(&given.len()) {
+        return Err(format!("{} times {option}: give it from 1 to {MAX_ADDRESSES} times", given.len()));
+    }
+    let mut addresses = Vec::with_capacity(given.len());
+    for address in given {
+        let address = check_address(option, address)?;
+        if addresses.contains(&address) {
+            return Err(format!("{option} {address} is given twice: give each address and port once"));
+        }
+        addresses.push(address);
+    }
+    Ok(addresses)
+}
+
 /// Checks queues, workers and cores as far as that is possible before the interface is known.
 fn check_workers(rings: &plan::Options) -> Result<(), String> {
     let queues = match &rings.queues {
@@ -172,13 +195,15 @@ fn whole(path: &Path) -> PathBuf {
     })
 }
 
+/// Checks a number. `most` is in millions.
+fn check_count(option: &str, count: u64, least: u64, most: u64) -> Result<(), String> {
+    let is_within = (least..=most * 1_000_000).contains(&count);
+    if is_within { Ok(()) } else { Err(format!("{option} {count}: give from {least} to {most}M")) }
+}
+
 /// Checks a number of connections. The run needs at least `least`.
 fn check_max_connections(count: usize, least: usize) -> Result<(), String> {
-    if (least..=MAX_CONNECTIONS).contains(&count) {
-        return Ok(());
-    }
-    let most = MAX_CONNECTIONS / 1_000_000;
-    Err(format!("--max-connections {count}: give from {least} to {most}M"))
+    check_count("--max-connections", count as u64, least as u64, MAX_MILLIONS)
 }
 
 fn check_time_wait(time: Duration) -> Result<(), String> {

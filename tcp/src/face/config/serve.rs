@@ -5,15 +5,12 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::{
-    MAX_DURATION, Output, Valid, check_address, check_max_connections, check_rings, check_time_wait,
+    MAX_DURATION, Output, Valid, check_addresses, check_max_connections, check_rings, check_time_wait,
     check_within,
 };
 use crate::face::cli;
 use crate::host::plan::{self, Role};
 use synmill_engine::endpoint::Settings;
-
-/// Most listeners of one endpoint.
-const MAX_LISTENERS: usize = 256;
 
 /// An address to accept connections at, and the service behind it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,19 +52,14 @@ impl<S> Serve<S> {
         let (rings, endpoint, output) = check_rings(options.rings)?;
         let endpoint =
             Settings { max_connections: options.max_connections, time_wait: options.time_wait, ..endpoint };
-        let mut listeners: Vec<Listener<S>> = Vec::with_capacity(options.listen.len());
-        for listen in options.listen {
-            let address = check_address("--listen", listen.address)?;
-            if listeners.iter().any(|other| other.address == address) {
-                return Err(format!("--listen {address} is given twice: give each address and port once"));
-            }
+        let addresses = check_addresses("--listen", options.listen.iter().map(|listen| listen.address))?;
+        let listener = |(address, listen): (SocketAddr, cli::Listen)| {
             let name = listen.service.unwrap_or_else(|| options.service.clone());
             let service = service(&name).map_err(|error| format!("--listen {address}={name}: {error}"))?;
-            listeners.push(Listener { address, service, name });
-        }
-        if listeners.is_empty() || listeners.len() > MAX_LISTENERS {
-            return Err(format!("{} listeners: give from 1 to {MAX_LISTENERS}", listeners.len()));
-        }
+            Ok(Listener { address, service, name })
+        };
+        let listeners =
+            addresses.into_iter().zip(options.listen).map(listener).collect::<Result<_, String>>()?;
         check_max_connections(endpoint.max_connections, rings.workers.unwrap_or(1))?;
         check_time_wait(endpoint.time_wait)?;
         let (duration, drain) = (options.duration, options.drain);

@@ -19,7 +19,6 @@ use synmill_engine::generator::desk::{Desk, Held, Trial};
 use synmill_engine::generator::meters::{self, Collector, Meters};
 use synmill_engine::generator::tally::Totals;
 use synmill_engine::generator::tuples;
-use synmill_engine::stats::Snapshot;
 use synmill_engine::time::Instant;
 
 /// Time for a trial to reach the workers before it begins.
@@ -34,30 +33,15 @@ const STEP_SHARE: u32 = 5;
 /// The share of the requested rate that a trial of a search must reach.
 const REACHED: f64 = 0.99;
 
-/// The result of a trial.
-#[derive(Default)]
-struct Outcome {
-    begin: Moment,
-    end: Moment,
-    /// The time in which connections counted.
-    window: Duration,
-    totals: Totals,
-    meters: Meters,
-    concurrency: Option<Concurrency>,
-    /// Retransmitted segments of the whole trial.
-    retransmitted: u64,
+/// Returns the connections of a trial that were established per second.
+fn achieved(trial: &Measured) -> f64 {
+    trial.totals.established_in_time as f64 / trial.window.as_secs_f64().max(1e-9)
 }
 
-impl Outcome {
-    /// Returns the connections established per second.
-    fn achieved(&self) -> f64 {
-        self.totals.established_in_time as f64 / self.window.as_secs_f64().max(1e-9)
-    }
-
-    /// Returns the losses: connections that failed or never started, and retransmitted segments.
-    fn lost(&self) -> u64 {
-        self.totals.failed() + self.totals.not_started + self.retransmitted
-    }
+/// Returns the losses of a trial: connections that failed or never started, and retransmitted segments.
+fn lost(trial: &Measured) -> u64 {
+    let retransmitted = trial.counts.since(&trial.before).retrans_segs;
+    trial.totals.failed() + trial.totals.not_started + retransmitted
 }
 
 /// The run as the control thread sees it.
@@ -80,8 +64,7 @@ pub(super) struct Run<'a> {
     intervals: Vec<Interval>,
     /// The zero of the log and of the report.
     began: Instant,
-    /// Our counters and the interface's at the begin of the present trial.
-    before: Snapshot,
+    /// The interface's own counters at the begin of the present trial.
     nic: Statistics,
 }
 
@@ -112,38 +95,25 @@ impl<'a> Run<'a> {
             latest: None,
             intervals: Vec::new(),
             began: clock.now() + LEAD,
-            before: Snapshot::default(),
             nic: Statistics::default(),
         }
     }
 
     /// Runs the trial, or the trials of the search, and stops the workers. Returns the measurements and the failures, a line each.
     pub(super) fn measure(mut self) -> (Measured, Vec<String>) {
-        let (result, confirmed, steps) = self.all();
-        let first_bad = self.desks.iter().find_map(|desk| desk.first_bad.get()).map(ToString::to_string);
-        let nic = self.statistics().since(&self.nic);
-        let ended_early = match (&self.trouble, self.signalled) {
+        let mut measured = match self.config.search {
+            None => self.trial(self.config.load, self.config.duration),
+            Some(loss) => self.search(loss),
+        };
+        measured.first_bad = self.desks.iter().find_map(|desk| desk.first_bad.get()).map(ToString::to_string);
+        measured.nic = self.statistics().since(&self.nic).losses().collect();
+        measured.ended_early = match (&self.trouble, self.signalled) {
             (Some(_), _) => Some(Early::Trouble),
             (None, true) => Some(Early::Signal),
             (None, false) => None,
         };
         let Left { counts, failures, .. } = self.watched.stop();
-        let measured = Measured {
-            begin: result.begin,
-            end: result.end,
-            window: result.window,
-            totals: result.totals,
-            first_bad,
-            meters: result.meters,
-            before: self.before,
-            counts,
-            nic: nic.losses().collect(),
-            concurrency: result.concurrency,
-            confirmed,
-            steps,
-            intervals: self.intervals,
-            ended_early,
-        };
+        (measured.counts, measured.intervals) = (counts, self.intervals);
         (measured, self.trouble.into_iter().chain(failures).collect())
     }
 
@@ -152,18 +122,11 @@ impl<'a> Run<'a> {
         statistics(self.watched.session.taken.interface.index).unwrap_or_default()
     }
 
-    /// Runs the trial, or the trials of the search. Returns the last result, the confirmed rate, and the steps that led there.
-    fn all(&mut self) -> (Outcome, Option<u64>, Vec<Step>) {
-        match self.config.search {
-            None => (self.trial(self.config.load, self.config.duration), None, Vec::new()),
-            Some(loss) => self.search(loss),
-        }
-    }
-
-    fn search(&mut self, loss: f64) -> (Outcome, Option<u64>, Vec<Step>) {
+    /// Runs the trials of a search that allows this share of losses. Returns the measurements of the last trial.
+    fn search(&mut self, loss: f64) -> Measured {
         let short = (self.config.duration / STEP_SHARE).max(STEP).min(self.config.duration);
-        let mut outcome = self.trial(Load::Max, short);
-        let reached = outcome.achieved() as u64;
+        let mut last = self.trial(Load::Max, short);
+        let reached = achieved(&last) as u64;
         self.tell(&format!("search: {} connections/s in a closed loop\n", grouped(reached)));
         let mut search = Search::from(reached);
         let mut steps = Vec::new();
@@ -183,8 +146,8 @@ impl<'a> Run<'a> {
                 Next::Confirm(rate) => (rate, self.config.duration, true),
                 Next::Done => break,
             };
-            outcome = self.trial(Load::Rate(rate), duration);
-            let (started, lost, achieved) = (outcome.totals.started, outcome.lost(), outcome.achieved());
+            last = self.trial(Load::Rate(rate), duration);
+            let (started, lost, achieved) = (last.totals.started, lost(&last), achieved(&last));
             let few_lost = lost as f64 <= loss * started as f64;
             // A trial that a signal has cut short shows nothing.
             let passed = few_lost && achieved >= REACHED * rate as f64 && !self.signalled;
@@ -200,13 +163,13 @@ impl<'a> Run<'a> {
             steps.push(Step { rate, started, lost, achieved, passed, confirmation });
             search.done(passed);
         }
-        (outcome, search.confirmed(), steps)
+        Measured { confirmed: search.confirmed(), steps, ..last }
     }
 
-    /// Runs one trial, from its hand-in to the end of its last connection.
-    fn trial(&mut self, load: Load, duration: Duration) -> Outcome {
+    /// Runs one trial, from its hand-in to the end of its last connection. Returns its measurements, without those of the run.
+    fn trial(&mut self, load: Load, duration: Duration) -> Measured {
         self.trials += 1;
-        self.before = self.watched.session.total();
+        let before = self.watched.session.total();
         self.nic = self.statistics();
         let start = self.clock.now() + LEAD;
         let trial = Trial {
@@ -272,20 +235,27 @@ impl<'a> Run<'a> {
         }
         self.second(&mut watch);
         let last = self.moment(start);
+        let window_ns = self.desks.iter().map(|desk| desk.window_ns.get()).max();
+        Measured {
+            begin: watch.begin.unwrap_or_else(|| last.clone()),
+            end: watch.end.unwrap_or_else(|| last.clone()),
+            window: Duration::from_nanos(window_ns.unwrap_or(0)),
+            totals: self.totals(),
+            meters: watch.meters,
+            before,
+            counts: last.counts,
+            concurrency: self.concurrency(load),
+            ..Measured::default()
+        }
+    }
+
+    /// Returns the accounts of all workers together.
+    fn totals(&self) -> Totals {
         let mut totals = Totals::default();
         for desk in &self.desks {
             totals.merge(&desk.tally.totals());
         }
-        let window_ns = self.desks.iter().map(|desk| desk.window_ns.get()).max();
-        Outcome {
-            begin: watch.begin.unwrap_or_else(|| last.clone()),
-            end: watch.end.unwrap_or_else(|| last.clone()),
-            window: Duration::from_nanos(window_ns.unwrap_or(0)),
-            totals,
-            meters: watch.meters,
-            concurrency: self.concurrency(load),
-            retransmitted: last.counts.since(&self.before).retrans_segs,
-        }
+        totals
     }
 
     /// Ends a second, the last of a trial perhaps: prints its line, and adds it to the report and the log.
@@ -305,14 +275,10 @@ impl<'a> Run<'a> {
         }
         watch.meters.merge(&latest.counted);
         latest.counted.merge(&latest.uncounted);
-        let mut totals = Totals::default();
-        for desk in &self.desks {
-            totals.merge(&desk.tally.totals());
-        }
         let phase = watch.phase(from);
         // The length of the drain is unknown.
         let whole = (phase != Phase::Drain).then(|| watch.trial.end() - watch.trial.start);
-        if let Some(line) = watch.sampler.sample(phase, &now, &totals, &latest.counted) {
+        if let Some(line) = watch.sampler.sample(phase, &now, &self.totals(), &latest.counted) {
             self.tell(&(line.line(whole) + "\n"));
             self.intervals.push(line);
         }

@@ -23,7 +23,7 @@ use super::Error;
 
 use self::ethtool::facts::{help, offloads};
 use self::ethtool::request::Nic;
-use self::netlink::{addresses, ask, link_message};
+use self::netlink::{addresses, ask, first, link_message};
 use synmill_engine::flow::Prefix;
 use synmill_engine::wire::Mac;
 
@@ -34,7 +34,7 @@ pub use self::mtu::{buffers, max_mtu, one_buffer_mtu};
 pub use self::statistics::{Statistics, statistics};
 
 /// The facts about an interface at a moment.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Interface {
     /// The name.
     pub name: String,
@@ -112,33 +112,14 @@ impl Interface {
         Ok(())
     }
 
-    /// An interface without known facts.
-    fn unknown(name: &str) -> Self {
-        Self {
-            name: name.into(),
-            index: 0,
-            mac: None,
-            mtu: 0,
-            up: false,
-            carrier: false,
-            addresses: Vec::new(),
-            elsewhere: Vec::new(),
-            carries_vlans: false,
-            offloads: Offloads::default(),
-            queues: Queues { rx: 1, tx: 1 },
-            help: Help::default(),
-            driver: String::new(),
-            xdp_program: None,
-        }
-    }
-
     /// The facts of a link message.
     fn of(name: &str, link: &LinkMessage) -> Self {
         let mut interface = Self {
             index: link.header.index,
             up: link.header.flags.contains(LinkFlags::Up),
             carrier: link.header.flags.contains(LinkFlags::LowerUp),
-            ..Self::unknown(name)
+            name: name.into(),
+            ..Self::default()
         };
         for attribute in &link.attributes {
             match attribute {
@@ -147,10 +128,7 @@ impl Interface {
                 }
                 LinkAttribute::Mtu(mtu) => interface.mtu = *mtu as usize,
                 LinkAttribute::Xdp(attributes) => {
-                    interface.xdp_program = attributes.iter().find_map(|attribute| match attribute {
-                        LinkXdp::ProgId(id) if *id != 0 => Some(*id),
-                        _ => None,
-                    });
+                    interface.xdp_program = first!(attributes, LinkXdp::ProgId(id @ 1..) => *id);
                 }
                 _ => {}
             }
@@ -161,11 +139,9 @@ impl Interface {
 
 /// Returns whether a link is a VLAN interface on top of interface number `index`.
 fn is_vlan_on(link: &LinkMessage, index: u32) -> bool {
-    let is_vlan = |attribute: &LinkAttribute| match attribute {
-        LinkAttribute::LinkInfo(infos) => infos.contains(&LinkInfo::Kind(InfoKind::Vlan)),
-        _ => false,
-    };
-    link.attributes.contains(&LinkAttribute::Link(index)) && link.attributes.iter().any(is_vlan)
+    let infos = first!(&link.attributes, LinkAttribute::LinkInfo(infos) => infos);
+    link.attributes.contains(&LinkAttribute::Link(index))
+        && infos.is_some_and(|infos| infos.contains(&LinkInfo::Kind(InfoKind::Vlan)))
 }
 
 /// An interface's ability to carry packets.

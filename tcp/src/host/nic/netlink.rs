@@ -11,15 +11,23 @@ use netlink_sys::protocols::NETLINK_ROUTE;
 use netlink_sys::{Socket, SocketAddr};
 use synmill_engine::flow::Prefix;
 
+/// Finds the first value in a list that matches a pattern, and takes a part of it.
+macro_rules! first {
+    ($list:expr, $($pattern:pat => $value:expr),+) => {
+        $list.into_iter().find_map(|item| match item {
+            $($pattern => Some($value),)+
+            _ => None,
+        })
+    };
+}
+pub(super) use first;
+
 /// Returns the link message of interface number `index`; `None` if this network namespace has no such interface.
 pub(super) fn link_message(index: u32) -> io::Result<Option<LinkMessage>> {
     let mut request = LinkMessage::default();
     request.header.index = index;
     match ask(RouteNetlinkMessage::GetLink(request), 0) {
-        Ok(messages) => Ok(messages.into_iter().find_map(|message| match message {
-            RouteNetlinkMessage::NewLink(link) => Some(link),
-            _ => None,
-        })),
+        Ok(messages) => Ok(first!(messages, RouteNetlinkMessage::NewLink(link) => link)),
         Err(error) if error.raw_os_error() == Some(libc::ENODEV) => Ok(None),
         Err(error) => Err(error),
     }
@@ -27,10 +35,7 @@ pub(super) fn link_message(index: u32) -> io::Result<Option<LinkMessage>> {
 
 /// Returns the name of a link.
 pub(super) fn name(link: &LinkMessage) -> Option<&str> {
-    link.attributes.iter().find_map(|attribute| match attribute {
-        LinkAttribute::IfName(name) => Some(name.as_str()),
-        _ => None,
-    })
+    first!(&link.attributes, LinkAttribute::IfName(name) => name.as_str())
 }
 
 /// Returns the name of interface number `index`, or the number itself if the interface is gone.
@@ -45,16 +50,8 @@ pub(super) fn addresses() -> io::Result<Vec<(u32, IpAddr, Prefix)>> {
     for message in ask(RouteNetlinkMessage::GetAddress(AddressMessage::default()), NLM_F_DUMP)? {
         let RouteNetlinkMessage::NewAddress(address) = message else { continue };
         // On a point-to-point link `Address` is the peer's and `Local` is ours.
-        let local = address.attributes.iter().find_map(|attribute| match attribute {
-            AddressAttribute::Local(ip) => Some(*ip),
-            _ => None,
-        });
-        let ip = local.or_else(|| {
-            address.attributes.iter().find_map(|attribute| match attribute {
-                AddressAttribute::Address(ip) => Some(*ip),
-                _ => None,
-            })
-        });
+        let local = first!(&address.attributes, AddressAttribute::Local(ip) => *ip);
+        let ip = local.or_else(|| first!(&address.attributes, AddressAttribute::Address(ip) => *ip));
         let subnet = |ip| Prefix::new(ip, address.header.prefix_len).unwrap_or(Prefix::host(ip));
         addresses.extend(ip.map(|ip| (address.header.index, ip, subnet(ip.into()))));
     }

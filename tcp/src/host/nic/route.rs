@@ -15,7 +15,7 @@ use netlink_packet_route::route::{
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 
 use super::Interface;
-use super::netlink::{ask, name_of};
+use super::netlink::{ask, first, name_of};
 use crate::host::Error;
 use synmill_engine::wire::Mac;
 
@@ -104,10 +104,7 @@ fn route(interface: &Interface, target: IpAddr) -> Result<IpAddr, Error> {
     request.attributes.push(RouteAttribute::Destination(target.into()));
     let answer =
         ask(RouteNetlinkMessage::GetRoute(request), 0).map_err(|error| refusal(interface, target, error))?;
-    let found = answer.into_iter().find_map(|message| match message {
-        RouteNetlinkMessage::NewRoute(route) => Some(route),
-        _ => None,
-    });
+    let found = first!(answer, RouteNetlinkMessage::NewRoute(route) => route);
     hop_of(&found.ok_or_else(|| no_route(interface, target))?, interface, target)
 }
 
@@ -154,11 +151,7 @@ fn hop_of(route: &RouteMessage, interface: &Interface, target: IpAddr) -> Result
         RouteType::Prohibit => return Err(refused(target, "prohibit")),
         _ => return Err(no_route(interface, target)),
     }
-    let output = route.attributes.iter().find_map(|attribute| match attribute {
-        RouteAttribute::Oif(index) => Some(*index),
-        _ => None,
-    });
-    match output {
+    match first!(&route.attributes, RouteAttribute::Oif(index) => *index) {
         Some(index) if index == interface.index => {}
         Some(index) => {
             let (there, name) = (name_of(index).map_err(kernel)?, &interface.name);
@@ -169,14 +162,14 @@ fn hop_of(route: &RouteMessage, interface: &Interface, target: IpAddr) -> Result
         }
         None => return Err(no_route(interface, target)),
     }
-    let gateway = route.attributes.iter().find_map(|attribute| match attribute {
-        RouteAttribute::Gateway(RouteAddress::Inet(address)) => Some(IpAddr::V4(*address)),
-        RouteAttribute::Gateway(RouteAddress::Inet6(address)) => Some(IpAddr::V6(*address)),
+    let gateway = first!(
+        &route.attributes,
+        RouteAttribute::Gateway(RouteAddress::Inet(address)) => IpAddr::V4(*address),
+        RouteAttribute::Gateway(RouteAddress::Inet6(address)) => IpAddr::V6(*address),
         // A gateway of the other family (RFC 5549).
-        RouteAttribute::Via(RouteVia::Inet(address)) => Some(IpAddr::V4(*address)),
-        RouteAttribute::Via(RouteVia::Inet6(address)) => Some(IpAddr::V6(*address)),
-        _ => None,
-    });
+        RouteAttribute::Via(RouteVia::Inet(address)) => IpAddr::V4(*address),
+        RouteAttribute::Via(RouteVia::Inet6(address)) => IpAddr::V6(*address)
+    );
     Ok(gateway.unwrap_or(target))
 }
 
@@ -195,10 +188,7 @@ enum Neighbour {
 fn neighbour(index: u32, hop: IpAddr) -> io::Result<Neighbour> {
     match ask(RouteNetlinkMessage::GetNeighbour(neighbour_message(index, hop)), 0) {
         Ok(messages) => {
-            let entry = messages.iter().find_map(|message| match message {
-                RouteNetlinkMessage::NewNeighbour(entry) => Some(entry),
-                _ => None,
-            });
+            let entry = first!(&messages, RouteNetlinkMessage::NewNeighbour(entry) => entry);
             Ok(entry.map_or(Neighbour::Unknown, read_entry))
         }
         Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(Neighbour::Unknown),
@@ -217,10 +207,8 @@ fn read_entry(entry: &NeighbourMessage) -> Neighbour {
         | NeighbourState::Noarp => false,
         _ => return Neighbour::Unknown,
     };
-    let mac = entry.attributes.iter().find_map(|attribute| match attribute {
-        NeighbourAttribute::LinkLayerAddress(bytes) => Mac::try_from(bytes.as_slice()).ok(),
-        _ => None,
-    });
+    let bytes = first!(&entry.attributes, NeighbourAttribute::LinkLayerAddress(bytes) => bytes);
+    let mac = bytes.and_then(|bytes| Mac::try_from(bytes.as_slice()).ok());
     mac.map_or(Neighbour::Unknown, |mac| Neighbour::Known { mac, is_stale })
 }
 
@@ -271,7 +259,7 @@ mod tests {
             (ip, Prefix::new(ip.into(), bits).unwrap())
         };
         let addresses = addresses.iter().map(with_subnet).collect();
-        Interface { index: 7, addresses, ..Interface::unknown("smc0") }
+        Interface { name: "smc0".into(), index: 7, addresses, ..Interface::default() }
     }
 
     #[test]

@@ -4,79 +4,59 @@ use std::io;
 
 use netlink_packet_route::link::{LinkAttribute, Stats64};
 
-use super::netlink::link_message;
+use super::netlink::{first, link_message};
 
-/// Counters of a link since it was made, in packets. `struct rtnl_link_stats64` of linux/if_link.h defines each.
-///
-/// A counter that the driver does not fill is 0. Some drivers count a packet that XDP redirects as received, others do not.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Statistics {
+macro_rules! statistics {
+    ($($(#[doc = $doc:literal])+ $name:ident,)+) => {
+        /// Counters of a link since it was made, in packets. `struct rtnl_link_stats64` of linux/if_link.h defines each.
+        ///
+        /// A counter that the driver does not fill is 0. Some drivers count a packet that XDP redirects as received, others do not.
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+        pub struct Statistics {
+            $($(#[doc = $doc])+ pub $name: u64,)+
+        }
+
+        impl Statistics {
+            /// Returns the growth since `before`; 0 for a counter that was reset in between.
+            #[must_use]
+            pub const fn since(&self, before: &Self) -> Self {
+                Self { $($name: self.$name.saturating_sub(before.$name),)+ }
+            }
+
+            /// Returns the counters of losses that are not 0, with their names, in packets. They overlap: their sum means nothing.
+            pub fn losses(&self) -> impl Iterator<Item = (&'static str, u64)> {
+                let all = [$((stringify!($name), self.$name),)+];
+                all.into_iter().filter(|(name, count)| *count > 0 && !name.ends_with("_packets"))
+            }
+        }
+
+        impl From<&Stats64> for Statistics {
+            fn from(stats: &Stats64) -> Self {
+                Self { $($name: stats.$name,)+ }
+            }
+        }
+    };
+}
+
+statistics! {
     /// Good packets received.
-    pub rx_packets: u64,
+    rx_packets,
     /// Packets given to the wire.
-    pub tx_packets: u64,
-    /// Bad packets received, of every kind.
-    pub rx_errors: u64,
-    /// Packets not sent, for every reason.
-    pub tx_errors: u64,
-    /// Packets received and then dropped by the host, unwanted packets included.
-    pub rx_dropped: u64,
-    /// Packets dropped on their way out.
-    pub tx_dropped: u64,
+    tx_packets,
     /// Packets that the NIC missed because the host had no buffer for them: loss by overload.
-    pub rx_missed_errors: u64,
+    rx_missed_errors,
     /// Packets lost in the NIC's own queue.
-    pub rx_fifo_errors: u64,
+    rx_fifo_errors,
+    /// Packets received and then dropped by the host, unwanted packets included.
+    rx_dropped,
+    /// Bad packets received, of every kind.
+    rx_errors,
     /// Packets not sent because the NIC's own queue ran dry or over.
-    pub tx_fifo_errors: u64,
-}
-
-impl Statistics {
-    /// Returns the growth since `before`; 0 for a counter that was reset in between.
-    #[must_use]
-    pub const fn since(&self, before: &Self) -> Self {
-        Self {
-            rx_packets: self.rx_packets.saturating_sub(before.rx_packets),
-            tx_packets: self.tx_packets.saturating_sub(before.tx_packets),
-            rx_errors: self.rx_errors.saturating_sub(before.rx_errors),
-            tx_errors: self.tx_errors.saturating_sub(before.tx_errors),
-            rx_dropped: self.rx_dropped.saturating_sub(before.rx_dropped),
-            tx_dropped: self.tx_dropped.saturating_sub(before.tx_dropped),
-            rx_missed_errors: self.rx_missed_errors.saturating_sub(before.rx_missed_errors),
-            rx_fifo_errors: self.rx_fifo_errors.saturating_sub(before.rx_fifo_errors),
-            tx_fifo_errors: self.tx_fifo_errors.saturating_sub(before.tx_fifo_errors),
-        }
-    }
-
-    /// Returns the counters of losses that are not 0, with their names, in packets. They overlap: their sum means nothing.
-    pub fn losses(&self) -> impl Iterator<Item = (&'static str, u64)> {
-        let all = [
-            ("rx_missed_errors", self.rx_missed_errors),
-            ("rx_fifo_errors", self.rx_fifo_errors),
-            ("rx_dropped", self.rx_dropped),
-            ("rx_errors", self.rx_errors),
-            ("tx_fifo_errors", self.tx_fifo_errors),
-            ("tx_dropped", self.tx_dropped),
-            ("tx_errors", self.tx_errors),
-        ];
-        all.into_iter().filter(|&(_, count)| count > 0)
-    }
-}
-
-impl From<&Stats64> for Statistics {
-    fn from(stats: &Stats64) -> Self {
-        Self {
-            rx_packets: stats.rx_packets,
-            tx_packets: stats.tx_packets,
-            rx_errors: stats.rx_errors,
-            tx_errors: stats.tx_errors,
-            rx_dropped: stats.rx_dropped,
-            tx_dropped: stats.tx_dropped,
-            rx_missed_errors: stats.rx_missed_errors,
-            rx_fifo_errors: stats.rx_fifo_errors,
-            tx_fifo_errors: stats.tx_fifo_errors,
-        }
-    }
+    tx_fifo_errors,
+    /// Packets dropped on their way out.
+    tx_dropped,
+    /// Packets not sent, for every reason.
+    tx_errors,
 }
 
 /// Returns the present counters of interface number `index`.
@@ -87,10 +67,7 @@ pub fn statistics(index: u32) -> io::Result<Statistics> {
     let link = link_message(index)?.ok_or_else(|| {
         io::Error::new(io::ErrorKind::NotFound, format!("interface number {index} is gone"))
     })?;
-    let counted = link.attributes.iter().find_map(|attribute| match attribute {
-        LinkAttribute::Stats64(stats) => Some(Statistics::from(stats)),
-        _ => None,
-    });
+    let counted = first!(&link.attributes, LinkAttribute::Stats64(stats) => Statistics::from(stats));
     counted.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "the kernel gives no counters"))
 }
 

@@ -61,7 +61,7 @@ pub enum Mode {
 }
 
 impl Mode {
-    /// All modes, the fastest first.
+    /// Automatic choice, then the modes from the fastest.
     pub const ALL: [Self; 4] = [Self::Auto, Self::ZeroCopy, Self::Copy, Self::Skb];
 
     /// Returns the mode's name on the command line and in reports.

@@ -2,17 +2,15 @@
 
 use std::error::Error as StdError;
 use std::io;
-use std::process::Command;
 
 use aya::maps::MapError;
 use aya::programs::ProgramError;
-use serde::Deserialize;
 use synmill_engine::device::Buffers;
 
 use super::Holder;
 use crate::host::Error;
 use crate::host::machine::how_to_permit;
-use crate::host::nic::max_mtu;
+use crate::host::nic::{Interface, max_mtu};
 
 /// EPERM: the process has neither root's rights nor the capabilities.
 fn permission(action: &str) -> Error {
@@ -79,14 +77,15 @@ pub(super) fn of_attach(interface: &str, error: &ProgramError) -> Error {
     if matches!(error, ProgramError::UnknownInterface { .. }) {
         return unknown_interface(interface);
     }
-    let shown = link_shown(interface);
-    let mtu = shown.as_ref().and_then(|link| link.mtu);
+    // Without its facts the message only says less.
+    let facts = Interface::find(interface).ok();
+    let mtu = facts.as_ref().map(|facts| facts.mtu);
     match errno(error) {
         Some(libc::EPERM) => permission(&format!("attach to {interface}")),
         // An interface takes one XDP program, in one mode.
         Some(libc::EBUSY | libc::EEXIST) => {
-            let program = shown.and_then(|link| link.xdp?.prog);
-            program.map_or_else(Holder::default, |program| Holder::find(program.id)).refuses(interface).into()
+            let program = facts.and_then(|facts| facts.xdp_program);
+            program.map_or_else(Holder::default, Holder::find).refuses(interface).into()
         }
         // A frame and XDP's headroom must fit one page, or the buffers that the driver has for a packet.
         Some(libc::ERANGE) => format!(
@@ -111,42 +110,18 @@ pub(super) fn of_attach(interface: &str, error: &ProgramError) -> Error {
 }
 
 /// The driver has no native XDP, or not with its present settings.
-fn no_native_xdp(interface: &str, mtu: Option<u32>) -> String {
+fn no_native_xdp(interface: &str, mtu: Option<usize>) -> String {
     let mtu = raised(mtu, " or with an MTU of");
     format!("the driver of {interface} has no native XDP, or not while LRO or GRO_HW are on{mtu}")
 }
 
-fn refused(interface: &str, mtu: Option<u32>, reason: &str) -> String {
+fn refused(interface: &str, mtu: Option<usize>, reason: &str) -> String {
     format!("{interface} does not take the XDP program{}: {reason}", raised(mtu, " with an MTU of"))
 }
 
 /// Names an MTU above Ethernet's own as a likely reason.
-fn raised(mtu: Option<u32>, words: &str) -> String {
+fn raised(mtu: Option<usize>, words: &str) -> String {
     mtu.filter(|&mtu| mtu > 1500).map_or_else(String::new, |mtu| format!("{words} {mtu}"))
-}
-
-/// The part of `ip -json -details link` that explains a refusal.
-#[derive(Deserialize)]
-struct LinkShown {
-    mtu: Option<u32>,
-    xdp: Option<XdpShown>,
-}
-
-#[derive(Deserialize)]
-struct XdpShown {
-    prog: Option<ProgramShown>,
-}
-
-#[derive(Deserialize)]
-struct ProgramShown {
-    id: u32,
-}
-
-/// Asks `ip`. Without that command the message only says less.
-fn link_shown(interface: &str) -> Option<LinkShown> {
-    let shown =
-        Command::new("ip").args(["-json", "-details", "link", "show", "dev", interface]).output().ok()?;
-    serde_json::from_slice::<Vec<LinkShown>>(&shown.stdout).ok()?.pop()
 }
 
 /// Returns the kernel's number for an error from its chain of causes.

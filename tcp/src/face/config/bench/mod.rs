@@ -12,8 +12,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{
-    MAX_DURATION, Output, Valid, check_address, check_files, check_max_connections, check_named, check_rings,
-    check_time_wait, check_within,
+    MAX_ADDRESSES, MAX_DURATION, MAX_MILLIONS, Output, Valid, check_addresses, check_count, check_files,
+    check_max_connections, check_named, check_rings, check_time_wait, check_within,
 };
 use crate::face::cli;
 use crate::host::plan::{self, Role};
@@ -22,12 +22,10 @@ use synmill_engine::flow::{Address, Prefix};
 use synmill_engine::generator::{CloseBy, Load};
 use synmill_engine::service::{Invalid, parse_size, pattern};
 
-/// Most targets, and most prefixes to connect from.
-const MAX_TARGETS: usize = 256;
 /// The highest rate, in connections/s. No interface carries as many.
 const MAX_RATE: u64 = 1_000_000_000;
-/// Most requests over one connection.
-const MAX_REQUESTS: u32 = 1_000_000_000;
+/// Most requests over one connection, in millions.
+const MAX_REQUESTS_MILLIONS: u64 = 1000;
 /// The longest payload, in bytes.
 const MAX_PAYLOAD: u64 = 16 << 20;
 /// The longest wait for a peer.
@@ -191,21 +189,11 @@ fn room(load: Load, open_for: Duration) -> usize {
 }
 
 fn check_targets(given: &[SocketAddr]) -> Result<Vec<SocketAddr>, String> {
-    if given.is_empty() || given.len() > MAX_TARGETS {
-        return Err(format!("{} targets: give from 1 to {MAX_TARGETS}", given.len()));
+    let targets = check_addresses("--target", given.iter().copied())?;
+    match targets.iter().find(|target| target.ip().is_unspecified()) {
+        None => Ok(targets),
+        Some(target) => Err(format!("--target {target}: an unspecified address is nobody's: give a host's")),
     }
-    let mut targets = Vec::with_capacity(given.len());
-    for &target in given {
-        let target = check_address("--target", target)?;
-        if target.ip().is_unspecified() {
-            return Err(format!("--target {target}: an unspecified address is nobody's: give a host's"));
-        }
-        if targets.contains(&target) {
-            return Err(format!("--target {target} is given twice: give each address and port once"));
-        }
-        targets.push(target);
-    }
-    Ok(targets)
 }
 
 /// Addresses that no host has, and their kind (RFC 6890).
@@ -220,8 +208,8 @@ const NO_HOSTS: [(Prefix, &str); 7] = [
 ];
 
 fn check_sources(sources: &[Prefix]) -> Result<(), String> {
-    if sources.is_empty() || sources.len() > MAX_TARGETS {
-        return Err(format!("{} sources: give from 1 to {MAX_TARGETS}", sources.len()));
+    if !(1..=MAX_ADDRESSES).contains(&sources.len()) {
+        return Err(format!("{} sources: give from 1 to {MAX_ADDRESSES}", sources.len()));
     }
     for (number, source) in sources.iter().enumerate() {
         for (prefix, what) in NO_HOSTS {
@@ -274,10 +262,10 @@ fn check_load(options: &cli::Bench) -> Result<(Load, Option<f64>), String> {
             Err(format!("--rate {rate}: give from 1 to {}M a second, or max", MAX_RATE / 1_000_000))
         }
         (Some(load), None, false) => Ok((load, None)),
-        (None, Some(count), false) if !(1..=MAX_CONNECTIONS).contains(&count) => {
-            Err(format!("--concurrency {count}: give from 1 to {}M", MAX_CONNECTIONS / 1_000_000))
+        (None, Some(count), false) => {
+            check_count("--concurrency", count as u64, 1, MAX_MILLIONS)?;
+            Ok((Load::Concurrency(count as u64), None))
         }
-        (None, Some(count), false) => Ok((Load::Concurrency(count as u64), None)),
         _ => Err("give exactly one of --rate, --concurrency and --search".into()),
     }
 }
@@ -308,10 +296,8 @@ fn check_requests(options: &cli::Bench) -> Result<u32, String> {
     if requests > 1 && matches!(options.workload, cli::Workload::Connect | cli::Workload::Hold) {
         return Err(means_nothing("--requests", options.workload, "request or http"));
     }
-    match u32::try_from(requests) {
-        Ok(requests @ 1..=MAX_REQUESTS) => Ok(requests),
-        _ => Err(format!("--requests {requests}: give from 1 to {}M", MAX_REQUESTS / 1_000_000)),
-    }
+    check_count("--requests", requests as u64, 1, MAX_REQUESTS_MILLIONS)?;
+    Ok(requests as u32)
 }
 
 /// Returns that an option means nothing to this workload, and the workloads that it is for.

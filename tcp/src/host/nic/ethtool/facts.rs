@@ -16,7 +16,7 @@ pub struct Offloads {
 }
 
 /// Active queues, in each direction.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Queues {
     /// Receive queues.
     pub rx: usize,

@@ -29,10 +29,8 @@ pub(crate) struct DriverInfo {
 #[repr(C)]
 pub(crate) struct Channels {
     pub(crate) command: u32,
-    pub(crate) max_rx: u32,
-    pub(crate) max_tx: u32,
-    pub(crate) max_other: u32,
-    pub(crate) max_combined: u32,
+    // The most that there may be of each.
+    pub(crate) most: [u32; 4],
     pub(crate) rx: u32,
     pub(crate) tx: u32,
     pub(crate) other: u32,

@@ -134,19 +134,28 @@ impl Spread {
         failures
     }
 
+    /// Returns the driver's answer to a question about a part of it.
+    fn answer<T>(&self, part: &str, answer: io::Result<T>) -> Result<T, String> {
+        answer.map_err(|error| format!("asking {} for its {part}: {error}", self.nic.name()))
+    }
+
+    fn setting(&self, context: u32) -> Result<Option<hash::Setting>, String> {
+        self.answer("RSS table", hash::setting(&*self.nic, context))
+    }
+
     fn set_rules(&mut self, flows: &[Flow], queues: &[usize]) -> Result<(), String> {
-        let name = self.nic.name().to_owned();
-        let failed = |error: io::Error| format!("asking {name} for its flow rules: {error}");
         let Some(&first) = queues.first() else { return Ok(()) };
-        if !has_ntuple(&*self.nic).map_err(failed)? {
+        if !self.answer("flow rules", has_ntuple(&*self.nic))? {
             match set_ntuple(&*self.nic, true) {
                 Ok(()) => self.note("flow rules are in force", Undo::RulesInForce),
                 // The driver has no such switch: rules are always in force, or it refuses the first of them.
                 Err(error) if is_unsupported(&error) => {}
-                Err(error) => return Err(format!("putting flow rules of {name} in force: {error}")),
+                Err(error) => {
+                    return Err(format!("putting flow rules of {} in force: {error}", self.nic.name()));
+                }
             }
         }
-        let mut table = Table::read(&*self.nic).map_err(failed)?;
+        let mut table = self.answer("flow rules", Table::read(&*self.nic))?;
         let to_first = Action::Queue(first as u32);
         let spread = match queues {
             [_] => to_first,
@@ -190,20 +199,18 @@ impl Spread {
     /// Returns the context for these queues: one that a rule for one of the flows names already, or a new one.
     fn find_context(&mut self, table: &Table, flows: &[Flow], queues: &[usize]) -> Result<u32, String> {
         let name = self.nic.name().to_owned();
-        let failed = |error: io::Error| format!("asking {name} for its RSS table: {error}");
         let no_contexts = || {
             format!(
                 "{name} cannot spread flow rules over several queues, it has no RSS contexts: \
                  give one queue with --queues, or use --steer rss"
             )
         };
-        let common = hash::setting(&*self.nic, 0).map_err(failed)?.ok_or_else(no_contexts)?;
+        let common = self.setting(0)?.ok_or_else(no_contexts)?;
         let wanted = self.evenly(common.table.len(), queues)?;
         let what = |context: u32| format!("RSS context {context} spreads over queues {}", ranges(queues));
         for rule in table.rules.iter().filter(|rule| flows.iter().any(|&flow| rule.is_for(flow))) {
             let Some(Action::Context(context)) = rule.action else { continue };
-            let setting = hash::setting(&*self.nic, context).map_err(failed)?;
-            if setting.is_some_and(|setting| setting.table == wanted) {
+            if self.setting(context)?.is_some_and(|setting| setting.table == wanted) {
                 self.context = context;
                 self.note_stays(&what(context), &Undo::Context(context));
                 return Ok(context);
@@ -223,9 +230,7 @@ impl Spread {
 
     fn set_table(&mut self, key: Option<&HashKey>, queues: &[usize]) -> Result<(), String> {
         let name = self.nic.name().to_owned();
-        let failed = |error: io::Error| format!("asking {name} for its RSS table: {error}");
-        let before = hash::setting(&*self.nic, 0).map_err(failed)?;
-        let before = before.ok_or_else(|| format!("{name} has no RSS table: leave --steer out"))?;
+        let before = self.setting(0)?.ok_or_else(|| format!("{name} has no RSS table: leave --steer out"))?;
         let key = key.map(|key| &key[..]).filter(|key| *key != before.key).unwrap_or_default();
         if !key.is_empty() && before.key.iter().all(|&byte| byte == 0) {
             return Err(format!(
@@ -240,7 +245,7 @@ impl Spread {
             ));
             return Ok(());
         }
-        let was_default = hash::is_default(&*self.nic, &before.table).map_err(failed)?;
+        let was_default = self.answer("RSS table", hash::is_default(&*self.nic, &before.table))?;
         hash::set(&*self.nic, &table, key, &before)
             .map_err(|error| format!("setting the RSS table of {name}: {error}: leave --steer out"))?;
         let key_too = !key.is_empty();
