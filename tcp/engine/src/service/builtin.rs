@@ -5,29 +5,24 @@ use std::path::Path;
 use std::str::FromStr;
 
 use super::argument::{Invalid, Size, parse_size};
-use super::close::Close;
 use super::contract::{Memo, Pending, Service, Taken};
-use super::discard::Discard;
-use super::echo::Echo;
-use super::http::{BODY_MAX, Http};
-use super::reset::Reset;
-use super::source::Source;
+use super::http::BODY_MAX;
 
 /// The longest stream of `source:SIZE`: 1 TiB.
 const SOURCE_MAX: u64 = 1 << 40;
 
 /// Expands to the part of a service that depends on its kind of argument.
 macro_rules! argument {
-    (parse $service:ident $name:literal $given:ident) => {
-        $given.is_none().then_some(Ok($service))
+    (parse $service:ty, $name:literal $given:ident) => {
+        $given.is_none().then(|| Ok(<$service>::default()))
     };
-    (parse $service:ident $name:literal $given:ident SIZE($max:expr)) => {
-        $given.map(|size| parse_size($name, size, $max).map($service::of_size))
+    (parse $service:ty, $name:literal $given:ident SIZE($max:expr)) => {
+        $given.map(|size| parse_size($name, size, $max).map(<$service>::of_size))
     };
-    (parse $service:ident $name:literal $given:ident PATH) => {
+    (parse $service:ty, $name:literal $given:ident PATH) => {
         $given.map(|path| {
             let invalid = |reason| Invalid::File { path: path.to_owned(), reason };
-            $service::of_file(Path::new(path)).map_err(invalid)
+            <$service>::of_file(Path::new(path)).map_err(invalid)
         })
     };
 
@@ -54,7 +49,7 @@ macro_rules! argument {
 macro_rules! services {
     ($(
         #[doc = $help:literal]
-        $name:literal $(: $kind:ident $(($max:expr))?)? => $variant:ident($service:ident),
+        $name:literal $(: $kind:ident $(($max:expr))?)? => $variant:ident($service:ty),
     )+) => {
         /// A built-in service.
         #[derive(Clone, Debug)]
@@ -69,7 +64,7 @@ macro_rules! services {
 
             fn parse(name: &str, argument: Option<&str>) -> Option<Result<Self, Invalid>> {
                 match name {
-                    $($name => argument!(parse $service $name argument $($kind $(($max))?)?)
+                    $($name => argument!(parse $service, $name argument $($kind $(($max))?)?)
                         .map(|service| service.map(Self::$variant)),)+
                     _ => None,
                 }
@@ -104,21 +99,21 @@ macro_rules! services {
 // A new service is one line here.
 services! {
     /// accept, then FIN
-    "close" => Close(Close),
+    "close" => Close(super::close::Close),
     /// accept, then RST
-    "reset" => Reset(Reset),
+    "reset" => Reset(super::reset::Reset),
     /// accept and read everything, send nothing
-    "discard" => Discard(Discard),
+    "discard" => Discard(super::discard::Discard),
     /// send the received text back
-    "echo" => Echo(Echo),
+    "echo" => Echo(super::echo::Echo),
     /// accept and stay open
-    "hold" => Hold(Discard),
+    "hold" => Hold(super::discard::Discard),
     /// send SIZE bytes, then FIN
-    "source": SIZE(SOURCE_MAX) => Source(Source),
+    "source": SIZE(SOURCE_MAX) => Source(super::source::Source),
     /// HTTP/1.1 with a body of SIZE bytes
-    "http": SIZE(BODY_MAX) => Http(Http),
+    "http": SIZE(BODY_MAX) => Http(super::http::Http),
     /// HTTP/1.1 with a file's content as the body
-    "http-file": PATH => HttpFile(Http),
+    "http-file": PATH => HttpFile(super::http::Http),
 }
 
 impl FromStr for BuiltIn {
