@@ -1,26 +1,29 @@
-//! How long one core's engine takes for a connection: on in-memory rings, beside connections that stay.
+//! How long one core's engine takes for a connection on in-memory rings, beside connections that stay.
 //!
 //! `cargo xtask bench conn_rate`. A connection is 3 packets in and 3 out: SYN; SYN,ACK; ACK with a request; response with FIN; FIN,ACK;
-//! ACK. Checksums are verified and written, and the peer's frames are made and read outside the timed part. The responder's table is
-//! full: each new connection takes the place of the oldest in TIME-WAIT. `request` is a request and its response on a connection that
-//! stays, and no connection comes again before all others. `generator` is the other end, with 1024 connections under way beside those
-//! that stay. `floor` is what is left of the responder without TCP, layer by layer: answers alone, with an index, with records.
-//! `workers` are engines on a core each that look into each other's indexes, both at work all the time.
+//! ACK. The engine verifies and writes checksums. The timed part does not include the peer, which writes and reads the frames.
+//!
+//! - `responder`: its table is full, so each new connection evicts the oldest one in TIME-WAIT.
+//! - `request`: a request and its response on a connection that stays; all other connections have their turn before its next request.
+//! - `generator`: the other end, with 1024 connections under way besides those that stay.
+//! - `floor`: the responder without TCP, layer by layer: answers alone, with an index, with records.
+//! - `workers`: engines on a core each that look into each other's indexes, all at work all the time.
 
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::thread;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
+use synmill_benches::cores;
 use synmill_benches::engine::{
     Batches, Dialogue, Family, Floor, Layer, Opener, Requests, Responder, Setup, nanos_each,
 };
 use synmill_benches::rows::{self, Options, Row};
-use synmill_benches::timing::{Rounds, is_room_for, pin, pin_to};
+use synmill_benches::timing::{Rounds, is_room_for};
 
 const BENCH: &str = "conn_rate";
 
-/// How much is done of each case.
+/// The extent of each case.
 #[derive(Clone, Copy)]
 struct Extent {
     /// Connections or requests in one round.
@@ -34,7 +37,7 @@ impl Extent {
     }
 }
 
-/// Both units of a case.
+/// Returns a case in ns and in rates.
 fn both(rounds: &Rounds, case: &str, what: &str) -> [Row; 2] {
     let row = rounds.row(BENCH, case, what);
     let rate = Row::new(BENCH, case, 1e9 / row.value, &format!("{what}s_per_s"));
@@ -71,10 +74,8 @@ fn floor(extent: Extent, layer: Layer, resident: usize) -> Result<Vec<Row>> {
 }
 
 fn generator(extent: Extent, dialogue: Dialogue, resident: u64) -> Result<Vec<Row>> {
-    let case = match dialogue {
-        Dialogue::Connect => format!("generator/{resident}"),
-        Dialogue::Http => format!("generator-http/{resident}"),
-    };
+    let suffix = if dialogue == Dialogue::Http { "-http" } else { "" };
+    let case = format!("generator{suffix}/{resident}");
     if !is_room_for(Opener::memory_bytes(resident), &case)? {
         return Ok(Vec::new());
     }
@@ -86,19 +87,19 @@ fn generator(extent: Extent, dialogue: Dialogue, resident: u64) -> Result<Vec<Ro
     Ok(rows)
 }
 
-/// Connections a second of so many engines together, each on a core of its own.
+/// Returns the connections/s of so many engines together, each on a core of its own.
 fn workers(extent: Extent, count: u8, resident: usize) -> Result<f64> {
     let setup = Setup::of(Family::V4, resident);
     let clients = (0..count).map(|network| setup.client(network)).collect();
-    let cores = core_affinity::get_core_ids().context("the kernel does not say on which cores we may run")?;
+    let cores = cores::allowed()?;
     let (barrier, at_work) = (Barrier::new(count.into()), AtomicUsize::new(count.into()));
     let engine = |mut responder: Responder, core| {
-        pin_to(core)?;
+        cores::pin(core)?;
         responder.fill();
         responder.warm();
         barrier.wait();
         let rounds = extent.measure(&mut responder);
-        // The others' rounds are to be with company to their end.
+        // The others' rounds need company to their end.
         at_work.fetch_sub(1, Relaxed);
         while at_work.load(Relaxed) > 0 {
             responder.batch();
@@ -114,12 +115,11 @@ fn workers(extent: Extent, count: u8, resident: usize) -> Result<f64> {
 }
 
 fn all_workers(extent: Extent, resident: usize) -> Result<Vec<Row>> {
-    let cores = core_affinity::get_core_ids().map_or(0, |cores| cores.len());
-    if cores < 2 {
+    if cores::allowed()?.len() < 2 {
         println!("workers are left out: there is one core");
         return Ok(Vec::new());
     }
-    // By turns, so that both see the same machine.
+    // In turn, so that both meet the same machine.
     let (mut ones, mut twos) = (Vec::new(), Vec::new());
     for _ in 0..3 {
         ones.push(workers(extent, 1, resident)?);
@@ -151,15 +151,15 @@ fn main() -> Result<()> {
     let v6 = if options.quick { v4 } else { &v4[..2] };
     let opened: &[u64] = if options.quick { &[1000, 100_000] } else { &[1000, 1_000_000, 10_000_000] };
 
-    // Before this thread is pinned, which the threads of workers would inherit.
+    // Threads inherit the pin of this one.
     let mut last = all_workers(extent, if options.quick { 100_000 } else { 1_000_000 })?;
-    pin(0)?;
+    cores::pin_to_first()?;
     let mut rows = Vec::new();
     for resident in v4 {
         rows.extend(responder(extent, Family::V4, *resident)?);
         rows.extend(floor(extent, Layer::Record, *resident)?);
     }
-    // What these know does not grow, or little.
+    // The memory of these layers grows little or not at all.
     for layer in [Layer::Wire, Layer::Index] {
         for resident in &v4[..2] {
             rows.extend(floor(extent, layer, *resident)?);

@@ -1,44 +1,39 @@
 //! How evenly a generator opens connections: the gaps between SYNs, by the machine's clock.
 //!
-//! `cargo xtask bench gaps`. One thread runs a generator's worker and its responder in turn over a link in memory. For each
-//! rate it prints how far the gaps are from the asked one, and how they are distributed.
+//! `cargo xtask bench gaps`. One thread runs a generator's worker and its responder in turn over a link in memory. For each rate it prints
+//! the distances of the gaps from the asked one, and their distribution.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant as Clock};
 
 use anyhow::Result;
 use hdrhistogram::Histogram;
+use synmill_benches::engine::{Dialogue, ENGINE, PEER, generator, worker};
 use synmill_benches::rows::{self, Options, Row};
 use synmill_engine::device::pair::{Faults, Link, PairDevice, pair};
 use synmill_engine::device::{Burst, Census, Device, RingCounts};
-use synmill_engine::endpoint::{Application, Config, Endpoint, Listener, Listeners, Settings};
+use synmill_engine::endpoint::{Listener, Listeners, Settings};
 use synmill_engine::flow::Address;
+use synmill_engine::generator::Load;
 use synmill_engine::generator::desk::{Desk, Trial};
-use synmill_engine::generator::dialogue::Script;
 use synmill_engine::generator::meters::meters;
-use synmill_engine::generator::tuples::{Share, Space, Walk};
-use synmill_engine::generator::{CloseBy, Generator, Load, Setup, Target};
 use synmill_engine::proto::Flags;
 use synmill_engine::service::Http;
-use synmill_engine::stats::{Counters, Law};
+use synmill_engine::stats::Law;
 use synmill_engine::time::Instant;
-use synmill_engine::wire::{self, Checks, Mac, Packet};
-use synmill_engine::worker::{Worker, join};
+use synmill_engine::wire::{self, Checks, Packet};
 
-const CLIENT: Mac = [2, 0, 0, 0, 0, 1];
-const SERVER: Mac = [2, 0, 0, 0, 0, 2];
-const TARGET: Address = Address::v4([198, 18, 0, 2]);
 const TIME_WAIT: Duration = Duration::from_millis(100);
 const SLOTS: usize = 65_536;
 const BENCH: &str = "gaps";
 /// Columns of the longest bar.
 const BAR: u64 = 50;
 
-/// A device that notes when SYNs leave.
+/// A device that records when SYNs leave.
 struct Tap {
     device: PairDevice,
     zero: Clock,
-    /// Nanoseconds from the zero.
+    /// Nanoseconds since `zero`.
     syns: Vec<u64>,
 }
 
@@ -79,43 +74,7 @@ impl Device for Tap {
     }
 }
 
-fn seated<D: Device, A: Application>(mac: Mac, device: D, application: A) -> Worker<D, A> {
-    let config = Config {
-        application,
-        owned: Vec::new(),
-        mac,
-        mtu: 1500,
-        settings: Settings { max_connections: SLOTS, time_wait: TIME_WAIT, ..Settings::default() },
-        max_kept_frames: 1024,
-        seed: [3, 5, 7, 11],
-    };
-    let mut endpoints = vec![Endpoint::new(config, Instant::ZERO, Arc::new(Counters::default()))];
-    let seat = join(&mut endpoints).remove(0);
-    Worker::new(device, endpoints.remove(0), seat)
-}
-
-fn generator(desk: &Arc<Desk>) -> Generator {
-    let space = Space::new(&["198.19.0.0/16".parse().unwrap()], 1024..=65_535, &[(TARGET, 80)]);
-    let space = Arc::new(space.expect("prefix, ports and target go together"));
-    let setup = Setup {
-        targets: vec![Target {
-            script: Script::http("synmill", "/", None, None, 1, CloseBy::Peer),
-            link: wire::Link { destination: SERVER, source: CLIENT, tags: Default::default() },
-        }],
-        walk: Walk::new(space, Share::Split { workers: 1, number: 0 }, TIME_WAIT, 1),
-        // Nobody reads them: there is one for each second, and for the end.
-        recorder: meters(8).0,
-        desk: Arc::clone(desk),
-        workers: 1,
-        number: 0,
-        timeout: Duration::from_secs(3),
-        holds: false,
-        slots: SLOTS,
-    };
-    Generator::new(setup, Instant::ZERO)
-}
-
-/// Runs the rate for a while; when its SYNs left.
+/// Runs a rate for some time and returns when its SYNs left.
 fn run(rate_per_s: u64, duration: Duration) -> Vec<u64> {
     let (near, far, link): (_, _, Link) = pair(1, &Faults::NONE, 4096, 2048);
     let desk = Arc::<Desk>::default();
@@ -123,9 +82,13 @@ fn run(rate_per_s: u64, duration: Duration) -> Vec<u64> {
     let now = || Instant::from_nanos(zero.elapsed().as_nanos() as u64);
     let planned = (rate_per_s as f64 * duration.as_secs_f64()) as usize;
     let tap = Tap { device: near, zero, syns: Vec::with_capacity(2 * planned) };
-    let mut client = seated(CLIENT, tap, generator(&desk));
-    let listener = Listener { address: TARGET, port: 80, service: Http::of_size(64) };
-    let mut server = seated(SERVER, far, Listeners(vec![listener]));
+    // Nobody reads the meters: there is one for each second, and one for the end.
+    let generator = generator(Dialogue::Http, &desk, meters(8).0, SLOTS, TIME_WAIT, Duration::from_secs(3));
+    let settings = Settings { max_connections: SLOTS, time_wait: TIME_WAIT, ..Settings::default() };
+    let mut client = worker(tap, generator, settings, ENGINE);
+    let service = Http::of_size(64);
+    let listeners = Listeners(vec![Listener { address: Address::v4([0; 4]), port: 80, service }]);
+    let mut server = worker(far, listeners, settings, PEER);
     let trial = Trial {
         number: 1,
         load: Load::Rate(rate_per_s),
@@ -153,11 +116,11 @@ fn run(rate_per_s: u64, duration: Duration) -> Vec<u64> {
     std::mem::take(&mut client.device_mut().syns)
 }
 
-/// The gaps' distance from the asked one, and a bar for each of some multiples of it.
+/// Prints the gaps' distances from the asked one, and a bar for each multiple of an eighth of it.
 fn show(rate_per_s: u64, syns: &[u64]) -> [Row; 2] {
     let asked = 1_000_000_000 / rate_per_s;
     let mut distances = Histogram::<u64>::new_with_max(60_000_000_000, 3).expect("a minute, to three digits");
-    // In eighths of the asked gap; all from twice on together.
+    // In eighths of the asked gap; the last bar has all gaps from twice on.
     let mut bars = [0_u64; 17];
     for pair in syns.windows(2) {
         let gap = pair[1] - pair[0];
@@ -186,7 +149,7 @@ fn show(rate_per_s: u64, syns: &[u64]) -> [Row; 2] {
 
 fn main() -> Result<()> {
     let options = Options::of_process();
-    // The lowest rate takes some seconds to have a gap at all.
+    // The lowest rate takes some seconds for its first gap.
     let runs: &[(u64, u64)] =
         if options.quick { &[(1000, 1), (100_000, 1)] } else { &[(1, 5), (1000, 3), (100_000, 3)] };
     let mut rows = Vec::new();

@@ -1,9 +1,8 @@
-//! How many instructions the engine takes for a connection: a figure that is the same in every run, so that it may be held to.
+//! The engine's instructions for a connection: a figure that is the same in every run.
 //!
-//! `cargo bench --package synmill-benches --bench instructions -- --check` fails when one has risen by more than 3 % above what
-//! benches/instructions.json says; `--record` writes that file anew. Each case runs under valgrind's callgrind, in a process of its
-//! own. Counted are the instructions of this program's own code, standard library included: those of the C library are left out,
-//! which has its own copying loops for each processor.
+//! `cargo bench --package synmill-benches --bench instructions -- --check` fails if a figure is more than 3 % above that in
+//! benches/instructions.json; `--record` writes that file. Each case runs under valgrind's callgrind, in a process of its own. It counts the
+//! instructions of this program with the standard library. The C library is left out: its copying loops differ between processors.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -15,13 +14,13 @@ use synmill_benches::engine::{Batches, Dialogue, Family, Opener, Requests, Respo
 use synmill_benches::rows::{self, Options, Row};
 
 const BENCH: &str = "instructions";
-/// Tells the process that runs under valgrind which case it is.
+/// The environment variable with the case of a process under valgrind.
 const CASE: &str = "SYNMILL_INSTRUCTIONS_CASE";
-/// What a figure may rise by before the check fails, and fall by before it should be recorded anew.
+/// A larger rise fails the check; after a larger fall the figures should be recorded.
 const TOLERANCE: f64 = 0.03;
-/// Connections that stay: few enough for valgrind's pace, and a table that is more than a few lines.
+/// Connections that stay: few enough for valgrind's speed, in a table of more than a few lines.
 const RESIDENT: usize = 10_000;
-/// Connections or requests that are counted.
+/// Connections or requests of a case.
 const COUNTED: u64 = 20_000;
 
 #[derive(Debug, Parser)]
@@ -29,7 +28,7 @@ const COUNTED: u64 = 20_000;
 struct Arguments {
     #[command(flatten)]
     options: Options,
-    /// Fail when a figure has risen by more than 3 % above the recorded one
+    /// Fail if a figure is more than 3 % above the recorded one
     #[arg(long)]
     check: bool,
     /// Write the figures to benches/instructions.json
@@ -37,7 +36,7 @@ struct Arguments {
     record: bool,
 }
 
-/// A case, and what it counts.
+/// The cases and their units.
 const CASES: [(&str, &str); 5] = [
     ("responder", "connection"),
     ("responder-v6", "connection"),
@@ -46,15 +45,15 @@ const CASES: [(&str, &str); 5] = [
     ("generator-http", "connection"),
 ];
 
-/// The engine's part of a batch: callgrind counts while it is in here.
+/// Does the engine's part of a batch, in which callgrind counts.
 #[inline(never)]
 fn counted(batches: &mut impl Batches) {
     batches.turn();
-    // No jump out of here in place of a call.
+    // Without it the call could become a jump, which leaves this function.
     std::hint::black_box(());
 }
 
-/// Does a number of connections, or requests, and says how many they were.
+/// Does connections or requests, and prints their number.
 fn count(batches: &mut impl Batches) {
     let mut done = 0;
     while done < COUNTED {
@@ -65,7 +64,7 @@ fn count(batches: &mut impl Batches) {
     println!("{done}");
 }
 
-/// What the process under valgrind does.
+/// Performs a case in the process under valgrind.
 fn perform(case: &str) -> Result<()> {
     let responder = |family| {
         let mut responder = Responder::new(Setup::of(family, RESIDENT));

@@ -1,41 +1,41 @@
 //! How many bytes an idle established connection takes, all in: record, index at its load, timers, pools.
 //!
-//! `cargo xtask bench memory`. Each case is a process of its own, so that nothing is left over from another. It reads its resident
-//! memory from /proc before the engine is made, when it is made, and when a full table of connections is established; the client's
-//! memory is there before the first reading. `established` is the bytes from the first reading to the last, `made` to the second.
-//! `pause` is the worker's longest turn while the table fills: by the time that its thread had the processor, and beside it by the
-//! machine's clock, which counts others' work, too. `pause-of-nothing` is that of a loop that does nothing for as long:
-//! what the machine does by itself.
+//! `cargo xtask bench memory`. Each case is a process of its own, which nothing of another case disturbs. It reads its resident memory
+//! from /proc before the engine is made, when it is made, and when its table is full of connections. The client's memory is there before
+//! the first reading. `established` is the bytes from the first reading to the last, `made` those to the second. `pause` is the worker's
+//! longest turn while the table fills, by its thread's CPU time. `pause-wall` is that turn by the machine's clock, which includes the work
+//! of others. `pause-of-nothing` is the longest pause of a loop that does nothing for as long: the machine's own part.
 
 use std::process::{Command, Stdio};
 use std::time::Instant as Clock;
 
 use anyhow::{Context as _, Result, ensure};
 use nix::time::{ClockId, clock_gettime};
+use synmill_benches::cores::pin_to_first;
 use synmill_benches::engine::{Family, Responder, Setup};
 use synmill_benches::rows::{self, Options, Row};
-use synmill_benches::timing::{is_room_for, pin, proc_bytes};
+use synmill_benches::timing::{is_room_for, proc_bytes};
 
 const BENCH: &str = "memory";
-/// Tells the process of a case which it is: family and number of connections.
+/// The environment variable with a process's case: family and number of connections.
 const CASE: &str = "SYNMILL_MEMORY_CASE";
 const FAMILIES: [(&str, Family); 2] = [("v4", Family::V4), ("v6", Family::V6)];
 
-/// This process's memory, in bytes: none of it is a file's.
+/// Returns the bytes of memory of this process, without those of files.
 fn resident_bytes() -> Result<f64> {
     let kinds = ["RssAnon", "RssShmem", "HugetlbPages"];
     let bytes: u64 = kinds.iter().map(|kind| proc_bytes("/proc/self/status", kind)).sum::<Result<_>>()?;
     Ok(bytes as f64)
 }
 
-/// How long this thread has had a processor, in seconds.
+/// Returns this thread's CPU time in seconds.
 fn thread_s() -> f64 {
     let time = clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).expect("Linux has this clock");
     time.tv_sec() as f64 + time.tv_nsec() as f64 / 1e9
 }
 
-/// The longest pause of a loop that does nothing for so long, by the thread's time, in seconds: what a hypervisor takes away counts
-/// there, too.
+/// Returns the longest pause, in seconds, of a loop that does nothing for `span_s`, by the thread's CPU time, which includes a hypervisor's
+/// pauses.
 fn pause_of_nothing_s(span_s: f64) -> f64 {
     let begin = thread_s();
     let (mut last, mut longest) = (begin, 0.0_f64);
@@ -51,10 +51,10 @@ fn setup(family: Family, connections: usize) -> Setup {
     Setup { family, resident: connections, spare: 0 }
 }
 
-/// The case, whole; in a process of its own.
+/// Measures a case in this process.
 fn measure(name: &str, connections: usize) -> Result<Vec<Row>> {
     let (_, family) = FAMILIES.into_iter().find(|(known, _)| *known == name).context("no such family")?;
-    pin(0)?;
+    pin_to_first()?;
     let setup = setup(family, connections);
     let client = setup.client(0);
     let before = resident_bytes()?;
@@ -92,13 +92,13 @@ fn measure(name: &str, connections: usize) -> Result<Vec<Row>> {
     ])
 }
 
-/// The case in a process of its own.
+/// Measures a case in a process of its own.
 fn measure_apart(name: &str, connections: usize) -> Result<Vec<Row>> {
     let case = format!("{name}/{connections}");
     let program = std::env::current_exe().context("finding this program")?;
     let output = Command::new(program).env(CASE, &case).stderr(Stdio::inherit()).output()?;
     ensure!(output.status.success(), "the process of `{case}`: {}", output.status);
-    serde_json::from_slice(&output.stdout).with_context(|| format!("what the process of `{case}` said"))
+    serde_json::from_slice(&output.stdout).with_context(|| format!("the output of the process of `{case}`"))
 }
 
 fn main() -> Result<()> {

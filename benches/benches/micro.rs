@@ -1,34 +1,35 @@
-//! What the engine's steps take, each by itself: parse, emit, hash, look-up, timers.
+//! The time of the engine's steps, each by itself: parse, emit, hash, look-up, timers.
 //!
-//! `cargo xtask bench micro`. criterion measures, and the figures are its medians. Each step is in a loop of its own, with its code in
-//! the cache: where the data is not, as in the look-ups among a million, the case says so. A checksum is not to be had by itself: the
-//! cases of `parse-text` with 20, 60 and 1460 bytes differ by nothing else.
+//! `cargo xtask bench micro`. criterion measures, and the figures are its medians. Each step runs in a loop of its own, with its code in
+//! the cache. Cases whose data is not in the cache have `cold` in their name. No case measures a checksum by itself: the cases of
+//! `parse-text` with 20, 60 and 1460 bytes differ only in that.
 
 use std::cell::Cell;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant as Clock};
 
 use anyhow::{Context as _, Result};
 use criterion::{Bencher, Criterion};
 use std::hint::black_box;
-use synmill_benches::engine::{ENGINE, PEER, SEED};
+use synmill_benches::cores::pin_to_first;
+use synmill_benches::engine::{ENGINE, PEER, SEED, segment};
 use synmill_benches::rows::{self, Options, Row};
-use synmill_benches::timing::pin;
+use synmill_benches::scratch::Folder;
 use synmill_engine::flow::{
     Address, Armed, Deadlines, FlowHasher, FlowKey, FlowTable, Marked, Share, Timers,
 };
-use synmill_engine::proto::{Flags, Options as TcpOptions, Segment, SeqNum, Timestamps, WireWindow};
+use synmill_engine::proto::{Flags, Segment, SeqNum, Timestamps};
 use synmill_engine::time::Millis;
 use synmill_engine::wire::{self, Checks, Link, TcpPacket};
 
 const BENCH: &str = "micro";
-/// Connections of the table, and of the wheel.
+/// Connections in the table and in the wheel.
 const MANY: u32 = 1_000_000;
-/// Walks through [`MANY`] numbers so that each is far from the last.
+/// A stride through [`MANY`] numbers, so that each is far from the last one.
 const STRIDE: u32 = 618_033;
 
-/// A link, a name and a segment.
+/// A segment with its name.
 struct Case {
     name: &'static str,
     key: FlowKey,
@@ -48,17 +49,11 @@ const V6: FlowKey = FlowKey {
 };
 const LINK: Link = Link { destination: ENGINE, source: PEER, tags: [wire::Tag { tpid: 0, tci: 0 }; 2] };
 
-fn segment(flags: Flags, text_len: u16) -> Segment {
-    let mut options = TcpOptions { timestamps: Some(Timestamps { value: 1, echo: 2 }), ..TcpOptions::NONE };
-    if flags.has(Flags::SYN) {
-        options = TcpOptions { mss: Some(1460), window_scale: Some(7), sack_permitted: true, ..options };
-    }
-    let window = WireWindow(502);
-    Segment { seq: SeqNum(77), ack: SeqNum(99), flags, window, text_len, options }
-}
-
 fn cases() -> Vec<Case> {
-    let case = |name, key, flags, text_len| Case { name, key, segment: segment(flags, text_len) };
+    let case = |name, key, flags, text_len| {
+        let segment = segment(flags, SeqNum(77), SeqNum(99), Timestamps { value: 1, echo: 2 });
+        Case { name, key, segment: Segment { text_len, ..segment } }
+    };
     let text = Flags::ACK.with(Flags::PSH);
     vec![
         case("syn", V4, Flags::SYN.with(Flags::ACK), 0),
@@ -81,7 +76,7 @@ fn packets(criterion: &mut Criterion) {
         let len = write(&case, &mut frame);
         let whole = &frame[..len];
         wire::parse(whole, Checks::default()).expect("a segment that is right");
-        // As the engine does: a segment is written to where it stays.
+        // As in the engine, the parser writes a segment to its final place.
         let mut packet = TcpPacket::default();
         let mut parse = |bencher: &mut Bencher<'_>| {
             bencher.iter(|| wire::parse_into(black_box(whole), Checks::default(), black_box(&mut packet)));
@@ -100,7 +95,7 @@ fn hashes(criterion: &mut Criterion) {
     }
 }
 
-/// The name of one of the many.
+/// Returns the name of a connection.
 fn name_of(number: u32) -> FlowKey {
     let [_, high, low, _] = (number << 2).to_be_bytes();
     FlowKey { local: Address::v4([198, 19, high, low]), local_port: 1024 + (number & 0x3f) as u16, ..V4 }
@@ -113,7 +108,7 @@ fn look_ups(criterion: &mut Criterion) {
     for slot in 0..MANY {
         table.insert(hashes[slot as usize], slot).expect("room for so many");
     }
-    // The hashes are read in order, and so are at hand; where they lead to is not.
+    // The cache has the hashes, which are read in order, and not the lines of the table.
     for (name, first) in [("lookup-hit-cold/1000000", 0), ("lookup-miss-cold/1000000", MANY)] {
         let at = Cell::new(0);
         criterion.bench_function(name, |bencher| {
@@ -146,6 +141,7 @@ impl Marked for Mark {
     }
 }
 
+/// All connections, by slot.
 struct Marks(Vec<Mark>);
 
 impl Deadlines for Marks {
@@ -164,7 +160,7 @@ impl Deadlines for Marks {
     fn prefetch(&self, _slot: u32) {}
 }
 
-/// The time of `count` deadlines set, and of as many that come up, in a wheel of a million.
+/// Returns the times to set `count` deadlines and to poll them, in a wheel of a million.
 fn set_and_fire(count: u64) -> (Duration, Duration) {
     let (mut set, mut fire) = (Duration::ZERO, Duration::ZERO);
     let mut timers = Timers::new(MANY as usize, Share::Half, Millis(0));
@@ -174,7 +170,7 @@ fn set_and_fire(count: u64) -> (Duration, Duration) {
         let batch = left.min(u64::from(MANY) / 2);
         let start = Clock::now();
         for number in 0..batch as u32 {
-            // From 200 ms to a second, as retransmissions have it.
+            // From 200 ms to a second, as of retransmissions.
             let deadline = now + (200 + number % 800);
             let mark = &mut marks.0[slot as usize];
             mark.deadline = deadline;
@@ -204,17 +200,7 @@ fn timers(criterion: &mut Criterion) {
         .bench_function("timer-fire/1000000", |bencher| bencher.iter_custom(|count| set_and_fire(count).1));
 }
 
-/// Criterion's folder, which goes with its owner.
-struct Folder(PathBuf);
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        // It is not there if nothing was measured.
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
-
-/// The medians that criterion found, by their names, in nanoseconds.
+/// Reads criterion's medians, in ns, sorted by name.
 fn medians(folder: &Path) -> Result<Vec<Row>> {
     let mut found = Vec::new();
     for entry in fs::read_dir(folder)? {
@@ -234,11 +220,11 @@ fn medians(folder: &Path) -> Result<Vec<Row>> {
 
 fn main() -> Result<()> {
     let options = Options::of_process();
-    pin(0)?;
-    let folder = Folder(std::env::temp_dir().join(format!("synmill-micro-{}", std::process::id())));
+    pin_to_first()?;
+    let folder = Folder::new("micro")?;
     let (samples, warm_up_ms, measurement_ms) = if options.quick { (10, 20, 50) } else { (50, 300, 1000) };
     let mut criterion = Criterion::default()
-        .output_directory(&folder.0)
+        .output_directory(folder.path())
         .without_plots()
         .sample_size(samples)
         .warm_up_time(Duration::from_millis(warm_up_ms))
@@ -247,7 +233,7 @@ fn main() -> Result<()> {
     hashes(&mut criterion);
     look_ups(&mut criterion);
     timers(&mut criterion);
-    let found = medians(&folder.0)?;
+    let found = medians(folder.path())?;
     rows::print(&found);
     rows::write(&options, &found)
 }

@@ -1,35 +1,34 @@
-//! What it costs a loaded worker that another thread reads all of its connections, over and over: what `synmill conns` does, at its
-//! most.
+//! The cost of a thread that reads all connections of a loaded worker without pause, as `synmill conns` does at its most.
 //!
-//! `cargo xtask bench reader`. The responder's engine works on one core, as in `conn_rate`; on another a thread goes through all slots
-//! and looks at each connection, or only waits. Rounds alternate, so that both see the same machine.
+//! `cargo xtask bench reader`. The responder's engine works on one core, as in `conn_rate`. On another core a thread goes through all slots
+//! and reads each connection, or only waits. Rounds alternate, so that both meet the same machine.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::thread;
 
 use anyhow::{Result, bail};
-use core_affinity::CoreId;
+use synmill_benches::cores;
 use synmill_benches::engine::{Batches as _, Family, Responder, Setup, nanos_each};
 use synmill_benches::rows::{self, Options, Row, median};
-use synmill_benches::timing::{is_room_for, pin_to};
+use synmill_benches::timing::is_room_for;
 use synmill_engine::endpoint::Viewer;
 use synmill_engine::time::Instant;
 
 const BENCH: &str = "reader";
 
-/// What the reader is told, and what it says.
+/// Orders to the reader, and its counts.
 #[derive(Default)]
 struct Order {
     reads: AtomicBool,
     ends: AtomicBool,
-    /// Slots looked at.
+    /// Slots that it has read.
     looks: AtomicU64,
-    /// Connections found.
+    /// Connections that it has found.
     found: AtomicU64,
 }
 
 impl Order {
-    /// Reads while it is told to.
+    /// Reads while `reads` is set, until `ends` is.
     fn obey(&self, viewer: &Viewer) {
         while !self.ends.load(Relaxed) {
             if !self.reads.load(Relaxed) {
@@ -48,8 +47,8 @@ impl Order {
     }
 }
 
-/// Nanoseconds per connection without a reader and with one, and how many slots it looked at for each connection.
-fn measure(resident: usize, connections: u64, rounds: usize, reader: CoreId) -> [f64; 3] {
+/// Returns the ns per connection without a reader and with one, and the slots that it read for each connection.
+fn measure(resident: usize, connections: u64, rounds: usize, reader: usize) -> [f64; 3] {
     let mut responder = Responder::new(Setup::of(Family::V4, resident));
     responder.fill();
     responder.warm();
@@ -59,7 +58,7 @@ fn measure(resident: usize, connections: u64, rounds: usize, reader: CoreId) -> 
     thread::scope(|scope| {
         let order = &order;
         scope.spawn(move || {
-            pin_to(reader).expect("a core that is allowed");
+            cores::pin(reader).expect("a core that is allowed");
             order.obey(&viewer);
         });
         for _ in 0..rounds {
@@ -80,12 +79,8 @@ fn main() -> Result<()> {
     let options = Options::of_process();
     let (residents, connections, rounds): (&[usize], _, _) =
         if options.quick { (&[100_000], 20_000, 3) } else { (&[100_000, 1_000_000, 10_000_000], 200_000, 9) };
-    // A thread that is pinned sees its own core alone: asked before.
-    let cores = core_affinity::get_core_ids().unwrap_or_default();
-    let [engine, reader, ..] = cores[..] else {
-        bail!("the reader takes a core of its own, and there is none")
-    };
-    pin_to(engine)?;
+    let [engine, reader, ..] = cores::allowed()?[..] else { bail!("this bench needs two cores") };
+    cores::pin(engine)?;
     let mut rows = Vec::new();
     for &resident in residents {
         if !is_room_for(Setup::of(Family::V4, resident).memory_bytes(), &format!("reader/{resident}"))? {

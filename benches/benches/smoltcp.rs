@@ -1,8 +1,8 @@
 //! synmill's engine and smoltcp's on the same frames of the same client: 3 + 3 packets a connection, in memory, on one core.
 //!
-//! `cargo xtask bench smoltcp`. smoltcp has a fixed set of sockets and looks through it for each packet, so it is measured by their
-//! number; all but 64 hold a connection that stays. synmill beside it holds 1000. Both verify and write checksums. smoltcp's service
-//! answers any text and reads no HTTP; its sockets listen again as soon as they are in TIME-WAIT.
+//! `cargo xtask bench smoltcp`. smoltcp has a fixed set of sockets and searches it for each packet, so the bench varies their number; all
+//! but 64 hold a connection that stays. synmill holds 1000 connections. Both verify and write checksums. smoltcp's service answers any
+//! text and reads no HTTP; its sockets listen again as soon as they are in TIME-WAIT.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -12,28 +12,28 @@ use smoltcp::iface::{Config, Interface, SocketSet};
 use smoltcp::phy::{self, Device, DeviceCapabilities, Medium};
 use smoltcp::socket::tcp::{Socket, SocketBuffer, State};
 use smoltcp::wire::{EthernetAddress, IpAddress, IpCidr};
+use synmill_benches::cores::pin_to_first;
 use synmill_benches::engine::{
-    Batches, Client, ENGINE, Family, PEER, RESPONSE, Responder, Setup, nanos_each,
+    self, Client, ENGINE, Engine, Family, PEER, Pace, RESPONSE, Responder, Rings as _, Setup, nanos_each,
 };
 use synmill_benches::rows::{self, Options, Row};
-use synmill_benches::timing::{Rounds, pin};
+use synmill_benches::timing::Rounds;
 use synmill_engine::time::Instant;
 
 const BENCH: &str = "smoltcp";
-/// As the client has it.
+/// The server's address, as the client knows it.
 const SERVER: [u8; 4] = [198, 18, 0, 2];
-/// The client's address, whose ports are enough for all of its connections.
+/// The client's address. Its ports suffice for all names.
 const CLIENT: [u8; 4] = [198, 19, 0, 0];
 const NAMES: usize = 50_000;
-/// Connections in a batch. Three batches are under way at a time, each at another stage.
-const BATCH: u64 = 16;
-/// Sockets for them, and for what is in TIME-WAIT until the batch is over.
+/// Three batches are under way at a time, each at another stage.
+const PACE: Pace = Pace { batch: 16, window: 16, step: Duration::from_micros(10) };
+/// Sockets for these batches, and for TIME-WAIT until a batch ends.
 const AT_WORK: usize = 64;
-const STEP: Duration = Duration::from_micros(10);
 /// Bytes of a frame.
 const FRAME: usize = 1514;
 
-/// Frames by the way they go. None is allocated while it is measured.
+/// Frames by their way. The measured part allocates none.
 #[derive(Default)]
 struct Rings {
     free: Vec<Vec<u8>>,
@@ -91,19 +91,35 @@ impl Device for Rings {
     }
 }
 
-/// smoltcp as a responder, and the client.
+impl engine::Rings for Rings {
+    fn deliver(&mut self, write: impl FnOnce(&mut [u8]) -> usize) -> bool {
+        let Some(mut frame) = self.free.pop() else { return false };
+        frame.resize(FRAME, 0);
+        let len = write(&mut frame);
+        frame.truncate(len);
+        self.rx.push_back(frame);
+        true
+    }
+
+    fn waiting(&self) -> usize {
+        self.rx.len()
+    }
+
+    fn collect(&mut self, mut read: impl FnMut(&[u8])) {
+        self.tx.iter().for_each(|frame| read(frame));
+        self.free.append(&mut self.tx);
+        self.free.append(&mut self.read);
+    }
+}
+
+/// smoltcp as a responder.
 struct Stack {
     rings: Rings,
     interface: Interface,
     sockets: SocketSet<'static>,
-    client: Client,
-    resident: u64,
-    /// The next connection to be opened.
-    next: u64,
-    now: Instant,
 }
 
-/// The present in a unit that smoltcp's timestamps can have. The client echoes its own.
+/// A constant clock for smoltcp's timestamps. The client echoes its own.
 fn timestamp() -> u32 {
     77
 }
@@ -127,78 +143,35 @@ impl Stack {
             socket.listen(80).expect("a port that is not 0");
             set.add(socket);
         }
-        let resident = sockets - AT_WORK;
-        let client = Client::new(Family::V4, 0, resident, NAMES);
-        let resident = resident as u64;
-        let mut stack =
-            Self { rings, interface, sockets: set, client, resident, next: 0, now: Instant::ZERO };
+        let mut stack = Self { rings, interface, sockets: set };
         stack.introduce();
-        while stack.next < resident {
-            stack.open_one();
-        }
         stack
     }
 
-    /// The client asks for the server's Ethernet address, and so tells its own.
+    /// Has the client ask for the server's Ethernet address, which tells the server the client's.
     fn introduce(&mut self) {
-        let mut frame = self.rings.free.pop().expect("frames are free at the start");
         let (ethernet, arp) = ([0x08, 0x06], [0, 1, 8, 0, 6, 4, 0, 1]);
-        for bytes in [&[0xff; 6][..], &PEER, &ethernet, &arp, &PEER, &CLIENT, &[0; 6], &SERVER] {
-            frame.extend_from_slice(bytes);
-        }
-        self.rings.rx.push_back(frame);
-        self.turn();
-        assert_eq!(self.rings.tx.len(), 1, "an answer to ARP");
-        self.rings.free.append(&mut self.rings.tx);
-    }
-
-    /// Opens a connection that stays.
-    fn open_one(&mut self) {
-        let number = self.next;
-        self.put(|client, now, frame| client.syn(number, now, frame));
-        self.turn();
-        self.hear();
-        self.put(|client, now, frame| client.ack(number, now, frame));
-        self.turn();
-        self.hear();
-        self.next += 1;
-    }
-
-    fn hear(&mut self) {
-        for frame in &self.rings.tx {
-            self.client.hear(frame);
-        }
-        self.rings.free.append(&mut self.rings.tx);
-        self.rings.free.append(&mut self.rings.read);
-    }
-
-    fn put(&mut self, write: impl FnOnce(&Client, Instant, &mut [u8]) -> usize) {
-        let mut frame = self.rings.free.pop().expect("a frame for each packet");
-        frame.resize(FRAME, 0);
-        let len = write(&self.client, self.now, &mut frame);
-        frame.truncate(len);
-        self.rings.rx.push_back(frame);
+        let request = [&[0xff; 6][..], &PEER, &ethernet, &arp, &PEER, &CLIENT, &[0; 6], &SERVER].concat();
+        self.rings.deliver(|frame| {
+            frame[..request.len()].copy_from_slice(&request);
+            request.len()
+        });
+        self.turn(Instant::ZERO);
+        let mut answers = 0;
+        self.rings.collect(|_| answers += 1);
+        assert_eq!(answers, 1, "an answer to ARP");
     }
 }
 
-impl Batches for Stack {
-    fn prepare(&mut self) {
-        self.now = self.now + STEP;
-        let first = self.resident;
-        for number in self.next..self.next + BATCH {
-            self.put(|client, now, frame| client.syn(number, now, frame));
-            if let Some(number) = number.checked_sub(BATCH).filter(|number| *number >= first) {
-                self.put(|client, now, frame| client.request(number, now, frame));
-            }
-            if let Some(number) = number.checked_sub(2 * BATCH).filter(|number| *number >= first) {
-                self.put(|client, now, frame| client.fin(number, now, frame));
-            }
-        }
-        self.next += BATCH;
+impl Engine for Stack {
+    type Rings = Rings;
+
+    fn rings(&mut self) -> &mut Rings {
+        &mut self.rings
     }
 
-    fn turn(&mut self) {
-        let now = smoltcp::time::Instant::from_micros((self.now.as_nanos() / 1000) as i64);
+    fn turn(&mut self, now: Instant) {
+        let now = smoltcp::time::Instant::from_micros((now.as_nanos() / 1000) as i64);
         self.interface.poll(now, &mut self.rings, &mut self.sockets);
         for (_, socket) in self.sockets.iter_mut() {
             let smoltcp::socket::Socket::Tcp(socket) = socket;
@@ -212,23 +185,12 @@ impl Batches for Stack {
         }
         self.interface.poll(now, &mut self.rings, &mut self.sockets);
     }
-
-    fn collect(&mut self) -> u64 {
-        let before = self.client.heard();
-        self.hear();
-        let heard = self.client.heard();
-        let stages = [0, 1, 2].map(|stage| u64::from(self.next > self.resident + stage * BATCH));
-        let packets = stages.iter().sum::<u64>() * BATCH;
-        assert_eq!(heard.packets - before.packets, packets, "one answer for each packet");
-        assert_eq!(heard.texts - before.texts, stages[1] * BATCH, "a response for each request");
-        BATCH
-    }
 }
 
 fn main() -> Result<()> {
     let options = Options::of_process();
     let (round, count) = if options.quick { (5000, 3) } else { (50_000, 9) };
-    pin(0)?;
+    pin_to_first()?;
     let mut responder = Responder::new(Setup::of(Family::V4, 1000));
     responder.fill();
     responder.warm();
@@ -236,8 +198,11 @@ fn main() -> Result<()> {
     responder.check();
     let mut found = vec![synmill.row(BENCH, "synmill", "connection")];
     for sockets in [64, 256, 1024] {
-        let mut stack = Stack::new(sockets);
-        nanos_each(&mut stack, 10 * BATCH);
+        let setup = Setup { family: Family::V4, resident: sockets - AT_WORK, spare: AT_WORK };
+        let client = Client::new(Family::V4, 0, setup.resident, NAMES);
+        let mut stack = Responder::of(Stack::new(sockets), client, setup).paced(PACE);
+        stack.fill();
+        nanos_each(&mut stack, 10 * PACE.batch);
         let rounds = Rounds::of(count, || nanos_each(&mut stack, round));
         let row = rounds.row(BENCH, &format!("smoltcp/{sockets}-sockets"), "connection");
         let times = row.value / found[0].value;

@@ -1,45 +1,36 @@
-//! Runs this program again under callgrind and adds up what it counted. Knows valgrind's options and its file of costs; never what is
-//! counted.
+//! Instructions of a part of this program, by valgrind's callgrind.
 
 use std::collections::HashMap;
 use std::fs;
-use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, ensure};
 
+use crate::scratch::Folder;
+
 /// Instructions of a case.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// Of this program.
+    /// Those of this program.
     pub own: u64,
-    /// Of libraries that it loads.
+    /// Those of its libraries.
     pub others: u64,
-    /// What the case says that it did in this time.
+    /// The number of connections or requests, which the case prints.
     pub done: u64,
 }
 
-/// A file that goes with its owner.
-struct Scratch(PathBuf);
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        // It is not there if valgrind did not start.
-        let _ = fs::remove_file(&self.0);
-    }
-}
-
-/// Runs this program with `variable` set to `case` and counts while it is in functions that fit `pattern`. It prints how much it did.
+/// Runs this program with `variable` set to `case`, and counts while it is in functions that fit `pattern`.
 ///
 /// # Errors
-/// Valgrind is missing or failed, or it was in no such function.
+/// Valgrind is missing or failed, or the program was in no such function.
 pub fn count(variable: &str, case: &str, pattern: &str) -> Result<Counts> {
     let program = std::env::current_exe().context("finding this program")?;
-    let file = Scratch(std::env::temp_dir().join(format!("synmill-callgrind-{}-{case}", std::process::id())));
+    let folder = Folder::new("callgrind")?;
+    let file = folder.file("costs");
     let output = Command::new("valgrind")
         .args(["--quiet", "--tool=callgrind", "--collect-atstart=no"])
         .arg(format!("--toggle-collect={pattern}"))
-        .arg(format!("--callgrind-out-file={}", file.0.display()))
+        .arg(format!("--callgrind-out-file={}", file.display()))
         .arg(&program)
         .env(variable, case)
         .stderr(Stdio::inherit())
@@ -47,14 +38,15 @@ pub fn count(variable: &str, case: &str, pattern: &str) -> Result<Counts> {
         .context("valgrind, of the package of this name")?;
     ensure!(output.status.success(), "`{case}` under valgrind: {}", output.status);
     let said = String::from_utf8_lossy(&output.stdout);
-    let done = said.trim().parse().with_context(|| format!("`{case}` said `{said}`"))?;
-    let costs = fs::read_to_string(&file.0).with_context(|| file.0.display().to_string())?;
+    let done = said.trim().parse().with_context(|| format!("the output of `{case}`: {said}"))?;
+    let costs = fs::read_to_string(&file).with_context(|| file.display().to_string())?;
     let (own, others) = add_up(&costs, &program.display().to_string()).context("callgrind's file")?;
     ensure!(own > 0, "`{case}` was never in `{pattern}`");
     Ok(Counts { own, others, done })
 }
 
-/// The costs of an object's functions, each its own alone, and those of all others. The format: <https://valgrind.org/docs/manual/cl-format.html>.
+/// Adds up the costs of an object's functions, without those of the functions that they call, and the costs of all other objects. The
+/// format: <https://valgrind.org/docs/manual/cl-format.html>.
 fn add_up(costs: &str, object: &str) -> Option<(u64, u64)> {
     let mut names = HashMap::new();
     let (mut is_own, mut is_call) = (false, false);
@@ -65,10 +57,10 @@ fn add_up(costs: &str, object: &str) -> Option<(u64, u64)> {
         } else if let Some(name) = line.strip_prefix("cob=") {
             full_name(&mut names, name);
         } else if line.starts_with("calls=") {
-            // The line that follows is what was called, with all that it called in turn.
+            // The next line has the inclusive cost of the called function.
             is_call = true;
         } else if line.starts_with(|first: char| first.is_ascii_digit() || "+-*".contains(first)) {
-            // Where, and how many; the latter may be left out when it is 0.
+            // A position and a cost; without a cost, it is 0.
             let cost: u64 = line.split(' ').nth(1).map_or(Some(0), |cost| cost.parse().ok())?;
             if !std::mem::take(&mut is_call) {
                 *(if is_own { &mut own } else { &mut others }) += cost;
@@ -78,7 +70,7 @@ fn add_up(costs: &str, object: &str) -> Option<(u64, u64)> {
     Some((own, others))
 }
 
-/// `(3) name` names a number, and `(3)` is that name again.
+/// Resolves a name: `(3) name` defines number 3, and `(3)` refers to it.
 fn full_name<'a>(names: &mut HashMap<&'a str, &'a str>, text: &'a str) -> &'a str {
     match text.split_once(' ') {
         Some((number, name)) => {

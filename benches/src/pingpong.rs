@@ -1,50 +1,46 @@
-//! How long a cache line takes from one core to another and back. Knows cores and one atomic; never what the line is
-//! for.
+//! The round trip of a cache line between two cores.
 //!
-//! Where both cores share a cache the answer is some tens of nanoseconds; where a hypervisor has put them on different
-//! parts of its machine, hundreds. It tells which state the host is in while a figure is measured.
+//! It takes some tens of ns if both cores share a cache, and hundreds if a hypervisor has put them on different parts of its machine. So it
+//! shows the state of the host during a measurement.
 
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicU64, Ordering::Acquire, Ordering::Release};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use core_affinity::CoreId;
-
-use crate::check_cores;
+use crate::cores::{check, pin};
 
 /// Round trips of one sample.
 const ROUND_TRIPS: u32 = 1000;
-/// After this time no further sample is begun.
+/// The time after which no sample starts.
 const BUDGET: Duration = Duration::from_millis(20);
-/// A sample that is not through by now belongs to cores that are busy with something else; it is cut short.
+/// The time after which a sample is cut short: the cores are busy with something else.
 const PATIENCE: Duration = Duration::from_millis(200);
-/// Round trips between two looks at the clock.
+/// Round trips between two readings of the clock.
 const CLOCK_EVERY: u32 = 64;
 /// Ends the other thread.
 const STOP: u64 = u64::MAX;
 
-/// One value, alone on its cache lines: processors fetch them in pairs.
+/// A value alone on its pair of cache lines: processors fetch pairs.
 #[repr(align(128))]
 struct Line(AtomicU64);
 
-/// The median time of a round trip of one cache line between two cores, each with a pinned thread of its own: written
-/// here, seen and answered there, seen here. Takes about 20 ms. `None` when they are one core, or one cannot be had:
-/// the caller's thread has to be allowed on both.
+/// Returns the median round trip of a cache line between two cores: a thread on one writes it, a thread on the other reads and answers it.
+/// Takes about 20 ms. Returns none unless they are two cores that the caller's thread may run on.
 #[must_use]
 pub fn cache_line_round_trip(core_a: usize, core_b: usize) -> Option<Duration> {
-    check_cores(&[core_a, core_b]).ok()?;
+    check(&[core_a, core_b]).ok()?;
     let line = Line(AtomicU64::new(0));
     let start = Barrier::new(2);
     thread::scope(|scope| {
         let answers = scope.spawn(|| {
-            let pinned = pin(core_b);
+            let pinned = pin(core_b).is_ok();
             start.wait();
             answer(&line.0);
             pinned
         });
         let asks = scope.spawn(|| {
-            let pinned = pin(core_a);
+            let pinned = pin(core_a).is_ok();
             start.wait();
             let median = ask(&line.0);
             line.0.store(STOP, Release);
@@ -55,12 +51,7 @@ pub fn cache_line_round_trip(core_a: usize, core_b: usize) -> Option<Duration> {
     })
 }
 
-fn pin(core: usize) -> bool {
-    core_affinity::set_for_current(CoreId { id: core })
-}
-
-/// Every odd number is a question; the next even one is its answer. Spins without a pause, which would be measured,
-/// too.
+/// Answers each odd number with the next even one. It spins without a pause, which would count, too.
 fn answer(line: &AtomicU64) {
     loop {
         let seen = line.load(Acquire);
@@ -73,7 +64,7 @@ fn answer(line: &AtomicU64) {
     }
 }
 
-/// The median over samples.
+/// Returns the median of the samples.
 fn ask(line: &AtomicU64) -> Option<Duration> {
     let begin = Instant::now();
     let mut samples = Vec::with_capacity(1024);
@@ -86,8 +77,7 @@ fn ask(line: &AtomicU64) -> Option<Duration> {
     samples.get(samples.len() / 2).copied()
 }
 
-/// The mean of some round trips in a row, fewer of them when the deadline comes; `None` if an answer is not there by
-/// then.
+/// Returns the mean of some round trips in a row, of fewer at the deadline; none if an answer is missing by then.
 fn sample(line: &AtomicU64, question: &mut u64, deadline: Instant) -> Option<Duration> {
     let start = Instant::now();
     for trips in 1..=ROUND_TRIPS {
@@ -113,10 +103,8 @@ mod tests {
 
     #[test]
     fn a_line_comes_back() {
-        let cores: Vec<usize> =
-            core_affinity::get_core_ids().unwrap_or_default().iter().map(|core| core.id).collect();
-        // With one core there is nothing to measure, and nobody to wait for.
-        if let [a, b, ..] = cores[..] {
+        // One core has nothing to measure.
+        if let [a, b, ..] = crate::cores::allowed().unwrap()[..] {
             assert!(cache_line_round_trip(a, b).is_some_and(|median| median > Duration::ZERO));
         }
     }

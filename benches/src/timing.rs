@@ -1,38 +1,15 @@
-//! What the benches in memory need of the machine: cores of their own, room, and figures from rounds. Knows threads and /proc; never
-//! what is measured.
+//! Memory of the machine, and figures from rounds.
 
 use std::fs;
 
-use anyhow::{Context as _, Result, ensure};
-use core_affinity::CoreId;
+use anyhow::{Context as _, Result};
 
 use crate::rows::{Row, median};
 
-/// Keeps this thread on the `nth` core of those that are allowed; the first is number 0.
+/// Returns a value of a file such as /proc/meminfo, whose kB are 1024 bytes, in bytes.
 ///
 /// # Errors
-/// There are not so many.
-pub fn pin(nth: usize) -> Result<()> {
-    // A thread that is pinned sees its own core alone: ask before.
-    let cores = core_affinity::get_core_ids().context("the kernel does not say on which cores we may run")?;
-    let core =
-        cores.get(nth).with_context(|| format!("there are {} cores, {} are needed", cores.len(), nth + 1))?;
-    pin_to(*core)
-}
-
-/// Keeps this thread on a core.
-///
-/// # Errors
-/// It is not allowed.
-pub fn pin_to(core: CoreId) -> Result<()> {
-    ensure!(core_affinity::set_for_current(core), "core {} cannot be had", core.id);
-    Ok(())
-}
-
-/// The number after a name in one of /proc's files of such lines, there in kB; in bytes.
-///
-/// # Errors
-/// The file, or why it cannot be read.
+/// The file cannot be read, or has no such value.
 pub fn proc_bytes(file: &str, name: &str) -> Result<u64> {
     let text = fs::read_to_string(file).with_context(|| file.to_owned())?;
     parse_bytes(&text, name).with_context(|| format!("{file} has no `{name}`"))
@@ -43,7 +20,7 @@ fn parse_bytes(text: &str, name: &str) -> Option<u64> {
     Some(value.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? * 1024)
 }
 
-/// Is there memory for `needed` bytes, and a tenth more? Says what is left out, when there is not.
+/// Whether memory for `needed` bytes and a tenth more is available. Otherwise prints that the bench leaves out the case.
 ///
 /// # Errors
 /// The kernel does not say.
@@ -61,29 +38,29 @@ pub fn is_room_for(needed: u64, case: &str) -> Result<bool> {
     Ok(fits)
 }
 
-/// The figures of a case's rounds, in nanoseconds.
+/// The figures of a case's rounds, in ns.
 #[derive(Clone, Debug)]
 pub struct Rounds(Vec<f64>);
 
 impl Rounds {
-    /// Of `count` rounds.
+    /// Measures `count` rounds.
     pub fn of(count: usize, round: impl FnMut() -> f64) -> Self {
         Self(std::iter::repeat_with(round).take(count).collect())
     }
 
-    /// The one in the middle.
+    /// Returns the median.
     #[must_use]
     pub fn median(&self) -> f64 {
-        median(self.0.clone())
+        median(self.0.iter().copied())
     }
 
-    /// The least: what it takes when nothing disturbs.
+    /// Returns the least.
     #[must_use]
     pub fn least(&self) -> f64 {
         self.0.iter().copied().fold(f64::INFINITY, f64::min)
     }
 
-    /// The median as a row in `ns_per_` what is counted; and says it, with the least beside it.
+    /// Prints the median and the least, and returns the median as a row in `ns_per_WHAT`.
     pub fn row(&self, bench: &str, case: &str, what: &str) -> Row {
         let row = Row::new(bench, case, self.median(), &format!("ns_per_{what}"));
         println!(

@@ -1,45 +1,43 @@
-//! The peers as their clients see them: the kernel's server and the reflector, each in a lab of its own with the
-//! kernel's TCP as the client; the bare sender and who counts its frames; and the reflector's answers as frames. Needs root, but for
-//! the frames.
+//! The peers from their clients' side: the kernel's server and the reflector, each in a lab of its own with the kernel's TCP as the client;
+//! the bare sender and its receiver; and the reflector's answers as frames. All but the frames need root.
 
-use std::io::{BufRead as _, BufReader, ErrorKind, Read as _, Write as _};
+use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpStream};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::{Pid, geteuid};
+use nix::sys::signal::Signal;
 use serde_json::Value;
 use synmill_benches::reflect::{Reflected, Reflector, Service};
 use synmill_engine::flow::{Address, FlowKey};
 use synmill_engine::proto::{Flags, Options, Segment, SeqNum, Timestamps, WireWindow};
 use synmill_engine::wire::{Checks, Link, Packet, emit, header_len, parse};
 use synmill_lab::{
-    CLIENT_INTERFACE, CLIENT_V4, Lab, LabOptions, SERVER_INTERFACE, SERVER_V4, SERVER_V6, Side,
+    CLIENT_INTERFACE, CLIENT_V4, Lab, LabOptions, Process, SERVER_INTERFACE, SERVER_V4, SERVER_V6, Side,
+    until,
 };
 
 const KERNEL_SERVER: &str = env!("CARGO_BIN_EXE_synmill-kernel-server");
 const REFLECTOR: &str = env!("CARGO_BIN_EXE_synmill-reflector");
 const BULK: &str = env!("CARGO_BIN_EXE_synmill-bulk");
-/// Longest wait for a byte or for a process.
+/// Longest wait for a byte or a packet.
 const LIMIT: Duration = Duration::from_secs(30);
 const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n";
 const LAST_REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n";
 
-/// Two cores are not enough for two tests at once.
+/// Two cores do not suffice for two tests at once.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
-/// A lab of the test's own, and a peer at its server's end. Killed when dropped before its end.
+/// A lab of the test's own, with a peer at its server's end.
 struct Stage {
-    peer: Child,
+    peer: Process,
     lab: Lab,
     _turn: MutexGuard<'static, ()>,
 }
 
 impl Stage {
-    /// Waits for the test's turn, builds its lab, and starts the peer on port 80 of both addresses. `name` is no other
-    /// test's.
+    /// Waits for the test's turn, builds a lab, and starts the peer on port 80 of both addresses. `name` is the test's own.
     fn new(name: &str, program: &str, arguments: &[&str]) -> Self {
         let listen = server_addresses().map(|address| format!("--listen={address}"));
         let mut argv = vec![program, &listen[0], &listen[1]];
@@ -50,23 +48,12 @@ impl Stage {
         Self::of(name, LabOptions::default(), &argv)
     }
 
-    /// The same with the peer's whole command, in a lab of this kind.
+    /// Waits for the test's turn, builds a lab, and starts the peer by its whole command.
     fn of(name: &str, options: LabOptions, argv: &[&str]) -> Self {
-        assert!(
-            geteuid().is_root(),
-            "this test makes network namespaces and sockets in them: run it as root"
-        );
         let turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
-        let lab = Lab::up(&format!("smt-peers-{name}"), options).expect("the lab comes up");
-        let mut command = lab.exec(Side::Server, argv);
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut peer = command.spawn().expect("the peer starts");
-        let mut said = String::new();
-        let mut lines = BufReader::new(peer.stderr.take().unwrap());
-        while !said.contains("ready: ") {
-            let count = lines.read_line(&mut said).expect("the peer speaks text");
-            assert!(count > 0, "{argv:?} ended:\n{said}");
-        }
+        let lab = Lab::up(&format!("smt-peers-{name}"), options).unwrap();
+        let mut peer = Process::spawn(&mut lab.exec(Side::Server, argv)).unwrap();
+        peer.until_said("ready: ").unwrap();
         Self { peer, lab, _turn: turn }
     }
 
@@ -76,7 +63,7 @@ impl Stage {
         stream
     }
 
-    /// The body that curl gets, and the status that it ends with.
+    /// Returns the body that curl receives, and its exit status.
     fn curl(&self, address: SocketAddr) -> (Vec<u8>, Option<i32>) {
         let url = format!("http://{address}/");
         let argv = ["curl", "--silent", "--globoff", "--max-time", "30", &url];
@@ -84,23 +71,13 @@ impl Stage {
         (output.stdout, output.status.code())
     }
 
-    /// Ends the peer with SIGTERM; what it counted.
+    /// Ends the peer with SIGTERM, and returns its counts: all that it prints on standard output.
     fn stop(mut self) -> Value {
-        kill(Pid::from_raw(self.peer.id().try_into().unwrap()), Signal::SIGTERM).expect("the peer is there");
-        let mut printed = String::new();
-        self.peer.stdout.take().unwrap().read_to_string(&mut printed).unwrap();
-        assert!(self.peer.wait().unwrap().success());
+        self.peer.signal(Signal::SIGTERM).unwrap();
+        assert!(self.peer.end().unwrap().success());
+        let printed = self.peer.printed();
         assert_eq!(printed.lines().count(), 1, "{printed}");
-        serde_json::from_str(&printed).expect("it is JSON")
-    }
-}
-
-impl Drop for Stage {
-    fn drop(&mut self) {
-        if let Ok(None) = self.peer.try_wait() {
-            let _ = self.peer.kill();
-            let _ = self.peer.wait();
-        }
+        serde_json::from_str(&printed).expect("the counts are JSON")
     }
 }
 
@@ -108,14 +85,14 @@ fn server_addresses() -> [SocketAddr; 2] {
     [SERVER_V4, SERVER_V6].map(|address| SocketAddr::new(address.parse().unwrap(), 80))
 }
 
-/// Everything to the end of the stream; or how it broke off.
+/// Returns the text to the end of the stream, or the error that broke it off.
 fn read_all(mut stream: &TcpStream) -> Result<Vec<u8>, ErrorKind> {
     let mut all = Vec::new();
     stream.read_to_end(&mut all).map_err(|error| error.kind())?;
     Ok(all)
 }
 
-/// What a client that sends `text` hears until the end.
+/// Sends `text` as a client, and returns the answer to the end of the stream.
 fn said_to(stage: &Stage, address: SocketAddr, text: &[u8]) -> Result<Vec<u8>, ErrorKind> {
     let mut stream = stage.connect(address);
     stream.write_all(text).map_err(|error| error.kind())?;
@@ -128,7 +105,7 @@ fn check_counts(counts: &Value, expected: &[(&str, u64)]) {
     }
 }
 
-/// An HTTP response with a body of `body_len` bytes, as far as it can be seen without its fields.
+/// Asserts that `text` is an HTTP response with a body of `body_len` bytes. It does not check the fields.
 fn check_response(text: &[u8], body_len: usize) {
     let shown = String::from_utf8_lossy(text);
     assert!(shown.starts_with("HTTP/1.1 200 OK\r\n"), "{shown}");
@@ -138,7 +115,7 @@ fn check_response(text: &[u8], body_len: usize) {
 
 #[test]
 fn kernel_server_http() {
-    // Larger than a socket's buffers: it is written in parts.
+    // The large one does not fit into a socket's buffers, so the server writes it in parts.
     for (name, body_len) in [("http-small", 100), ("http-large", 20_000_000)] {
         let stage = Stage::new(name, KERNEL_SERVER, &["--service", &format!("http:{body_len}")]);
         for address in server_addresses() {
@@ -164,7 +141,7 @@ fn kernel_server_keeps_connections_alive_and_takes_requests_in_pieces() {
     }
     stream.read_exact(&mut response).unwrap();
     check_response(&response, 7);
-    // Two at once, a third that is the last, and one too many.
+    // Two requests, a third that is the last one, and one behind the last.
     stream.write_all(&[REQUEST, REQUEST, LAST_REQUEST, REQUEST].concat()).unwrap();
     for _ in 0..2 {
         stream.read_exact(&mut response).unwrap();
@@ -174,32 +151,19 @@ fn kernel_server_keeps_connections_alive_and_takes_requests_in_pieces() {
     check_counts(&stage.stop(), &[("accepted", 1), ("requests", 4), ("closed", 1), ("errors", 0)]);
 }
 
-/// The segments that the server's kernel has sent: "OutSegs" of /proc/net/snmp.
-fn segments_sent(stage: &Stage) -> u64 {
-    let text = stage.lab.output(Side::Server, &["cat", "/proc/net/snmp"]).unwrap();
-    let mut lines = text.lines().filter_map(|line| line.strip_prefix("Tcp: "));
-    let (names, values) = (lines.next().unwrap(), lines.next().unwrap());
-    let place = names.split(' ').position(|name| name == "OutSegs").unwrap();
-    values.split(' ').nth(place).unwrap().parse().unwrap()
-}
-
 #[test]
 fn kernel_server_spends_three_packets() {
     for (service, text) in [("http:100", LAST_REQUEST), ("close", b"")] {
         let stage = Stage::new("packets", KERNEL_SERVER, &["--service", service]);
-        let before = segments_sent(&stage);
+        let sent = || stage.lab.tcp_counter(Side::Server, "OutSegs").unwrap();
+        let before = sent();
         for _ in 0..20 {
             said_to(&stage, server_addresses()[0], text).unwrap();
         }
         // The answer to the last FIN may be on its way.
-        let deadline = Instant::now() + LIMIT;
-        let sent = loop {
-            let sent = segments_sent(&stage) - before;
-            if sent >= 60 || Instant::now() > deadline {
-                break sent;
-            }
-        };
-        // A server that is late on a busy machine acknowledges a request by itself: not every time.
+        until("60 packets", LIMIT, || Ok(sent() - before >= 60)).unwrap();
+        let sent = sent() - before;
+        // On a busy machine a late server sometimes acknowledges a request by itself.
         assert!((60..75).contains(&sent), "{service}: {sent} packets for 20 connections");
     }
 }
@@ -240,7 +204,7 @@ fn kernel_server_resets_half_of_those_who_ask() {
 #[test]
 fn kernel_server_echo() {
     let stage = Stage::new("echo", KERNEL_SERVER, &["--service=echo"]);
-    // More than the buffers in between hold: the client has to read while it writes.
+    // More than all buffers hold, so the client has to read while it writes.
     let sent: Vec<u8> =
         (0..30_000_000_u32).map(|number| (number.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
     for address in server_addresses() {
@@ -261,7 +225,7 @@ fn kernel_server_echo() {
 
 #[test]
 fn kernel_server_source() {
-    // Nothing said, and something said that it does not want to hear: FIN, not RST.
+    // A client without text, and one with text that the server ignores: both receive FIN, not RST.
     let stage = Stage::new("source", KERNEL_SERVER, &["--service=source:20000000"]);
     for (address, text) in server_addresses().into_iter().zip([&b""[..], b"x"]) {
         assert_eq!(said_to(&stage, address, text).map(|heard| heard.len()), Ok(20_000_000));
@@ -321,7 +285,7 @@ fn reflector_http() {
             assert_eq!((body.len(), status), (321, Some(0)), "{mode}");
             check_response(&said_to(&stage, address, REQUEST).unwrap(), 321);
         }
-        // Packets are answered in order: when this one is, all before it were. Its own FIN may come too late.
+        // The reflector answers packets in order, so it has answered all packets before this answer. The last FIN may come too late.
         check_response(&said_to(&stage, server_addresses()[0], REQUEST).unwrap(), 321);
         let counts = stage.stop();
         check_counts(&counts, &[("syns", 5), ("tx_ring_full", 0), ("rx_dropped", 0)]);
@@ -361,7 +325,7 @@ fn what_cannot_be_is_refused() {
 
 const CLIENT_SEQ: u32 = u32::MAX - 1;
 
-/// Both families, the client's side.
+/// Returns a name of each IP version, from the client's end.
 fn keys() -> [FlowKey; 2] {
     let key = |remote, local| FlowKey { local, remote, local_port: 40_001, remote_port: 80 };
     let v6 = |last| Address::v6([0xfd, 0, 0, 0x18, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, last]);
@@ -378,8 +342,7 @@ fn segment(flags: Flags, seq: u32, ack: u32) -> Segment {
     Segment { seq: SeqNum(seq), ack: SeqNum(ack), flags, window: WireWindow(1000), ..Segment::default() }
 }
 
-/// The answer to `segment` with `text`, checked by the endpoint's own parser: from the other end, headers and checksums
-/// right.
+/// Returns the answer to `segment` with `text`, after the engine's parser has checked its headers and checksums.
 fn answer(
     reflector: &Reflector,
     key: &FlowKey,
@@ -405,7 +368,7 @@ fn answer(
     Some((packet.segment, buffer[text_start..text_end].to_vec()))
 }
 
-/// The handshake; our initial sequence number.
+/// Shakes hands, and returns the reflector's initial sequence number.
 fn shake_hands(reflector: &Reflector, key: &FlowKey) -> u32 {
     let options = Options {
         mss: Some(1460),
@@ -426,7 +389,7 @@ fn shake_hands(reflector: &Reflector, key: &FlowKey) -> u32 {
 
 #[test]
 fn a_connection_that_asks() {
-    // Both parities, and a text that is longer than the request.
+    // Bodies of both parities, and one longer than the request.
     for body_len in [0, 1, 2, 1001] {
         let reflector = Reflector::new(Service::Http { body_len }, 1500).unwrap();
         for key in &keys() {
@@ -460,7 +423,7 @@ fn a_connection_that_is_closed_at_once() {
         let (fin, text) = answer(&reflector, key, segment(Flags::ACK, seq, ack), b"").unwrap();
         assert_eq!((fin.flags, fin.seq, fin.ack), (Flags::ACK.with(Flags::FIN), SeqNum(ack), SeqNum(seq)));
         assert!(text.is_empty());
-        // Our FIN's acknowledgement is no handshake's.
+        // The acknowledgement of the FIN is not that of the handshake.
         let ack = ack.wrapping_add(1);
         assert_eq!(answer(&reflector, key, segment(Flags::ACK, seq, ack), b""), None);
         let fin = Flags::ACK.with(Flags::FIN);
@@ -480,21 +443,21 @@ fn what_is_not_answered() {
             for flags in [Flags::RST, Flags::RST.with(Flags::ACK), Flags::SYN.with(Flags::ACK), Flags::PSH] {
                 assert_eq!(answer(&reflector, key, segment(flags, 1, ack), b""), None, "{flags:?}");
             }
-            // No prefix of a frame is more than it says, and nothing panics.
+            // A cut frame is shorter than its lengths say, and panics nowhere.
             let mut frame = vec![0; 1792];
             let len = emit(&mut frame, &LINK, key, &segment(Flags::SYN, 1, 0));
             for cut in 0..len {
                 assert_eq!(reflector.reflect(&mut frame.clone(), cut), None, "{cut} of {len}");
                 assert_eq!(reflector.reflect(&mut frame[..cut].to_vec(), cut), None, "{cut} of {len}");
             }
-            // A data offset beyond the segment, and a length that is shorter than a header.
+            // A data offset beyond the segment, and a length below that of a header.
             let (offset, length) = if key.local.is_v4() { (14 + 20 + 12, 17) } else { (14 + 40 + 12, 19) };
             for (place, value) in [(offset, 0xf0), (length, 3)] {
                 let mut frame = frame.clone();
                 frame[place] = value;
                 assert_eq!(reflector.reflect(&mut frame, len), None);
             }
-            // No room for the answer.
+            // The buffer has no room for the answer.
             assert_eq!(reflector.reflect(&mut frame[..len].to_vec(), len), None);
         }
     }

@@ -1,42 +1,36 @@
-//! A bare sender of full frames on AF_XDP and a socket that counts them: what the rings carry at most. Knows rings, cores and
-//! windows of time; what a frame is made of is [`synmill_benches::numbered`]'s.
+//! A bare sender of full frames on AF_XDP, and a socket that counts them: the most that the rings carry. See [`synmill_benches::numbered`]
+//! for the frames.
 
-use std::net::{SocketAddr, SocketAddrV4};
-use std::sync::Arc;
+use std::net::{IpAddr, SocketAddr, SocketAddrV4};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use clap::{Args, Parser, Subcommand};
-use core_affinity::CoreId;
 use serde_json::{Value, json};
-use signal_hook::consts::{SIGINT, SIGTERM};
 use synmill::host::nic::Interface;
 use synmill::host::nic::route::next_hop;
 use synmill::host::program::Program;
 use synmill::host::rings::XdpDevice;
-use synmill_benches::check_cores;
+use synmill_benches::cores::{check, pin};
+use synmill_benches::counts::total;
 use synmill_benches::numbered::{self, Template};
-use synmill_benches::rings::{self, Mode, reach};
-use synmill_engine::device::{BURST, Burst, Device as _, RingCounts};
+use synmill_benches::rings::{Idle, Mode, load, losses, mac, reach, stop_flag};
+use synmill_engine::device::{BURST, Burst, Device as _};
 use synmill_engine::wire::{self, Checks};
 
-/// The port that it is sent from.
+/// The source port.
 const FROM_PORT: u16 = 80;
-/// How long the receiver's Ethernet address may take to be found.
+/// Longest wait for the receiver's Ethernet address.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// Turns without a frame before the receiver sleeps: as many as an endpoint's worker.
-const SPINS: u32 = 2000;
-/// The longest sleep, so that the end is seen.
-const SLEEP: Duration = Duration::from_millis(10);
-/// How often the device is asked for its losses: it takes more frames to receive into when there were some.
+/// Time between two readings of the losses, at which a device with losses gives the fill ring more frames.
 const LOOK: Duration = Duration::from_millis(100);
-/// What does not count yet.
+/// The time before the window.
 const WARM_UP: Duration = Duration::from_secs(1);
 
 /// Sends full TCP segments as fast as the rings take them, or counts them
 ///
-/// There is no connection: nothing is acknowledged, and what is lost stays lost. Prints what it counted as one line of JSON.
+/// There is no connection: nothing is acknowledged or retransmitted. Prints its counts as one line of JSON.
 #[derive(Parser)]
 #[command(name = "synmill-bulk", version)]
 struct Arguments {
@@ -46,26 +40,26 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Says `ready: ...` on standard error, and sends until SIGTERM or SIGINT
+    /// Prints `ready: ...` on standard error, and sends until SIGTERM or SIGINT
     Send {
-        /// Where to
+        /// The receiver's address
         #[arg(long, value_name = "ADDR:PORT")]
         to: SocketAddrV4,
-        /// Write and sum up the text of each frame: as one has to whose text is new
+        /// Write and sum up the text of each frame, as a sender of new text has to
         #[arg(long)]
         anew: bool,
         #[command(flatten)]
         rings: Rings,
     },
-    /// Counts what comes for some seconds, after one that does not count
+    /// Counts frames for some seconds, after one second that does not count
     Count {
-        /// What it was sent to; the address has to be the interface's
+        /// The sender's destination; the address has to be the interface's
         #[arg(long, value_name = "ADDR:PORT")]
         at: SocketAddrV4,
         /// The window's length
         #[arg(long, value_parser = clap::value_parser!(u32).range(1..=3600))]
         seconds: u32,
-        /// Check all of each frame, its text's checksum too, as TCP has to; what is wrong is no text
+        /// Check all of each frame with its checksums, as TCP has to; a wrong frame has no text
         #[arg(long)]
         check: bool,
         #[command(flatten)]
@@ -78,41 +72,36 @@ struct Rings {
     /// The interface; its first queue is used
     #[arg(long, value_name = "IF")]
     interface: String,
-    /// The core to run on
+    /// The core of the thread
     #[arg(long, default_value_t = 0)]
     core: usize,
-    /// How the driver is reached
+    /// The mode of program and rings
     #[arg(long, value_enum, default_value_t = Mode::Copy)]
     mode: Mode,
 }
 
 impl Rings {
-    /// The interface, on the right core.
+    /// Pins this thread and returns the interface.
     fn interface(&self) -> Result<Interface> {
-        check_cores(&[self.core])?;
-        if !core_affinity::set_for_current(CoreId { id: self.core }) {
-            bail!("this thread cannot be pinned to core {}", self.core);
-        }
+        check(&[self.core])?;
+        pin(self.core)?;
         Ok(Interface::find(&self.interface)?)
     }
 
-    /// All of its queues; the program sends to whichever it wants.
+    /// Opens all queues: RSS may choose any of them.
     fn open(
         &self,
         interface: &Interface,
         at: Option<SocketAddrV4>,
-        steer: &mut Program,
+        program: &mut Program,
     ) -> Result<Vec<XdpDevice>> {
         let at: Vec<SocketAddr> = at.into_iter().map(SocketAddr::V4).collect();
-        reach(interface, self.mode, &at, steer)
+        reach(interface, self.mode, &at, program)
     }
 }
 
 fn main() -> Result<()> {
-    let stop = Arc::new(AtomicBool::new(false));
-    for signal in [SIGTERM, SIGINT] {
-        signal_hook::flag::register(signal, Arc::clone(&stop)).context("catching signals")?;
-    }
+    let stop = stop_flag()?;
     let counts = match Arguments::parse().command {
         Command::Send { to, anew, rings } => {
             let write = if anew { Template::write_anew } else { Template::write };
@@ -126,7 +115,7 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// Sends until told to stop; what was sent.
+/// Sends until `stop` is set, and returns the counts.
 fn send(
     rings: &Rings,
     to: SocketAddrV4,
@@ -134,15 +123,15 @@ fn send(
     stop: &AtomicBool,
 ) -> Result<Value> {
     let interface = rings.interface()?;
-    let (mac, to_mac) = (rings::mac(&interface)?, next_hop(&interface, (*to.ip()).into(), PATIENCE)?);
-    let from = interface.addresses.iter().find_map(|(_, subnet)| match subnet.first().to_ip() {
-        std::net::IpAddr::V4(address) => Some(SocketAddrV4::new(address, FROM_PORT)),
-        std::net::IpAddr::V6(_) => None,
+    let (mac, to_mac) = (mac(&interface)?, next_hop(&interface, (*to.ip()).into(), PATIENCE)?);
+    let from = interface.addresses.iter().find_map(|&(address, _)| match address {
+        IpAddr::V4(address) => Some(SocketAddrV4::new(address, FROM_PORT)),
+        IpAddr::V6(_) => None,
     });
     let from = from.with_context(|| format!("{} has no IPv4 address", interface.name))?;
     let template = Template::new([mac, to_mac], [from, to], interface.mtu);
-    let mut steer = rings::load(&interface)?;
-    let mut devices = rings.open(&interface, None, &mut steer)?;
+    let mut program = load(&interface)?;
+    let mut devices = rings.open(&interface, None, &mut program)?;
     let device = devices.first_mut().context("an interface without a queue")?;
     eprintln!("ready: {} bytes a frame to {to}", template.frame_len());
 
@@ -155,24 +144,22 @@ fn send(
             write(&template, frame, number);
             number = number.wrapping_add(1);
         }
-        // With nothing to send, too: what the kernel has not sent yet wants another kick.
+        // Without frames, too: those that the kernel has not sent yet need another kick.
         sent += device.transmit(&mut frames) as u64;
     }
-    let mut counts = json!({ "frames": sent });
-    rings::tell(&mut counts, &device.ring_counts());
-    Ok(counts)
+    Ok(total([json!({ "frames": sent }), losses(&mut devices[..1])]))
 }
 
-/// What came in the window.
+/// The counts of the window.
 #[derive(Default)]
 struct Window {
     frames: u64,
     text_bytes: u64,
-    /// The number expected next, once there was one.
+    /// The expected number, after the first frame.
     next: Option<u32>,
-    /// Numbers left out.
+    /// Missing numbers.
     lost: u64,
-    /// Frames that were not as they should be, where that is looked at.
+    /// Wrong frames, if they are checked.
     wrong: u64,
 }
 
@@ -183,7 +170,7 @@ impl Window {
             return;
         }
         let Some((number, text)) = numbered::read(frame) else { return };
-        // From one queue to another nothing is overtaken: numbers only leave some out.
+        // Frames of one sender's queue come in order, so numbers only miss some.
         self.lost += u64::from(self.next.map_or(0, |next| number.wrapping_sub(next)));
         self.next = Some(number.wrapping_add(1));
         self.frames += 1;
@@ -191,13 +178,13 @@ impl Window {
     }
 }
 
-/// Counts through warm-up and window; what came in the window. The rings' losses are those of both.
+/// Counts, and returns the counts of the window, with the losses of warm-up and window.
 fn count(rings: &Rings, at: SocketAddrV4, length: Duration, check: bool, stop: &AtomicBool) -> Result<Value> {
     let interface = rings.interface()?;
-    let mut steer = rings::load(&interface)?;
-    let mut devices = rings.open(&interface, Some(at), &mut steer)?;
+    let mut program = load(&interface)?;
+    let mut devices = rings.open(&interface, Some(at), &mut program)?;
     let mut burst = Burst::with_capacity(BURST);
-    let mut idle = 0;
+    let mut idle = Idle::default();
     let mut window = Window::default();
     let mut start = Instant::now() + WARM_UP;
     let mut next_look = Instant::now();
@@ -220,32 +207,25 @@ fn count(rings: &Rings, at: SocketAddrV4, length: Duration, check: bool, stop: &
                 device.ring_counts();
             }
         }
-        idle += 1;
+        let mut had_frame = false;
         for device in &mut devices {
             if device.receive(&mut burst, BURST) > 0 {
-                idle = 0;
+                had_frame = true;
                 burst.iter().for_each(|frame| window.take(frame, check));
                 device.recycle(&mut burst);
             }
         }
-        if idle >= SPINS {
-            XdpDevice::wait_any(&mut devices, SLEEP);
-        }
+        idle.after(had_frame, &mut devices);
     }
     let seconds = start.elapsed().as_secs_f64();
-    let mut lost = RingCounts::default();
-    for device in &mut devices {
-        rings::add(&mut lost, &device.ring_counts());
-    }
-    let mut counts = json!({
+    let counts = json!({
         "frames": window.frames,
         "text_bytes": window.text_bytes,
         "seconds": seconds,
         "lost": window.lost,
         "wrong": window.wrong,
     });
-    rings::tell(&mut counts, &lost);
-    Ok(counts)
+    Ok(total([counts, losses(&mut devices)]))
 }
 
 #[cfg(test)]

@@ -1,82 +1,62 @@
-//! A stateless reflector on AF_XDP: the ceiling of plain AF_XDP. Knows queues, sockets and cores; what is answered is
-//! [`synmill_benches::reflect`]'s.
+//! A stateless reflector on AF_XDP: the ceiling of plain AF_XDP. See [`synmill_benches::reflect`] for its answers.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
-use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use clap::{Parser, ValueEnum};
-use core_affinity::CoreId;
-use serde_json::json;
-use signal_hook::consts::{SIGINT, SIGTERM};
+use serde_json::{Value, json};
 use synmill::host::nic::Interface;
 use synmill::host::rings::XdpDevice;
-use synmill_benches::check_cores;
+use synmill_benches::cores::{check, pin};
+use synmill_benches::counts::total;
 use synmill_benches::reflect::{Reflector, Service};
-use synmill_benches::rings::{self, Mode, reach};
-use synmill_engine::device::{BURST, Burst, Device as _, RingCounts};
-
-/// Turns without a frame before a worker sleeps: as many as an endpoint's worker.
-const SPINS: u32 = 2000;
-/// The longest sleep, so that the end is seen.
-const SLEEP: Duration = Duration::from_millis(10);
+use synmill_benches::rings::{Idle, Mode, load, losses, reach, stop_flag};
+use synmill_engine::device::{BURST, Burst, Device as _};
 
 /// A stateless reflector on AF_XDP: the ceiling of plain AF_XDP that others are compared with
 ///
-/// Says `ready: ...` on standard error when it answers. Ends at SIGTERM or SIGINT, and prints what it counted as one
-/// line of JSON.
+/// Prints `ready: ...` on standard error when it answers. At SIGTERM or SIGINT it prints its counts as one line of JSON, and ends.
 #[derive(Parser)]
 #[command(name = "synmill-reflector", version)]
 struct Arguments {
     /// The interface
     #[arg(long, value_name = "IF")]
     interface: String,
-    /// What to answer for; repeatable. The address has to be one of the interface's, or unspecified
+    /// An address of the interface, or the unspecified one, and a port; repeatable
     #[arg(long, value_name = "ADDR:PORT", required = true)]
     listen: Vec<SocketAddr>,
-    /// One worker, pinned, for each of these cores; the interface's queues are dealt out to them
+    /// Run a pinned worker on each of these cores, with a share of the interface's queues
     #[arg(long, value_delimiter = ',', default_value = "0")]
     cores: Vec<usize>,
-    /// How the driver is reached
+    /// The mode of program and rings
     #[arg(long, value_enum, default_value_t = Mode::Copy)]
     mode: Mode,
-    /// What is said
+    /// The service of every connection
     #[arg(long, value_enum, default_value_t = Said::Http)]
     service: Said,
-    /// Bytes of the body of an HTTP response; it has to fit into one packet
+    /// Bytes of an HTTP response's body, which has to fit into one packet
     #[arg(long, value_name = "SIZE", default_value_t = 64)]
     body: usize,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
 enum Said {
-    /// FIN at once after the handshake
+    /// FIN after the handshake
     Close,
-    /// A response to whatever text comes, with FIN on it
+    /// A response to any text, with FIN on it
     Http,
 }
 
-/// Every received frame is replied to or dropped; not every reply found room in the ring.
+/// Each received frame is answered or dropped. Replies without room in the ring are not counted.
 #[derive(Clone, Copy, Debug, Default)]
 struct Counts {
     frames: u64,
     replies: u64,
     syns: u64,
     dropped: u64,
-    rings: RingCounts,
-}
-
-impl Counts {
-    fn add(&mut self, other: &Self) {
-        self.frames += other.frames;
-        self.replies += other.replies;
-        self.syns += other.syns;
-        self.dropped += other.dropped;
-        rings::add(&mut self.rings, &other.rings);
-    }
 }
 
 /// One core's reflector.
@@ -96,29 +76,20 @@ impl Worker {
         Self { devices, reflector, burst: burst(), replies: burst(), dropped: burst(), counts }
     }
 
-    /// Reflects until told to stop.
-    fn run(mut self, core: usize, stop: &AtomicBool) -> Result<Counts> {
-        if !core_affinity::set_for_current(CoreId { id: core }) {
-            bail!("this thread cannot be pinned to core {core}");
-        }
-        let mut idle = 0;
+    /// Reflects until `stop` is set, and returns the counts.
+    fn run(mut self, core: usize, stop: &AtomicBool) -> Result<Value> {
+        pin(core)?;
+        let mut idle = Idle::default();
         while !stop.load(Relaxed) {
-            if self.turn() {
-                idle = 0;
-            } else {
-                idle += 1;
-                if idle >= SPINS {
-                    XdpDevice::wait_any(&mut self.devices, SLEEP);
-                }
-            }
+            let had_frame = self.turn();
+            idle.after(had_frame, &mut self.devices);
         }
-        for device in &mut self.devices {
-            rings::add(&mut self.counts.rings, &device.ring_counts());
-        }
-        Ok(self.counts)
+        let Counts { frames, replies, syns, dropped } = self.counts;
+        let counts = json!({"frames": frames, "replies": replies, "syns": syns, "dropped": dropped});
+        Ok(total([counts, losses(&mut self.devices)]))
     }
 
-    /// A burst from each queue, and its replies; whether there was a frame.
+    /// Answers a burst of each queue; returns whether there was a frame.
     fn turn(&mut self) -> bool {
         let before = self.counts.frames;
         for device in &mut self.devices {
@@ -138,14 +109,14 @@ impl Worker {
                 self.counts.dropped += self.dropped.len() as u64;
                 device.recycle(&mut self.dropped);
             }
-            // With nothing to send, too: what the kernel has not sent yet wants another kick.
+            // Without replies, too: frames that the kernel has not sent yet need another kick.
             self.counts.replies += device.transmit(&mut self.replies) as u64;
         }
         self.counts.frames > before
     }
 }
 
-/// The devices of each worker: every queue, dealt out.
+/// Deals the devices out to workers.
 fn deal(devices: Vec<XdpDevice>, workers: usize) -> Vec<Vec<XdpDevice>> {
     let mut hands: Vec<Vec<XdpDevice>> = (0..workers).map(|_| Vec::new()).collect();
     for (queue, device) in devices.into_iter().enumerate() {
@@ -156,15 +127,12 @@ fn deal(devices: Vec<XdpDevice>, workers: usize) -> Vec<Vec<XdpDevice>> {
 
 fn main() -> Result<()> {
     let arguments = Arguments::parse();
-    let stop = Arc::new(AtomicBool::new(false));
-    for signal in [SIGTERM, SIGINT] {
-        signal_hook::flag::register(signal, Arc::clone(&stop)).context("catching signals")?;
-    }
-    check_cores(&arguments.cores)?;
+    let stop = stop_flag()?;
+    check(&arguments.cores)?;
     let interface = Interface::find(&arguments.interface)?;
     let (queues, workers) = (interface.queues.rx, arguments.cores.len());
     if workers > queues {
-        bail!("{workers} cores and {queues} queues: a core without a queue has nothing to do");
+        bail!("{workers} cores and {queues} queues: name at most {queues} cores");
     }
     let service = match arguments.service {
         Said::Close => Service::Close,
@@ -173,8 +141,8 @@ fn main() -> Result<()> {
     let reflector = Reflector::new(service, interface.mtu)
         .with_context(|| format!("a body of {} bytes does not fit into one packet", arguments.body))?;
 
-    let mut steer = rings::load(&interface)?;
-    let devices = deal(reach(&interface, arguments.mode, &arguments.listen, &mut steer)?, workers);
+    let mut program = load(&interface)?;
+    let devices = deal(reach(&interface, arguments.mode, &arguments.listen, &mut program)?, workers);
     let addresses: Vec<String> = arguments.listen.iter().map(ToString::to_string).collect();
     eprintln!(
         "ready: {service:?} on {}, {queues} queues of {}, {workers} workers",
@@ -189,21 +157,10 @@ fn main() -> Result<()> {
             thread::spawn(move || worker.run(core, &stop))
         })
         .collect();
-    let mut total = Counts::default();
-    for thread in threads {
-        total.add(&thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?);
-    }
-    println!("{}", line(&total));
+    let counts = threads
+        .into_iter()
+        .map(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+        .collect::<Result<Vec<_>>>()?;
+    println!("{}", total(counts));
     Ok(())
-}
-
-fn line(counts: &Counts) -> serde_json::Value {
-    let mut line = json!({
-        "frames": counts.frames,
-        "replies": counts.replies,
-        "syns": counts.syns,
-        "dropped": counts.dropped,
-    });
-    rings::tell(&mut line, &counts.rings);
-    line
 }

@@ -1,25 +1,24 @@
-//! A client of many connections that never loses a packet: what it sends follows from a connection's number, but for one acknowledgement
-//! number each. Knows segments; never time beyond `now`.
+//! A client of many connections that never loses a packet. It stores one sequence number for each; all else follows from the connection's
+//! number.
 
 use synmill_engine::flow::{Address, FlowKey};
-use synmill_engine::proto::{Flags, Options, Segment, SeqNum, Timestamps, WireWindow};
+use synmill_engine::proto::{Flags, SeqNum, Timestamps};
 use synmill_engine::time::Instant;
-use synmill_engine::wire::{self, Link};
 
-use super::{ENGINE, PEER};
+use super::segments::{segment, write};
 
-/// What each connection asks for.
+/// The request of a connection that ends with it.
 const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: synmill\r\nConnection: close\r\n\r\n";
-/// The same, and the connection stays.
+/// A request of a connection that stays.
 const KEEP_ALIVE: &[u8] = b"GET / HTTP/1.1\r\nHost: synmill\r\n\r\n";
 const HOSTS: u64 = 1 << 16;
 const PORTS: u64 = 60_000;
 const FIRST_PORT: u16 = 1024;
-/// Bytes in front of a TCP header without VLAN tags, IPv4 options and IPv6 extension headers.
+/// Bytes before a TCP header without VLAN tags, IPv4 options and IPv6 extension headers.
 const V4_HEADERS: usize = 34;
 const V6_HEADERS: usize = 54;
 
-/// Which of the two.
+/// The IP version of all packets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Family {
     /// IPv4.
@@ -28,18 +27,17 @@ pub enum Family {
     V6,
 }
 
-/// The client. Connections below `resident` have a name each that never comes again; those from there on share the rest of the names
-/// and take them in turn.
+/// The client. Each connection below `resident` has a name of its own. All others take the rest of the names in turn.
 pub struct Client {
     family: Family,
     network: u8,
     resident: u64,
-    /// What the server has sent, next number each.
+    /// By name, the next sequence number of the server.
     nxt: Box<[SeqNum]>,
     heard: Heard,
 }
 
-/// What the server has sent.
+/// Counts of the server's packets.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Heard {
     /// Packets.
@@ -49,33 +47,33 @@ pub struct Heard {
 }
 
 impl Client {
-    /// With so many names, of which those that stay have their part. Clients of different networks (0 to 9) have no name in common. The
-    /// client's memory is all written to.
+    /// Returns a client with this many names, `resident` of which are of connections that stay. Clients of different networks (0 to 9) share
+    /// no name.
     ///
     /// # Panics
-    /// If the network has fewer names, or none is left for those that do not stay.
+    /// The network has fewer names, or no name is left for connections that do not stay.
     #[must_use]
     pub fn new(family: Family, network: u8, resident: usize, names: usize) -> Self {
         assert!(names as u64 <= HOSTS * PORTS && network < 10, "{names} names in network {network}");
         assert!(resident < names, "{names} names for {resident} that stay");
-        // Not zeros: memory of zeros comes when it is written to.
+        // The kernel would map memory of zeros at the first write only.
         let nxt = vec![SeqNum(1); names].into_boxed_slice();
         Self { family, network, resident: resident as u64, nxt, heard: Heard::default() }
     }
 
-    /// What was heard so far.
+    /// Returns the counts so far.
     #[must_use]
     pub fn heard(&self) -> Heard {
         self.heard
     }
 
-    /// Bytes of memory.
+    /// Returns its bytes of memory.
     #[must_use]
     pub fn memory_bytes(&self) -> usize {
         size_of_val(&*self.nxt)
     }
 
-    /// The number of a connection's name, and how often the name was used before.
+    /// Returns the number of a connection's name, and how many connections had it before.
     fn place(&self, number: u64) -> (usize, u32) {
         match number.checked_sub(self.resident) {
             None => (number as usize, 0),
@@ -86,7 +84,7 @@ impl Client {
         }
     }
 
-    /// The connection's name, as the client sees it.
+    /// Returns a name, from the client's end.
     fn key(&self, place: usize) -> FlowKey {
         let host = (place as u64 / PORTS) as u16;
         let [high, low] = host.to_be_bytes();
@@ -114,60 +112,44 @@ impl Client {
         frame: &mut [u8],
     ) -> usize {
         let (place, lap) = self.place(number);
-        let key = self.key(place);
-        // Later each time the name comes again.
+        // A name's next connection has a later number.
         let iss = SeqNum((place as u32).wrapping_mul(0x9E37_79B1)) + lap.wrapping_mul(0x10_0000);
-        let syn = flags.has(Flags::SYN);
-        // Its clock is the server's: an echo is never older than a moment.
+        let ack = if flags.has(Flags::ACK) { self.nxt[place] } else { SeqNum(0) };
+        // The client's clock is the server's, so an echo is never old.
         let times = Timestamps { value: now.millis().0.wrapping_add(77), echo: now.millis().0 };
-        let mut options = Options { timestamps: Some(times), ..Options::NONE };
-        if syn {
-            options = Options { mss: Some(1460), window_scale: Some(7), sack_permitted: true, ..options };
-        }
-        let segment = Segment {
-            seq: iss + at,
-            ack: if flags.has(Flags::ACK) { self.nxt[place] } else { SeqNum(0) },
-            flags,
-            window: WireWindow(502),
-            text_len: text.len() as u16,
-            options,
-        };
-        let link = Link { destination: ENGINE, source: PEER, tags: Default::default() };
-        let start = wire::header_len(&link, &key, &segment.options);
-        frame[start..][..text.len()].copy_from_slice(text);
-        wire::emit(frame, &link, &key, &segment)
+        write(frame, &self.key(place), segment(flags, iss + at, ack, times), text)
     }
 
-    /// SYN, with the options that Linux offers.
+    /// Writes a SYN.
     pub fn syn(&self, number: u64, now: Instant, frame: &mut [u8]) -> usize {
         self.write(number, now, Flags::SYN, (0, b""), frame)
     }
 
-    /// The handshake's last segment, alone.
+    /// Writes the handshake's last segment.
     pub fn ack(&self, number: u64, now: Instant, frame: &mut [u8]) -> usize {
         self.write(number, now, Flags::ACK, (1, b""), frame)
     }
 
-    /// The handshake's last segment with a request that asks the server to close.
+    /// Writes the handshake's last segment with a request that asks the server to close.
     pub fn request(&self, number: u64, now: Instant, frame: &mut [u8]) -> usize {
         self.write(number, now, Flags::ACK.with(Flags::PSH), (1, REQUEST), frame)
     }
 
-    /// The `nth` request of a connection that stays; the first is number 0. It acknowledges the response to the one before.
+    /// Writes the `nth` request of a connection that stays; the first is number 0. It acknowledges the response before it.
     pub fn ask(&self, number: u64, nth: u32, now: Instant, frame: &mut [u8]) -> usize {
         let at = 1 + nth * KEEP_ALIVE.len() as u32;
         self.write(number, now, Flags::ACK.with(Flags::PSH), (at, KEEP_ALIVE), frame)
     }
 
-    /// FIN behind [`Client::request`], and the acknowledgement of the server's.
+    /// Writes the FIN behind [`Client::request`], which acknowledges the server's.
     pub fn fin(&self, number: u64, now: Instant, frame: &mut [u8]) -> usize {
         self.write(number, now, Flags::FIN.with(Flags::ACK), (1 + REQUEST.len() as u32, b""), frame)
     }
 
-    /// Takes note of what the server sent.
+    /// Takes a packet of the server.
     ///
     /// # Panics
-    /// If it is an RST, or no packet of the server's: the engine is wrong then.
+    /// It is an RST, or no packet of the server: the engine is wrong.
     pub fn hear(&mut self, packet: &[u8]) {
         let (start, host) = match self.family {
             Family::V4 => (V4_HEADERS, u16::from_be_bytes([packet[32], packet[33]])),

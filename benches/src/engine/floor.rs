@@ -1,32 +1,33 @@
-//! The least that any engine of this kind does for the same frames, layer by layer, of synmill's own parts. Knows packets, the index and
-//! records; never RFC 9293, timers or a service: it takes each segment for the one that was to come, and forgets what it was told.
+//! The floor: the least that an engine of this kind does for the same frames, layer by layer, made of synmill's own parts. It has no RFC
+//! 9293, no timers and no service: it assumes that each segment is the expected one.
 
 use synmill_engine::device::memory::MemoryDevice;
 use synmill_engine::device::{BURST, Burst, Device as _, Frame};
 use synmill_engine::flow::{FlowHasher, FlowKey, FlowTable, Slots, Words};
-use synmill_engine::proto::{Flags, Options, Segment, SeqNum, Timestamps, WireWindow};
+use synmill_engine::proto::{Flags, SeqNum};
 use synmill_engine::time::Instant;
 use synmill_engine::wire::{self, Checks, Layout, TcpPacket};
 
 use super::responder::Engine;
+use super::segments::answer;
 use super::{FRAMES, RESPONSE, SEED, Setup};
 
-/// How much of an engine there is; each layer has those before it.
+/// A part of an engine, on top of the layers before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Layer {
-    /// Segments are read and their sums verified, answers written and summed up. Nothing is remembered.
+    /// It reads segments and verifies their checksums, and writes answers with checksums. It has no state.
     Wire,
-    /// Their names are hashed, entered and looked up, and those of connections that are over taken out.
+    /// It hashes names, inserts and finds them, and removes those of ended connections.
     Index,
-    /// What is found has a record of a cache line, which is compared, read and written, safe for readers, with each segment.
+    /// Each connection has a record of a cache line. It compares, reads and writes the record with each segment, safe for readers.
     Record,
 }
 
 impl Layer {
-    /// All, from the least on.
+    /// All layers, the lowest first.
     pub const ALL: [Self; 3] = [Self::Wire, Self::Index, Self::Record];
 
-    /// Its name.
+    /// Returns its name.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -37,14 +38,14 @@ impl Layer {
     }
 }
 
-/// How many connections before its end the lines of one are asked for.
+/// How many connections ahead of a slot's reuse its lines are prefetched.
 const AHEAD: usize = BURST / 2;
 
-/// A connection's line: its name, and five words where its state would be.
+/// A connection's record: its name, and five words in place of its state.
 struct Record([u64; 8]);
 
 impl Record {
-    /// What is compared of a name: all connections are to one address and port.
+    /// Returns the part of a name that differs: all connections go to one address and port.
     #[inline]
     fn name(key: &FlowKey) -> [u64; 3] {
         let [high, low] = key.remote.halves();
@@ -64,7 +65,7 @@ impl Words<8> for Record {
     }
 }
 
-/// A segment between the passes.
+/// A segment between two passes.
 #[derive(Default)]
 struct Work {
     packet: TcpPacket,
@@ -73,7 +74,7 @@ struct Work {
     frame: Option<Frame>,
 }
 
-/// See the module.
+/// The engine without TCP.
 pub struct Floor {
     layer: Layer,
     device: MemoryDevice,
@@ -84,16 +85,16 @@ pub struct Floor {
     hasher: FlowHasher,
     table: FlowTable,
     records: Slots<8>,
-    /// By slot; 0 where there is none yet.
+    /// By slot, the hash of its owner's name; 0 without an owner.
     hashes: Box<[u64]>,
-    /// The first slot of those that change hands.
+    /// The first slot of connections that do not stay.
     first: u32,
-    /// The slot for the next connection. Its owner, if it has one, is over by then.
+    /// The slot of the next connection. Its owner has ended by then.
     next: u32,
 }
 
 impl Floor {
-    /// With as many slots as an engine would have.
+    /// Returns a floor with an engine's number of slots.
     #[must_use]
     pub fn new(layer: Layer, setup: Setup) -> Self {
         let slots = setup.slots();
@@ -115,13 +116,13 @@ impl Floor {
         }
     }
 
-    /// A connection gets a slot, and who had it is taken out.
+    /// Gives a slot to a new connection, and removes the slot's owner.
     #[inline]
     fn enter(&mut self, work: &Work) {
         let slot = self.next;
         let gone = std::mem::replace(&mut self.hashes[slot as usize], work.hash);
         if gone != 0 {
-            assert!(self.table.remove(gone, slot), "its last owner is in the table");
+            assert!(self.table.remove(gone, slot), "the slot's owner is in the table");
         }
         assert_eq!(self.table.insert(work.hash, slot), Ok(()), "a place for every slot");
         self.next = if slot as usize + 1 < self.hashes.len() { slot + 1 } else { self.first };
@@ -138,7 +139,7 @@ impl Floor {
         }
     }
 
-    /// A segment's connection is found, and what came is noted there.
+    /// Finds a segment's connection, and stores its numbers in the record.
     #[inline]
     fn note(&mut self, work: &Work) {
         if self.layer < Layer::Record {
@@ -154,25 +155,13 @@ impl Floor {
         self.records.set(slot, &record);
     }
 
-    /// Writes what a client that loses nothing waits for over its segment.
+    /// Writes the answer to a segment of a client that loses nothing, over that segment.
     #[inline]
     fn answer(&mut self, packet: &TcpPacket, mut frame: Frame, now: Instant) {
         let heard = &packet.segment;
-        let echo = heard.options.timestamps.map_or(0, |times| times.value);
-        let times = Timestamps { value: now.millis().0, echo };
-        let mut segment = Segment {
-            seq: heard.ack,
-            ack: heard.end(),
-            flags: Flags::ACK,
-            window: WireWindow(502),
-            options: Options { timestamps: Some(times), ..Options::NONE },
-            ..Segment::default()
-        };
+        let mut segment = answer(heard, now.millis().0);
         if heard.flags.has(Flags::SYN) {
             segment.seq = SeqNum(0);
-            segment.flags = Flags::SYN.with(Flags::ACK);
-            segment.options =
-                Options { mss: Some(1460), window_scale: Some(7), sack_permitted: true, ..segment.options };
         } else if heard.text_len > 0 {
             segment.flags = Flags::ACK.with(Flags::PSH).with(Flags::FIN);
             segment.text_len = RESPONSE.len() as u16;
@@ -193,11 +182,13 @@ impl Floor {
 }
 
 impl Engine for Floor {
-    fn device(&mut self) -> &mut MemoryDevice {
+    type Rings = MemoryDevice;
+
+    fn rings(&mut self) -> &mut MemoryDevice {
         &mut self.device
     }
 
-    /// In the passes of an endpoint: see `synmill_engine::endpoint`.
+    /// Goes through the passes of an endpoint: see `synmill_engine::endpoint`.
     fn turn(&mut self, now: Instant) {
         let count = self.device.receive(&mut self.received, BURST);
         let mut all = std::mem::take(&mut self.work);
@@ -216,7 +207,7 @@ impl Engine for Floor {
                 self.table.prefetch_further_to_write(work.hash);
                 continue;
             }
-            // The first with this fingerprint.
+            // The first entry with this fingerprint.
             work.slot = self.table.find(work.hash, |_| true);
             if let Some(slot) = work.slot.filter(|_| self.layer >= Layer::Record) {
                 self.records.prefetch_to_write(slot);

@@ -1,10 +1,10 @@
-//! One engine alone on in-memory rings, and a peer that writes and reads its frames by hand. Knows both ends' packets, and how long
-//! the engine's part takes; never what is made of the figures.
+//! One engine alone on in-memory rings, and the peer that writes and reads its frames.
 
 mod client;
 mod floor;
 mod opener;
 mod responder;
+mod segments;
 mod server;
 
 use std::thread;
@@ -12,39 +12,41 @@ use std::time::Instant as Clock;
 
 pub use client::{Client, Family, Heard};
 pub use floor::{Floor, Layer};
-pub use opener::{Dialogue, Opener, RESPONSE};
-pub use responder::{Engine, Requests, Responder, Serving, Setup};
+pub use opener::{Dialogue, Opener, RESPONSE, generator};
+pub use responder::{Engine, Pace, Requests, Responder, Rings, Serving, Setup};
+pub use segments::segment;
 
+use synmill_engine::device::Device;
 use synmill_engine::device::memory::MemoryDevice;
 use synmill_engine::endpoint::{Application, Config, Endpoint, Settings};
 use synmill_engine::time::Instant;
 use synmill_engine::wire::Mac;
 use synmill_engine::worker::{Worker, join};
 
-/// The peer's Ethernet address, and the engine's.
+/// The peer's Ethernet address.
 pub const PEER: Mac = [2, 0, 0, 0, 0, 1];
-/// See [`PEER`].
+/// The engine's Ethernet address.
 pub const ENGINE: Mac = [2, 0, 0, 0, 0, 2];
 
-/// Bits of pi for the random ones: a hash whose keys are small numbers fills the table unevenly.
+/// Bits of pi instead of random ones: a hash whose keys are small numbers fills the table unevenly.
 pub const SEED: [u64; 4] =
     [0x243F_6A88_85A3_08D3, 0x1319_8A2E_0370_7344, 0xA409_3822_299F_31D0, 0x082E_FA98_EC4E_6C89];
 
 /// Frames of an engine: more than wait on both sides together.
 const FRAMES: usize = 4096;
 
-/// An engine that works by batches of frames, and its peer.
+/// An engine that works in batches of frames, and its peer.
 pub trait Batches {
-    /// The peer puts frames in.
+    /// Puts the peer's frames in.
     fn prepare(&mut self);
 
-    /// The engine's part: the one that is timed.
+    /// Does the engine's part, which is measured.
     fn turn(&mut self);
 
-    /// The peer reads what was sent; how many connections, or requests, were done with this batch.
+    /// Reads the engine's frames; returns the number of connections, or requests, that ended with this batch.
     fn collect(&mut self) -> u64;
 
-    /// One batch, whole.
+    /// Does one whole batch.
     fn batch(&mut self) -> u64 {
         self.prepare();
         self.turn();
@@ -52,7 +54,7 @@ pub trait Batches {
     }
 }
 
-/// Nanoseconds of the engine's part for each connection or request, over at least `count` of them.
+/// Returns the nanoseconds of the engine's part for a connection or request, over at least `count` of them.
 pub fn nanos_each(batches: &mut impl Batches, count: u64) -> f64 {
     let (mut nanos, mut done) = (0, 0);
     while done < count {
@@ -65,24 +67,39 @@ pub fn nanos_each(batches: &mut impl Batches, count: u64) -> f64 {
     nanos as f64 / done as f64
 }
 
-/// Workers on devices of their own, siblings, each for an application. They are made on threads of their own, as `synmill serve` does it, so
-/// that what one writes is mostly in no cache line of another's.
+fn endpoint<A: Application>(application: A, settings: Settings, mac: Mac) -> Endpoint<A> {
+    let config = Config {
+        application,
+        settings,
+        owned: Vec::new(),
+        mac,
+        mtu: 1500,
+        max_kept_frames: FRAMES / 8,
+        seed: SEED,
+    };
+    Endpoint::new(config, Instant::ZERO, Default::default())
+}
+
+/// Returns a worker without siblings.
+pub fn worker<D: Device, A: Application>(
+    device: D,
+    application: A,
+    settings: Settings,
+    mac: Mac,
+) -> Worker<D, A> {
+    let mut endpoints = vec![endpoint(application, settings, mac)];
+    let seat = join(&mut endpoints).remove(0);
+    Worker::new(device, endpoints.remove(0), seat)
+}
+
+/// Returns siblings, a worker for each application. As in `synmill serve`, a thread of its own makes each worker's memory, so that workers
+/// mostly share no cache line.
 fn workers<A: Application + Send>(
     applications: Vec<impl FnOnce() -> A + Send>,
     slots: usize,
 ) -> Vec<Worker<MemoryDevice, A>> {
-    let parts = |application| {
-        let config = Config {
-            application,
-            owned: Vec::new(),
-            mac: ENGINE,
-            mtu: 1500,
-            settings: Settings { max_connections: slots, ..Settings::default() },
-            max_kept_frames: FRAMES / 8,
-            seed: SEED,
-        };
-        (Endpoint::new(config, Instant::ZERO, Default::default()), MemoryDevice::new(FRAMES, 2048))
-    };
+    let settings = Settings { max_connections: slots, ..Settings::default() };
+    let parts = |application| (endpoint(application, settings, ENGINE), MemoryDevice::new(FRAMES, 2048));
     let (mut endpoints, devices): (Vec<_>, Vec<_>) = thread::scope(|scope| {
         let makers: Vec<_> =
             applications.into_iter().map(|application| scope.spawn(move || parts(application()))).collect();

@@ -1,17 +1,17 @@
-//! The generator's engine with its server: opens connections that stay, then others that the server closes, as many at a time as it
-//! may. Knows which frames are whose; never how long anything takes.
+//! The generator's engine with its server: it opens connections that stay, then connections that the server closes.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use synmill_engine::device::BURST;
 use synmill_engine::device::memory::MemoryDevice;
+use synmill_engine::endpoint::Settings;
 use synmill_engine::flow::Address;
 use synmill_engine::generator::desk::{Desk, Trial};
 use synmill_engine::generator::dialogue::Script;
-use synmill_engine::generator::meters::{Collector, meters};
+use synmill_engine::generator::meters::{Collector, Recorder, meters};
 use synmill_engine::generator::tuples::{Share, Space, Walk};
-use synmill_engine::generator::{CloseBy, Generator, Load, Target};
+use synmill_engine::generator::{CloseBy, Generator, Load, Setup, Target};
 use synmill_engine::time::Instant;
 use synmill_engine::wire::Link;
 use synmill_engine::worker::Worker;
@@ -20,35 +20,69 @@ use super::server::Server;
 use super::{Batches, ENGINE, PEER, workers};
 
 const TARGET: Address = Address::v4([198, 18, 0, 2]);
-/// What a server says to a request.
+/// A server's response.
 pub const RESPONSE: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 64\r\nConnection: close\r\n\r\n\
     0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
-/// Connections under way, beside those that stay.
+/// Connections under way, besides those that stay.
 const UNDER_WAY: u64 = 1024;
-/// Frames of the server's in a batch: three for each connection.
+/// Frames of the server in a batch: three for each connection.
 const BATCH: usize = 3 * BURST;
 /// Time from one batch to the next: 128 connections at 6.4 million a second.
 const STEP: Duration = Duration::from_micros(20);
-/// Longer than anything here takes, by the engine's time.
+/// Longer than any run, by the engine's time.
 const LONG: Duration = Duration::from_secs(3600);
-/// Batches between two looks at the meters.
+/// Batches between two readings of the meters.
 const BATCHES_PER_LOOK: u64 = 10_000;
 
-/// What each connection is for.
+/// The dialogue of each connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Dialogue {
-    /// Nothing: the server closes.
+    /// None: the server closes.
     Connect,
     /// A request, and a response with the server's FIN.
     Http,
 }
 
-/// Room for those that stay and those under way.
+/// Returns the generator of a worker without siblings, for one target.
+///
+/// # Panics
+/// Never: the prefix is one, and prefix, ports and target go together.
+#[must_use]
+pub fn generator(
+    dialogue: Dialogue,
+    desk: &Arc<Desk>,
+    recorder: Recorder,
+    slots: usize,
+    time_wait: Duration,
+    timeout: Duration,
+) -> Generator {
+    let space = Space::new(&["198.16.0.0/12".parse().expect("a prefix")], 1024..=65_535, &[(TARGET, 80)]);
+    let space = Arc::new(space.expect("prefix, ports and target go together"));
+    let script = match dialogue {
+        Dialogue::Connect => Script::connect(CloseBy::Peer),
+        Dialogue::Http => Script::http("synmill", "/", None, None, 1, CloseBy::Peer),
+    };
+    let link = Link { destination: PEER, source: ENGINE, tags: Default::default() };
+    let setup = Setup {
+        targets: vec![Target { script, link }],
+        walk: Walk::new(space, Share::Split { workers: 1, number: 0 }, time_wait, 1),
+        recorder,
+        desk: Arc::clone(desk),
+        workers: 1,
+        number: 0,
+        timeout,
+        holds: false,
+        slots,
+    };
+    Generator::new(setup, Instant::ZERO)
+}
+
+/// Returns the slots for connections that stay and those under way.
 const fn slots(resident: u64) -> u64 {
     resident + 2 * UNDER_WAY
 }
 
-/// See the module.
+/// A generator's engine with its server.
 pub struct Opener {
     worker: Worker<MemoryDevice, Generator>,
     server: Server,
@@ -61,44 +95,19 @@ pub struct Opener {
 }
 
 impl Opener {
-    /// Nothing is open yet; `resident` connections will stay when they are.
-    ///
-    /// # Panics
-    /// Never: prefix, ports and target go together.
+    /// Returns a generator without connections, of which `resident` will stay open.
     #[must_use]
     pub fn new(dialogue: Dialogue, resident: u64) -> Self {
         let desk = Arc::<Desk>::default();
-        let space = Space::new(&["198.16.0.0/12".parse().unwrap()], 1024..=65_535, &[(TARGET, 80)]);
-        let (script, response) = match dialogue {
-            Dialogue::Connect => (Script::connect(CloseBy::Peer), &b""[..]),
-            Dialogue::Http => (Script::http("synmill", "/", None, None, 1, CloseBy::Peer), RESPONSE),
-        };
+        let response = if dialogue == Dialogue::Http { RESPONSE } else { b"" };
         let (recorder, collector) = meters(8);
         let slots = slots(resident) as usize;
-        let setup = synmill_engine::generator::Setup {
-            targets: vec![Target {
-                script,
-                link: Link { destination: PEER, source: ENGINE, tags: Default::default() },
-            }],
-            walk: Walk::new(
-                Arc::new(space.expect("prefix, ports and target go together")),
-                Share::Split { workers: 1, number: 0 },
-                Duration::from_secs(60),
-                1,
-            ),
-            recorder,
-            desk: Arc::clone(&desk),
-            workers: 1,
-            number: 0,
-            timeout: LONG,
-            holds: false,
-            slots,
-        };
+        let application = generator(dialogue, &desk, recorder, slots, Settings::default().time_wait, LONG);
         let trial = Trial {
             number: 1,
             load: Load::Concurrency(resident + UNDER_WAY),
             start: Instant::ZERO,
-            // As many in a batch as the server has answers for. What starts in this time is in no account.
+            // One batch has as many SYNs as the server has answers for. The ramp's connections are in no account.
             ramp: STEP * ((resident + UNDER_WAY) / BURST as u64) as u32,
             warmup: Duration::ZERO,
             duration: LONG,
@@ -106,7 +115,7 @@ impl Opener {
         };
         assert!(desk.hand_in(trial), "the first trial");
         Self {
-            worker: workers(vec![|| Generator::new(setup, Instant::ZERO)], slots).remove(0),
+            worker: workers(vec![|| application], slots).remove(0),
             server: Server::new(response, resident),
             desk,
             collector,
@@ -117,10 +126,10 @@ impl Opener {
         }
     }
 
-    /// Bytes of memory that the engine will take, about.
+    /// Returns about the bytes of memory that the engine will take.
     #[must_use]
     pub fn memory_bytes(resident: u64) -> u64 {
-        // Tables grow in proportion: a small engine tells.
+        // Tables grow in proportion.
         let small = 1 << 16;
         let bytes = Self::new(Dialogue::Connect, small).worker.endpoint().memory_bytes();
         bytes as u64 * slots(resident) / slots(small)
@@ -133,11 +142,11 @@ impl Opener {
         }
     }
 
-    /// Asserts that no connection was lost, and no segment repeated. All that were under way when the last of those that stay was opened
-    /// must have ended.
+    /// Asserts that the engine lost no connection and retransmitted no segment. Connections that were under way when the last one that stays
+    /// was opened must have ended.
     ///
     /// # Panics
-    /// If one was.
+    /// It did.
     pub fn check(&self) {
         let totals = self.desk.tally.totals();
         let open = self.worker.endpoint().application().open();
@@ -153,7 +162,7 @@ impl Batches for Opener {
         self.now = self.now + STEP;
         self.batches += 1;
         if self.batches.is_multiple_of(BATCHES_PER_LOOK) {
-            // What is taken is cleared and goes back.
+            // A meter that was read is cleared and goes back.
             while self.collector.read(|_| ()).is_some() {}
         }
         let waiting = self.server.waiting();

@@ -1,5 +1,4 @@
-//! The responder's engine with its client: filled with connections that stay, then used by connections that come and go. Knows
-//! which frames are whose; never how long anything takes.
+//! An engine that accepts, with its client: connections that stay, and connections that come and go.
 
 use std::time::Duration;
 
@@ -14,39 +13,39 @@ use synmill_engine::worker::Worker;
 
 use super::{Batches, Client, Family, workers};
 
-/// What to hold.
+/// The connections of an engine.
 #[derive(Clone, Copy, Debug)]
 pub struct Setup {
-    /// The packets' family.
+    /// The IP version.
     pub family: Family,
     /// Connections that stay.
     pub resident: usize,
-    /// Room in the table besides; TIME-WAIT has it.
+    /// Further slots of the table, which TIME-WAIT fills.
     pub spare: usize,
 }
 
 impl Setup {
-    /// With as much room besides as makes TIME-WAIT ones a small part of the table, and keeps names apart.
+    /// Returns a setup whose TIME-WAIT is a small part of the table, and long enough to keep names apart.
     #[must_use]
     pub fn of(family: Family, resident: usize) -> Self {
         Self { family, resident, spare: (resident / 16).clamp(8192, 65_536) }
     }
 
-    /// All of it.
+    /// Returns the slots of the table.
     pub(super) const fn slots(self) -> usize {
         self.resident + self.spare
     }
 
-    /// A client for it. Of those that do not stay, no name comes again before its TIME-WAIT was evicted.
+    /// Returns a client that uses no name again before the engine has evicted its TIME-WAIT.
     #[must_use]
     pub fn client(self, network: u8) -> Client {
         Client::new(self.family, network, self.resident, self.slots() + self.spare.max(1))
     }
 
-    /// Bytes of memory that the engine and its client will take, about.
+    /// Returns about the bytes of memory that the engine and its client will take.
     #[must_use]
     pub fn memory_bytes(self) -> u64 {
-        // Tables grow in proportion: a small engine tells.
+        // Tables grow in proportion.
         let small = Self { resident: 1 << 16, spare: 0, ..self };
         let responder = Responder::new(small);
         let each = (responder.engine.endpoint().memory_bytes() + responder.client.memory_bytes()) as f64
@@ -55,27 +54,66 @@ impl Setup {
     }
 }
 
-/// Connections between a SYN and the request, and between the request and FIN.
-const WINDOW: u64 = 1024;
-/// Connections in one batch.
-const BATCH: u64 = BURST as u64;
-/// Time from one batch to the next: 128 connections at 6.4 million a second.
-const STEP: Duration = Duration::from_micros(20);
+/// The pace of connections that come and go.
+#[derive(Clone, Copy, Debug)]
+pub struct Pace {
+    /// Connections in one batch.
+    pub batch: u64,
+    /// Connections between a SYN and its request, and between a request and its FIN.
+    pub window: u64,
+    /// Time from one batch to the next.
+    pub step: Duration,
+}
+
+/// 128 connections at 6.4 million/s.
+const PACE: Pace = Pace { batch: BURST as u64, window: 1024, step: Duration::from_micros(20) };
 
 /// The engine of `synmill serve`.
 pub type Serving = Worker<MemoryDevice, Listeners<BuiltIn>>;
 
-/// What answers the client.
-pub trait Engine {
-    /// Where its frames come from and go to.
-    fn device(&mut self) -> &mut MemoryDevice;
+/// Frames to an engine and from it.
+pub trait Rings {
+    /// Puts a frame in: `write` writes it and returns its length. Returns false if no frame is free.
+    fn deliver(&mut self, write: impl FnOnce(&mut [u8]) -> usize) -> bool;
 
-    /// Takes what waits, a burst at most, and answers it.
+    /// Returns the number of frames that the engine has not received yet.
+    fn waiting(&self) -> usize;
+
+    /// Takes out every frame that the engine has sent.
+    fn collect(&mut self, read: impl FnMut(&[u8]));
+}
+
+impl Rings for MemoryDevice {
+    fn deliver(&mut self, write: impl FnOnce(&mut [u8]) -> usize) -> bool {
+        self.deliver(write)
+    }
+
+    #[inline]
+    fn waiting(&self) -> usize {
+        self.waiting()
+    }
+
+    fn collect(&mut self, read: impl FnMut(&[u8])) {
+        self.collect(read);
+    }
+}
+
+/// The server of the client.
+pub trait Engine {
+    /// Its rings.
+    type Rings: Rings;
+
+    /// Returns its rings.
+    fn rings(&mut self) -> &mut Self::Rings;
+
+    /// Receives a burst at most, and answers it.
     fn turn(&mut self, now: Instant);
 }
 
 impl Engine for Serving {
-    fn device(&mut self) -> &mut MemoryDevice {
+    type Rings = MemoryDevice;
+
+    fn rings(&mut self) -> &mut MemoryDevice {
         self.device_mut()
     }
 
@@ -85,27 +123,28 @@ impl Engine for Serving {
     }
 }
 
-/// See the module.
+/// An engine with its client.
 pub struct Responder<E = Serving> {
     engine: E,
     client: Client,
     setup: Setup,
-    /// The next connection to be opened.
+    pace: Pace,
+    /// The next connection.
     next: u64,
     now: Instant,
 }
 
 impl Responder<Serving> {
-    /// Nothing is open yet.
+    /// Returns an engine without connections.
     #[must_use]
     pub fn new(setup: Setup) -> Self {
         Self::siblings(setup, vec![setup.client(0)]).remove(0)
     }
 
-    /// One for each client, of which each sees the others' indexes as the workers of one process do.
+    /// Returns an engine for each client. Each sees the others' indexes, as the workers of one process do.
     ///
     /// # Panics
-    /// Never: the service is spelled right.
+    /// Never: the service exists.
     #[must_use]
     pub fn siblings(setup: Setup, clients: Vec<Client>) -> Vec<Self> {
         let service: BuiltIn = "http:64".parse().expect("a built-in service");
@@ -123,28 +162,28 @@ impl Responder<Serving> {
         workers(applications, setup.slots()).into_iter().zip(clients).map(responder).collect()
     }
 
-    /// The engine's counts.
+    /// Returns the engine's counts.
     #[must_use]
     pub fn counts(&self) -> Snapshot {
         self.engine.endpoint().counters().snapshot()
     }
 
-    /// Connections in the table.
+    /// Returns the number of connections in the table.
     #[must_use]
     pub fn held(&self) -> usize {
         self.engine.endpoint().len()
     }
 
-    /// The engine's connections, for other threads.
+    /// Returns a view of the engine's connections for other threads.
     #[must_use]
     pub fn viewer(&self) -> Viewer {
         self.engine.endpoint().viewer()
     }
 
-    /// Asserts that no connection was lost, and no segment repeated.
+    /// Asserts that the engine lost no connection and retransmitted no segment.
     ///
     /// # Panics
-    /// If one was.
+    /// It did.
     pub fn check(&self) {
         let counts = self.counts();
         assert!(counts.laws().iter().all(Law::holds), "{:?}", counts.laws());
@@ -155,21 +194,28 @@ impl Responder<Serving> {
 }
 
 impl<E: Engine> Responder<E> {
-    /// Another engine, of the same room.
+    /// Returns an engine of this setup without connections.
     #[must_use]
     pub const fn of(engine: E, client: Client, setup: Setup) -> Self {
-        Self { engine, client, setup, next: 0, now: Instant::ZERO }
+        Self { engine, client, setup, pace: PACE, next: 0, now: Instant::ZERO }
     }
 
-    /// The engine's part of a batch: turns until all that was put in is answered.
+    /// Sets the pace of connections that come and go.
+    #[must_use]
+    pub const fn paced(mut self, pace: Pace) -> Self {
+        self.pace = pace;
+        self
+    }
+
+    /// Does the engine's part of a batch: turns until no frame waits.
     #[inline(never)]
     fn turn_all(&mut self) {
         while self.turn_once() {}
     }
 
-    /// One turn, if anything waits.
+    /// Does one turn if a frame waits; returns whether one did.
     pub fn turn_once(&mut self) -> bool {
-        let waits = self.engine.device().waiting() > 0;
+        let waits = self.engine.rings().waiting() > 0;
         if waits {
             self.engine.turn(self.now);
         }
@@ -178,33 +224,39 @@ impl<E: Engine> Responder<E> {
 
     fn put(&mut self, write: impl FnOnce(&Client, Instant, &mut [u8]) -> usize) {
         let (client, now) = (&self.client, self.now);
-        assert!(self.engine.device().deliver(|frame| write(client, now, frame)), "a frame for a batch");
+        assert!(self.engine.rings().deliver(|frame| write(client, now, frame)), "a frame for a batch");
     }
 
-    /// The client hears what the engine sent.
+    /// Gives the engine's frames to the client.
     fn hear(&mut self) {
         let client = &mut self.client;
-        self.engine.device().collect(|packet| client.hear(packet));
+        self.engine.rings().collect(|packet| client.hear(packet));
     }
 
-    /// Opens the connections that stay, as many as fit into a batch, with `turns` for the engine's part; false when all are open.
+    /// Gives the engine's frames to the client, and asserts that it has answered this many packets, some of them with text.
+    fn hear_answers(&mut self, packets: u64, texts: u64) {
+        let before = self.client.heard();
+        self.hear();
+        let heard = self.client.heard();
+        assert_eq!(heard.packets - before.packets, packets, "one answer for each packet");
+        assert_eq!(heard.texts - before.texts, texts, "a response for each request");
+    }
+
+    /// Opens a batch of the connections that stay, with `turns` as the engine's part; returns false if all are open.
     pub fn fill_some(&mut self, mut turns: impl FnMut(&mut Self)) -> bool {
-        let to = (self.next + BATCH).min(self.setup.resident as u64);
-        if self.next >= to {
+        let numbers = self.next..(self.next + self.pace.batch).min(self.setup.resident as u64);
+        if numbers.is_empty() {
             return false;
         }
-        self.now = self.now + STEP;
-        for number in self.next..to {
-            self.put(|client, now, frame| client.syn(number, now, frame));
+        self.next = numbers.end;
+        self.now = self.now + self.pace.step;
+        for write in [Client::syn, Client::ack] {
+            for number in numbers.clone() {
+                self.put(|client, now, frame| write(client, number, now, frame));
+            }
+            turns(self);
+            self.hear();
         }
-        turns(self);
-        self.hear();
-        for number in self.next..to {
-            self.put(|client, now, frame| client.ack(number, now, frame));
-        }
-        turns(self);
-        self.hear();
-        self.next = to;
         true
     }
 
@@ -213,29 +265,30 @@ impl<E: Engine> Responder<E> {
         while self.fill_some(Self::turn_all) {}
     }
 
-    /// Connections come and go until TIME-WAIT has all the room that is left.
+    /// Opens and closes connections until TIME-WAIT fills the table.
     pub fn warm(&mut self) {
-        for _ in 0..2 * self.setup.spare as u64 / BATCH {
+        for _ in 0..2 * self.setup.spare as u64 / self.pace.batch {
             self.batch();
         }
     }
 }
 
-/// SYN, request and FIN of three connections in turn, of which each is at another stage.
+/// SYN, request and FIN of three connections in turn, each at another stage.
 impl<E: Engine> Batches for Responder<E> {
     fn prepare(&mut self) {
-        self.now = self.now + STEP;
+        let Pace { batch, window, step } = self.pace;
+        self.now = self.now + step;
         let first = self.setup.resident as u64;
-        for number in self.next..self.next + BATCH {
-            self.put(|client, now, frame| client.syn(number, now, frame));
-            if let Some(number) = number.checked_sub(WINDOW).filter(|number| *number >= first) {
-                self.put(|client, now, frame| client.request(number, now, frame));
-            }
-            if let Some(number) = number.checked_sub(2 * WINDOW).filter(|number| *number >= first) {
-                self.put(|client, now, frame| client.fin(number, now, frame));
+        let stages: [(u64, Write); 3] =
+            [(0, Client::syn), (window, Client::request), (2 * window, Client::fin)];
+        for number in self.next..self.next + batch {
+            for (behind, write) in stages {
+                if let Some(number) = number.checked_sub(behind).filter(|number| *number >= first) {
+                    self.put(|client, now, frame| write(client, number, now, frame));
+                }
             }
         }
-        self.next += BATCH;
+        self.next += batch;
     }
 
     fn turn(&mut self) {
@@ -243,19 +296,18 @@ impl<E: Engine> Batches for Responder<E> {
     }
 
     fn collect(&mut self) -> u64 {
-        let before = self.client.heard();
-        self.hear();
-        let heard = self.client.heard();
+        let Pace { batch, window, .. } = self.pace;
         let first = self.setup.resident as u64;
-        let stages = [0, WINDOW, 2 * WINDOW].map(|behind| u64::from(self.next > first + behind));
-        let packets = stages.iter().sum::<u64>() * BATCH;
-        assert_eq!(heard.packets - before.packets, packets, "one answer for each packet");
-        assert_eq!(heard.texts - before.texts, stages[1] * BATCH, "a response for each request");
-        BATCH
+        let stages = [0, window, 2 * window].map(|behind| u64::from(self.next > first + behind) * batch);
+        self.hear_answers(stages.iter().sum(), stages[1]);
+        batch
     }
 }
 
-/// Requests and responses on the connections that stay: 1 + 1 packets each, and no connection again before all others had their turn.
+/// Writes a frame of a connection.
+type Write = fn(&Client, u64, Instant, &mut [u8]) -> usize;
+
+/// Requests and responses on the connections that stay: 1 + 1 packets each. All others have their turn before a connection has its next.
 pub struct Requests<'a> {
     responder: &'a mut Responder,
     asked: u64,
@@ -263,10 +315,10 @@ pub struct Requests<'a> {
 }
 
 impl<'a> Requests<'a> {
-    /// On the connections of a responder that is filled and asked for the first time.
+    /// Returns the requests to a filled responder without requests so far.
     #[must_use]
     pub fn new(responder: &'a mut Responder) -> Self {
-        // Far from one to the next: the golden section of them all, made a number that leads through all.
+        // A stride of about the golden section, coprime to the number of connections, so that neighbours are far apart.
         let resident = responder.setup.resident as u64;
         let mut stride = (resident as f64 * 0.618_034) as u64;
         while gcd(resident, stride) != 1 {
@@ -282,14 +334,15 @@ const fn gcd(one: u64, other: u64) -> u64 {
 
 impl Batches for Requests<'_> {
     fn prepare(&mut self) {
-        let resident = self.responder.setup.resident as u64;
-        // So little time that no response's retransmission comes due before the connection is asked again.
-        self.responder.now = self.responder.now + STEP / 10;
-        for asked in self.asked..self.asked + BATCH {
+        let (resident, Pace { batch, step, .. }) =
+            (self.responder.setup.resident as u64, self.responder.pace);
+        // So little time that no retransmission of a response is due before the connection's next request.
+        self.responder.now = self.responder.now + step / 10;
+        for asked in self.asked..self.asked + batch {
             let (number, nth) = (asked % resident * self.stride % resident, (asked / resident) as u32);
             self.responder.put(|client, now, frame| client.ask(number, nth, now, frame));
         }
-        self.asked += BATCH;
+        self.asked += batch;
     }
 
     fn turn(&mut self) {
@@ -297,11 +350,8 @@ impl Batches for Requests<'_> {
     }
 
     fn collect(&mut self) -> u64 {
-        let before = self.responder.client.heard();
-        self.responder.hear();
-        let heard = self.responder.client.heard();
-        assert_eq!(heard.packets - before.packets, BATCH, "one answer for each packet");
-        assert_eq!(heard.texts - before.texts, BATCH, "a response for each request");
-        BATCH
+        let batch = self.responder.pace.batch;
+        self.responder.hear_answers(batch, batch);
+        batch
     }
 }

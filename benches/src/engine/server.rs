@@ -1,14 +1,13 @@
-//! A server of which each answer follows from the segment that it answers, and that never loses a packet. Knows segments; never
-//! time beyond `now`.
+//! A server that never loses a packet. Each answer follows from the segment that it answers.
 
 use synmill_engine::flow::FlowKey;
-use synmill_engine::proto::{Flags, Options, Segment, SeqNum, Timestamps, WireWindow};
+use synmill_engine::proto::{Flags, Segment, SeqNum};
 use synmill_engine::time::Instant;
-use synmill_engine::wire::{self, Checks, Link, Packet};
+use synmill_engine::wire::{self, Checks, Packet};
 
-use super::{ENGINE, PEER};
+use super::segments::{answer, write};
 
-/// Something that is sent, and not yet delivered.
+/// A segment that is not delivered yet.
 #[derive(Clone, Copy)]
 struct Answer {
     key: FlowKey,
@@ -18,79 +17,59 @@ struct Answer {
 
 /// The server.
 pub(super) struct Server {
-    /// What answers an established connection's first segment, with FIN.
+    /// The text that answers an established connection's first segment, with FIN.
     response: &'static [u8],
-    /// Established connections that it will leave open.
+    /// Connections that it will leave open.
     holds: u64,
     answers: Vec<Answer>,
     random: u64,
 }
 
 impl Server {
-    /// Leaves the first `holds` connections open, and closes the others: after `response`, or at once if there is none.
+    /// Returns a server that leaves the first `holds` connections open and closes the others, after `response` if it is not empty.
     pub(super) fn new(response: &'static [u8], holds: u64) -> Self {
         Self { response, holds, answers: Vec::with_capacity(super::FRAMES), random: 1 }
     }
 
-    /// Are all connections open that stay?
+    /// Whether all connections that stay are open.
     pub(super) fn holds_all(&self) -> bool {
         self.holds == 0
     }
 
-    /// Answers that wait.
+    /// Returns the number of answers that are not delivered yet.
     pub(super) fn waiting(&self) -> usize {
         self.answers.len()
     }
 
-    /// Answers a packet of the engine's, in [`Server::write`].
+    /// Takes a packet of the engine.
     ///
     /// # Panics
-    /// If it is an RST, or no segment: the engine is wrong then.
+    /// It is an RST, or no segment: the engine is wrong.
     pub(super) fn hear(&mut self, packet: &[u8]) {
         let Ok(Packet::Tcp(packet)) = wire::parse(packet, Checks::default()) else {
-            panic!("the engine sent what is no segment");
+            panic!("the engine sent a packet that is no segment");
         };
         let heard = packet.segment;
         assert!(!heard.flags.has(Flags::RST), "the engine reset {:?}", packet.key);
-        let echo = heard.options.timestamps.map_or(0, |times| times.value);
-        let mut answer = Answer {
-            key: packet.key,
-            segment: Segment {
-                seq: heard.ack,
-                ack: heard.seq + u32::from(heard.text_len),
-                flags: Flags::ACK,
-                window: WireWindow(502),
-                options: Options { timestamps: Some(Timestamps { value: 0, echo }), ..Options::NONE },
-                ..Segment::default()
-            },
-            text: b"",
-        };
-        let segment = &mut answer.segment;
+        let (mut segment, mut text) = (answer(&heard, 0), &b""[..]);
         if heard.flags.has(Flags::SYN) {
             segment.seq = SeqNum(heard.seq.0.wrapping_mul(0x9E37_79B1));
-            segment.flags = Flags::SYN.with(Flags::ACK);
-            segment.options =
-                Options { mss: Some(1460), window_scale: Some(7), sack_permitted: true, ..segment.options };
-            segment.ack += 1;
-        } else if heard.flags.has(Flags::FIN) {
-            segment.ack += 1;
-        } else if self.holds > 0 {
+        } else if !heard.flags.has(Flags::FIN) && self.holds == 0 {
+            segment.flags = Flags::ACK.with(Flags::FIN);
+            text = self.response;
+        } else if !heard.flags.has(Flags::FIN) {
             self.holds -= 1;
             if heard.text_len == 0 {
                 return;
             }
-        } else {
-            segment.flags = Flags::ACK.with(Flags::FIN);
-            segment.text_len = self.response.len() as u16;
-            answer.text = self.response;
         }
-        self.answers.push(answer);
+        self.answers.push(Answer { key: packet.key, segment, text });
     }
 
-    /// Writes one of the answers that wait, whichever it is: connections are at all stages at once then.
+    /// Writes a random one of the answers, so that connections are at all stages at once.
     ///
     /// # Panics
-    /// If none waits.
+    /// There is none.
     pub(super) fn write(&mut self, now: Instant, frame: &mut [u8]) -> usize {
         // Xorshift (Marsaglia 2003).
         self.random ^= self.random << 13;
@@ -101,9 +80,6 @@ impl Server {
         if let Some(times) = &mut segment.options.timestamps {
             times.value = now.millis().0.wrapping_add(77);
         }
-        let link = Link { destination: ENGINE, source: PEER, tags: Default::default() };
-        let start = wire::header_len(&link, &key, &segment.options);
-        frame[start..][..text.len()].copy_from_slice(text);
-        wire::emit(frame, &link, &key, &segment)
+        write(frame, &key, segment, text)
     }
 }

@@ -1,8 +1,8 @@
-//! A server on the kernel's TCP, as fast as it can be made with epoll: the baseline. Knows sockets; never frames.
+//! A server on the kernel's TCP, as fast as epoll allows: the baseline.
 //!
-//! One thread a core, each with listeners (`SO_REUSEPORT`) and an epoll of its own. A connection is read from as soon
-//! as it is accepted: its request is mostly there already, and then it costs four system calls (accept, receive, send,
-//! close), never sees epoll, and the kernel sends three packets for it.
+//! Each core has a thread with listeners (`SO_REUSEPORT`) and an epoll of its own. The thread reads from a connection as soon as it has
+//! accepted it, for its request has mostly come already. Such a connection costs four system calls (accept, receive, send, close), no
+//! epoll, and three packets of the kernel.
 
 mod service;
 
@@ -14,47 +14,48 @@ use std::os::unix::net::UnixStream;
 use std::thread;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 use clap::Parser;
-use core_affinity::CoreId;
 use nix::errno::Errno;
 use nix::libc;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::socket::{MsgFlags, recv, send};
+use serde::Serialize;
 use serde_json::json;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
-use synmill_benches::{check_cores, request};
+use synmill_benches::cores::{check, pin};
+use synmill_benches::counts::total;
+use synmill_benches::http;
 
-use service::{Service, response};
+use service::{Service, answer};
 
-/// The backlog that this server wants, in connections.
+/// The backlog of a listener, in connections.
 const BACKLOG: i32 = 65_535;
 /// Events taken from epoll at once.
 const EVENTS: usize = 512;
-/// Connections accepted from one listener before the others have their turn.
+/// Connections that a listener accepts before the others have their turn.
 const ACCEPTS: usize = 256;
 /// Bytes read at once.
 const READ: usize = 64 * 1024;
 /// The longest head of a request, in bytes.
 const LONGEST_HEAD: usize = 16 * 1024;
-/// The end of the process, among the events; all other numbers are file descriptors.
+/// The event for the end of the process; all other numbers are file descriptors.
 const STOP: u64 = u64::MAX;
-/// `MSG_MORE`, which nix does not name.
+/// `MSG_MORE`, for which nix has no name.
 const MORE: MsgFlags = MsgFlags::from_bits_retain(libc::MSG_MORE);
 
 /// A server on the kernel's TCP: the baseline that others are compared with
 ///
-/// Says `ready: ...` on standard error when it listens. Ends at SIGTERM or SIGINT, and prints what it counted as one
-/// line of JSON.
+/// Prints `ready: ...` on standard error when it listens. At SIGTERM or SIGINT it prints its counts as one line of JSON, and ends.
 #[derive(Parser)]
 #[command(name = "synmill-kernel-server", version)]
 struct Arguments {
-    /// Where to listen; repeatable. `[::]:PORT` is IPv6 only
+    /// An address and port to listen on; repeatable. `[::]:PORT` is IPv6 only
     #[arg(long, value_name = "ADDR:PORT", required = true)]
     listen: Vec<SocketAddr>,
-    /// One thread, pinned, for each of these cores
+    /// Run a pinned thread on each of these cores
     #[arg(long, value_delimiter = ',', default_value = "0")]
     cores: Vec<usize>,
     /// close | http:SIZE | source:SIZE | echo | reset | reset-half[:close|:http:SIZE] | garbage | silent
@@ -62,35 +63,35 @@ struct Arguments {
     service: Service,
 }
 
-/// What happened to connections: each accepted one is closed, reset, failed, or open at the end.
-#[derive(Clone, Copy, Debug, Default)]
+/// Counts of connections. Each accepted one is closed, reset, failed, or open at the end.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
 struct Counts {
     accepted: u64,
     requests: u64,
-    /// Ended by our FIN, first or second.
+    /// Ended by the server's FIN, before or after the client's.
     closed: u64,
-    /// Ended by our RST.
+    /// Ended by the server's RST.
     resets: u64,
-    /// Ended by the other side's RST, or by a request without an end; and accepts that failed.
+    /// Ended by the client's RST or by a request without an end; and failed accepts.
     errors: u64,
 }
 
-/// What a connection asks for next.
+/// The next step of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Next {
-    /// Wait until it can be read from.
+    /// Wait for text.
     Read,
-    /// Wait until it can be written to.
+    /// Wait for room in the send buffer.
     Write,
     Close,
     Reset,
     Fail,
 }
 
-/// How a write went.
+/// The result of a write.
 enum Written {
     All,
-    /// There is no room now.
+    /// The send buffer is full.
     Part,
     Failed,
 }
@@ -98,16 +99,16 @@ enum Written {
 /// An accepted connection.
 struct Connection {
     stream: TcpStream,
-    /// What epoll watches it for, if it does.
+    /// The step for which epoll watches it, if it does.
     watched: Option<Next>,
-    /// The number on its worker, from 1.
+    /// Its number on its worker, from 1.
     number: u64,
-    /// The start of a request; with the echo service, what was not sent yet. Mostly empty: an empty one has no memory.
+    /// The start of a request; under `echo`, text that is not sent yet. Mostly empty, and then without memory.
     rest: Vec<u8>,
-    /// Responses to be sent, and the bytes of the first one that were sent.
+    /// Responses to send, and the sent bytes of the first one.
     owed: u32,
     position: usize,
-    /// The last response that is owed is the last one at all.
+    /// Whether the connection ends after these responses.
     closes: bool,
 }
 
@@ -117,10 +118,10 @@ struct Worker {
     service: Service,
     listeners: Vec<TcpListener>,
     epoll: Epoll,
-    /// By file descriptor: the kernel keeps them dense.
+    /// By file descriptor, which the kernel keeps dense.
     connections: Vec<Option<Connection>>,
     buffer: Box<[u8]>,
-    /// To a request whose connection goes on, and to the last one.
+    /// The response to a request, and that to the last request of a connection.
     responses: [Vec<u8>; 2],
     counts: Counts,
 }
@@ -143,16 +144,14 @@ impl Worker {
             epoll,
             connections: Vec::new(),
             buffer: vec![0; READ].into_boxed_slice(),
-            responses: [false, true].map(|closes| response(arguments.service, closes)),
+            responses: [false, true].map(|closes| answer(arguments.service, closes)),
             counts: Counts::default(),
         })
     }
 
-    /// Serves until there is something to read from the stop pipe.
+    /// Serves until the stop pipe has something to read.
     fn run(mut self) -> Result<Counts> {
-        if !core_affinity::set_for_current(CoreId { id: self.core }) {
-            bail!("this thread cannot be pinned to core {}", self.core);
-        }
+        pin(self.core)?;
         let mut events = [EpollEvent::empty(); EVENTS];
         loop {
             let count = match self.epoll.wait(&mut events, EpollTimeout::NONE) {
@@ -169,8 +168,8 @@ impl Worker {
         }
     }
 
-    /// Something to do for a file descriptor. An event cannot be for an earlier connection of the same number: each has
-    /// one event in a batch, and closing takes it out of epoll.
+    /// Handles an event of a file descriptor. It is never one of an earlier connection with this descriptor: a connection has one event in a
+    /// batch, and its end removes it from epoll.
     fn on_event(&mut self, fd: usize) {
         if let Some(connection) = self.connections.get_mut(fd).and_then(Option::take) {
             self.advance(connection);
@@ -181,8 +180,7 @@ impl Worker {
         }
     }
 
-    /// Accepts what waits. The connection's socket blocks, as it comes without a further system call; no call on it
-    /// does.
+    /// Accepts the connections that wait. Their sockets block, which saves a system call; no call on them does.
     fn accept(&mut self, listener: usize) {
         for _ in 0..ACCEPTS {
             match self.listeners[listener].accept() {
@@ -190,7 +188,7 @@ impl Worker {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return,
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => {
-                    // Reset while it waited, mostly; but no more file descriptors, too.
+                    // The client has reset it, or the file descriptors are used up.
                     if self.counts.errors == 0 {
                         eprintln!("core {}: accepting: {error}", self.core);
                     }
@@ -225,7 +223,7 @@ impl Worker {
         }
     }
 
-    /// Reads or writes once, and waits for more or ends.
+    /// Reads or writes once, then waits for more or ends.
     fn advance(&mut self, mut connection: Connection) {
         let next = if self.service == Service::Echo {
             connection.echo(&mut self.buffer, &mut self.counts)
@@ -275,7 +273,7 @@ impl Connection {
         self.number.is_multiple_of(2)
     }
 
-    /// Sends what is owed, or else reads once and answers what is there as a whole. Epoll tells if there is more.
+    /// Sends the responses that wait, or else reads once and answers whole requests. Epoll reports further text.
     fn respond(
         &mut self,
         service: Service,
@@ -313,7 +311,7 @@ impl Connection {
         match self.send_owed(responses) {
             Written::All if self.closes => {
                 if matches!(service, Service::Source(_)) {
-                    // What the peer said is ignored; left unread, it would turn the FIN into an RST.
+                    // Unread text would turn the FIN into an RST.
                     let _ = read(&self.stream, buffer);
                 }
                 Next::Close
@@ -324,11 +322,11 @@ impl Connection {
         }
     }
 
-    /// Counts the requests in `text`, up to one that is the last; the rest is the start of another.
+    /// Counts the requests in `text`, up to a last one, and returns the start of the next one.
     fn take_requests<'a>(&mut self, mut text: &'a [u8]) -> (u32, &'a [u8]) {
         let mut requests = 0;
         while !self.closes
-            && let Some(request) = request::first(text)
+            && let Some(request) = http::first(text)
         {
             text = &text[request.len..];
             self.closes = request.closes;
@@ -337,7 +335,7 @@ impl Connection {
         (requests, if self.closes { &[] } else { text })
     }
 
-    /// The last response is held back by `MSG_MORE` until the close comes right behind it: the FIN rides on it.
+    /// Sends the responses that wait. `MSG_MORE` holds the last one back until the close, so that the FIN rides on it.
     fn send_owed(&mut self, responses: &[Vec<u8>; 2]) -> Written {
         while self.owed > 0 {
             let is_last = self.closes && self.owed == 1;
@@ -356,7 +354,7 @@ impl Connection {
         Written::All
     }
 
-    /// Sends what is left, or else reads once and sends that back.
+    /// Sends the rest, or else reads once and sends the text back.
     fn echo(&mut self, buffer: &mut [u8], counts: &mut Counts) -> Next {
         if self.rest.is_empty() {
             let text = match read(&self.stream, buffer) {
@@ -379,7 +377,7 @@ impl Connection {
     }
 }
 
-/// Reads once; or what is next instead.
+/// Reads once; returns the next step instead if there is no text.
 fn read<'a>(stream: &TcpStream, buffer: &'a mut [u8]) -> Result<&'a [u8], Next> {
     loop {
         match recv(stream.as_raw_fd(), buffer, MsgFlags::MSG_DONTWAIT) {
@@ -392,7 +390,7 @@ fn read<'a>(stream: &TcpStream, buffer: &'a mut [u8]) -> Result<&'a [u8], Next> 
     }
 }
 
-/// Writes once; the bytes written, or what is next instead.
+/// Writes once and returns the bytes written; returns the next step instead if there are none.
 fn write(stream: &TcpStream, text: &[u8], more: MsgFlags) -> Result<usize, Next> {
     loop {
         match send(stream.as_raw_fd(), text, MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL | more) {
@@ -404,8 +402,7 @@ fn write(stream: &TcpStream, text: &[u8], more: MsgFlags) -> Result<usize, Next>
     }
 }
 
-/// A listener of one worker among several at the same address. Accepted connections inherit its options, without a
-/// system call each.
+/// Opens a worker's listener, among several at the same address. Accepted connections inherit its options, which saves system calls.
 fn open(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_nonblocking(true)?;
@@ -417,13 +414,12 @@ fn open(address: SocketAddr) -> io::Result<TcpListener> {
     }
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
-    // The response acknowledges the request: without this, the kernel sends a packet of its own for that. Listening
-    // clears it.
+    // With quick acknowledgements the kernel sends a packet for the request before the response. `listen` sets the option.
     socket.set_tcp_quickack(false)?;
     Ok(socket.into())
 }
 
-/// As many connections as the hard limit allows, and the queue in front of them; both are said when they are small.
+/// Raises the limit of connections to the hard limit, and prints a note if the kernel shortens the backlog.
 fn prepare() -> Result<()> {
     let (_, most) = getrlimit(Resource::RLIMIT_NOFILE).context("asking for the limit on files")?;
     setrlimit(Resource::RLIMIT_NOFILE, most, most).context("raising the limit on files")?;
@@ -442,9 +438,9 @@ fn main() -> Result<()> {
     let (stop, wake) = UnixStream::pair().context("making a pipe for signals")?;
     for signal in [SIGTERM, SIGINT] {
         let wake = wake.try_clone().context("sharing a pipe")?;
-        signal_hook::low_level::pipe::register(signal, wake).context("catching signals")?;
+        signal_hook::low_level::pipe::register(signal, wake).context("installing a signal handler")?;
     }
-    check_cores(&arguments.cores)?;
+    check(&arguments.cores)?;
     prepare()?;
     let workers: Vec<Worker> =
         arguments.cores.iter().map(|&core| Worker::new(core, &arguments, &stop)).collect::<Result<_>>()?;
@@ -456,24 +452,10 @@ fn main() -> Result<()> {
         arguments.cores.len()
     );
     let threads: Vec<_> = workers.into_iter().map(|worker| thread::spawn(|| worker.run())).collect();
-    let mut total = Counts::default();
-    for thread in threads {
-        let counts = thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
-        total.accepted += counts.accepted;
-        total.requests += counts.requests;
-        total.closed += counts.closed;
-        total.resets += counts.resets;
-        total.errors += counts.errors;
-    }
-    println!(
-        "{}",
-        json!({
-            "accepted": total.accepted,
-            "requests": total.requests,
-            "closed": total.closed,
-            "resets": total.resets,
-            "errors": total.errors,
-        })
-    );
+    let counts = threads
+        .into_iter()
+        .map(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+        .collect::<Result<Vec<_>>>()?;
+    println!("{}", total(counts.into_iter().map(|counts| json!(counts))));
     Ok(())
 }

@@ -1,30 +1,32 @@
-//! What a connection is answered with. Knows names and texts; never sockets.
+//! The services of the server, by name, and their answers.
 
 use std::str::FromStr;
 
-/// The body of the connections that `reset-half` does not reset, in bytes.
+use synmill_benches::http::response;
+
+/// The default bytes of the body under `reset-half`.
 const HALF_BODY: usize = 64;
 
-/// What is done with a connection.
+/// The treatment of every connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Service {
-    /// FIN as soon as it is accepted.
+    /// FIN at once.
     Close,
-    /// RST as soon as it is accepted.
+    /// RST at once.
     Reset,
-    /// RST for every second connection as soon as it is accepted, FIN for the others.
+    /// RST at once for every second connection, FIN for the others.
     ResetHalfAtOnce,
-    /// A response to every request; bytes of its body.
+    /// A response to every request; the bytes of its body.
     Http(usize),
-    /// RST for every second connection when it asks, a response for the others.
+    /// RST to the request of every second connection, a response to the others; the bytes of its body.
     ResetHalf(usize),
-    /// An answer to every request that is no HTTP.
+    /// An answer that is no HTTP to every request.
     Garbage,
-    /// So many bytes as soon as it is accepted, then FIN.
+    /// So many bytes at once, then FIN.
     Source(usize),
-    /// Everything back.
+    /// Each byte back.
     Echo,
-    /// Neither a word nor an end.
+    /// Neither text nor FIN.
     Silent,
 }
 
@@ -56,16 +58,12 @@ impl FromStr for Service {
     }
 }
 
-/// What a request is answered with.
-pub(crate) fn response(service: Service, closes: bool) -> Vec<u8> {
-    let body_len = match service {
-        Service::Http(body_len) | Service::ResetHalf(body_len) => body_len,
-        Service::Garbage => return b"\x00\xff\r\n\r\nthis is no response\r\n\r\n".to_vec(),
-        Service::Source(bytes) => return vec![b'x'; bytes],
-        _ => return Vec::new(),
-    };
-    let field = if closes { "Connection: close\r\n" } else { "" };
-    let mut text = format!("HTTP/1.1 200 OK\r\nContent-Length: {body_len}\r\n{field}\r\n").into_bytes();
-    text.resize(text.len() + body_len, b'x');
-    text
+/// Returns the answer to a request; `closes` says that it is the last one on its connection.
+pub(crate) fn answer(service: Service, closes: bool) -> Vec<u8> {
+    match service {
+        Service::Http(body_len) | Service::ResetHalf(body_len) => response(body_len, closes),
+        Service::Garbage => b"\x00\xff\r\n\r\nthis is no response\r\n\r\n".to_vec(),
+        Service::Source(bytes) => vec![b'x'; bytes],
+        _ => Vec::new(),
+    }
 }

@@ -1,16 +1,15 @@
-//! Where the heads of HTTP requests end, and whether one is the last on its connection. Knows header lines; never
-//! sockets or bodies.
+//! HTTP for the peers that are no endpoints: the ends of request heads, and responses.
 
 /// A request without a body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Request {
-    /// Bytes of its head, the empty line included.
+    /// Bytes of its head with the empty line.
     pub len: usize,
-    /// The client asks for the connection to be closed after the response (RFC 9112 section 9.3).
+    /// Whether the client asks the server to close the connection after the response (RFC 9112 section 9.3).
     pub closes: bool,
 }
 
-/// The first request in `bytes`, if its head is there as a whole.
+/// Returns the first request in `bytes`, if its head is whole.
 #[must_use]
 pub fn first(bytes: &[u8]) -> Option<Request> {
     let mut len = 0;
@@ -32,7 +31,7 @@ pub fn first(bytes: &[u8]) -> Option<Request> {
     None
 }
 
-/// The value of the header field `Connection`. Only the first letter is looked at in most lines.
+/// Returns the value of a header line if its field is `Connection`. The first letter rules out most lines.
 #[inline]
 fn connection(line: &[u8]) -> Option<&[u8]> {
     const NAME: &[u8] = b"connection:";
@@ -41,6 +40,15 @@ fn connection(line: &[u8]) -> Option<&[u8]> {
     }
     let (name, value) = line.split_at_checked(NAME.len())?;
     name.eq_ignore_ascii_case(NAME).then(|| value.trim_ascii())
+}
+
+/// Returns an HTTP/1.1 response with a body of `body_len` bytes; `closes` says that it is the last one on its connection.
+#[must_use]
+pub fn response(body_len: usize, closes: bool) -> Vec<u8> {
+    let field = if closes { "Connection: close\r\n" } else { "" };
+    let mut text = format!("HTTP/1.1 200 OK\r\nContent-Length: {body_len}\r\n{field}\r\n").into_bytes();
+    text.resize(text.len() + body_len, b'x');
+    text
 }
 
 #[cfg(test)]
