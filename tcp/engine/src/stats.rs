@@ -236,8 +236,10 @@ counters! {
             retrans_syn,
             /// Retransmission timeouts with text or FIN unacknowledged. `retrans_segs` counts the segments sent for them.
             retrans_timeout,
-            /// Fast recoveries begun by three duplicate acknowledgements. `retrans_segs` counts the segments sent for them.
+            /// Fast recoveries begun by SACK blocks or three duplicate acknowledgements. `retrans_segs` counts the segments sent for them.
             retrans_fast,
+            /// Tail loss probes due (RFC 8985 section 7).
+            tail_loss_probes,
             /// Zero-window probes sent.
             window_probes,
             /// Segments received out of order and kept.

@@ -314,7 +314,8 @@ impl<A: Application> Endpoint<A> {
             self.on_acked(&mut current, arrival.acked, now, out);
         }
         if seldom(arrival.is_duplicate_ack) && self.attach_record(&mut current).is_some() {
-            let starts = self.records.tcp(&mut current.tcb).on_duplicate_ack();
+            let starts =
+                self.records.tcp(&mut current.tcb).on_duplicate_ack(&work.packet.segment.options.sack);
             self.counters.retrans_fast.add(starts.into());
         }
         let carried = arrival.text.is_some() || arrival.fin.is_some();

@@ -82,6 +82,11 @@ impl<A: Application> Endpoint<A> {
                 self.counters.window_probes.add(1);
                 Some(current.tcb.probe())
             }
+            Timeout::TailLossProbe => {
+                self.counters.tail_loss_probes.add(1);
+                self.ready.insert(current.slot);
+                None
+            }
             Timeout::Retransmit => {
                 self.counters.retrans_timeout.add(1);
                 self.ready.insert(current.slot);

@@ -285,7 +285,7 @@ pub(super) struct Records {
 
 impl Records {
     pub(super) fn new(records: usize, frames: usize) -> Self {
-        let unused = Transfer::new(Rtt::NONE, 0, SeqNum(0), 0);
+        let unused = Transfer::new(Rtt::NONE, 0, SeqNum(0), 0, false);
         let record = || Record {
             transfer: unused,
             held: Queue::EMPTY,

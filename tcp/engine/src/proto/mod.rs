@@ -5,10 +5,12 @@
 //! - [`segment_arrives`]: section 3.10.7; [`user_calls`]: sections 3.10.1 to 3.10.5; [`timeouts`]: section 3.10.8.
 //! - [`Tcp::poll_segment`]: what a connection sends next. [`Rtt`]: RFC 6298.
 
+mod cubic;
 mod isn;
 mod output;
 mod rtt;
 mod sack;
+mod scoreboard;
 mod segment;
 pub mod segment_arrives;
 mod seq;

@@ -4,8 +4,8 @@ use std::hint::cold_path;
 
 use super::tcb::{Flag, RECEIVE_SCALE, Tcb};
 use super::tcp::Tcp;
-use super::transfer::INITIAL_WINDOW_SEGMENTS;
-use super::{Flags, Options, SackBlocks, Segment, SeqNum, State, Timestamps, WireWindow};
+use super::transfer::{INITIAL_WINDOW_SEGMENTS, Probe};
+use super::{Flags, Options, Recovery, SackBlocks, Segment, SeqNum, State, Timestamps, WireWindow};
 use crate::hint::seldom;
 use crate::time::Millis;
 
@@ -130,7 +130,7 @@ impl Tcp<'_> {
         segment
     }
 
-    /// Returns how many bytes of text may be in flight: the smaller of the peer's window and the congestion window.
+    /// Returns how many bytes of text may be in flight without SACK: the smaller of the peer's window and the congestion window.
     #[inline]
     fn send_limit(&self) -> u32 {
         let mss = u32::from(self.tcb.mss());
@@ -142,6 +142,21 @@ impl Tcp<'_> {
             }
         };
         allowance.min(self.tcb.snd_wnd())
+    }
+
+    /// Returns how many bytes of new text may be sent: as far as the peer's window and the congestion window go.
+    #[inline]
+    fn room(&self) -> u32 {
+        let (flight, mss) = (self.tcb.flight(), u32::from(self.tcb.mss()));
+        let window = self.tcb.snd_wnd().saturating_sub(flight);
+        let allowed = match &self.transfer {
+            None => (INITIAL_WINDOW_SEGMENTS * mss).saturating_sub(flight),
+            Some(transfer) => {
+                cold_path();
+                transfer.allowance(mss).saturating_sub(transfer.pipe(self.tcb.snd_una(), flight, mss))
+            }
+        };
+        allowed.min(window)
     }
 
     /// Does only the lack of a transfer record, and of a congestion window that grows, hold the stream back?
@@ -179,8 +194,53 @@ impl Tcp<'_> {
             if let Some(next) = transfer.repair_after_timeout() {
                 return self.reborrow().poll_timeout_recovery(next, stream);
             }
+            let (flight, mss) = (self.tcb.flight(), u32::from(self.tcb.mss()));
+            if transfer.probe == Probe::Due {
+                let new = if transfer.recovery == Recovery::Open { self.poll_new(stream, now) } else { None };
+                return new.or_else(|| self.reborrow().poll_probe(stream));
+            }
+            if let Some(lost) = transfer.next_lost(flight, mss) {
+                return self.reborrow().poll_lost(lost, stream);
+            }
         }
         self.poll_new(stream, now)
+    }
+
+    /// Returns the next retransmission of what the scoreboard has as lost, as far as the congestion window goes.
+    fn poll_lost(self, lost: (SeqNum, u32), stream: Stream) -> Option<Outgoing> {
+        let (una, flight, mss) = (self.tcb.snd_una(), self.tcb.flight(), u32::from(self.tcb.mss()));
+        let transfer = self.transfer.as_ref()?;
+        let pipe = transfer.pipe(una, flight, mss);
+        let room = transfer.congestion_window.saturating_sub(pipe);
+        if pipe > 0 && room < lost.1.min(mss) {
+            return None;
+        }
+        self.send_lost(lost, stream)
+    }
+
+    fn send_lost(self, (at, len): (SeqNum, u32), stream: Stream) -> Option<Outgoing> {
+        let transfer = self.transfer?;
+        let outgoing = self.tcb.cut(at - self.tcb.snd_una(), len, stream, true);
+        let sent = u32::from(outgoing.text_len) + u32::from(outgoing.flags.has(Flags::FIN));
+        // A stream shorter than what was sent leaves nothing to repeat: its service broke its word.
+        transfer.sent_again(at, sent, self.tcb.snd_nxt());
+        (sent > 0).then_some(outgoing)
+    }
+
+    /// Returns a tail loss probe without new text: the first hole once more, or the last segment.
+    fn poll_probe(mut self, stream: Stream) -> Option<Outgoing> {
+        let (flight, mss) = (self.tcb.flight(), u32::from(self.tcb.mss()));
+        let transfer = self.transfer.as_deref_mut()?;
+        if flight == 0 {
+            transfer.probe = Probe::None;
+            return None;
+        }
+        transfer.probe = Probe::Sent { end: self.tcb.snd_nxt(), again: true };
+        if let Some(first) = transfer.lose_first() {
+            return self.send_lost(first, stream);
+        }
+        let text = flight - u32::from(self.tcb.state().fin_is_out());
+        Some(self.tcb.cut(text.saturating_sub(mss), mss, stream, true))
     }
 
     /// Returns the next retransmission after a timeout: slow start sets the pace.
@@ -209,13 +269,22 @@ impl Tcp<'_> {
         if waiting == 0 && !stream.fin {
             return None;
         }
-        let room = self.send_limit().saturating_sub(flight);
+        if let Some(transfer) = &mut self.transfer {
+            cold_path();
+            transfer.before_new(flight, self.tcb.mss().into(), now);
+        }
+        let room = self.room();
         if waiting > 0 {
             let whole = u64::from(self.tcb.mss()).min(waiting) as u32;
             // Silly window avoidance: wait for room for a whole segment, unless nothing is in flight that could bring it.
             if seldom(room == 0 || (room < whole && flight > 0)) {
                 if flight == 0 && self.tcb.snd_wnd() == 0 {
                     self.reborrow().start_persist(now);
+                }
+                if let Some(transfer) = &mut self.transfer
+                    && self.tcb.snd_wnd().saturating_sub(flight) >= whole
+                {
+                    transfer.is_limited(self.tcb.snd_nxt());
                 }
                 return None;
             }
@@ -227,10 +296,19 @@ impl Tcp<'_> {
             self.tcb.state =
                 if self.tcb.state() == State::Established { State::FinWait1 } else { State::LastAck };
         }
+        if let Some(transfer) = &mut self.transfer {
+            cold_path();
+            transfer.sent_new(u32::from(outgoing.text_len), now);
+            if transfer.probe == Probe::Due {
+                transfer.probe = Probe::Sent { end: self.tcb.snd_nxt(), again: false };
+            }
+        }
         if flight == 0 {
             self.tcb.set_flag(Flag::Timed, true);
             self.tcb.set_backoff(0);
             self.start_retransmit(now);
+        } else {
+            self.start_probe(now);
         }
         Some(outgoing)
     }

@@ -64,7 +64,7 @@ pub struct Arrival {
     pub disposition: Disposition,
     /// Bytes of our stream that it acknowledges for the first time.
     pub acked: u32,
-    /// Is this a duplicate acknowledgement (RFC 5681 section 2)? The third starts a fast retransmit.
+    /// Is this a duplicate acknowledgement (RFC 5681 section 2), or does it carry SACK blocks? See [`Tcp::on_duplicate_ack`].
     pub is_duplicate_ack: bool,
     /// The handshake is complete, and we retransmitted our SYN or SYN,ACK: see [`Tcp::on_syn_lost`].
     pub syn_was_lost: bool,
@@ -202,6 +202,7 @@ impl Tcp<'_> {
             let same_window = seg.window.bytes(tcb.snd_scale()) == tcb.snd_wnd();
             arrival.is_duplicate_ack =
                 seg.is_empty() && tcb.flight() > 0 && same_window && tcb.state() != State::TimeWait;
+            arrival.is_duplicate_ack |= tcb.is_report(seg);
             if seg.seq.at_or_after(tcb.rcv_nxt) {
                 tcb.snd_wnd = seg.window;
                 tcb.answer_to_probe();
@@ -250,7 +251,8 @@ impl Tcp<'_> {
         let resend = match &mut self.transfer {
             Some(transfer) => {
                 cold_path();
-                transfer.on_ack(acked, seg.ack, flight, mss)
+                arrival.is_duplicate_ack = self.tcb.is_report(seg);
+                transfer.on_ack(acked, seg.ack, flight, mss, !seg.options.sack.is_empty(), now)
             }
             // Without a record, the repair after a timeout goes on segment by segment.
             None => seldom(backoff > 0) && !is_all,
@@ -290,7 +292,7 @@ impl Tcp<'_> {
             }
             _ => match tcb.timer() {
                 (Timer::Retransmit, deadline) if tcb.flag(Flag::Timed) && tcb.backoff() == 0 => {
-                    Some(self.rtt().rto_ms(0).saturating_sub(deadline.since(now)))
+                    Some(self.timeout_ms().saturating_sub(deadline.since(now)))
                 }
                 _ => None,
             },
@@ -322,6 +324,12 @@ impl Tcb {
             }
             _ => has_newer_number,
         }
+    }
+
+    /// Does the segment carry SACK blocks that mean something?
+    #[inline]
+    fn is_report(&self, seg: &Segment) -> bool {
+        seldom(!seg.options.sack.is_empty()) && self.flag(Flag::Sack) && self.flight() > 0
     }
 
     /// First, the sequence number: the four cases of section 3.4.

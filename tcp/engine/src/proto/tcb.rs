@@ -291,7 +291,7 @@ impl Tcb {
         let rtt = Rtt::from_bits(self.rtt);
         self.rtt = number;
         self.set_flag(Flag::Transfer, true);
-        Transfer::new(rtt, u32::from(self.mss), self.snd_una, RECEIVE_WINDOW)
+        Transfer::new(rtt, u32::from(self.mss), self.snd_una, RECEIVE_WINDOW, self.flag(Flag::Sack))
     }
 
     /// Takes the round-trip times back: the record is free again.

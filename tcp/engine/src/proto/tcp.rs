@@ -3,7 +3,8 @@
 use std::hint::cold_path;
 
 use super::tcb::{Flag, RECEIVE_WINDOW, Tcb};
-use super::{Rtt, Timer, Transfer};
+use super::transfer::Probe;
+use super::{Rtt, SackBlocks, Timer, Transfer};
 use crate::hint::seldom;
 use crate::time::Millis;
 
@@ -73,8 +74,48 @@ impl<'a> Tcp<'a> {
 
     #[inline(always)]
     pub(super) fn start_retransmit(&mut self, now: Millis) {
-        let rto = self.rtt().rto_ms(self.tcb.backoff());
-        self.tcb.set_timer(Timer::Retransmit, now + rto);
+        let mut timeout_ms = self.rtt().rto_ms(self.tcb.backoff());
+        if let Some(transfer) = &mut self.transfer {
+            cold_path();
+            if transfer.probe == Probe::Armed {
+                transfer.probe = Probe::None;
+            }
+            let (flight, mss) = (self.tcb.flight(), u32::from(self.tcb.mss()));
+            if self.tcb.backoff() == 0
+                && let Some(probe_ms) = transfer.probe_timeout_ms(flight, mss)
+            {
+                timeout_ms = probe_ms;
+                transfer.probe = Probe::Armed;
+            }
+            transfer.timeout_ms = timeout_ms;
+        }
+        self.tcb.set_timer(Timer::Retransmit, now + timeout_ms);
+    }
+
+    /// Starts the timer of a tail loss probe, where one has become possible with what was just sent.
+    #[inline(always)]
+    pub(super) fn start_probe(&mut self, now: Millis) {
+        let Some(transfer) = &self.transfer else { return };
+        cold_path();
+        let (flight, mss) = (self.tcb.flight(), u32::from(self.tcb.mss()));
+        if self.tcb.backoff() == 0
+            && transfer.probe == Probe::None
+            && transfer.probe_timeout_ms(flight, mss).is_some()
+        {
+            self.start_retransmit(now);
+        }
+    }
+
+    /// Returns what the retransmission timer was started with, in milliseconds.
+    #[inline(always)]
+    pub(super) fn timeout_ms(&self) -> u32 {
+        match &self.transfer {
+            None => Rtt::from_bits(self.tcb.rtt).rto_ms(0),
+            Some(transfer) => {
+                cold_path();
+                transfer.timeout_ms
+            }
+        }
     }
 
     pub(super) fn start_persist(self, now: Millis) {
@@ -85,13 +126,15 @@ impl<'a> Tcp<'a> {
         }
     }
 
-    /// Notes one more acknowledgement of the same number (RFC 5681 section 3.2). Returns whether it starts a fast retransmit.
-    /// Without a transfer record nothing happens: the retransmission timer repairs the loss.
-    pub fn on_duplicate_ack(&mut self) -> bool {
+    /// Notes one more acknowledgement of the same number (RFC 5681 section 3.2), or one with these SACK blocks. Returns whether it starts
+    /// fast recovery. Without a transfer record nothing happens: the retransmission timer repairs the loss.
+    pub fn on_duplicate_ack(&mut self, blocks: &SackBlocks) -> bool {
         let (una, nxt, mss) = (self.tcb.snd_una(), self.tcb.snd_nxt(), u32::from(self.tcb.mss()));
-        let starts = self.transfer.as_mut().is_some_and(|transfer| transfer.on_duplicate_ack(una, nxt, mss));
+        let starts =
+            self.transfer.as_mut().is_some_and(|transfer| transfer.on_duplicate_ack(blocks, una, nxt, mss));
         if starts {
-            self.tcb.set_flag(Flag::Resend, true);
+            // The scoreboard knows better what is lost.
+            self.tcb.set_flag(Flag::Resend, !self.tcb.permits_sack());
             // Karn's rule.
             self.tcb.set_flag(Flag::Timed, false);
         }
@@ -121,6 +164,11 @@ impl<'a> Tcp<'a> {
     #[inline]
     pub(super) fn repairs(&self) -> bool {
         seldom(self.tcb.flag(Flag::Resend))
-            || self.transfer.as_ref().is_some_and(|transfer| transfer.repair_after_timeout().is_some())
+            || self.transfer.as_ref().is_some_and(|transfer| {
+                let (flight, mss) = (self.tcb.flight(), u32::from(self.tcb.mss()));
+                transfer.repair_after_timeout().is_some()
+                    || transfer.next_lost(flight, mss).is_some()
+                    || transfer.probe == Probe::Due
+            })
     }
 }

@@ -2,6 +2,7 @@
 
 use super::tcb::{Flag, Tcb};
 use super::tcp::Tcp;
+use super::transfer::Probe;
 use super::{End, State, Timer};
 use crate::time::Millis;
 
@@ -23,6 +24,8 @@ pub enum Timeout {
     RepeatHandshake,
     /// A retransmission of the oldest numbers: [`Tcp::poll_segment`].
     Retransmit,
+    /// A tail loss probe: [`Tcp::poll_segment`].
+    TailLossProbe,
     /// A probe of the shut window: [`Tcb::probe`].
     Probe,
     /// The delayed acknowledgement: [`Tcb::bare_ack`].
@@ -74,6 +77,14 @@ impl Tcp<'_> {
     }
 
     fn on_retransmit_timeout(&mut self, now: Millis) -> Timeout {
+        if let Some(transfer) = &mut self.transfer
+            && transfer.probe == Probe::Armed
+        {
+            transfer.probe = Probe::Due;
+            self.tcb.set_flag(Flag::Timed, false);
+            self.start_retransmit(now);
+            return Timeout::TailLossProbe;
+        }
         let (retries, timeout) = match self.tcb.state() {
             State::SynSent => (SYN_RETRIES, Timeout::RepeatHandshake),
             State::SynReceived => (SYN_ACK_RETRIES, Timeout::RepeatHandshake),

@@ -182,6 +182,111 @@ fn three_duplicates_send_the_first_again_and_partial_ones_the_next() {
     }
 }
 
+/// Returns a connection with SACK that has measured a round trip of 2 ms and has a transfer record.
+fn reporter(iss: u32) -> World {
+    let mut world = World::established(Role::Passive, iss, 9, Options { sack_permitted: true, ..MSS_1000 });
+    world.send(100, false);
+    world.wait(2);
+    world.acknowledge(100);
+    world.attach();
+    world
+}
+
+/// The peer reports these segments beyond SND.UNA.
+fn report(world: &mut World, ranges: &[(u32, u32)]) -> bool {
+    let una = world.tcb.snd_una();
+    let mut options = Options::NONE;
+    for (start, end) in ranges {
+        options.sack.push(una + start * 1000, una + end * 1000);
+    }
+    assert!(world.arrive(&Segment { options, ..world.peer(ACK) }).is_duplicate_ack);
+    world.tcp().on_duplicate_ack(&options.sack)
+}
+
+#[test]
+fn every_reported_hole_is_sent_again_in_the_same_round_trip() {
+    for iss in BASES {
+        let mut world = reporter(iss);
+        assert_eq!(world.send(8000, false).len(), 8);
+        assert!(!report(&mut world, &[(1, 2)]));
+        assert_eq!(world.send(8000, false), []);
+        assert!(report(&mut world, &[(5, 8), (1, 3)]));
+        assert_eq!(
+            world.send(8000, false)[..],
+            [(0, 1000, ACK, true), (3000, 1000, ACK, true), (4000, 1000, ACK, true)]
+        );
+        assert_eq!(world.acknowledge(8000).acked, 8000);
+        let transfer = world.transfer.unwrap();
+        assert_eq!((transfer.recovery, transfer.congestion_window), (Recovery::Open, 5600));
+    }
+}
+
+#[test]
+fn the_last_segment_goes_again_two_round_trips_after_the_flight() {
+    let mut world = reporter(1);
+    assert_eq!(world.send(3500, false).len(), 4);
+    assert_eq!(world.timer(), (Timer::Retransmit, 10), "the shortest wait");
+    assert_eq!(world.expire(), Timeout::TailLossProbe);
+    assert_eq!(world.send(3500, false), [(2500, 1000, PSH_ACK, true)]);
+    // One probe, then the ordinary timeout.
+    assert_eq!(world.timer(), (Timer::Retransmit, 200));
+    // The probe shows a hole, which is repaired at once.
+    assert!(report(&mut world, &[(2, 3)]));
+    assert_eq!(world.send(3500, false)[0], (0, 1000, ACK, true));
+    world.acknowledge(3500);
+    assert_eq!((world.timer().0, world.transfer.unwrap().recovery), (Timer::None, Recovery::Open));
+}
+
+#[test]
+fn a_probe_prefers_new_text() {
+    let mut world = reporter(1);
+    assert_eq!(world.send(2000, false).len(), 2);
+    assert_eq!(world.expire(), Timeout::TailLossProbe);
+    assert_eq!(world.send(2500, false), [(2000, 500, PSH_ACK, false)]);
+}
+
+#[test]
+fn a_silent_recovery_repeats_its_first_hole() {
+    let mut world = reporter(1);
+    assert_eq!(world.send(8000, false).len(), 8);
+    report(&mut world, &[(1, 5)]);
+    assert_eq!(world.send(8000, false), [(0, 1000, ACK, true)]);
+    world.wait(10);
+    assert_eq!(world.on_deadline(), Timeout::TailLossProbe);
+    assert_eq!(world.send(8000, false), [(0, 1000, ACK, true)]);
+    assert_eq!(world.expire(), Timeout::Retransmit);
+    assert_eq!(world.send(8000, false), [(0, 1000, ACK, true)]);
+    world.acknowledge(5000);
+    assert_eq!(world.send(3000, false), [(0, 1000, ACK, true), (1000, 1000, ACK, true)]);
+}
+
+#[test]
+fn after_a_pause_the_first_window_is_all_that_may_go() {
+    let mut world = reporter(1);
+    world.send(1000, false);
+    world.acknowledge(1000);
+    world.transfer.as_mut().unwrap().congestion_window = 1_000_000;
+    world.tcb.snd_wnd = WireWindow(60_000);
+    assert_eq!(world.send(60_000, false).len(), 60);
+    world.acknowledge(60_000);
+    world.tcb.snd_wnd = WireWindow(60_000);
+    world.wait(3000);
+    assert_eq!(world.send(60_000, false).len(), 10);
+}
+
+/// A sender that pauses by itself learns nothing of the path (RFC 7661).
+#[test]
+fn a_window_that_is_not_used_does_not_grow() {
+    let mut world = reporter(1);
+    let window = |world: &World| world.transfer.unwrap().congestion_window;
+    assert_eq!(window(&world), 10_000);
+    for _ in 0..100 {
+        world.send(1000, false);
+        world.acknowledge(1000);
+    }
+    assert!(window(&world) <= 11_000, "{}", window(&world));
+}
+
 /// The number that tells old duplicates from new ones must follow SND.UNA in a transfer without loss.
 #[test]
 fn fast_retransmit_works_after_gigabytes_without_a_loss() {
@@ -190,8 +295,8 @@ fn fast_retransmit_works_after_gigabytes_without_a_loss() {
     let transfer = world.attach();
     for _ in 0..5 {
         una += 1 << 29;
-        transfer.on_ack(1000, una, 10_000, 1000);
+        transfer.on_ack(1000, una, 10_000, 1000, false, Millis(0));
     }
-    let duplicates = [(); 3].map(|()| transfer.on_duplicate_ack(una, una + 10_000, 1000));
+    let duplicates = [(); 3].map(|()| transfer.on_duplicate_ack(&SackBlocks::NONE, una, una + 10_000, 1000));
     assert_eq!(duplicates, [false, false, true]);
 }
