@@ -313,7 +313,12 @@ impl<A: Application> Endpoint<A> {
         if arrival.acked > 0 {
             self.on_acked(&mut current, arrival.acked, now, out);
         }
-        if seldom(arrival.is_duplicate_ack) && self.attach_record(&mut current).is_some() {
+        if seldom(arrival.is_duplicate_ack)
+            && let Some(number) = self.attach_record(&mut current)
+        {
+            if !work.packet.segment.options.sack.is_empty() {
+                self.records.attach_scoreboard(number, current.tcb.snd_una());
+            }
             let starts =
                 self.records.tcp(&mut current.tcb).on_duplicate_ack(&work.packet.segment.options.sack);
             self.counters.retrans_fast.add(starts.into());

@@ -66,9 +66,11 @@ impl<A: Application> Endpoint<A> {
 
     fn on_deadline(&mut self, mut current: Current, now: Instant, out: &mut Outbox) {
         let millis = now.millis();
-        if current.tcb.loses_text(millis) {
-            // The record holds the congestion window that shrinks, and the repair. Without one, TCP repairs segment by segment.
-            self.attach_record(&mut current);
+        // The record holds the congestion window that shrinks, and the repair. Without one, TCP repairs segment by segment.
+        if current.tcb.loses_text(millis)
+            && let Some(number) = self.attach_record(&mut current)
+        {
+            self.records.attach_scoreboard(number, current.tcb.snd_una());
         }
         let outgoing = match self.records.tcp(&mut current.tcb).on_deadline(millis) {
             Timeout::Nothing => None,

@@ -3,11 +3,13 @@
 
 use crate::device::{Burst, Frame};
 use crate::flow::{SlotReader, Slots, Words};
-use crate::proto::{Rtt, SackBlocks, SeqNum, Tcb, Tcp, Transfer};
+use crate::proto::{Rtt, SackBlocks, Scoreboard, SeqNum, Tcb, Tcp, Transfer};
 
 const NONE: u32 = u32::MAX;
 /// The most frames one connection may keep in each of its queues.
 pub(super) const FRAMES_PER_QUEUE: u32 = 64;
+/// The most scoreboards: transfers that lose something at a time.
+const MOST_SCOREBOARDS: usize = 4096;
 
 /// Text in a kept frame.
 #[derive(Debug)]
@@ -280,6 +282,9 @@ pub(super) struct Records {
     /// The summaries that other threads read, by number.
     summaries: Slots<4>,
     free: Vec<u32>,
+    /// Those that no record has. They are boxed, because a record that gets one owns it.
+    #[expect(clippy::vec_box, reason = "a record takes the box")]
+    scoreboards: Vec<Box<Scoreboard>>,
     pub(super) pieces: Pieces,
 }
 
@@ -287,7 +292,7 @@ impl Records {
     pub(super) fn new(records: usize, frames: usize) -> Self {
         let unused = Transfer::new(Rtt::NONE, 0, SeqNum(0), 0, false);
         let record = || Record {
-            transfer: unused,
+            transfer: unused.clone(),
             held: Queue::EMPTY,
             latest: SeqNum(0),
             kept: Queue::EMPTY,
@@ -297,6 +302,9 @@ impl Records {
             records: std::iter::repeat_with(record).take(records).collect(),
             summaries: Slots::new(records),
             free: (0..records as u32).rev().collect(),
+            scoreboards: std::iter::repeat_with(|| Box::new(Scoreboard::new(SeqNum(0))))
+                .take(records.min(MOST_SCOREBOARDS))
+                .collect(),
             pieces: Pieces::new(frames),
         }
     }
@@ -304,6 +312,7 @@ impl Records {
     /// Returns how many bytes of memory these records and frames take.
     pub(super) fn bytes_for(records: usize, frames: usize) -> usize {
         records * (size_of::<Record>() + size_of::<u32>())
+            + Self::bytes_for_scoreboards(records)
             + Slots::<4>::bytes_for(records)
             + frames * size_of::<Node>()
     }
@@ -313,6 +322,21 @@ impl Records {
             + self.summaries.memory_bytes()
             + size_of_val(&*self.pieces.nodes)
             + self.free.capacity() * size_of::<u32>()
+            + Self::bytes_for_scoreboards(self.records.len())
+    }
+
+    fn bytes_for_scoreboards(records: usize) -> usize {
+        records.min(MOST_SCOREBOARDS) * (size_of::<Scoreboard>() + size_of::<Box<Scoreboard>>())
+    }
+
+    /// Gives a record a scoreboard, if it wants one and one is left.
+    pub(super) fn attach_scoreboard(&mut self, number: u32, una: SeqNum) {
+        let transfer = &mut self.records[number as usize].transfer;
+        if transfer.wants_scoreboard()
+            && let Some(scoreboard) = self.scoreboards.pop()
+        {
+            transfer.attach_scoreboard(scoreboard, una);
+        }
     }
 
     /// Is less than half of the records left?
@@ -329,6 +353,7 @@ impl Records {
         let record = &mut self.records[number as usize];
         self.pieces.release(record, frames);
         record.kept_bytes = 0;
+        self.scoreboards.extend(record.transfer.detach_scoreboard());
         self.free.push(number);
     }
 

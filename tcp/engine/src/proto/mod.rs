@@ -27,6 +27,7 @@ pub use isn::IsnSecret;
 pub use output::{Outgoing, Stream};
 pub use rtt::{MIN_RTO_MS, Rtt};
 pub use sack::SackBlocks;
+pub use scoreboard::Scoreboard;
 pub use segment::{Flags, Options, Segment, Timestamps, WireWindow};
 pub use segment_arrives::{Arrival, Disposition, Environment, Text};
 pub use seq::SeqNum;

@@ -134,7 +134,8 @@ impl<'a> Tcp<'a> {
             self.transfer.as_mut().is_some_and(|transfer| transfer.on_duplicate_ack(blocks, una, nxt, mss));
         if starts {
             // The scoreboard knows better what is lost.
-            self.tcb.set_flag(Flag::Resend, !self.tcb.permits_sack());
+            let is_known = self.transfer.as_ref().is_some_and(|transfer| transfer.has_scoreboard());
+            self.tcb.set_flag(Flag::Resend, !is_known);
             // Karn's rule.
             self.tcb.set_flag(Flag::Timed, false);
         }

@@ -64,7 +64,7 @@ struct Reduction {
 }
 
 /// A connection's transfer record. The endpoint takes it from a pool when a connection needs one.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Transfer {
     /// Round-trip times. They move here from the control block, which then holds this record's number.
     pub rtt: Rtt,
@@ -86,8 +86,10 @@ pub struct Transfer {
     pub retransmissions: u32,
     /// The number of a FIN that arrived before the text in front of it.
     pub early_fin: Option<SeqNum>,
-    /// What the peer has reported; `None` for a peer without SACK.
-    scoreboard: Option<Scoreboard>,
+    /// Does the peer permit SACK?
+    sack: bool,
+    /// What the peer has reported, from the first loss on. Without one, recovery is RFC 6582's.
+    scoreboard: Option<Box<Scoreboard>>,
     cubic: Cubic,
     reduction: Reduction,
     pub(super) probe: Probe,
@@ -115,7 +117,8 @@ impl Transfer {
             advertised: window,
             retransmissions: 0,
             early_fin: None,
-            scoreboard: sack.then(|| Scoreboard::new(una)),
+            sack,
+            scoreboard: None,
             cubic: Cubic::default(),
             reduction: Reduction::default(),
             probe: Probe::None,
@@ -123,6 +126,27 @@ impl Transfer {
             limited: una,
             last_sent: Millis(0),
         }
+    }
+
+    /// Does the record want a scoreboard, because a report has come or all is lost?
+    #[must_use]
+    pub fn wants_scoreboard(&self) -> bool {
+        self.sack && self.scoreboard.is_none() && self.recovery == Recovery::Open
+    }
+
+    /// Takes a scoreboard for numbers from `una` on.
+    pub fn attach_scoreboard(&mut self, mut scoreboard: Box<Scoreboard>, una: SeqNum) {
+        *scoreboard = Scoreboard::new(una);
+        self.scoreboard = Some(scoreboard);
+    }
+
+    /// Gives the scoreboard back.
+    pub fn detach_scoreboard(&mut self) -> Option<Box<Scoreboard>> {
+        self.scoreboard.take()
+    }
+
+    pub(super) const fn has_scoreboard(&self) -> bool {
+        self.scoreboard.is_some()
     }
 
     fn recovers(&self) -> bool {
@@ -323,12 +347,13 @@ impl Transfer {
     /// timeout, because its acknowledgement may be delayed. Fast recovery has a probe, too: of a whole round trip's acknowledgements
     /// there is often one, which may be lost.
     pub(super) fn probe_timeout_ms(&self, flight: u32, mss: u32) -> Option<u32> {
-        let board = self.scoreboard.as_ref()?;
         let [smoothed, _] = self.rtt.micros()?;
         let wait_ms = (2 * smoothed / 1000).max(MIN_PROBE_MS);
-        let may_probe = self.probe == Probe::None
+        let has_hole = self.scoreboard.as_ref().is_some_and(|board| !board.is_empty());
+        let may_probe = self.sack
+            && self.probe == Probe::None
             && !matches!(self.recovery, Recovery::Timeout { .. })
-            && (flight > mss || !board.is_empty());
+            && (flight > mss || has_hole);
         (may_probe && wait_ms < self.rtt.rto_ms(0)).then_some(wait_ms)
     }
 

@@ -52,8 +52,8 @@ impl Hole {
 }
 
 /// The holes in what is in flight, in the order of their numbers. Empty as long as nothing is missing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Scoreboard {
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Scoreboard {
     holes: [Hole; MOST],
     len: usize,
     /// The number after the highest one reported.
@@ -70,7 +70,8 @@ pub(super) struct Scoreboard {
 
 impl Scoreboard {
     /// Returns the scoreboard of a connection whose unacknowledged numbers start at `una`.
-    pub(super) fn new(una: SeqNum) -> Self {
+    #[must_use]
+    pub fn new(una: SeqNum) -> Self {
         Self {
             holes: [Hole::default(); MOST],
             len: 0,

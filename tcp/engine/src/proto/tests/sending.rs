@@ -178,7 +178,7 @@ fn the_window_told_is_what_is_free() {
         world.transfer.as_mut().unwrap().held_bytes = held;
         let (ack, now) = (world.tcb.bare_ack(), world.now);
         let segment = world.tcp().segment(&ack, || 1460, || SackBlocks::NONE, now);
-        assert_eq!((world.transfer.unwrap().advertised, segment.window.0), (told, wire));
+        assert_eq!((world.transfer.as_ref().unwrap().advertised, segment.window.0), (told, wire));
     }
     // The shut window opens: a window update is due once there is room for a segment.
     for (held, owes) in [(65536, false), (65536 - 999, false), (65536 - 1127, true)] {

@@ -86,7 +86,7 @@ fn no_round_trip_is_taken_from_what_duplicates_sent_again() {
     assert!(world.send(5000, false).contains(&(0, 1000, ACK, true)));
     world.wait(40);
     assert_eq!(world.acknowledge(5000).acked, 5000);
-    assert_eq!(world.transfer.unwrap().rtt, before);
+    assert_eq!(world.transfer.as_ref().unwrap().rtt, before);
 }
 
 #[test]
@@ -146,7 +146,7 @@ fn a_timeout_with_a_record_repairs_in_slow_start() {
         assert_eq!(world.send(500, true), [(0, 500, LAST, true)]);
         world.acknowledge(501);
         assert_eq!(world.tcb.state(), State::FinWait2);
-        assert_eq!(world.transfer.unwrap().recovery, Recovery::Open);
+        assert_eq!(world.transfer.as_ref().unwrap().recovery, Recovery::Open);
     }
 }
 
@@ -178,7 +178,7 @@ fn three_duplicates_send_the_first_again_and_partial_ones_the_next() {
         assert_eq!(world.send(5000, false)[0], (0, 1000, ACK, true), "a partial acknowledgement");
         world.acknowledge(5000);
         assert_eq!(world.send(0, false), []);
-        assert_eq!(world.transfer.unwrap().recovery, Recovery::Open);
+        assert_eq!(world.transfer.as_ref().unwrap().recovery, Recovery::Open);
     }
 }
 
@@ -188,7 +188,8 @@ fn reporter(iss: u32) -> World {
     world.send(100, false);
     world.wait(2);
     world.acknowledge(100);
-    world.attach();
+    let una = world.tcb.snd_una();
+    world.attach().attach_scoreboard(Box::new(Scoreboard::new(una)), una);
     world
 }
 
@@ -216,7 +217,7 @@ fn every_reported_hole_is_sent_again_in_the_same_round_trip() {
             [(0, 1000, ACK, true), (3000, 1000, ACK, true), (4000, 1000, ACK, true)]
         );
         assert_eq!(world.acknowledge(8000).acked, 8000);
-        let transfer = world.transfer.unwrap();
+        let transfer = world.transfer.as_ref().unwrap();
         assert_eq!((transfer.recovery, transfer.congestion_window), (Recovery::Open, 5600));
     }
 }
@@ -234,7 +235,7 @@ fn the_last_segment_goes_again_two_round_trips_after_the_flight() {
     assert!(report(&mut world, &[(2, 3)]));
     assert_eq!(world.send(3500, false)[0], (0, 1000, ACK, true));
     world.acknowledge(3500);
-    assert_eq!((world.timer().0, world.transfer.unwrap().recovery), (Timer::None, Recovery::Open));
+    assert_eq!((world.timer().0, world.transfer.as_ref().unwrap().recovery), (Timer::None, Recovery::Open));
 }
 
 #[test]
@@ -278,7 +279,7 @@ fn after_a_pause_the_first_window_is_all_that_may_go() {
 #[test]
 fn a_window_that_is_not_used_does_not_grow() {
     let mut world = reporter(1);
-    let window = |world: &World| world.transfer.unwrap().congestion_window;
+    let window = |world: &World| world.transfer.as_ref().unwrap().congestion_window;
     assert_eq!(window(&world), 10_000);
     for _ in 0..100 {
         world.send(1000, false);
