@@ -413,3 +413,24 @@ impl Records {
         self.records.len() - self.free.len()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_scoreboard_comes_back_with_its_record() {
+        let mut records = Records::new(MOST_SCOREBOARDS + 1, 0);
+        assert_eq!(records.scoreboards.len(), MOST_SCOREBOARDS);
+        for sack in [true, false] {
+            let number = records.take().unwrap();
+            records.start(number, Transfer::new(Rtt::NONE, 1000, SeqNum(0), 65536, sack));
+            for _ in 0..2 {
+                records.attach_scoreboard(number, SeqNum(0));
+            }
+            assert_eq!(records.scoreboards.len(), MOST_SCOREBOARDS - usize::from(sack));
+            records.put(number, &mut Burst::new());
+            assert_eq!(records.scoreboards.len(), MOST_SCOREBOARDS);
+        }
+    }
+}
