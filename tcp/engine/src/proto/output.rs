@@ -146,13 +146,14 @@ impl Tcp<'_> {
 
     /// Returns how many bytes of new text may be sent: as far as the peer's window and the congestion window go.
     #[inline]
-    fn room(&self) -> u32 {
+    fn room(&mut self, now: Millis) -> u32 {
         let (flight, mss) = (self.tcb.flight(), u32::from(self.tcb.mss()));
         let window = self.tcb.snd_wnd().saturating_sub(flight);
-        let allowed = match &self.transfer {
+        let allowed = match &mut self.transfer {
             None => (INITIAL_WINDOW_SEGMENTS * mss).saturating_sub(flight),
             Some(transfer) => {
                 cold_path();
+                transfer.before_new(flight, mss, now);
                 transfer.allowance(mss).saturating_sub(transfer.pipe(self.tcb.snd_una(), flight, mss))
             }
         };
@@ -269,11 +270,7 @@ impl Tcp<'_> {
         if waiting == 0 && !stream.fin {
             return None;
         }
-        if let Some(transfer) = &mut self.transfer {
-            cold_path();
-            transfer.before_new(flight, self.tcb.mss().into(), now);
-        }
-        let room = self.room();
+        let room = self.room(now);
         if waiting > 0 {
             let whole = u64::from(self.tcb.mss()).min(waiting) as u32;
             // Silly window avoidance: wait for room for a whole segment, unless nothing is in flight that could bring it.
@@ -296,20 +293,28 @@ impl Tcp<'_> {
             self.tcb.state =
                 if self.tcb.state() == State::Established { State::FinWait1 } else { State::LastAck };
         }
-        if let Some(transfer) = &mut self.transfer {
-            cold_path();
-            transfer.sent_new(u32::from(outgoing.text_len), now);
-            if transfer.probe == Probe::Due {
-                transfer.probe = Probe::Sent { end: self.tcb.snd_nxt(), again: false };
-            }
-        }
         if flight == 0 {
             self.tcb.set_flag(Flag::Timed, true);
             self.tcb.set_backoff(0);
             self.start_retransmit(now);
-        } else {
-            self.start_probe(now);
+        }
+        if self.transfer.is_some() {
+            cold_path();
+            self.reborrow().after_new(u32::from(outgoing.text_len), flight == 0, now);
         }
         Some(outgoing)
+    }
+
+    /// Notes in the transfer record that `len` numbers were sent for the first time, and starts the timer of a probe.
+    fn after_new(mut self, len: u32, is_first: bool, now: Millis) {
+        let nxt = self.tcb.snd_nxt();
+        let Some(transfer) = &mut self.transfer else { return };
+        transfer.sent_new(len, now);
+        if transfer.probe == Probe::Due {
+            transfer.probe = Probe::Sent { end: nxt, again: false };
+        }
+        if !is_first {
+            self.start_probe(now);
+        }
     }
 }

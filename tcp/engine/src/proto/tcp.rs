@@ -93,10 +93,8 @@ impl<'a> Tcp<'a> {
     }
 
     /// Starts the timer of a tail loss probe, where one has become possible with what was just sent.
-    #[inline(always)]
     pub(super) fn start_probe(&mut self, now: Millis) {
         let Some(transfer) = &self.transfer else { return };
-        cold_path();
         let (flight, mss) = (self.tcb.flight(), u32::from(self.tcb.mss()));
         if self.tcb.backoff() == 0
             && transfer.probe == Probe::None
