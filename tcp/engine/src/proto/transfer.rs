@@ -182,13 +182,15 @@ impl Transfer {
             delivered = (acked + board.reported(una)).saturating_sub(reported);
             board.lose_again(mss);
         }
-        self.end_probe(una, flight, mss, reports);
+        let is_reduced = self.end_probe(una, acked + flight, mss, reports);
         match self.recovery {
             Recovery::Open => {
                 let is_used = was_limited
                     || (self.congestion_window < self.slow_start_threshold
                         && 2 * (acked + flight) >= self.congestion_window);
-                if is_used {
+                if is_reduced {
+                    // The acknowledgement that shows a loss opens no window.
+                } else if is_used {
                     self.grow(acked, mss, now);
                 } else {
                     self.cubic.pause();
@@ -225,20 +227,23 @@ impl Transfer {
         }
     }
 
-    /// Ends the episode of a tail loss probe. What the peer had not reported as a duplicate was lost (RFC 8985 section 7.4.2).
-    fn end_probe(&mut self, una: SeqNum, flight: u32, mss: u32, reports: bool) {
+    /// Ends the episode of a tail loss probe, with `flight` numbers in flight before the acknowledgement. A segment that the probe repeated
+    /// was lost, unless the peer reports a duplicate (RFC 8985 section 7.4.2): then the window shrinks, and the result is true.
+    fn end_probe(&mut self, una: SeqNum, flight: u32, mss: u32, reports: bool) -> bool {
         if let Probe::Sent { end, again } = self.probe
             && una.before(end)
             && again
         {
-            return;
+            return false;
         }
-        let was_lost = matches!(self.probe, Probe::Sent { again: true, .. }) && !reports;
+        let repeats = matches!(self.probe, Probe::Sent { again: true, .. });
+        let was_lost = repeats && !reports && !self.recovers();
         self.probe = Probe::None;
-        if was_lost && !self.recovers() {
-            self.slow_start_threshold = self.cubic.on_loss(self.congestion_window.min(flight.max(mss)), mss);
+        if was_lost {
+            self.slow_start_threshold = self.cubic.on_loss(self.congestion_window.min(flight), mss);
             self.congestion_window = self.congestion_window.min(self.slow_start_threshold);
         }
+        was_lost
     }
 
     /// Slow start below the threshold (RFC 5681 section 3.1, counting bytes: RFC 3465, L = 2), CUBIC above.

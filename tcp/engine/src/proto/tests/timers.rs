@@ -238,6 +238,29 @@ fn the_last_segment_goes_again_two_round_trips_after_the_flight() {
     assert_eq!((world.timer().0, world.transfer.as_ref().unwrap().recovery), (Timer::None, Recovery::Open));
 }
 
+/// The peer reports a probe that was not needed as a duplicate (RFC 2883), below SND.UNA.
+#[test]
+fn a_probe_that_repaired_a_loss_shrinks_the_window_as_any_loss_does() {
+    for (duplicate, expected) in [(false, 14_000), (true, 22_000)] {
+        let mut world = reporter(1);
+        world.tcb.snd_wnd = WireWindow(30_000);
+        world.send(1000, false);
+        world.acknowledge(1000);
+        world.tcb.snd_wnd = WireWindow(30_000);
+        world.transfer.as_mut().unwrap().congestion_window = 20_000;
+        assert_eq!(world.send(20_000, false).len(), 20);
+        assert_eq!(world.expire(), Timeout::TailLossProbe);
+        assert_eq!(world.send(20_000, false), [(19_000, 1000, PSH_ACK, true)]);
+        let (una, nxt) = (world.tcb.snd_una(), world.tcb.snd_nxt());
+        let mut options = Options::NONE;
+        if duplicate {
+            options.sack.push(una + 19_000, nxt);
+        }
+        world.accept(&Segment { ack: nxt, options, ..world.peer(ACK) });
+        assert_eq!(world.transfer.as_ref().unwrap().congestion_window, expected);
+    }
+}
+
 #[test]
 fn a_probe_prefers_new_text() {
     let mut world = reporter(1);
