@@ -25,7 +25,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, geteuid};
 
 use crate::command::{Words, output};
-use crate::wait::{until, wait, wait_on};
+use crate::wait::{until, wait, wait_uninterrupted};
 
 /// The client's interface.
 pub const CLIENT_INTERFACE: &str = "smc0";
@@ -356,7 +356,7 @@ fn end_processes(namespace: &str, names: bool) -> Result<()> {
     let mut commands = HashMap::new();
     let mut gone = Ok(());
     for (signal, limit) in [(Signal::SIGTERM, END_LIMIT), (Signal::SIGKILL, KILL_LIMIT)] {
-        gone = wait_on(&format!("no process is left in the namespace {namespace}"), limit, || {
+        gone = wait_uninterrupted(&format!("no process is left in the namespace {namespace}"), limit, || {
             let left = processes(namespace)?;
             commands.retain(|pid, command| {
                 let is_left = left.contains(pid);

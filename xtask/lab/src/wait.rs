@@ -25,14 +25,14 @@ pub(crate) fn check_interrupt() -> Result<()> {
 /// The condition failed, a signal has interrupted this program, or `condition` yielded nothing for longer than `limit`; then the
 /// error names `what`.
 pub fn wait<T>(what: &str, limit: Duration, mut condition: impl FnMut() -> Result<Option<T>>) -> Result<T> {
-    wait_on(what, limit, || {
+    wait_uninterrupted(what, limit, || {
         check_interrupt()?;
         condition()
     })
 }
 
-/// As [`wait`], but a signal does not end it: what an interrupted program waits for when it takes its things down.
-pub(crate) fn wait_on<T>(
+/// Waits as [`wait`] does, and no signal ends it: an interrupted program still takes its lab down.
+pub(crate) fn wait_uninterrupted<T>(
     what: &str,
     limit: Duration,
     mut condition: impl FnMut() -> Result<Option<T>>,

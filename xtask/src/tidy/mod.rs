@@ -142,7 +142,7 @@ fn circles(tree: &Tree, imports: &Imports) -> BTreeSet<String> {
     for (&from, others) in imports {
         for &to in others.keys() {
             let Some(mut circle) = shortest_way(imports, to, from) else { continue };
-            // The same circle is found from each of its files.
+            // A circle is found from each of its files, and named once.
             let first = circle.iter().enumerate().min_by_key(|(_, node)| **node).map_or(0, |(at, _)| at);
             circle.rotate_left(first);
             let nexts = circle.iter().cycle().skip(1);

@@ -41,7 +41,7 @@ fn ip(arguments: &str) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// Waits until the kernel has seen that `theirs` has a carrier again: what it sends before is lost in silence.
+/// Waits until the kernel has seen that `theirs` has a carrier again. Until then it drops packets from there without an error.
 fn wait_for_carrier() {
     until("theirs is up", Duration::from_secs(5), || {
         Ok(ip("-oneline link show theirs").contains(" state UP "))
