@@ -316,11 +316,11 @@ impl<A: Application> Endpoint<A> {
         if seldom(arrival.is_duplicate_ack)
             && let Some(number) = self.attach_record(&mut current)
         {
-            if !work.packet.segment.options.sack.is_empty() {
+            let blocks = &work.packet.segment.options.sack;
+            if !blocks.is_empty() {
                 self.records.attach_scoreboard(number, current.tcb.snd_una());
             }
-            let starts =
-                self.records.tcp(&mut current.tcb).on_duplicate_ack(&work.packet.segment.options.sack);
+            let starts = self.records.tcp(&mut current.tcb).on_duplicate_ack(blocks, now.millis());
             self.counters.retrans_fast.add(starts.into());
         }
         let carried = arrival.text.is_some() || arrival.fin.is_some();

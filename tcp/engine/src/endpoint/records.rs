@@ -282,7 +282,7 @@ pub(super) struct Records {
     /// The summaries that other threads read, by number.
     summaries: Slots<4>,
     free: Vec<u32>,
-    /// Those that no record has. They are boxed, because a record that gets one owns it.
+    /// The scoreboards that no record has. They are boxed, because a record owns the one that it has.
     #[expect(clippy::vec_box, reason = "a record takes the box")]
     scoreboards: Vec<Box<Scoreboard>>,
     pub(super) pieces: Pieces,

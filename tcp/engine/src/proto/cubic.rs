@@ -6,7 +6,7 @@ use crate::time::Millis;
 const BETA: f64 = 0.7;
 /// RFC 9438 section 5.1, in segments a second cubed.
 const C: f64 = 0.4;
-/// RFC 9438 section 4.3: what Reno adds a round trip, for the same average window.
+/// RFC 9438 section 4.3: the segments that Reno would add in a round trip for the same average window.
 const ALPHA: f64 = 3.0 * (1.0 - BETA) / (1.0 + BETA);
 /// The longest time that the curve is followed for, in seconds: far beyond any window.
 const LONGEST: f64 = 1000.0;

@@ -144,7 +144,8 @@ impl Tcp<'_> {
         allowance.min(self.tcb.snd_wnd())
     }
 
-    /// Returns how many bytes of new text may be sent: as far as the peer's window and the congestion window go.
+    /// Returns how many bytes of new text the peer's window and the congestion window allow. After a pause, the congestion window shrinks
+    /// first.
     #[inline]
     fn room(&mut self, now: Millis) -> u32 {
         let (flight, mss) = (self.tcb.flight(), u32::from(self.tcb.mss()));
@@ -207,7 +208,7 @@ impl Tcp<'_> {
         self.poll_new(stream, now)
     }
 
-    /// Returns the next retransmission of what the scoreboard has as lost, as far as the congestion window goes.
+    /// Returns the retransmission of these lost numbers, if the congestion window allows it.
     fn poll_lost(self, lost: (SeqNum, u32), stream: Stream) -> Option<Outgoing> {
         let (una, flight, mss) = (self.tcb.snd_una(), self.tcb.flight(), u32::from(self.tcb.mss()));
         let transfer = self.transfer.as_ref()?;
@@ -219,6 +220,7 @@ impl Tcp<'_> {
         self.send_lost(lost, stream)
     }
 
+    /// Returns the retransmission of these lost numbers, an MSS of them at most.
     fn send_lost(self, (at, len): (SeqNum, u32), stream: Stream) -> Option<Outgoing> {
         let transfer = self.transfer?;
         let outgoing = self.tcb.cut(at - self.tcb.snd_una(), len, stream, true);
@@ -281,7 +283,7 @@ impl Tcp<'_> {
                 if let Some(transfer) = &mut self.transfer
                     && self.tcb.snd_wnd().saturating_sub(flight) >= whole
                 {
-                    transfer.is_limited(self.tcb.snd_nxt());
+                    transfer.on_limited(self.tcb.snd_nxt());
                 }
                 return None;
             }

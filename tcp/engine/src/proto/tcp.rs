@@ -104,7 +104,7 @@ impl<'a> Tcp<'a> {
         }
     }
 
-    /// Returns what the retransmission timer was started with, in milliseconds.
+    /// Returns the time that the retransmission timer was started with, in milliseconds.
     #[inline(always)]
     pub(super) fn timeout_ms(&self) -> u32 {
         match &self.transfer {
@@ -126,16 +126,20 @@ impl<'a> Tcp<'a> {
 
     /// Notes one more acknowledgement of the same number (RFC 5681 section 3.2), or one with these SACK blocks. Returns whether it starts
     /// fast recovery. Without a transfer record nothing happens: the retransmission timer repairs the loss.
-    pub fn on_duplicate_ack(&mut self, blocks: &SackBlocks) -> bool {
+    pub fn on_duplicate_ack(&mut self, blocks: &SackBlocks, now: Millis) -> bool {
         let (una, nxt, mss) = (self.tcb.snd_una(), self.tcb.snd_nxt(), u32::from(self.tcb.mss()));
         let starts =
             self.transfer.as_mut().is_some_and(|transfer| transfer.on_duplicate_ack(blocks, una, nxt, mss));
         if starts {
-            // The scoreboard knows better what is lost.
+            // Without a scoreboard, the first segment is lost.
             let is_known = self.transfer.as_ref().is_some_and(|transfer| transfer.has_scoreboard());
             self.tcb.set_flag(Flag::Resend, !is_known);
             // Karn's rule.
             self.tcb.set_flag(Flag::Timed, false);
+            if is_known {
+                // The probe and the timeout count from the retransmission.
+                self.start_retransmit(now);
+            }
         }
         starts
     }

@@ -26,7 +26,8 @@ pub enum Recovery {
         /// SND.NXT when the loss was noticed.
         recover: SeqNum,
     },
-    /// After a timeout: everything up to `recover` is retransmitted in slow start, what the scoreboard has or, without SACK, from `next` on.
+    /// After a timeout: the numbers up to `recover` are retransmitted in slow start: the holes of the scoreboard or, without one, all numbers from
+    /// `next` on.
     Timeout {
         /// SND.NXT when the timer ran out.
         recover: SeqNum,
@@ -88,12 +89,12 @@ pub struct Transfer {
     pub early_fin: Option<SeqNum>,
     /// Does the peer permit SACK?
     sack: bool,
-    /// What the peer has reported, from the first loss on. Without one, recovery is RFC 6582's.
+    /// The peer's reports, from the first loss on. Without a scoreboard, recovery is RFC 6582's.
     scoreboard: Option<Box<Scoreboard>>,
     cubic: Cubic,
     reduction: Reduction,
     pub(super) probe: Probe,
-    /// What the retransmission timer was last started with, in milliseconds.
+    /// The time that the retransmission timer was last started with, in milliseconds.
     pub(super) timeout_ms: u32,
     /// SND.NXT when the congestion window last kept text back: it grows only while it is used (RFC 7661).
     limited: SeqNum,
@@ -282,7 +283,7 @@ impl Transfer {
     /// Takes the SACK blocks of an acknowledgement of everything before `una`, with everything up to `nxt` sent. Returns whether they
     /// start fast recovery (RFC 6675 section 5).
     fn on_report(&mut self, blocks: &SackBlocks, una: SeqNum, nxt: SeqNum, mss: u32) -> bool {
-        // The probe was sent after all that it finds missing.
+        // The probe was sent after every segment that its answer shows to be missing.
         let recovers = self.recovers() || matches!(self.probe, Probe::Sent { .. });
         let flight = nxt - una;
         let Some(board) = &mut self.scoreboard else { return false };
@@ -344,7 +345,7 @@ impl Transfer {
     }
 
     /// Notes that the congestion window keeps text behind `nxt` back.
-    pub(super) fn is_limited(&mut self, nxt: SeqNum) {
+    pub(super) fn on_limited(&mut self, nxt: SeqNum) {
         self.limited = nxt;
     }
 
@@ -451,7 +452,7 @@ mod tests {
     }
 
     fn acknowledge(transfer: &mut Transfer, acked: u32, una: SeqNum, flight: u32) -> bool {
-        transfer.is_limited(una);
+        transfer.on_limited(una);
         transfer.on_ack(acked, una, flight, MSS, false, Millis(0))
     }
 

@@ -1,4 +1,4 @@
-//! The scoreboard of RFC 6675: what a peer with SACK has reported of the numbers in flight, kept as the holes between its reports.
+//! The scoreboard of RFC 6675: the numbers in flight that a peer with SACK has not reported, as holes between its reports.
 //!
 //! Each transmission of a hole has a number. A hole that was sent again counts as lost once more when something that was sent later has
 //! arrived: RFC 8985's rule, with the order of transmissions in place of their times.
@@ -51,7 +51,7 @@ impl Hole {
     }
 }
 
-/// The holes in what is in flight, in the order of their numbers. Empty as long as nothing is missing.
+/// The holes, in the order of their numbers. There is none while nothing is missing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Scoreboard {
     holes: [Hole; MOST],
@@ -285,8 +285,8 @@ impl Scoreboard {
         Some((hole.start, hole.len()))
     }
 
-    /// Takes a timeout: everything that the peer has not reported is lost. A peer that was silent for `again`, a second timeout, and one
-    /// that has forgotten what it reported (RFC 2018 section 8), have nothing.
+    /// Takes a timeout: all numbers that the peer has not reported are lost. Its reports count for nothing after a second timeout in a row
+    /// (`again`), or if the peer has discarded reported text (RFC 2018 section 8).
     pub(super) fn lose_all(&mut self, una: SeqNum, nxt: SeqNum, again: bool) {
         if again || self.is_empty() || self.holes[0].start != una {
             self.len = 0;

@@ -1,4 +1,4 @@
-//! The scoreboard: what is lost, what is on its way, and what lies.
+//! The scoreboard: losses, the numbers on their way, and peers that lie.
 
 use proptest::prelude::*;
 

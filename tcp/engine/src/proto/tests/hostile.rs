@@ -96,7 +96,8 @@ fn run(mut world: World, with_record: bool, events: Vec<Event>) -> Result<(), Te
                     prop_assert!(world.tcb.state().peer_has_closed());
                 }
                 if arrival.is_duplicate_ack {
-                    world.tcp().on_duplicate_ack(&SackBlocks::NONE);
+                    let now = world.now;
+                    world.tcp().on_duplicate_ack(&SackBlocks::NONE, now);
                 }
             }
             Event::Send { bytes, fin } => {

@@ -184,7 +184,8 @@ impl World {
     /// The peer acknowledges nothing new, and the acknowledgement counts as a duplicate.
     fn duplicate_ack(&mut self) {
         assert!(self.acknowledge(0).is_duplicate_ack);
-        self.tcp().on_duplicate_ack(&SackBlocks::NONE);
+        let now = self.now;
+        self.tcp().on_duplicate_ack(&SackBlocks::NONE, now);
     }
 
     /// Returns the running timer, and the milliseconds until its deadline.

@@ -201,7 +201,8 @@ fn report(world: &mut World, ranges: &[(u32, u32)]) -> bool {
         options.sack.push(una + start * 1000, una + end * 1000);
     }
     assert!(world.arrive(&Segment { options, ..world.peer(ACK) }).is_duplicate_ack);
-    world.tcp().on_duplicate_ack(&options.sack)
+    let now = world.now;
+    world.tcp().on_duplicate_ack(&options.sack, now)
 }
 
 #[test]
@@ -220,6 +221,53 @@ fn every_reported_hole_is_sent_again_in_the_same_round_trip() {
         let transfer = world.transfer.as_ref().unwrap();
         assert_eq!((transfer.recovery, transfer.congestion_window), (Recovery::Open, 5600));
     }
+}
+
+/// Proportional rate reduction: 7 segments for 10 that have left the network, and not a pause of half a round trip.
+#[test]
+fn a_recovery_sends_as_reports_come_in() {
+    let mut world = reporter(1);
+    world.send(1000, false);
+    world.acknowledge(1000);
+    world.tcb.snd_wnd = WireWindow(60_000);
+    world.transfer.as_mut().unwrap().congestion_window = 20_000;
+    assert_eq!(world.send(60_000, false).len(), 20);
+    let options = |world: &World, end: u32| {
+        let mut options = Options::NONE;
+        options.sack.push(world.tcb.snd_una() + 1000, world.tcb.snd_una() + 1000 * end);
+        options
+    };
+    let sent: Vec<usize> = (2..=20)
+        .map(|end| {
+            let (blocks, now) = (options(&world, end).sack, world.now);
+            world.tcp().on_duplicate_ack(&blocks, now);
+            world.send(60_000, false).len()
+        })
+        .collect();
+    // Limited transmit, the retransmission, then the share.
+    assert_eq!(sent[..3], [1, 1, 1]);
+    assert!(sent[3..].iter().all(|count| *count <= 1), "{sent:?}");
+    assert!((12..=15).contains(&sent.iter().sum::<usize>()), "{sent:?}");
+}
+
+/// The probe counts from the retransmission: reports that came for a whole round trip do not shorten its wait.
+#[test]
+fn a_recovery_starts_the_timer_anew() {
+    let mut world = reporter(1);
+    assert_eq!(world.send(8000, false).len(), 8);
+    world.wait(9);
+    report(&mut world, &[(1, 5)]);
+    assert_eq!(world.timer(), (Timer::Retransmit, 10));
+}
+
+/// The pool of scoreboards may be used up.
+#[test]
+fn without_a_scoreboard_three_duplicates_recover() {
+    let mut world = reporter(1);
+    world.transfer.as_mut().unwrap().detach_scoreboard();
+    assert_eq!(world.send(8000, false).len(), 8);
+    assert_eq!([2, 3, 4].map(|end| report(&mut world, &[(1, end)])), [false, false, true]);
+    assert_eq!(world.send(8000, false)[0], (0, 1000, ACK, true));
 }
 
 #[test]
