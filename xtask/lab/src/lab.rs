@@ -316,14 +316,12 @@ impl Lab {
     /// Ends the processes in the namespaces and removes these. The veth pair goes with them; NICs return to the first namespace.
     /// With `names`, each process that ends is named.
     fn tear_down(&self, names: bool) -> Result<()> {
-        let present = namespaces()?;
-        for namespace in Side::BOTH.map(|side| self.namespace(side)) {
-            if present.contains(&namespace) {
-                end_processes(&namespace, names)?;
-                ip(&format!("netns delete {namespace}"))?;
-            }
-        }
-        Ok(())
+        let mut present = namespaces()?;
+        let own = Side::BOTH.map(|side| self.namespace(side));
+        present.retain(|namespace| own.contains(namespace));
+        // One namespace takes the veth pair with it, and a process in the other would miss its interface.
+        present.iter().try_for_each(|namespace| end_processes(namespace, names))?;
+        present.iter().try_for_each(|namespace| ip(&format!("netns delete {namespace}")))
     }
 }
 

@@ -97,6 +97,19 @@ fn what_runs_in_it_may_tidy_up_before_it_goes() {
     );
 }
 
+/// The client's namespace takes the veth pair with it when it goes.
+#[test]
+fn what_runs_in_it_keeps_its_interface_to_the_end() {
+    // The shell alone looks: each program that it started would be ended, too.
+    let look = format!(
+        "found=; while read name rest; do [ $name != {SERVER_INTERFACE}: ] || found=1; done </proc/net/dev"
+    );
+    let looks = format!("i=0; while [ $((i += 1)) -lt 2000 ]; do {look}; [ $found ] || exit 8; done");
+    let script = format!("trap '{looks}; exit 7' TERM; echo ready; while :; do sleep 1; done");
+    let (_, status) = outlive("smlab-i", &script);
+    assert_eq!(status.code(), Some(7));
+}
+
 /// A variable of the process that takes a lab down.
 const CHILD: &str = "SYNMILL_TEST_LAB_DOWN";
 
